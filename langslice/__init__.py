@@ -1,0 +1,3 @@
+"""langslice: slice a pretrained multilingual model to the languages that are needed, and prove it."""
+
+__version__ = "0.1.0"

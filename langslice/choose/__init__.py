@@ -1,0 +1,1 @@
+"""Choosing what to keep; nothing here writes."""

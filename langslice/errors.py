@@ -1,0 +1,74 @@
+"""Every error that langslice raises on a user's path.
+
+    LangsliceError              exit code 2; carries a hint
+    ├── CheckpointError         a checkpoint that is missing, damaged, or not understood
+    │   ├── UnknownFamilyError  a model type without an entry in families.py
+    │   ├── UnknownTensorError  a tensor whose axes nobody has declared
+    │   └── UnknownFieldError   a config field that may hold token ids and is not understood
+    ├── TokenizerError          tokenizer files that are missing, inconsistent, or not understood
+    ├── LanguageError           an unknown language, or one without any evidence
+    ├── CorpusError             text that cannot be read
+    ├── PlanError               a plan that does not fit its source, or contradicts itself
+    ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
+    └── VerificationError       exit code 1; the slice differs from its source
+
+The library raises; only the command line prints and exits.
+"""
+
+from __future__ import annotations
+
+
+class LangsliceError(Exception):
+    """Something a user can act on: what happened, where, and (as `hint`) what to try next."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class CheckpointError(LangsliceError):
+    """A checkpoint that is missing, damaged, or not understood."""
+
+
+class UnknownFamilyError(CheckpointError):
+    """A model type that families.py does not know."""
+
+
+class UnknownTensorError(CheckpointError):
+    """A tensor whose axes families.py does not declare."""
+
+
+class UnknownFieldError(CheckpointError):
+    """A configuration field that may hold token ids and that is not understood."""
+
+
+class TokenizerError(LangsliceError):
+    """Tokenizer files that are missing, inconsistent with the model, or not understood."""
+
+
+class LanguageError(LangsliceError):
+    """An unknown language code, or a language for which there is no evidence."""
+
+
+class CorpusError(LangsliceError):
+    """Text that cannot be found, read or decoded."""
+
+
+class PlanError(LangsliceError):
+    """A plan that does not fit its source, or contradicts itself."""
+
+
+class OutputError(LangsliceError):
+    """An output that exists already, lies inside the source, or does not fit on the disk."""
+
+
+class VerificationError(LangsliceError):
+    """The slice differs from its source where it must not."""
+
+    exit_code = 1

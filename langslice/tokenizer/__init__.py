@@ -1,0 +1,7 @@
+"""Tokenizers as files: what a token stands for, which others it needs, and how to write a smaller one."""
+
+from __future__ import annotations
+
+from langslice.tokenizer.source import Closure, Rewrite, SourceTokenizer, close, open_tokenizer, write_tokenizer
+
+__all__ = ["Closure", "Rewrite", "SourceTokenizer", "close", "open_tokenizer", "write_tokenizer"]
