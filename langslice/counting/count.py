@@ -1,0 +1,148 @@
+"""Count the tokens of a stream of text: choose the road, cut, encode, add up."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from langslice.counting.chunks import CHUNK_TABLE_BYTES, Totals, unit_blocks
+from langslice.counting.counter import count_blocks, weighted_texts
+from langslice.counting.counts import TokenCounts, token_fingerprint
+from langslice.counting.cutting import ANCHOR, START, CutRules, cut_rules
+from langslice.counting.encoding import Encode, backend_encode
+from langslice.counting.workers import count_in_processes
+from langslice.errors import CorpusError
+from langslice.tokenizer import SourceTokenizer
+
+SMALL_BLOCKS = 8  # text of so many blocks (a million characters each) is counted before other processes would be ready
+MOST_PROCESSES = 16  # reading and finding repeated units is one process's work; more than this would wait for it
+
+
+def count_tokens(
+    tokenizer: SourceTokenizer,
+    units: Iterable[str],
+    *,
+    processes: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> TokenCounts:
+    """Count the tokens of all units, type by type the same as encoding each unit whole.
+
+    units      texts; each is encoded on its own, without special tokens around it
+    processes  how many count at once; as many as there are cores (16 at most) when None. The counts do not depend on it
+    progress   receives the UTF-8 bytes of text read since its last call
+    Returns    counts; `note` says where text could not be cut, and why
+    Raises     CorpusError when there is no text at all, or a unit is not valid Unicode
+    Memory     bounded: about 100 MB of distinct units and 256 MB of distinct chunks, and what the longest unit takes
+    """
+    totals = Totals()
+    blocks = unit_blocks(units, totals, progress)
+    encode, rules, backend = prepare(tokenizer)
+    size = len(tokenizer.tokens)
+    head = list(islice(blocks, SMALL_BLOCKS))
+    processes = _available(processes)
+    if backend is None or processes == 1 or len(head) < SMALL_BLOCKS:
+        counts, mismatches = count_blocks(encode, rules, size, chain(head, blocks))
+    else:
+        everything = chain(head, blocks)
+        counts, mismatches = count_in_processes(
+            backend.to_str(), rules, size, everything, processes, CHUNK_TABLE_BYTES
+        )
+    if totals.characters == 0:
+        raise CorpusError("the corpus has no text to count", "check the paths, and --text-field for jsonl and parquet")
+    return TokenCounts(
+        counts=counts,
+        units=totals.units,
+        characters=totals.characters,
+        size_bytes=totals.size_bytes,
+        method="full" if rules.reason else "chunks",
+        note=_note(rules, mismatches),
+        fingerprint=token_fingerprint(tokenizer),
+        tokens=tokenizer.tokens,
+        kind=tokenizer.kind,
+    )
+
+
+def distinct_chunks(tokenizer: SourceTokenizer, units: Iterable[str]) -> Iterator[list[tuple[str, int]]]:
+    """Batches of (text, weight) whose weighted encodings add up to the encoding of all units.
+
+    A text is a whole unit, the beginning of one, or a later part of one. Where the tokenizer would treat such a part
+    otherwise at the start of a text, it comes behind a digit, and that digit alone comes with the negative weight.
+    A text may come again in a later batch. Memory is bounded as in `count_tokens`.
+    """
+    encode, rules, _ = prepare(tokenizer)
+    blocks = unit_blocks(units, Totals())
+    if rules.reason:
+        yield from blocks
+        return
+    single = _standalone(encode)
+    for table in weighted_texts(encode, rules, blocks):
+        batch = []
+        anchors = 0
+        for piece, weight in table.items():
+            if piece[0] == START:
+                batch.append((piece[1:], weight))
+            elif single is not None and piece[0] != " ":
+                batch.append((single + piece, weight))
+            else:
+                batch.append((f"{ANCHOR} {piece}", weight))
+                anchors += weight
+        if anchors:
+            batch.append((ANCHOR, -anchors))
+        yield batch
+
+
+def prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
+    """Give the encoder, the rules for cutting, and the backend (None where there is none) of a tokenizer."""
+    from tokenizers import Tokenizer
+
+    if tokenizer.backend is None:
+        reason = f"{tokenizer.kind} tokenizers have no fast backend, and nothing says where their text may be cut"
+        return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
+    text = tokenizer.backend.to_str()
+    backend = Tokenizer.from_str(text)  # a copy: the caller's may be in use
+    backend.no_truncation()
+    backend.no_padding()
+    settings = json.loads(text)
+    encode = backend_encode(backend)
+    probe = ["The quick brown fox, 12 of them; don't!", "안녕하세요 여러분", "مرحبا بالعالم", "नमस्ते दुनिया", "def f(x):\n    return x"]
+    if encode(probe) != tokenizer.encode(probe):
+        reason = "its encode differs from its backend's"
+        return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
+    return encode, cut_rules(backend, settings), backend
+
+
+def _standalone(encode: Encode) -> str | None:
+    """What to put before a piece so that it is encoded at the start of a text as it was inside one; None if nothing does.
+
+    Byte-level BPE wants the space back; Llama-2's normaliser puts it there itself.
+    """
+    pieces = ["a", "Word", "é", "12", "한국", "中", ".", "(", "_x", "'s", "हि", "😀", "a.b", "λ"]
+    anchor, *inside = encode([ANCHOR, *(f"{ANCHOR} {piece}" for piece in pieces)])
+    for head in (" ", ""):
+        if encode([head + piece for piece in pieces]) == [ids[len(anchor) :] for ids in inside]:
+            return head
+    return None
+
+
+def _available(processes: int | None) -> int:
+    if processes is None:
+        return min(os.cpu_count() or 1, MOST_PROCESSES)
+    if processes < 1:
+        raise CorpusError(f"{processes} processes: expected at least 1")
+    return processes
+
+
+def _note(rules: CutRules, mismatches: list[str]) -> str:
+    if rules.reason:
+        return f"every distinct unit was encoded whole: {rules.reason}"
+    if not mismatches:
+        return ""
+    return (
+        f"{len(mismatches)} blocks of a million characters were encoded whole: a sample, such as {mismatches[0][:60]!r}, "
+        "was encoded differently when cut"
+    )

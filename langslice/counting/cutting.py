@@ -1,0 +1,229 @@
+"""Where text may be cut so that the pieces, encoded apart, give the tokens of the whole.
+
+A cut falls before a run of ASCII spaces. Whether that is safe depends on the tokenizer, and is found by asking it:
+normalising every character, looking where its pre-tokeniser parts words, and searching its vocabulary for tokens that
+would reach across. Nothing here reads a corpus.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+# Bits of the class of a character. OPAQUE: no cut beside it. LEFT and RIGHT: a token of the vocabulary reaches from this
+# character over spaces (LEFT before the spaces, RIGHT after them), so no cut between such a pair.
+OPAQUE, LEFT, RIGHT = np.uint8(1), np.uint8(2), np.uint8(4)
+
+CUT, START = "\x01", "\x02"  # marks that chunks.py puts into the text; units that hold one are encoded whole
+
+# Grapheme_Cluster_Break=Prepend: such a character and the space after it are one grapheme, and SentencePiece's
+# precompiled normaliser replaces graphemes, so a cut there would change what it sees.
+PREPENDED = (
+    "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\u0d4e\U000110bd\U000110cd\U000111c2\U000111c3"
+    "\U0001193f\U00011941\U00011a3a\U00011a84\U00011a85\U00011a86\U00011a87\U00011a88\U00011a89\U00011d46\U00011f02"
+)
+
+# Both sides of a trial cut: letters with and without case, marks, digits, words that contract, punctuation, symbols.
+PROBES = (
+    "a Z é ß 1 12 123 1234 한국 中文 かな हि ไทย עב عر Ωmega Жук 's n't I'll . , ; : ! ? ' \" ( ) [ ] { } < > / \\ | - -- _ # @ $ % ^ & * + = "
+    "~ ` € § … 。 、 「 」 ، । · « » “ ” 😀 👩\u200d👩\u200d👧 ❤\ufe0f a\u0301 \u0301x x_y a-b a.b http://a.b/c don't e\u0302\u0301 ﬁ Ǆ ½ ² Ⅳ ㎏ --> :// .\" ?! ABC aBc 3.14 1,000 ..."
+).split(" ")
+
+ANCHOR = "0"  # in front of joined chunks; a digit, so that it is among the tokens every slice keeps
+
+
+@dataclass(frozen=True)
+class CutRules:
+    """Where the text of one tokenizer may be cut.
+
+    reason    why it may not be cut at all; empty when it may
+    classes   (0x110000,) uint8 class of each code point, bits OPAQUE, LEFT, RIGHT
+    raw       contents of added tokens, searched in the text as it stands
+    folded    normalised contents of added tokens that the tokenizer looks for after normalising
+    normalize the normaliser's function where `folded` must be searched in normalised text, else None
+    """
+
+    reason: str
+    classes: np.ndarray
+    raw: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
+    normalize: Any = None
+
+    def has_added_token(self, text: str) -> bool:
+        """Tell whether the tokenizer might find an added token in this text (it may say yes where there is none)."""
+        if _contains(text, self.raw):
+            return True
+        return self.normalize is not None and _contains(self.normalize(text), self.folded)
+
+
+def _contains(text: str, contents: tuple[str, ...]) -> bool:
+    """Search many strings at once; `contents` is sorted, so those with a common head of three follow each other."""
+    heads: dict[str, list[str]] = {}
+    for content in contents:
+        heads.setdefault(content[:3], []).append(content)
+    return any(head in text and any(content in text for content in group) for head, group in heads.items())
+
+
+def cut_rules(backend: Any, settings: dict[str, Any]) -> CutRules:
+    """Find the rules of one tokenizer.
+
+    backend   a `tokenizers.Tokenizer` without truncation and padding
+    settings  its tokenizer.json without the vocabulary: normalizer, pre_tokenizer, model, added_tokens
+    """
+    simple = _is_simple(settings.get("normalizer"))
+    classes = character_classes(None if simple else backend.normalizer)
+    reason = ""
+    if settings["model"].get("dropout"):
+        reason = "BPE dropout makes its tokens random"
+    elif not _parts_words(backend, classes):
+        reason = _mark_crossing_tokens(backend, settings, classes)
+    reason = reason or _differing_probe(backend, classes)
+    raw, folded = _added_contents(backend, settings)
+    normalize = backend.normalizer.normalize_str if folded and not simple else None
+    return CutRules(reason, classes, raw, folded, normalize)
+
+
+def character_classes(normalizer: Any) -> np.ndarray:
+    """Mark as OPAQUE white space and every character that the normaliser turns into white space or into nothing.
+
+    Source  found by comparing counts on real text: U+200B and U+00A0 in XLM-R's charsmap, `´` (space and accent in
+            compatibility forms), U+2581 typed in the text itself, control characters in BERT's cleaning
+    """
+    classes = np.zeros(sys.maxunicode + 1, np.uint8)
+    for character in PREPENDED + CUT + START + "\u2581":
+        classes[ord(character)] = OPAQUE
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if character.isspace() and character != " ":
+            classes[code] = OPAQUE
+    classes[0xD800:0xE000] = OPAQUE
+    if normalizer is not None:
+        _mark_vanishing(normalizer, classes)
+    return classes
+
+
+def _mark_vanishing(normalizer: Any, classes: np.ndarray) -> None:
+    bare = normalizer.normalize_str("ab")
+    head = len(bare) - 2 if bare.endswith("ab") else 0
+    for code in range(0x80):
+        _mark_one(normalizer, classes, code, bare, head)
+    for code in range(0x80, sys.maxunicode + 1):
+        if unicodedata.category(chr(code)) in ("Cn", "Co", "Cs"):
+            classes[code] = OPAQUE  # cleaning normalisers drop them by their own Unicode version, which we cannot ask
+        else:
+            _mark_one(normalizer, classes, code, bare, head)
+
+
+def _mark_one(normalizer: Any, classes: np.ndarray, code: int, bare: str, head: int) -> None:
+    if code == 0x20:
+        return
+    changed = normalizer.normalize_str(f"a{chr(code)}b")[head:]
+    if changed == bare[head:] or "\u2581" in changed or any(map(str.isspace, changed)):
+        classes[code] = OPAQUE
+
+
+def probe_pairs(classes: np.ndarray) -> list[tuple[str, str]]:
+    """(left, right) with a permitted cut between them; `right` begins with its spaces."""
+    left = [p for p in PROBES if not classes[ord(p[-1])] & OPAQUE]
+    right = [p for p in PROBES if not classes[ord(p[0])] & OPAQUE]
+    pairs = [(a, " " + b) for a, b in product(left, right)]
+    pairs += [(a, "  " + b) for a, b in zip(left, right, strict=False)]
+    return pairs + [(a, "    " + b) for a, b in zip(left, reversed(right), strict=False)]
+
+
+def _parts_words(backend: Any, classes: np.ndarray) -> bool:
+    """Tell whether every word of the pre-tokeniser ends before, or begins at or after, each trial cut."""
+    if backend.pre_tokenizer is None:
+        return False
+    pairs = probe_pairs(classes)
+    texts = [f"{ANCHOR} {left}{right} {ANCHOR}" for left, right in pairs]
+    for (left, _), encoding in zip(pairs, backend.encode_batch(texts, add_special_tokens=False), strict=True):
+        cut = len(ANCHOR) + 1 + len(left)
+        ends: dict[int, tuple[int, int]] = {}
+        for word, (begin, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+            first, last = ends.get(word, (begin, end))
+            ends[word] = (min(first, begin), max(last, end))
+        if any(begin < cut < end for begin, end in ends.values()):
+            return False
+    return True
+
+
+def _mark_crossing_tokens(backend: Any, settings: dict[str, Any], classes: np.ndarray) -> str:
+    """Without a pre-tokeniser that parts words: forbid cuts where a token of the vocabulary could reach across.
+
+    A merge across a cut makes a token that holds the character before it and a space after it. Gemma has one such token
+    (`>▁</`), Llama-2 and Mistral none.
+    Returns  why no cut is safe, or ""
+    """
+    model = settings["model"]
+    if model.get("type") != "BPE":
+        return "it has no pre-tokeniser that parts words at spaces"  # Unigram: sums of scores round with the length
+    text = "xx y"
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)] if backend.pre_tokenizer else [text]
+    if len(words) != 1 or words[0][-3:-2] != "x" or words[0][-1:] != "y":
+        return "its pre-tokeniser parts words elsewhere than at spaces"
+    space = words[0][-2]
+    if backend.token_to_id(space) is None:
+        return "its vocabulary lacks the space, so unknown runs may join across it"
+    pairs = list(crossing_pairs(backend.get_vocab(with_added_tokens=False), space))
+    if pairs and not (_is_simple(settings.get("normalizer")) and space == "\u2581"):
+        return f"{len(pairs)} of its tokens reach across spaces"
+    for before, after in pairs:
+        classes[ord(before)] |= LEFT
+        if after:
+            classes[ord(after)] |= RIGHT
+        else:
+            classes |= RIGHT
+    return ""
+
+
+def crossing_pairs(vocabulary: Iterable[str], space: str) -> Iterable[tuple[str, str]]:
+    """(character before a space, first character after the spaces or "") for each token that has a space inside.
+
+    Example  `>▁</` gives (">", "<"); `a▁▁` gives ("a", "")
+    """
+    for token in vocabulary:
+        at = token.find(space, 1)
+        while at > 0:
+            if token[at - 1] != space:
+                yield token[at - 1], token[at:].lstrip(space)[:1]
+            at = token.find(space, at + 1)
+
+
+def _differing_probe(backend: Any, classes: np.ndarray) -> str:
+    """Compare, for every trial cut, the tokens of the whole with those of the two sides; name the first that differs."""
+    pairs = [p for p in probe_pairs(classes) if not (classes[ord(p[0][-1])] & LEFT and classes[ord(p[1].lstrip(" ")[0])] & RIGHT)]
+    texts = [left for left, _ in pairs] + [ANCHOR + right for _, right in pairs] + [left + right for left, right in pairs]
+    ids = [e.ids for e in backend.encode_batch_fast([ANCHOR, *texts], add_special_tokens=False)]
+    anchor, ids, number = ids[0], ids[1:], len(pairs)
+    for (left, right), first, second, whole in zip(pairs, ids, ids[number:], ids[2 * number :], strict=False):
+        if second[: len(anchor)] != anchor or first + second[len(anchor) :] != whole:
+            return f"it encodes {left + right!r} differently when cut before the space"
+    return ""
+
+
+def _added_contents(backend: Any, settings: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    raw, folded = set(), set()
+    for token in settings.get("added_tokens") or ():
+        raw.add(token["content"])
+        if token.get("normalized", True) and backend.normalizer is not None:
+            changed = backend.normalizer.normalize_str(token["content"])
+            raw.add(changed.lstrip("\u2581"))
+            folded.add(changed.strip("\u2581 "))
+    return tuple(sorted(raw - {""})), tuple(sorted(folded - {""}))
+
+
+def _is_simple(normalizer: dict[str, Any] | None) -> bool:
+    """Tell whether a normaliser only writes spaces as another character, or puts one in front."""
+    if normalizer is None:
+        return True
+    parts: Sequence[dict[str, Any]] = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
+    return all(p["type"] == "Prepend" or (p["type"] == "Replace" and p["pattern"] == {"String": " "}) for p in parts)

@@ -1,0 +1,79 @@
+"""Encode weighted texts and add up their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from langslice.counting.cutting import ANCHOR, OPAQUE, START, CutRules
+
+Encode = Callable[[Sequence[str]], list[list[int]]]
+
+CHUNKS_PER_LINE = 16  # joined chunks; more made the encoder slower, fewer made more lines (16 of 1, 16, 100, 400)
+LINES_PER_CALL = 4096
+CHARACTERS_PER_CALL = 1 << 20
+
+
+def backend_encode(backend: Any) -> Encode:
+    """Make texts -> ids without special tokens around them, of a `tokenizers.Tokenizer`."""
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    return encode
+
+
+def add_encoded(encode: Encode, weighted: Iterable[tuple[str, int]], counts: np.ndarray) -> None:
+    """Add weight × tokens of every text to `counts`, (size,) int64."""
+    for texts, weights in _calls(weighted):
+        lists = encode(texts)
+        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+        ids = np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
+        # bincount adds in float64: exact here, as a call holds less than 2**53 tokens times their weights
+        added = np.bincount(ids, np.repeat(np.array(weights, np.float64), lengths), len(counts))
+        counts += added.astype(np.int64)
+
+
+def _calls(weighted: Iterable[tuple[str, int]]) -> Iterable[tuple[list[str], list[int]]]:
+    texts: list[str] = []
+    weights: list[int] = []
+    room = CHARACTERS_PER_CALL
+    for text, weight in weighted:
+        texts.append(text)
+        weights.append(weight)
+        room -= len(text)
+        if room < 0 or len(texts) == LINES_PER_CALL:
+            yield texts, weights
+            texts, weights, room = [], [], CHARACTERS_PER_CALL
+    if texts:
+        yield texts, weights
+
+
+def lines_of(rules: CutRules, pieces: dict[str, int]) -> Iterable[tuple[str, int]]:
+    """Turn counted pieces into few lines whose weighted tokens add up to theirs; the anchors come off with -weight.
+
+    Pieces that open a unit stand alone, as they did. Those that end in white space stand last, behind the anchor: in the
+    text nothing but the unit's end followed them. All others of equal weight are joined behind an anchor.
+    """
+    anchors = 0
+    inner: list[tuple[int, str]] = []
+    for piece, weight in pieces.items():
+        if piece[0] == START:
+            yield piece[1:], weight
+        elif piece[-1] == " " or rules.classes[ord(piece[-1])] & OPAQUE:
+            yield f"{ANCHOR} {piece}", weight
+            anchors += weight
+        else:
+            inner.append((weight, piece))
+    inner.sort(key=itemgetter(0))
+    for weight, group in groupby(inner, itemgetter(0)):
+        texts = [text for _, text in group]
+        for at in range(0, len(texts), CHUNKS_PER_LINE):
+            yield " ".join([ANCHOR, *texts[at : at + CHUNKS_PER_LINE]]), weight
+            anchors += weight
+    if anchors:
+        yield ANCHOR, -anchors
