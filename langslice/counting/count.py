@@ -20,6 +20,7 @@ from langslice.errors import CorpusError
 from langslice.tokenizer import SourceTokenizer
 
 SMALL_BLOCKS = 8  # text of so many blocks (a million characters each) is counted before other processes would be ready
+BATCH_TEXTS = 8192  # of `distinct_chunks`: who encodes a batch holds the tokens of all its texts
 MOST_PROCESSES = 16  # reading and finding repeated units is one process's work; more than this would wait for it
 
 
@@ -49,9 +50,7 @@ def count_tokens(
         counts, mismatches = count_blocks(encode, rules, size, chain(head, blocks))
     else:
         everything = chain(head, blocks)
-        counts, mismatches = count_in_processes(
-            backend.to_str(), rules, size, everything, processes, CHUNK_TABLE_BYTES
-        )
+        counts, mismatches = count_in_processes(backend.to_str(), rules, size, everything, processes, CHUNK_TABLE_BYTES)
     if totals.characters == 0:
         raise CorpusError("the corpus has no text to count", "check the paths, and --text-field for jsonl and parquet")
     return TokenCounts(
@@ -71,28 +70,38 @@ def distinct_chunks(tokenizer: SourceTokenizer, units: Iterable[str]) -> Iterato
     """Batches of (text, weight) whose weighted encodings add up to the encoding of all units.
 
     A text is a whole unit, the beginning of one, or a later part of one. Where the tokenizer would treat such a part
-    otherwise at the start of a text, it comes behind a digit, and that digit alone comes with the negative weight.
+    otherwise at the start of a text, it comes behind a digit, and that digit alone comes with the negative weight; no
+    tokenizer that was tried needs this.
     A text may come again in a later batch. Memory is bounded as in `count_tokens`.
     """
     encode, rules, _ = prepare(tokenizer)
     blocks = unit_blocks(units, Totals())
     if rules.reason:
-        yield from blocks
+        for block in blocks:
+            yield from _batches(block)
         return
-    single = _standalone(encode)
+    head = _standalone(encode)
     for table in weighted_texts(encode, rules, blocks):
-        batch = []
-        anchors = 0
-        for piece, weight in table.items():
-            if piece[0] == START:
-                batch.append((piece[1:], weight))
-            elif single is not None and piece[0] != " ":
-                batch.append((single + piece, weight))
-            else:
-                batch.append((f"{ANCHOR} {piece}", weight))
-                anchors += weight
-        if anchors:
-            batch.append((ANCHOR, -anchors))
+        yield from _batches(_as_texts(table, head))
+
+
+def _as_texts(table: dict[str, int], head: str | None) -> Iterator[tuple[str, int]]:
+    anchors = 0
+    for piece, weight in table.items():
+        if piece[0] == START:
+            yield piece[1:], weight
+        elif head is not None:
+            yield head + piece, weight
+        else:
+            yield f"{ANCHOR} {piece}", weight
+            anchors += weight
+    if anchors:
+        yield ANCHOR, -anchors
+
+
+def _batches(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    waiting = iter(texts)
+    while batch := list(islice(waiting, BATCH_TEXTS)):
         yield batch
 
 
@@ -109,7 +118,13 @@ def prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
     backend.no_padding()
     settings = json.loads(text)
     encode = backend_encode(backend)
-    probe = ["The quick brown fox, 12 of them; don't!", "안녕하세요 여러분", "مرحبا بالعالم", "नमस्ते दुनिया", "def f(x):\n    return x"]
+    probe = [
+        "The quick brown fox, 12 of them; don't!",
+        "안녕하세요 여러분",
+        "مرحبا بالعالم",
+        "नमस्ते दुनिया",
+        "def f(x):\n    return x",
+    ]
     if encode(probe) != tokenizer.encode(probe):
         reason = "its encode differs from its backend's"
         return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
@@ -121,7 +136,26 @@ def _standalone(encode: Encode) -> str | None:
 
     Byte-level BPE wants the space back; Llama-2's normaliser puts it there itself.
     """
-    pieces = ["a", "Word", "é", "12", "한국", "中", ".", "(", "_x", "'s", "हि", "😀", "a.b", "λ"]
+    pieces = [
+        "a",
+        "Word",
+        "é",
+        "12",
+        "한국",
+        "中",
+        ".",
+        "(",
+        "_x",
+        "'s",
+        "हि",
+        "😀",
+        "a.b",
+        "λ",
+        " x",
+        "   (y",
+        "z ",
+        "  ",
+    ]
     anchor, *inside = encode([ANCHOR, *(f"{ANCHOR} {piece}" for piece in pieces)])
     for head in (" ", ""):
         if encode([head + piece for piece in pieces]) == [ids[len(anchor) :] for ids in inside]:

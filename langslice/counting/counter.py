@@ -57,7 +57,9 @@ class ChunkTable:
         cut.add_to(self.pieces)
         growth = len(self.pieces) - before
         share = growth / max(1, len(cut.once) + len(cut.often))
-        self.held += growth * (ENTRY_BYTES + 70) + 2 * characters * share  # about; `_is_full` measures before it says yes
+        self.held += (
+            growth * (ENTRY_BYTES + 70) + 2 * characters * share
+        )  # about; `_is_full` measures before it says yes
 
     def _is_full(self) -> bool:
         if self.held < self.limit_bytes:

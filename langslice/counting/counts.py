@@ -57,7 +57,11 @@ class TokenCounts:
         size = len(self.counts)
         tokens = self.tokens or (None,) * size
         table = pa.table(
-            {"id": pa.array(range(size), pa.int64()), "token": pa.array(tokens, pa.string()), "count": pa.array(self.counts)}
+            {
+                "id": pa.array(range(size), pa.int64()),
+                "token": pa.array(tokens, pa.string()),
+                "count": pa.array(self.counts),
+            }
         )
         pq.write_table(table.replace_schema_metadata({"langslice": json.dumps(facts)}), path, compression="zstd")
 
@@ -87,7 +91,9 @@ def load_counts(path: Path, tokenizer: SourceTokenizer) -> TokenCounts:
             f"{path}: not a file of token counts ({error})", "write it again with `langslice count`"
         ) from error
     if facts.get("format") != FORMAT:
-        raise CorpusError(f"{path}: format {facts.get('format')!r}, expected {FORMAT!r}", "count again with this version")
+        raise CorpusError(
+            f"{path}: format {facts.get('format')!r}, expected {FORMAT!r}", "count again with this version"
+        )
     expected = token_fingerprint(tokenizer)
     if facts["fingerprint"] != expected:
         raise CorpusError(
@@ -111,7 +117,9 @@ def merge_counts(parts: Sequence[TokenCounts], weights: Sequence[float]) -> Toke
     Example  counts [1, 0] and [0, 4] with weights 1 and 0.5 give [1.0, 2.0]
     """
     if not parts or len(parts) != len(weights):
-        raise CorpusError(f"{len(parts)} counts and {len(weights)} weights: expected one weight a count, and at least one")
+        raise CorpusError(
+            f"{len(parts)} counts and {len(weights)} weights: expected one weight a count, and at least one"
+        )
     if any(not np.isfinite(weight) or weight < 0 for weight in weights):
         raise CorpusError(f"weights {list(weights)}: expected finite numbers that are not negative")
     first = parts[0]
@@ -127,7 +135,7 @@ def merge_counts(parts: Sequence[TokenCounts], weights: Sequence[float]) -> Toke
     factors = [int(weight) for weight in weights] if whole else list(weights)
     total = np.zeros(len(first.counts), np.int64 if whole else np.float64)
     for part, factor in zip(parts, factors, strict=True):
-        total += part.counts * factor
+        total = total + part.counts * factor
     return replace(
         first,
         counts=total,

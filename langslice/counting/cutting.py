@@ -200,8 +200,14 @@ def crossing_pairs(vocabulary: Iterable[str], space: str) -> Iterable[tuple[str,
 
 def _differing_probe(backend: Any, classes: np.ndarray) -> str:
     """Compare, for every trial cut, the tokens of the whole with those of the two sides; name the first that differs."""
-    pairs = [p for p in probe_pairs(classes) if not (classes[ord(p[0][-1])] & LEFT and classes[ord(p[1].lstrip(" ")[0])] & RIGHT)]
-    texts = [left for left, _ in pairs] + [ANCHOR + right for _, right in pairs] + [left + right for left, right in pairs]
+    pairs = [
+        p
+        for p in probe_pairs(classes)
+        if not (classes[ord(p[0][-1])] & LEFT and classes[ord(p[1].lstrip(" ")[0])] & RIGHT)
+    ]
+    texts = (
+        [left for left, _ in pairs] + [ANCHOR + right for _, right in pairs] + [left + right for left, right in pairs]
+    )
     ids = [e.ids for e in backend.encode_batch_fast([ANCHOR, *texts], add_special_tokens=False)]
     anchor, ids, number = ids[0], ids[1:], len(pairs)
     for (left, right), first, second, whole in zip(pairs, ids, ids[number:], ids[2 * number :], strict=False):
