@@ -96,3 +96,12 @@ def implied_ids(config: Mapping[str, Any], *, rows: int, ignore: frozenset[str])
         if flat and field.ids and field.path[-1] not in holder and max(field.ids) < rows:
             implied[".".join(field.path)] = value
     return implied
+
+
+def ties_embeddings(config: Mapping[str, Any]) -> bool:
+    """Whether the stock class uses one table for the input embedding and the output head."""
+    from transformers import AutoConfig
+
+    with quiet_transformers():
+        full = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
+    return bool(getattr(full, "tie_word_embeddings", False))
