@@ -26,17 +26,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, or the id of a model on the hub.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
-_CHOICE, _SOURCE, _OUTPUT = "What to keep", "Source", "Output"
 
 
-def _option(*names: str, help: str, panel: str = _CHOICE, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, show_default=False)
+def _option(*names: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
 
 
 Languages = Annotated[
@@ -71,17 +70,17 @@ KeepCode = Annotated[bool, _option("--keep-code", help="Keep indentation, operat
 PadTo = Annotated[int | None, _option("--pad-to-multiple-of", help="Pad the vocabulary, for tensor cores: 64.")]
 IgnoreField = Annotated[
     list[str] | None,
-    _option("--ignore-field", help="A configuration field that holds no token ids, whatever its name says.", panel=_SOURCE, metavar="NAME"),
+    _option("--ignore-field", help="A configuration field that holds no token ids, whatever its name says.", metavar="NAME"),
 ]
-Carry = Annotated[list[str] | None, _option("--carry", help="Copy files that langslice does not know.", panel=_SOURCE, metavar="GLOB")]
+Carry = Annotated[list[str] | None, _option("--carry", help="Copy files that langslice does not know.", metavar="GLOB")]
 LeaveOut = Annotated[
-    list[str] | None, _option("--leave-out", help="Leave out files that langslice does not know.", panel=_SOURCE, metavar="GLOB")
+    list[str] | None, _option("--leave-out", help="Leave out files that langslice does not know.", metavar="GLOB")
 ]
-Revision = Annotated[str | None, _option("--revision", help="Branch, tag or commit of a hub model.", panel=_SOURCE)]
-Token = Annotated[str | None, _option("--token", help="Hub token, for gated models.", panel=_SOURCE)]
-CacheDir = Annotated[Path | None, _option("--cache-dir", help="Hub cache.", panel=_SOURCE)]
-Processes = Annotated[int | None, _option("--processes", help="Processes that count; all cores unless given.", panel=_SOURCE)]
-HeldOut = Annotated[list[str] | None, _option("--text", help="Held-out text to prove the slice on.", panel=_OUTPUT, metavar="PATH")]
+Revision = Annotated[str | None, _option("--revision", help="Branch, tag or commit of a hub model.")]
+Token = Annotated[str | None, _option("--token", help="Hub token, for gated models.")]
+CacheDir = Annotated[Path | None, _option("--cache-dir", help="Hub cache.")]
+Processes = Annotated[int | None, _option("--processes", help="Processes that count; all cores unless given.")]
+HeldOut = Annotated[list[str] | None, _option("--text", help="Held-out text to prove the slice on.", metavar="PATH")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
