@@ -153,7 +153,7 @@ def plan(
     """Choose what to keep, and write it as a plan that you can read and edit."""
     choice = _choice(locals())
     from langslice import job
-    from langslice.plan import save_plan
+    from langslice.slice_plan import save_plan
 
     _refuse_existing(out, overwrite)
     with _progress(quiet) as report:

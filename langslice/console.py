@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from langslice.counting import TokenCounts
     from langslice.inspection import Inspection
     from langslice.job import SliceResult
-    from langslice.plan import SlicePlan
-    from langslice.verify import Proof
+    from langslice.slice_plan import SlicePlan
+    from langslice.proof import Proof
 
 _VERDICTS = {True: "[green]equal[/]", False: "[red]DIFFERS[/]", None: "[yellow]not checked[/]"}
 

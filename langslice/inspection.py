@@ -10,7 +10,7 @@ from typing import Any
 
 from langslice.checkpoint import Checkpoint
 from langslice.errors import LanguageError
-from langslice.plan import TensorPlan, plan_tensors
+from langslice.slice_plan import TensorPlan, plan_tensors
 from langslice.sidefiles import plan_side_files
 from langslice.tokenizer import SourceTokenizer
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.errors import LangsliceError, PlanError, VerificationError
-from langslice.plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
+from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
@@ -27,7 +27,7 @@ else:
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
     from langslice.inspection import Inspection
-    from langslice.verify import Proof
+    from langslice.proof import Proof
 
 Report = Callable[[str, int, int], None]
 """Called as work goes on: what is being done, how much is done, how much there is (0 when unknown; bytes for shards)."""
@@ -157,7 +157,7 @@ def plan(model: str | Path, *, report: Report = _silent, **choice: Unpack[Choice
 
     model    a local folder, or the id of a model on the hub
     choice   see Choice
-    Returns  a plan; `langslice.plan.save_plan` writes it
+    Returns  a plan; `langslice.slice_plan.save_plan` writes it
     Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
     """
     checkpoint = _open(model, choice)
@@ -357,7 +357,7 @@ def _prove(
     report: Report,
 ) -> Proof:
     from langslice.samples import proof_texts
-    from langslice.verify import prove
+    from langslice.proof import prove
 
     texts = proof_texts(made.request, text)
     return prove(checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0))

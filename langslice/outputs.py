@@ -8,20 +8,39 @@ another order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from langslice.checkpoint import Checkpoint
-from langslice.plan import SlicePlan
+from langslice.slice_plan import SlicePlan
 from langslice.stock import model_class, quiet_transformers
-from langslice.verify import Check
+from langslice.proof import Check
 
 _RANDOM_SAMPLES = 4
 _RANDOM_LENGTH = 24
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one model computes from one sample.
+
+    hidden  float64, hidden states of every layer, end to end
+    logits  float64 (1, tokens, kept vocabulary), None for a model without a head
+    dtype   type that the model computes in, as torch spells it
+    """
+
+    hidden: np.ndarray
+    logits: np.ndarray | None
+    dtype: str
+
+    def is_finite(self) -> bool:
+        """Whether no value is infinite or NaN."""
+        return bool(np.isfinite(self.hidden).all() and (self.logits is None or np.isfinite(self.logits).all()))
 
 
 def compare_outputs(
@@ -42,21 +61,22 @@ def compare_outputs(
     wrong: list[str] = []
     worst_hidden = worst_logits = 0.0
     for index, (left, right) in enumerate(zip(before, after, strict=True)):
-        if not all(np.isfinite(value).all() for value in left.values() if value is not None):
+        if not left.is_finite():
             wrong.append(f"sample {index}: the source's own outputs are not finite")
             continue
-        hidden = float(np.abs(left["hidden"] - right["hidden"]).max())
+        hidden = float(np.abs(left.hidden - right.hidden).max())
         worst_hidden = max(worst_hidden, hidden)
         if hidden != 0.0:
             wrong.append(f"sample {index}: hidden states differ by {hidden:g}")
-        if left["logits"] is not None:
-            scale = max(float(np.abs(left["logits"]).max()), 1.0)
-            error = float(np.abs(left["logits"] - right["logits"]).max()) / scale
+        if left.logits is not None and right.logits is not None:
+            scale = max(float(np.abs(left.logits).max()), 1.0)
+            error = float(np.abs(left.logits - right.logits).max()) / scale
             worst_logits = max(worst_logits, error)
-            if error > _TOLERANCE[left["dtype"].item()]:
+            if error > _TOLERANCE[left.dtype]:
                 wrong.append(f"sample {index}: logits of kept tokens differ by {error:g} of the largest")
-    logits = f", kept logits within {worst_logits:.1e}" if before[0]["logits"] is not None else ""
-    detail = f"{len(new_ids)} samples ({len(new_ids) - _RANDOM_SAMPLES} of text): hidden states differ by {worst_hidden:g}{logits}"
+    logits = f", kept logits by {worst_logits:.1e} of the largest" if before[0].logits is not None else ""
+    of_text = len(new_ids) - _RANDOM_SAMPLES
+    detail = f"{len(new_ids)} samples ({of_text} of text): hidden states differ by {worst_hidden:g}{logits}"
     return Check("outputs", not wrong, detail, tuple(wrong[:10]))
 
 
@@ -70,7 +90,7 @@ def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
     return int(plan.kept[0]), 0
 
 
-def _run(folder: Path, batches: Sequence[list[int]], start: int, keep: np.ndarray) -> list[dict[str, Any]]:
+def _run(folder: Path, batches: Sequence[list[int]], start: int, keep: np.ndarray) -> list[Outputs]:
     """Hidden states of every layer, and logits of the kept tokens, for each sample."""
     import torch
 
@@ -110,7 +130,7 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     return {"input_ids": tokens, "decoder_input_ids": decoder}
 
 
-def _collect(output: Any, keep: np.ndarray) -> dict[str, Any]:
+def _collect(output: Any, keep: np.ndarray) -> Outputs:
     import torch
 
     states: list[Any] = []
@@ -122,4 +142,4 @@ def _collect(output: Any, keep: np.ndarray) -> dict[str, Any]:
     logits = getattr(output, "logits", None)
     dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")
     kept = None if logits is None else logits[..., torch.from_numpy(keep)].to(torch.float64).numpy()
-    return {"hidden": hidden, "logits": kept, "dtype": np.array(dtype)}
+    return Outputs(hidden, kept, dtype)

@@ -11,7 +11,7 @@ import numpy as np
 from langslice.checkpoint import Checkpoint
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
-from langslice.plan import SlicePlan, digest_rows, plan_tensors
+from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors
 from langslice.sidefiles import id_fields, plan_side_files
 from langslice.tokenizer import SourceTokenizer
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from langslice import __version__
 from langslice.checkpoint import Checkpoint, Shard
 from langslice.errors import PlanError
-from langslice.plan import SlicePlan, plan_from_json, plan_text
+from langslice.slice_plan import SlicePlan, plan_from_json, plan_text
 from langslice.tokenizer import Rewrite
 
 if TYPE_CHECKING:
-    from langslice.verify import Proof
+    from langslice.proof import Proof
 
 FILE_NAME = "slice.json"
 FORMAT = "langslice-slice/1"

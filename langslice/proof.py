@@ -18,7 +18,7 @@ import numpy as np
 from langslice.checkpoint import Checkpoint, TensorEntry, open_checkpoint
 from langslice.counting import distinct_chunks
 from langslice.ids import find_id_fields
-from langslice.plan import SlicePlan, tensor_edits
+from langslice.slice_plan import SlicePlan, tensor_edits
 from langslice.sidefiles import SideFile
 from langslice.stock import loading_report, model_class
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
