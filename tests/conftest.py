@@ -27,12 +27,12 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
     """Give the folder of a tiny random checkpoint by model type; each is built once a session and never written to."""
-    from tests.zoo import build
+    from tests.zoo import add_tokenizer, build
 
     root = tmp_path_factory.mktemp("zoo")
 
     def checkpoint(model_type: str) -> Path:
         folder = root / model_type
-        return folder if folder.is_dir() else build(model_type, folder)
+        return folder if folder.is_dir() else add_tokenizer(build(model_type, folder))
 
     return checkpoint

@@ -274,3 +274,27 @@ def build(model_type: str, folder: Path, *, dtype: str = "float32", **changes: A
                     parameter.add_(0.05 * torch.randn_like(parameter))
         model.to(getattr(torch, dtype)).eval().save_pretrained(folder)
     return folder
+
+
+def add_tokenizer(folder: Path, *, pieces: int = 125) -> Path:
+    """Give a zoo model a Unigram tokenizer in which Latin and Hangul pieces alternate, so that kept ids are scattered."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    specials = ["<s>", "<pad>", "</s>", "<unk>", *[f"<extra_{number}>" for number in range(6)]]
+    latin = ["▁", *"abcdefghijklmnopqrstuvwxyz", *[f"▁{a}{b}" for a in "lmnst" for b in "aeiou"], "ing", "ed", "▁the", "▁and"]
+    hangul = [chr(0xAC00 + 28 * number) for number in range(60)]
+    mixed = [piece for pair in zip(latin, hangul, strict=False) for piece in pair]
+    vocabulary = [(token, 0.0) for token in specials]
+    vocabulary += [(piece, -2.0 - 0.05 * rank) for rank, piece in enumerate(mixed)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary[:pieces], unk_id=3, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens(specials)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "</s>"}'
+    )
+    return folder
