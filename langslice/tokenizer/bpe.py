@@ -22,7 +22,7 @@ import numpy as np
 
 from langslice.tokenizer.document import Merges
 
-MergeRule = Callable[[int, int], "tuple[int, int] | None"]
+MergeRule = Callable[[int, int], "tuple[float, int] | None"]
 """(left id, right id) -> (rank, product id), None where the two never join."""
 
 
@@ -71,7 +71,7 @@ def listed_merges(merges: Merges, size: int) -> MergeRule:
     products = array("i", merges.product[order].tobytes())
     end = len(sorted_keys)
 
-    def rule(left: int, right: int) -> tuple[int, int] | None:
+    def rule(left: int, right: int) -> tuple[float, int] | None:
         key = left * size + right
         place = bisect_left(sorted_keys, key)
         if place == end or sorted_keys[place] != key:
@@ -81,10 +81,10 @@ def listed_merges(merges: Merges, size: int) -> MergeRule:
     return rule
 
 
-def ranked_merges(tokens: Sequence[str | None], index: Mapping[str, int], rank: Callable[[int], int]) -> MergeRule:
+def ranked_merges(tokens: Sequence[str | None], index: Mapping[str, int], rank: Callable[[int], float]) -> MergeRule:
     """The rule of a rank file or a SentencePiece BPE model: neighbours join when their concatenation is a token."""
 
-    def rule(left: int, right: int) -> tuple[int, int] | None:
+    def rule(left: int, right: int) -> tuple[float, int] | None:
         first, second = tokens[left], tokens[right]
         product = None if first is None or second is None else index.get(first + second)
         return None if product is None else (rank(product), product)

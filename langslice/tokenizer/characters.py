@@ -34,7 +34,10 @@ def open_characters(folder: Path) -> SourceTokenizer:
     """Read the character table of a model; with several, ids are spelled by the longest, and encoded with it."""
     tables = character_tables(folder)
     specials = {
-        place for table in tables.values() for place, character in enumerate(table[: _UNKNOWN + 1]) if character == _PLACEHOLDER
+        place
+        for table in tables.values()
+        for place, character in enumerate(table[: _UNKNOWN + 1])
+        if character == _PLACEHOLDER
     }
     if len(specials) != _UNKNOWN + 1:
         raise TokenizerError(

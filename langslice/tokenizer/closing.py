@@ -19,7 +19,9 @@ def close_choice(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
     """See `langslice.tokenizer.close`."""
     for old in chosen:
         if not 0 <= old < len(source.tokens) or source.tokens[old] is None:
-            raise TokenizerError(f"{source.folder}: id {old} has no token", hint=f"ids run from 0 to {len(source.tokens) - 1}")
+            raise TokenizerError(
+                f"{source.folder}: id {old} has no token", hint=f"ids run from 0 to {len(source.tokens) - 1}"
+            )
     kept = set(chosen)
     added: dict[int, str] = {}
 
@@ -56,12 +58,13 @@ def _lowest(source: SourceTokenizer, kept: Collection[int]) -> Iterator[int]:
         if model.model_type != sentencepiece_model.UNIGRAM:
             continue
         index = index_of(source.tokens) if index is None else index
-        old_of = [index.get(piece.text, -1) for piece in model.pieces]
-        normal = [position for position, piece in enumerate(model.pieces) if piece.type == NORMAL and old_of[position] >= 0]
-        held = {position for position in normal if old_of[position] in kept}
-        lowest = lowest_piece([piece.score for piece in model.pieces], normal, held)
-        if lowest is not None:
-            yield old_of[lowest]
+        normal = [
+            position for position, text in enumerate(model.texts) if model.types[position] == NORMAL and text in index
+        ]
+        if normal:
+            lowest = min(model.scores[position] for position in normal)
+            holders = [index[model.texts[position]] for position in normal if model.scores[position] == lowest]
+            yield next((old for old in holders if old in kept), holders[0])
 
 
 def _sentencepiece_models(folder: Path) -> Iterator[SentencePieceModel]:
@@ -113,10 +116,6 @@ def _sentencepiece_rule(
     tokens: Sequence[str | None], index: dict[str, int], model: SentencePieceModel
 ) -> tuple[Spelling, MergeRule]:
     """The rule of a SentencePiece BPE model: its own pieces, highest score first."""
-    pieces = {piece.text: index[piece.text] for piece in model.pieces if piece.text in index}
-    rank = {index[piece.text]: position for position, piece in enumerate(_by_score(model)) if piece.text in index}
+    pieces = {text: index[text] for text in model.texts if text in index}
+    rank = {index[text]: -score for text, score in zip(model.texts, model.scores, strict=True) if text in index}
     return Spelling(pieces, byte_fallback=True), ranked_merges(tokens, pieces, rank.__getitem__)
-
-
-def _by_score(model: SentencePieceModel) -> list[sentencepiece_model.Piece]:
-    return sorted(model.pieces, key=lambda piece: -piece.score)

@@ -28,7 +28,8 @@ _FLAT_ARRAY = rb'\[[^\[\]"]*(?:' + _STRING + rb'[^\[\]"]*)*\]'
 _ENTRY = rb"\s*(?:" + _STRING + rb"(?:\s*:\s*-?\d+)?|" + _FLAT_ARRAY + rb")\s*"
 _RUN = re.compile(rb"(?:" + _ENTRY + rb",){1,%d}" % _WINDOW, re.DOTALL)
 _LAST = re.compile(_ENTRY, re.DOTALL)
-_TO_BRACKET = re.compile(rb'[^"{}\[\]]*(?:' + _STRING + rb'[^"{}\[\]]*)*[{}\[\]]', re.DOTALL)
+# At most 256 at a time: the expression engine remembers every repetition until the match ends.
+_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]+|' + _STRING + rb"){0,256}([{}\[\]]?)", re.DOTALL)
 _SCALAR = re.compile(_STRING + rb"|[^\s,{}\[\]]+", re.DOTALL)
 _SPACE = re.compile(rb"[\s,:]*")
 
@@ -95,7 +96,9 @@ def parse_document(raw: bytes, where: str) -> Document:
         skeleton = json.loads(_without(raw, spans))
         return _assemble(raw, spans, skeleton, where)
     except (ValueError, IndexError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise TokenizerError(f"{where} is not a readable tokenizer.json: {error}", hint="download the file again") from error
+        raise TokenizerError(
+            f"{where} is not a readable tokenizer.json: {error}", hint="download the file again"
+        ) from error
 
 
 def object_windows(path: Path) -> Iterator[dict[str, int]]:
@@ -216,10 +219,11 @@ def _value_end(raw: bytes, start: int) -> int:
     depth, position = 1, start + 1
     while depth:
         step = _TO_BRACKET.match(raw, position)
-        if step is None:
+        if step is None or step.end() == position:
             raise ValueError("a bracket is never closed")
         position = step.end()
-        depth += 1 if raw[position - 1] in b"{[" else -1
+        if step.group(1):
+            depth += 1 if step.group(1) in b"{[" else -1
     return position
 
 
@@ -271,7 +275,9 @@ def _read_merges(
                 right.append(index[second])
                 product.append(index[first + second[skip:]])
             except KeyError as error:
-                raise TokenizerError(f"{where}: merge {first!r} + {second!r} needs {error}, not in model.vocab") from None
+                raise TokenizerError(
+                    f"{where}: merge {first!r} + {second!r} needs {error}, not in model.vocab"
+                ) from None
     return unique_merges(left, right, product)
 
 
@@ -286,7 +292,11 @@ def unique_merges(left: Sequence[int], right: Sequence[int], product: Sequence[i
 
 
 def _place_added(
-    entries: Sequence[Mapping[str, Any]], index: Mapping[str, int], tokens: list[str | None], vocab_size: int, where: str
+    entries: Sequence[Mapping[str, Any]],
+    index: Mapping[str, int],
+    tokens: list[str | None],
+    vocab_size: int,
+    where: str,
 ) -> dict[str, Mapping[str, Any]]:
     """Give each added token the id that the library gives it, and put it into `tokens`.
 

@@ -50,7 +50,9 @@ def open_marian(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Sour
         tokens[old] = token
     if "<unk>" not in index:
         raise TokenizerError(f"{folder / VOCABULARY_FILE} has no <unk>, which Marian needs")
-    special = {old for token, old in index.items() if token in ("</s>", "<unk>", "<pad>") or _LANGUAGE_CODE.match(token)}
+    special = {
+        old for token, old in index.items() if token in ("</s>", "<unk>", "<pad>") or _LANGUAGE_CODE.match(token)
+    }
     for content, _, _ in declared_tokens(settings):
         if content not in index:
             raise TokenizerError(f"{folder}: special token {content!r} is not in {VOCABULARY_FILE}")
@@ -78,7 +80,8 @@ def _segmenter(path: Path) -> Callable[[], Any]:
             import sentencepiece
         except ImportError as error:
             raise TokenizerError(
-                f"{path.parent} needs the sentencepiece library to encode text", hint='pip install "langslice[sentencepiece]"'
+                f"{path.parent} needs the sentencepiece library to encode text",
+                hint='pip install "langslice[sentencepiece]"',
             ) from error
         loaded = sentencepiece.SentencePieceProcessor()
         loaded.Load(str(path))
@@ -115,7 +118,7 @@ def write_marian(folder: Path, change: Renumbering, out: Path) -> tuple[dict[str
     for name in (SOURCE_FILE, TARGET_FILE):
         model = read_sentencepiece(folder / name)
         positions = kept_positions(
-            model, lambda text, _: text not in change.index or change.index[text] in change.old_to_new
+            model, lambda text: text not in change.index or change.index[text] in change.old_to_new
         )
         file = HashedFile(out / name)
         for part in without_pieces(model, positions):

@@ -101,7 +101,9 @@ def _from_document(
     def decode(ids: Sequence[int]) -> str:
         return str(backend().decode(list(ids), skip_special_tokens=False))
 
-    files = [name for name in (TOKENIZER_FILE,) if (folder / name).is_file()] + list(settings) + vocabulary_files(folder)
+    files = (
+        [name for name in (TOKENIZER_FILE,) if (folder / name).is_file()] + list(settings) + vocabulary_files(folder)
+    )
     return SourceTokenizer(
         folder=folder,
         kind=kind,
@@ -181,7 +183,10 @@ def _byte_ids(document: Document, kind: str) -> set[int]:
         model = document.skeleton["model"]
         prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
         symbols = {
-            before + character + after for character in byte_alphabet() for before in {"", prefix} for after in {"", suffix}
+            before + character + after
+            for character in byte_alphabet()
+            for before in {"", prefix}
+            for after in {"", suffix}
         }
         return {old for old, token in enumerate(document.tokens) if token in symbols and document.in_model[old]}
     found = {old for old, token in enumerate(document.tokens) if token and byte_value(token) is not None}

@@ -9,6 +9,7 @@ Source: sentencepiece_model.proto of SentencePiece 0.2 (field numbers below) and
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,44 +30,42 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One piece of a SentencePiece model: string, score (log probability, or minus the rank for BPE), type."""
-
-    text: str
-    score: float
-    type: int
-
-
-@dataclass(frozen=True)
 class SentencePieceModel:
     """A `.model` file.
 
     raw         the file's bytes
-    pieces      in order; a piece's position is its id in SentencePiece
+    texts       (pieces,) string of each piece; a piece's position is its id in SentencePiece
+    scores      (pieces,) float32: log probability, or minus the rank for BPE
+    types       (pieces,) NORMAL (1) to BYTE (6)
     model_type  UNIGRAM (1), BPE (2), word (3) or char (4)
     """
 
     raw: bytes
-    pieces: tuple[Piece, ...]
+    texts: tuple[str, ...]
+    scores: array[float]
+    types: bytes
     model_type: int
 
 
 def read_sentencepiece(path: Path) -> SentencePieceModel:
     """Read a `.model` or `.spm` file. Raises TokenizerError when it is not one."""
     raw = path.read_bytes()
+    texts, scores, types, model_type = [], array("f"), bytearray(), UNIGRAM
     try:
-        pieces, model_type = [], UNIGRAM
         for field, wire, start, end, _ in fields(raw):
             if field == _PIECES and wire == _BYTES:
-                pieces.append(_piece(raw[start:end]))
+                text, score, kind = _piece(raw[start:end])
+                texts.append(text)
+                scores.append(score)
+                types.append(kind)
             elif field == _TRAINER and wire == _BYTES:
                 numbers = {number: value for number, _, _, _, value in fields(raw[start:end])}
                 model_type = numbers.get(_MODEL_TYPE, UNIGRAM)
     except (ValueError, IndexError, struct.error) as error:
         raise TokenizerError(f"{path} is not a SentencePiece model: {error}", hint="download the file again") from error
-    if not pieces:
+    if not texts:
         raise TokenizerError(f"{path} is not a SentencePiece model: it holds no pieces")
-    return SentencePieceModel(raw, tuple(pieces), model_type)
+    return SentencePieceModel(raw, tuple(texts), scores, bytes(types), model_type)
 
 
 def without_pieces(model: SentencePieceModel, kept: Collection[int]) -> Iterator[bytes]:
@@ -77,7 +76,6 @@ def without_pieces(model: SentencePieceModel, kept: Collection[int]) -> Iterator
     """
     positions = sorted(kept)
     new_position = {old: new for new, old in enumerate(positions)}
-    removed = {piece.text for old, piece in enumerate(model.pieces) if old not in new_position}
     place, opened = 0, 0
     for field, wire, start, end, _ in fields(model.raw):
         if field == _PIECES and wire == _BYTES:
@@ -87,6 +85,7 @@ def without_pieces(model: SentencePieceModel, kept: Collection[int]) -> Iterator
         elif field == _TRAINER and wire == _BYTES:
             yield message(_TRAINER, _adjusted_trainer(model.raw[start:end], new_position))
         elif field == _SELF_TEST and wire == _BYTES:
+            removed = {text for old, text in enumerate(model.texts) if old not in new_position}
             yield message(_SELF_TEST, _covered_samples(model.raw[start:end], removed))
         else:
             yield model.raw[opened:end]
@@ -146,7 +145,7 @@ def message(field: int, content: bytes) -> bytes:
     return encode_varint(field << 3 | _BYTES) + encode_varint(len(content)) + content
 
 
-def _piece(raw: bytes) -> Piece:
+def _piece(raw: bytes) -> tuple[str, float, int]:
     text, score, kind = "", 0.0, NORMAL
     for field, wire, start, end, value in fields(raw):
         if field == _PIECE and wire == _BYTES:
@@ -155,7 +154,7 @@ def _piece(raw: bytes) -> Piece:
             (score,) = struct.unpack_from("<f", raw, start)
         elif field == _TYPE and wire == _VARINT:
             kind = value
-    return Piece(text, score, kind)
+    return text, score, kind
 
 
 def _signed(value: int) -> int:
@@ -200,10 +199,10 @@ def _covered_samples(raw: bytes, removed: Collection[str]) -> bytes:
     return b"".join(parts)
 
 
-def kept_positions(model: SentencePieceModel, keeps: Callable[[str, int], bool]) -> Sequence[int]:
-    """Positions that stay: control, unknown and byte pieces always, others where `keeps(text, position)` says so."""
+def kept_positions(model: SentencePieceModel, keeps: Callable[[str], bool]) -> Sequence[int]:
+    """Positions that stay: control, unknown and byte pieces always, others where `keeps(text)` says so."""
     return [
         position
-        for position, piece in enumerate(model.pieces)
-        if piece.type in (UNKNOWN, CONTROL, BYTE) or keeps(piece.text, position)
+        for position, (text, kind) in enumerate(zip(model.texts, model.types, strict=True))
+        if kind in (UNKNOWN, CONTROL, BYTE) or keeps(text)
     ]

@@ -24,8 +24,21 @@ _NAMED_TOKENS = (
     "additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens",
 )  # fmt: skip
 _ID_NAME = re.compile(r"(^|_)(id|ids|idx|index|indices)$")
-_NOT_IDS = {"pad_token_type_id", "cls_token_segment_id", "sequence_a_segment_id", "sequence_b_segment_id", "pad_token_segment_id"}
-_PLAIN_NUMBERS = {"num_special_tokens_to_add", "model_max_length", "max_length", "extra_ids", "image_seq_length", "num_madeup_words"}
+_NOT_IDS = {
+    "pad_token_type_id",
+    "cls_token_segment_id",
+    "sequence_a_segment_id",
+    "sequence_b_segment_id",
+    "pad_token_segment_id",
+}
+_PLAIN_NUMBERS = {
+    "num_special_tokens_to_add",
+    "model_max_length",
+    "max_length",
+    "extra_ids",
+    "image_seq_length",
+    "num_madeup_words",
+}
 
 
 def read_settings(folder: Path) -> dict[str, dict[str, Any]]:
@@ -74,7 +87,9 @@ def _content(entry: Any) -> str:
     return str(entry["content"]) if isinstance(entry, dict) else str(entry)
 
 
-def renumber_settings(name: str, content: Mapping[str, Any], old_to_new: Mapping[int, int], where: str) -> dict[str, Any]:
+def renumber_settings(
+    name: str, content: Mapping[str, Any], old_to_new: Mapping[int, int], where: str
+) -> dict[str, Any]:
     """The content of one settings file with every id renumbered.
 
     Raises  TokenizerError for an id that is not kept, or an integer whose name says id and that is not understood
@@ -107,7 +122,9 @@ def _renumbered_any(value: Any, old_to_new: Mapping[int, int], where: str) -> An
 
 def _renumbered(old: int, old_to_new: Mapping[int, int], where: str) -> int:
     if old not in old_to_new:
-        raise TokenizerError(f"{where}: id {old} is used but not kept", hint="add its token to the plan, or remove the entry")
+        raise TokenizerError(
+            f"{where}: id {old} is used but not kept", hint="add its token to the plan, or remove the entry"
+        )
     return old_to_new[old]
 
 

@@ -60,9 +60,7 @@ def vocabulary_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_file() and _VOCABULARY_FILE.fullmatch(path.name))
 
 
-def write_slow_files(
-    folder: Path, change: Renumbering, out: Path
-) -> tuple[dict[str, str], dict[str, str]]:
+def write_slow_files(folder: Path, change: Renumbering, out: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Rewrite every vocabulary file of `folder` into `out`.
 
     Returns  name -> sha256 of what was written, name -> reason of what was left out
@@ -121,7 +119,9 @@ def _require_first(old_ids: Sequence[int], change: Renumbering) -> None:
     """A file that numbers its tokens by position must hold the first new ids without a gap."""
     for position, old in enumerate(old_ids):
         if change.old_to_new[old] != position:
-            raise _Unfaithful(f"{change.tokens[old]!r} would be at position {position} but has the id {change.old_to_new[old]}")
+            raise _Unfaithful(
+                f"{change.tokens[old]!r} would be at position {position} but has the id {change.old_to_new[old]}"
+            )
 
 
 def _vocab_entries(path: Path, change: Renumbering) -> Iterator[bytes]:
@@ -175,7 +175,9 @@ def read_ranks(path: Path) -> Iterator[tuple[bytes, int]]:
                 encoded, rank = line.split()
                 yield base64.b64decode(encoded, validate=True), int(rank)
             except (ValueError, binascii.Error) as error:
-                raise TokenizerError(f"{path}, line {number}: expected base64 and a rank, found {line[:40]!r}") from error
+                raise TokenizerError(
+                    f"{path}, line {number}: expected base64 and a rank, found {line[:40]!r}"
+                ) from error
 
 
 def _rank_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
@@ -199,17 +201,18 @@ def _pieces(model: SentencePieceModel, change: Renumbering) -> Iterator[bytes]:
 
     Tokenizers that add a constant to SentencePiece's ids (fairseq: one) must find the same constant afterwards.
     """
-    kept = kept_positions(model, lambda text, _: change.index.get(text) in change.old_to_new)
+    kept = kept_positions(model, lambda text: change.index.get(text) in change.old_to_new)
     offsets_before: set[int] = set()
-    offsets_after: set[int] = set()
-    for position, piece in enumerate(model.pieces):
-        if piece.type == NORMAL and piece.text not in change.index:
-            raise _Unfaithful(f"piece {position}, {piece.text!r}, is not in the tokenizer")
-        if piece.type == NORMAL:
-            offsets_before.add(change.index[piece.text] - position)
-    for position, old in enumerate(kept):
-        if model.pieces[old].type == NORMAL:
-            offsets_after.add(change.old_to_new[change.index[model.pieces[old].text]] - position)
+    for position, text in enumerate(model.texts):
+        if model.types[position] == NORMAL and text not in change.index:
+            raise _Unfaithful(f"piece {position}, {text!r}, is not in the tokenizer")
+        if model.types[position] == NORMAL:
+            offsets_before.add(change.index[text] - position)
+    offsets_after = {
+        change.old_to_new[change.index[model.texts[old]]] - position
+        for position, old in enumerate(kept)
+        if model.types[old] == NORMAL
+    }
     if len(offsets_before) == 1 and offsets_after - offsets_before:
         raise _Unfaithful(
             f"its ids are {min(offsets_before):+d} from the tokenizer's; after removal they would be "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from langslice.errors import TokenizerError
@@ -32,14 +32,17 @@ def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewr
     for name, content in source.settings.items():
         changed = renumber_settings(name, content, old_to_new, str(source.folder / name))
         written[name] = write_json(out / name, changed)
-    change = Renumbering(source.tokens, old_to_new, index_of(source.tokens), source.kind, source.surface)
     if source.document is None:
-        marian, left_out = write_marian(source.folder, change, out)
+        marian, left_out = write_marian(source.folder, _renumbering(source, old_to_new), out)
         return Rewrite({**written, **marian}, left_out)
     written[TOKENIZER_FILE] = write_document(source.document, kept, out / TOKENIZER_FILE)
     check_written(out / TOKENIZER_FILE, [token for old in kept if (token := source.tokens[old]) is not None])
-    slow, left_out = write_slow_files(source.folder, change, out)
+    slow, left_out = write_slow_files(source.folder, _renumbering(source, old_to_new), out)
     return Rewrite({**written, **slow}, left_out)
+
+
+def _renumbering(source: SourceTokenizer, old_to_new: Mapping[int, int]) -> Renumbering:
+    return Renumbering(source.tokens, old_to_new, index_of(source.tokens), source.kind, source.surface)
 
 
 def _real_tokens(source: SourceTokenizer, kept: Sequence[int]) -> list[int]:
