@@ -184,7 +184,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3_text": ("AutoModelForCausalLM", DECODER),
     "cohere": ("AutoModelForCausalLM", DECODER),
     "cohere2": ("AutoModelForCausalLM", DECODER),
-    "phi": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6}),
+    "phi": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6, "partial_rotary_factor": 2 / 3}),
     "phi3": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6}),
     "granite": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6}),
     "smollm3": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6}),
@@ -199,6 +199,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "AutoModelForCausalLM",
         {
             **DECODER,
+            "head_dim": 4,
             "num_key_value_heads": 4,
             "n_routed_experts": 4,
             "n_shared_experts": 1,
