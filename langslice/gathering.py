@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from langslice.copying import Progress, read_into, write_all
+from langslice.copying import Progress, read_into, release, write_all
 
 WINDOW_BYTES = 16 << 20
 # Unwanted bytes between two wanted rows that are read along with them, because a second read would cost more.
@@ -114,6 +114,8 @@ def gather(source: int, target: int, piece: Gather, windows: Windows, progress: 
         low, high = int(rows[first]), int(rows[stop - 1]) + 1
         block = windows.read[: (high - low) * piece.row_bytes]
         read_into(source, block.data, piece.start + low * piece.row_bytes)
+        if order is None:
+            release(source, piece.start + low * piece.row_bytes, block.size)
         local = rows[first:stop] - low
         if order is None and not piece.inner:
             # mode="clip" lets numpy write straight into `out`; the indices were checked before
@@ -122,6 +124,7 @@ def gather(source: int, target: int, piece: Gather, windows: Windows, progress: 
             places = slice(first, stop) if order is None else order[first:stop]
             output[places] = _take(block, piece, high - low, local)
     write_all(target, output.data.cast("B"), piece.target_start)
+    release(target, piece.target_start, piece.size_bytes)
     progress(piece.size_bytes)
 
 

@@ -113,6 +113,11 @@ def _snapshot(model: str, revision: str | None, token: str | None, cache_dir: Pa
     except errors.HFValidationError as error:
         raise _hub_error(model, "this is not a hub id", error, "a hub id looks like org/name") from None
     except (OSError, ValueError) as error:
+        cached = (
+            _cached_folder(model, revision, cache_dir) if isinstance(error, errors.LocalEntryNotFoundError) else None
+        )
+        if cached is not None:
+            return cached
         near = near_folders(Path(model))
         offline = "it is not in the local cache and the hub cannot be reached"
         hint = "go online once, unset HF_HUB_OFFLINE, or name a local folder"
@@ -120,6 +125,14 @@ def _snapshot(model: str, revision: str | None, token: str | None, cache_dir: Pa
             model, offline, error, f"did you mean the folder {near[0]}? Else {hint}" if near else hint
         ) from None
     return Path(folder)
+
+
+def _cached_folder(model: str, revision: str | None, cache_dir: Path | None) -> Path | None:
+    """Find the snapshot that other programs left in the cache; offline, the hub calls it missing if a README is."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, "config.json", cache_dir=cache_dir, revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _hub_error(model: str, what: str, error: Exception, hint: str) -> CheckpointError:

@@ -35,6 +35,11 @@ ZIP_MAGIC = b"PK\x03\x04"
 PAGE_BYTES = 4096
 COMPARED_BYTES = 64
 
+# What torch.load raises on damaged bytes, depending on where they are damaged.
+TORCH_FAILURES = (
+    RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, TypeError, AttributeError, struct.error,
+)  # fmt: skip
+
 DTYPE_NAMES = {
     "torch.bool": "BOOL", "torch.uint8": "U8", "torch.int8": "I8", "torch.int16": "I16", "torch.uint16": "U16",
     "torch.int32": "I32", "torch.uint32": "U32", "torch.int64": "I64", "torch.uint64": "U64", "torch.float16": "F16",
@@ -111,17 +116,7 @@ def _load(name: str, path: Path, is_zip: bool) -> dict[str, torch.Tensor]:
         state = torch.load(path, mmap=is_zip, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise _refused(name, path, str(error)) from None
-    except (
-        RuntimeError,
-        ValueError,
-        EOFError,
-        OSError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except TORCH_FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise damaged(path, f"{name}, read by torch", "a state dict", reason, "download the file again") from None
     if not isinstance(state, Mapping):
@@ -261,9 +256,7 @@ def _convert(path: Path, state: Mapping[str, torch.Tensor]) -> list[TensorEntry]
 
 def _conversion_note(name: str, is_zip: bool, state: Mapping[str, torch.Tensor], folder: Path) -> str:
     size_bytes = sum(math.prod(tensor.shape) * tensor.element_size() for tensor in state.values())
-    what = (
-        "an archive of torch before 1.6"
-        if not is_zip
-        else f"{len(state)} tensors that are not stored as they are shaped"
-    )
+    what = "an archive of torch before 1.6"
+    if is_zip:
+        what = f"{len(state)} tensor{'s' * (len(state) > 1)} not stored as shaped"
     return f"{name}: {what}; {size_bytes:,} bytes were held in memory and converted in {folder}"

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-from langslice.copying import clone_file, clone_part, clone_range, copy_range, fsync_path, write_all
+from langslice.copying import clone_file, clone_part, clone_range, copy_range, fsync_path, release, write_all
 from langslice.gathering import Gather, Windows, gather, split_gather
 from langslice.safetensors_header import DTYPE_BITS
 from langslice.shard_layout import Run, ShardLayout
@@ -106,6 +106,7 @@ class ShardWriter:
             last = file.steps_left == 0
         if last and file.target is not None:
             os.fsync(file.target)
+            release(file.target, 0, len(file.layout.header) + file.layout.data_bytes)
             _close(file)
 
     def _target(self, file: _OpenFile) -> int:
