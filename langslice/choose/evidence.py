@@ -23,8 +23,46 @@ Weights = np.ndarray[Any, np.dtype[np.float64]]
 # script speaks for the language. Japanese words run together in ways that no list of words shows, Korean ones carry
 # endings, and Thai, Khmer, Lao, Burmese and Tibetan have no spaces.
 WHOLE_SCRIPTS: Final = frozenset(
-    "Hang Hira Kana Bopo Thai Laoo Khmr Mymr Tibt Grek Hebr Armn Geor Taml Telu Knda Mlym Sinh Gujr Guru Orya Ethi "
-    "Thaa Syrc Mong Olck Cher Cans Tfng Nkoo Adlm Vaii Yiii Java Bali Sund Copt Goth".split()
+    {
+        "Hang",
+        "Hira",
+        "Kana",
+        "Bopo",
+        "Thai",
+        "Laoo",
+        "Khmr",
+        "Mymr",
+        "Tibt",
+        "Grek",
+        "Hebr",
+        "Armn",
+        "Geor",
+        "Taml",
+        "Telu",
+        "Knda",
+        "Mlym",
+        "Sinh",
+        "Gujr",
+        "Guru",
+        "Orya",
+        "Ethi",
+        "Thaa",
+        "Syrc",
+        "Mong",
+        "Olck",
+        "Cher",
+        "Cans",
+        "Tfng",
+        "Nkoo",
+        "Adlm",
+        "Vaii",
+        "Yiii",
+        "Java",
+        "Bali",
+        "Sund",
+        "Copt",
+        "Goth",
+    }
 )
 CHINESE: Final = frozenset({"gb2312", "big5hkscs", "gb18030"})
 
@@ -52,7 +90,7 @@ def language_evidence(
     """
     weights = np.zeros(len(tokenizer.tokens), dtype=np.float64)
     if language.lexicon:
-        forms = forms_for(tokenizer, scripts=language.scripts, code=language.tag)
+        forms = forms_for(tokenizer, language.tag)
         weights = weigh_words(tokenizer, language_words(language), forms, code=language.tag)
     weights[classes.neutral & classes.ascii_only] = 0.0
     whole = whole_script_tokens(classes, language) if use_whole else np.zeros(len(weights), dtype=bool)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from langslice.choose.scripts import resolve_scripts
 from langslice.errors import LanguageError
+
+if TYPE_CHECKING:
+    import langcodes
 
 # Languages that are everyday written in a second script too, which CLDR's likely script, one for a language, hides.
 SECOND_SCRIPTS: Final = {"sr": ("Latn",)}
@@ -25,7 +28,13 @@ WORD_LISTS: Final = {"no": "nb", "sr": "sh", "hr": "sh", "bs": "sh", "cnr": "sh"
 ALIASES: Final = {"jp": "ja", "kp": "ko", "cn": "zh", "gr": "el", "cz": "cs", "dk": "da", "ua": "uk", "vn": "vi"}
 
 # Which Han characters a language uses: KS X 1001, JIS X 0208, GB 2312, Big5 with the Hong Kong supplement.
-HAN_CHARACTERS: Final = {"Kore": "euc_kr", "Jpan": "shift_jis", "Hans": "gb2312", "Hant": "big5hkscs", "Hani": "gb18030"}
+HAN_CHARACTERS: Final = {
+    "Kore": "euc_kr",
+    "Jpan": "shift_jis",
+    "Hans": "gb2312",
+    "Hant": "big5hkscs",
+    "Hani": "gb18030",
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def _has_names() -> bool:
     return find_spec("language_data") is not None
 
 
-def _scripts(parsed: Any) -> tuple[str, ...]:
+def _scripts(parsed: langcodes.Language) -> tuple[str, ...]:
     likely = parsed.maximize().script
     if likely is None:
         raise LanguageError(

@@ -12,7 +12,7 @@ Greek final sigma, Turkish capitals, the curved apostrophe, Indic letters that U
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,11 +26,9 @@ from langslice.errors import CorpusError, LanguageError
 from langslice.tokenizer import SourceTokenizer
 
 WORD_LIMIT: Final = 100_000
-CAPITALS_LIMIT: Final = 20_000
+INITIALS: Final = (1e-4, tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 WORDS_A_TEXT: Final = 200
 ANCHOR: Final = "0"  # stands before the first word of a text; digits are kept in any case
-
-CASED: Final = frozenset({"Latn", "Cyrl", "Grek", "Armn", "Geor", "Copt", "Glag"})
 
 # Languages that join words with an apostrophe: l’été, dell’arte, l’home.
 ELIDING: Final = frozenset({"fr", "it", "ca"})
@@ -44,34 +42,55 @@ class Form:
     """One surrounding of a word.
 
     before     text between the previous word and this one
-    spelling   "plain", "capitalised" or "capitals"
+    spelling   "plain", "capitalised", "capitals", or "initials" (single capital letters instead of words)
     share      estimated occurrences of the form for each plain occurrence of the word; it orders tokens, no more
+    limit      number of words, most frequent first, beyond which the form was measured to add tokens but no coverage
     """
 
     before: str
     spelling: str
     share: float
+    limit: int
 
 
-SPACED: Final = (Form(" ", "plain", 1.0), Form(" ", "capitalised", 0.2), Form(" ", "capitals", 0.01))
-STARTS: Final = (Form("\n", "plain", 0.05), Form("\n", "capitalised", 0.1), Form("\n", "capitals", 0.005))
-BRACKETED: Final = (Form(" (", "plain", 0.05), Form(" (", "capitalised", 0.05), Form(" (", "capitals", 0.005))
-PUNCTUATED: Final = (
-    Form('\n"', "plain", 0.01),
-    Form('\n"', "capitalised", 0.02),
-    Form("\n“", "capitalised", 0.01),
-    Form("\n(", "plain", 0.01),
-    Form("\n(", "capitalised", 0.01),
-    Form("-", "plain", 0.01),
-    Form("-", "capitalised", 0.01),
+SPACED: Final = (
+    Form(" ", "plain", 1.0, 100_000),
+    Form(" ", "capitalised", 0.2, 100_000),
+    Form(" ", "capitals", 0.01, 20_000),
 )
-ELIDED: Final = (Form("’", "plain", 0.05), Form("'", "plain", 0.05), Form("’", "capitalised", 0.01))
+STARTS: Final = (
+    Form("\n", "plain", 0.05, 50_000),
+    Form("\n", "capitalised", 0.1, 50_000),
+    Form("\n", "capitals", 0.005, 10_000),
+)
+BRACKETED: Final = (
+    Form(" (", "plain", 0.05, 50_000),
+    Form(" (", "capitalised", 0.05, 50_000),
+    Form(" (", "capitals", 0.005, 20_000),
+)
+PUNCTUATED: Final = (
+    Form('\n"', "plain", 0.01, 5_000),
+    Form('\n"', "capitalised", 0.02, 5_000),
+    Form("\n“", "capitalised", 0.01, 5_000),
+    Form("\n(", "plain", 0.01, 5_000),
+    Form("\n(", "capitalised", 0.01, 5_000),
+    Form("-", "plain", 0.01, 10_000),
+    Form("-", "capitalised", 0.01, 10_000),
+    Form(".", "initials", 0.01, 26),
+    Form("\n(", "initials", 0.01, 26),
+)
+ELIDED: Final = (
+    Form("’", "plain", 0.05, 10_000),
+    Form("'", "plain", 0.05, 10_000),
+    Form("’", "capitalised", 0.01, 5_000),
+)
 
 
 def language_words(language: Language, *, limit: int = WORD_LIMIT) -> list[tuple[float, list[str]]]:
     """The most frequent words of a language, as groups of (frequency per word, words of that frequency).
 
-    Words with a digit, and words with a character of another script, are left out: wordfreq's lists hold both.
+    Words with a digit, and words in another script than the language's or plain Latin, are left out: wordfreq's lists
+    hold some. The Latin ones are what its own texts use ("nba" in Chinese).
     Raises  LanguageError when there is no list
     """
     import wordfreq
@@ -177,23 +196,18 @@ def _weight(text: str, path: Path, number: int) -> float:
     return weight
 
 
-def forms_for(tokenizer: SourceTokenizer, *, scripts: Iterable[str], code: str = "") -> tuple[Form, ...]:
-    """The surroundings that make a difference to a kind of tokenizer, for the scripts of a language.
+def forms_for(tokenizer: SourceTokenizer, code: str = "") -> tuple[Form, ...]:
+    """The surroundings that make a difference to a kind of tokenizer, for a language.
 
     WordPiece cuts at punctuation, so a word is the same everywhere. Unigram and Marian turn a line end into a space,
     and join nothing with punctuation: a bracket stands for every place without a space. SentencePiece BPE keeps line
     ends. Only byte-level vocabularies hold tokens of punctuation and letters ('"The', "-year", "’est").
     """
-    forms = SPACED
     if tokenizer.kind == "byte-bpe":
-        forms = SPACED + STARTS + PUNCTUATED + (ELIDED if code.split("-")[0] in ELIDING else ())
-    elif tokenizer.kind in ("unigram", "marian"):
-        forms = SPACED + BRACKETED
-    elif tokenizer.kind != "wordpiece":
-        forms = SPACED + STARTS
-    if not CASED & set(scripts):
-        forms = tuple(form for form in forms if form.spelling == "plain")
-    return forms
+        return SPACED + STARTS + PUNCTUATED + (ELIDED if code.split("-")[0] in ELIDING else ())
+    if tokenizer.kind in ("unigram", "marian"):
+        return SPACED + BRACKETED
+    return SPACED if tokenizer.kind == "wordpiece" else SPACED + STARTS
 
 
 def weigh_words(tokenizer: SourceTokenizer, groups: WordGroups, forms: Sequence[Form], *, code: str = "") -> Weights:
@@ -206,7 +220,7 @@ def weigh_words(tokenizer: SourceTokenizer, groups: WordGroups, forms: Sequence[
     for form in forms:
         texts: list[str] = []
         values: list[float] = []
-        for frequency, words in _spelled(groups, form.spelling, code):
+        for frequency, words in _spelled(groups, form, code):
             for start in range(0, len(words), WORDS_A_TEXT):
                 texts.append(ANCHOR + form.before + form.before.join(words[start : start + WORDS_A_TEXT]))
                 values.append(frequency * form.share)
@@ -220,25 +234,34 @@ def _add_counts(weights: Weights, encoded: Sequence[Sequence[int]], values: Sequ
     weights += np.bincount(flat, weights=np.repeat(values, lengths), minlength=len(weights))
 
 
-def _spelled(groups: WordGroups, spelling: str, code: str) -> Iterable[tuple[float, list[str]]]:
-    """The groups in one spelling; a word that the spelling does not change is left out of it."""
-    if spelling == "plain":
-        yield from ((frequency, list(words)) for frequency, words in groups)
+def _spelled(groups: WordGroups, form: Form, code: str) -> Iterable[tuple[float, list[str]]]:
+    """The groups in one spelling, up to the form's limit; a word that the spelling does not change is left out."""
+    if form.spelling == "initials":
+        yield INITIALS[0], list(INITIALS[1])
         return
-    change: Callable[[str], str] = _capitalise if spelling == "capitalised" else str.upper
-    left = CAPITALS_LIMIT if spelling == "capitals" else WORD_LIMIT * 4
+    left = form.limit
+    turkish = code.split("-")[0] in ("tr", "az")
     for frequency, words in groups:
         if left <= 0:
             return
-        prepared = [word.replace("i", "İ") for word in words] if code in ("tr", "az") and spelling == "capitals" else words
-        if code in ("tr", "az") and spelling == "capitalised":
-            prepared = ["İ" + word[1:] if word.startswith("i") else word for word in words]
-        changed = [
-            new for word, old in zip(prepared, words, strict=True) if (new := change(word)) != old and len(old) > 0
-        ][:left]
-        left -= len(changed)
-        if changed:
-            yield frequency, changed
+        taken = words[:left]
+        left -= len(taken)
+        spelled = [_spell(word, form.spelling, turkish=turkish) for word in taken]
+        if form.spelling != "plain":
+            spelled = [new for new, old in zip(spelled, taken, strict=True) if new != old]
+        if spelled:
+            yield frequency, spelled
+
+
+def _spell(word: str, spelling: str, *, turkish: bool) -> str:
+    """A word with a capital, or in capitals; Turkish and Azeri keep the dot on their capital i."""
+    if spelling == "plain":
+        return word
+    if spelling == "capitals":
+        return (word.replace("i", "İ") if turkish else word).upper()
+    if turkish and word.startswith("i"):
+        return "İ" + word[1:]
+    return _capitalise(word)
 
 
 def _capitalise(word: str) -> str:
@@ -249,7 +272,7 @@ def _capitalise(word: str) -> str:
 def _fits(word: str, scripts: frozenset[str]) -> bool:
     """Whether every character belongs to these scripts or to everyone, and none is a digit."""
     if word.isascii():
-        return "Latn" in scripts and word.replace("'", "").isalpha()
+        return word.replace("'", "").isalpha()
     for character in word:
         if character.isdigit():
             return False

@@ -1,14 +1,7 @@
 """Which script, and which kind, every token of a vocabulary belongs to.
 
-Scripts are ISO 15924 codes from the Unicode character database, as fontTools carries it (Scripts.txt and
-ScriptExtensions.txt; Unicode Standard Annex 24). A character that several scripts share but that is not everyone's,
-such as the ideographic full stop, belongs to the scripts of its extension; one that is everyone's belongs to none and
-never forbids a token.
-
-Byte-level vocabularies hold pieces of characters. What scripts such a piece can belong to is looked up among all
-assigned characters, never guessed from a lead byte: 0xEA alone begins Hangul, Yi and Vai.
-
-What to keep is decided in vocabulary.py.
+A character that is everyone's never forbids a token; a piece of a character counts as every script that it can belong
+to. What to keep is decided in vocabulary.py.
 """
 
 from __future__ import annotations
@@ -17,36 +10,29 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
-from langslice.errors import LanguageError
+from langslice.choose.pieces import scripts_of_piece, split_bytes
+from langslice.choose.unicode_scripts import (
+    ScriptTable,
+    resolve_scripts,
+    script_of_text,
+    script_table,
+    scripts_of_character,
+)
 from langslice.tokenizer import SourceTokenizer
 
-NEUTRAL: Final = frozenset({"Zyyy", "Zinh"})
-UNASSIGNED: Final = "Zzzz"
-CODE_POINTS: Final = 0x110000
-
-# ISO 15924 codes for a writing system of several scripts, or for a variant of one: (Unicode scripts)
-WRITING_SYSTEMS: Final = {
-    "Kore": ("Hang", "Hani"),
-    "Jpan": ("Hira", "Kana", "Hani"),
-    "Hrkt": ("Hira", "Kana"),
-    "Hans": ("Hani",),
-    "Hant": ("Hani",),
-    "Hanb": ("Hani", "Bopo"),
-    "Jamo": ("Hang",),
-    "Aran": ("Arab",),
-    "Cyrs": ("Cyrl",),
-    "Latf": ("Latn",),
-    "Latg": ("Latn",),
-    "Syre": ("Syrc",),
-    "Syrj": ("Syrc",),
-    "Syrn": ("Syrc",),
-    "Geok": ("Geor",),
-}
+__all__ = [
+    "ScriptTable",
+    "TokenScripts",
+    "resolve_scripts",
+    "script_of_text",
+    "script_table",
+    "scripts_of_character",
+    "token_scripts",
+]
 
 _LETTER, _DIGIT, _PUNCTUATION, _SYMBOL, _SPACE, _OTHER = 1, 2, 4, 8, 16, 32
 _CATEGORY_BITS: Final = {
@@ -58,104 +44,6 @@ _CATEGORY_BITS: Final = {
     "Z": _SPACE,
     "C": _OTHER,
 }
-
-
-@dataclass(frozen=True)
-class ScriptTable:
-    """Script of every code point.
-
-    names       script codes; index 0 is the first
-    codes       (1114112,) uint8, index into `names`
-    extensions  code point -> scripts that share it, only where Unicode lists them
-    """
-
-    names: tuple[str, ...]
-    codes: np.ndarray[Any, np.dtype[np.uint8]]
-    extensions: dict[int, frozenset[str]]
-
-
-@lru_cache(maxsize=1)
-def script_table() -> ScriptTable:
-    """Spread the Unicode script ranges over all code points (under 5 ms)."""
-    from fontTools.unicodedata import ScriptExtensions, Scripts
-
-    names = tuple(sorted(set(Scripts.VALUES)))
-    number = {name: index for index, name in enumerate(names)}
-    starts = np.asarray(Scripts.RANGES, dtype=np.int64)
-    lengths = np.diff(np.append(starts, CODE_POINTS))
-    values = np.asarray([number[name] for name in Scripts.VALUES], dtype=np.uint8)
-    extensions: dict[int, frozenset[str]] = {}
-    ends = (*ScriptExtensions.RANGES[1:], CODE_POINTS)
-    for start, end, scripts in zip(ScriptExtensions.RANGES, ends, ScriptExtensions.VALUES, strict=True):
-        if scripts is not None:
-            extensions.update(dict.fromkeys(range(start, end), frozenset(scripts)))
-    return ScriptTable(names, np.repeat(values, lengths), extensions)
-
-
-@lru_cache(maxsize=200_000)
-def scripts_of_character(character: str) -> frozenset[str]:
-    """Scripts that one character belongs to; empty when it is everyone's (space, ASCII digits, most punctuation).
-
-    "a" -> {"Latn"}; "ー" -> {"Hira", "Kana"}; "!" -> {}. Unassigned characters give {"Zzzz"}.
-    """
-    table = script_table()
-    code = ord(character)
-    script = table.names[table.codes[code]]
-    if script not in NEUTRAL:
-        return frozenset({script})
-    return table.extensions.get(code, frozenset())
-
-
-def script_of_text(text: str) -> str:
-    """The script that most letters of a text are written in, "Zyyy" when no character has one of its own.
-
-    Ties go to the script that comes first in the text.
-    """
-    seen: Counter[str] = Counter()
-    table = script_table()
-    for character in text:
-        script = table.names[table.codes[ord(character)]]
-        if script not in NEUTRAL and script != UNASSIGNED:
-            seen[script] += 1
-    return seen.most_common(1)[0][0] if seen else "Zyyy"
-
-
-def scripts_of_text(text: str) -> frozenset[str]:
-    """Every script that a text holds a character of; everyone's characters do not count."""
-    return frozenset().union(*map(scripts_of_character, set(text))) - {UNASSIGNED}
-
-
-def resolve_scripts(codes: Iterable[str]) -> tuple[str, ...]:
-    """Turn ISO 15924 codes or English names into Unicode scripts: ("Kore", "latin") -> ("Hang", "Hani", "Latn").
-
-    Raises  LanguageError for a script that Unicode does not know, with the nearest one it does
-    """
-    resolved: dict[str, None] = {}
-    for code in codes:
-        resolved.update(dict.fromkeys(_resolve_script(code.strip())))
-    return tuple(resolved)
-
-
-def _resolve_script(code: str) -> tuple[str, ...]:
-    from difflib import get_close_matches
-
-    from fontTools.unicodedata import Scripts
-
-    title = code.title()
-    if title in WRITING_SYSTEMS:
-        return WRITING_SYSTEMS[title]
-    known = {name: long for name, long in Scripts.NAMES.items() if name not in NEUTRAL and name != UNASSIGNED}
-    if title in known:
-        return (title,)
-    by_name = {long.lower(): name for name, long in known.items()} | {"han": "Hani", "chinese": "Hani"}
-    spelled = code.lower().replace(" ", "_")
-    if spelled in by_name:
-        return (by_name[spelled],)
-    near = get_close_matches(spelled, [*by_name, *(name.lower() for name in (*known, *WRITING_SYSTEMS))], n=1)
-    hint = "scripts are four-letter ISO 15924 codes such as Latn, Cyrl, Arab, Hang, Hani"
-    if near:
-        hint = f"did you mean {by_name.get(near[0], near[0].title())}? {hint}"
-    raise LanguageError(f"unknown script {code!r}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -265,9 +153,7 @@ def _surfaces(tokenizer: SourceTokenizer) -> list[bytes]:
     if tokenizer.unknown_id is not None:
         skip = skip | {tokenizer.unknown_id}
     surface = tokenizer.surface
-    return [
-        b"" if token is None or index in skip else surface(index) for index, token in enumerate(tokenizer.tokens)
-    ]
+    return [b"" if token is None or index in skip else surface(index) for index, token in enumerate(tokenizer.tokens)]
 
 
 def _split(
@@ -283,7 +169,7 @@ def _split(
             texts.append(surface.decode())
         except UnicodeDecodeError:
             texts.append("")
-            broken[index] = list(_pieces(surface))
+            broken[index] = list(split_bytes(surface))
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
     if broken:
@@ -296,94 +182,9 @@ def _split(
     return points, lengths, whole
 
 
-def _pieces(surface: bytes) -> Iterator[int]:
-    """Code points of the whole characters in damaged UTF-8 and negative keys of the pieces around them."""
-    position = 0
-    while position < len(surface):
-        size = _sequence_length(surface[position])
-        chunk = surface[position : position + size]
-        try:
-            yield ord(chunk.decode())
-            position += size
-        except (UnicodeDecodeError, TypeError):
-            end = position + 1
-            while end < len(surface) and 0x80 <= surface[end] < 0xC0:
-                end += 1
-            yield -_key(surface[position:end])
-            position = end
-
-
-def _sequence_length(lead: int) -> int:
-    return 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-
-
-def _key(piece: bytes) -> int:
-    """A number for up to six bytes that tells b"\\x00" from b"": a leading 1 before the bytes."""
-    return int.from_bytes(b"\x01" + piece[:6], "big")
-
-
-@lru_cache(maxsize=1)
-def _piece_table() -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]], list[int]]:
-    """Every proper piece of every assigned character: (sorted keys, element class of each, example code point)."""
-    table = script_table()
-    unassigned = table.names.index(UNASSIGNED)
-    points = np.flatnonzero(table.codes != unassigned)
-    points = points[(points >= 0x80) & ((points < 0xD800) | (points > 0xDFFF))]
-    class_of, examples = _classes(points)
-    keys = []
-    owners = []
-    for low, high, size in ((0x80, 0x800, 2), (0x800, 0x10000, 3), (0x10000, CODE_POINTS, 4)):
-        chosen = (points >= low) & (points < high)
-        encoded = _utf8(points[chosen], size)
-        for start in range(size):
-            for end in range(start + 1, size + 1):
-                if end - start < size:
-                    key = np.ones(encoded.shape[0], dtype=np.int64)
-                    for column in range(start, end):
-                        key = (key << 8) | encoded[:, column]
-                    keys.append(key)
-                    owners.append(class_of[chosen])
-    pairs = np.unique((np.concatenate(keys) << 12) | np.concatenate(owners))
-    return pairs >> 12, pairs & 0xFFF, examples
-
-
-def _classes(
-    points: np.ndarray[Any, np.dtype[np.int64]],
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], list[int]]:
-    """Number the distinct script sets of these code points; an example code point for each."""
-    table = script_table()
-    class_of = table.codes[points].astype(np.int64)
-    examples: dict[int, int] = {}
-    numbers: dict[tuple[int, frozenset[str]], int] = {}
-    neutral = [table.names.index(name) for name in sorted(NEUTRAL)]
-    for spot in np.flatnonzero(np.isin(class_of, neutral)):
-        extension = table.extensions.get(int(points[spot]), frozenset())
-        if extension:
-            class_of[spot] = numbers.setdefault((0, extension), len(table.names) + len(numbers))
-    for number, spot in zip(*np.unique(class_of, return_index=True), strict=True):
-        examples[int(number)] = int(points[spot])
-    return class_of, [examples.get(number, -1) for number in range(max(examples) + 1)]
-
-
-def _utf8(points: np.ndarray[Any, np.dtype[np.int64]], size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """UTF-8 bytes of code points that take `size` bytes: (n, size)."""
-    lead = {2: 0xC0, 3: 0xE0, 4: 0xF0}[size]
-    columns = [lead | (points >> (6 * (size - 1)))]
-    columns += [0x80 | ((points >> (6 * rest)) & 0x3F) for rest in range(size - 2, -1, -1)]
-    return np.stack(columns, axis=1)
-
-
-def _scripts_of_piece(key: int) -> frozenset[frozenset[str]]:
-    """Script sets that the character behind a piece can have; {"Zzzz"} when no assigned character holds it."""
-    keys, classes, examples = _piece_table()
-    low, high = np.searchsorted(keys, [key, key + 1])
-    found = {scripts_of_character(chr(examples[number])) for number in classes[low:high]}
-    return frozenset(found) if found else frozenset({frozenset({UNASSIGNED})})
-
-
 def _groups_of(unique: np.ndarray[Any, np.dtype[np.int64]]) -> list[frozenset[frozenset[str]]]:
     return [
-        frozenset({scripts_of_character(chr(element))}) if element >= 0 else _scripts_of_piece(-element)
+        frozenset({scripts_of_character(chr(element))}) if element >= 0 else scripts_of_piece(-element)
         for element in unique.tolist()
     ]
 

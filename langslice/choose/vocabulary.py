@@ -19,7 +19,7 @@ from langslice.choose.code import weigh_code
 from langslice.choose.evidence import Evidence, by_value, cut, has_evidence, language_evidence, value_of
 from langslice.choose.languages import Language, parse_languages
 from langslice.choose.lexicon import forms_for, read_lexicon, weigh_words
-from langslice.choose.scripts import TokenScripts, resolve_scripts, scripts_of_text, token_scripts
+from langslice.choose.scripts import TokenScripts, resolve_scripts, token_scripts
 from langslice.counting import TokenCounts
 from langslice.errors import LanguageError, PlanError
 from langslice.tokenizer import Closure, SourceTokenizer, close
@@ -109,7 +109,8 @@ def _check(request: VocabularyRequest, counts: TokenCounts | None, tokenizer: So
     if not asks and counts is None:
         raise PlanError(
             "nothing says which tokens to keep",
-            hint="name languages (--languages ko,en), text (--corpus FILE), words (--lexicon FILE) or scripts (--scripts)",
+            hint="name languages (--languages ko,en), text (--corpus FILE), words (--lexicon FILE) or scripts "
+            "(--scripts Hang,Latn)",
         )
     if request.coverage is not None and not 0 < request.coverage <= 1:
         raise PlanError(
@@ -190,8 +191,7 @@ def _gather(
     evidence = [language_evidence(tokenizer, classes, language, use_whole=use_whole) for language in languages]
     for path in request.lexicons:
         groups = read_lexicon(path)
-        scripts = scripts_of_text("".join(word for _, words in groups for word in words))
-        weights = weigh_words(tokenizer, groups, forms_for(tokenizer, scripts=scripts))
+        weights = weigh_words(tokenizer, groups, forms_for(tokenizer))
         weights[classes.neutral & classes.ascii_only] = 0.0
         evidence.append(Evidence(f"lexicon:{path.name}", weights, nothing))
     if counts is not None:
@@ -240,8 +240,8 @@ def _fit(
     if len(smallest.kept) > max_vocab:
         raise PlanError(
             f"the vocabulary cannot be cut to {max_vocab:,} tokens: {len(smallest.kept):,} always stay",
-            hint=f"set --max-vocab to at least {len(smallest.kept):,}; special tokens, bytes, punctuation and the single "
-            "characters of the kept scripts are never dropped",
+            hint=f"set --max-vocab to at least {len(smallest.kept):,}; special tokens, bytes, punctuation and the "
+            "single characters of the kept scripts are never dropped",
         )
     order = by_value(value_of(list(pieces)))
     order = order[(chosen & ~must)[order]]
@@ -293,7 +293,7 @@ def _notes(
     if request.coverage is not None or request.top_k is not None:
         uncut = [evidence.reason for evidence, _ in pieces if evidence.whole.any()]
         if uncut:
-            notes.append(f"coverage and top-k cannot cut tokens kept by script, which have no counts: {', '.join(uncut)}")
+            notes.append(f"tokens kept by script have no counts, so no cut applies to them: {', '.join(uncut)}")
     chosen = np.zeros(0, dtype=bool)
     for _, mask in pieces:
         chosen = mask if not len(chosen) else chosen | mask
