@@ -1,8 +1,8 @@
 """The vocabulary files that slow tokenizers and other runtimes read, rewritten beside tokenizer.json.
 
-vocab.txt; vocab.json with merges.txt; SentencePiece models; tiktoken rank files. Each is rewritten from itself, and only
-where it agrees with the tokenizer id by id; otherwise it is left out, with the reason. None of them is trusted to say what
-the tokenizer is: that is tokenizer.json, or what transformers makes of these files where there is none.
+vocab.txt; vocab.json with merges.txt; SentencePiece models; tiktoken rank files. Each is rewritten from itself, and
+only where it agrees with the tokenizer id by id; otherwise it is left out, with the reason. None of them is trusted
+to say what the tokenizer is: that is tokenizer.json, or what transformers makes of these files where there is none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _VOCABULARY_FILE = re.compile(
 )
 
 
-class _Unfaithful(Exception):  # noqa: N818  a reason to leave a file out, not an error
+class _Unfaithful(Exception):  # a reason to leave a file out, not an error
     """A file that cannot be rewritten faithfully; its text is the reason."""
 
 
@@ -181,7 +181,7 @@ def read_ranks(path: Path) -> Iterator[tuple[bytes, int]]:
 
 
 def _rank_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
-    """Rank file: kept tokens in their order, ranks without gaps. Any two neighbours that spell a token join, as before."""
+    """Rank file: kept tokens in their order, ranks without gaps; two neighbours that spell a token still join."""
     if change.kind != "byte-bpe":
         raise _Unfaithful(f"it is a rank file, but the tokenizer is {change.kind}")
     kept: list[tuple[int, bytes]] = []
@@ -197,7 +197,7 @@ def _rank_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
 
 
 def _pieces(model: SentencePieceModel, change: Renumbering) -> Iterator[bytes]:
-    """SentencePiece model: pieces whose token is kept, found by string (ids differ where a framework puts its own first).
+    """SentencePiece model: pieces whose token is kept, found by string (frameworks put tokens of their own first).
 
     Tokenizers that add a constant to SentencePiece's ids (fairseq: one) must find the same constant afterwards.
     """
