@@ -278,6 +278,25 @@ def count(
         print_counts(counted, out)
 
 
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Keep the slice in this folder.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Do the main job on the small model that comes with the package, offline."""
+    from langslice import job
+    from langslice.console import print_demo, print_inspection, print_result
+    from langslice.demo import LANGUAGES, run_demo
+    from langslice.mini import mini_model_path
+
+    with _progress(quiet) as report:
+        found = job.inspect(mini_model_path(), languages=[",".join(LANGUAGES), "en", "ar,fr", "en,zh"], report=report)
+        made = run_demo(out, report)
+    print_inspection(found)
+    print_result(made.result)
+    print_demo(made)
+
+
 def main() -> None:
     """Run the command line; errors of langslice become one message on stderr and an exit code."""
     # The tokenizers library warns when a process forks after it was used in parallel; counting forks before.

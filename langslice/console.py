@@ -15,6 +15,7 @@ from langslice.shards import WriteReport
 
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
+    from langslice.demo import Demo
     from langslice.inspection import Inspection
     from langslice.job import SliceResult
     from langslice.slice_plan import SlicePlan
@@ -208,3 +209,39 @@ def _right(*names: str) -> list[object]:
     from rich.table import Column
 
     return [Column(name, justify="right") for name in names]
+
+
+def print_demo(demo: Demo) -> None:
+    """Before and after of the packaged model, by size, speed and language."""
+    console = _console()
+    before, after = part_sizes(demo.result.plan)
+    rows = [
+        ("parameters", sum(before.values()), sum(after.values()), count_text),
+        ("bytes on disk", demo.disk["before"], demo.disk["after"], bytes_text),
+        ("memory to load and run (float32)", demo.speed["before"].memory_bytes, demo.speed["after"].memory_bytes, bytes_text),
+        ("prefill, tokens a second", demo.speed["before"].prefill, demo.speed["after"].prefill, count_text),
+        ("decode, tokens a second", demo.speed["before"].decode, demo.speed["after"].decode, count_text),
+    ]
+    table = Table("", *_right("original", "ko + en", "change"), box=None, title="Size and speed", title_justify="left")
+    for name, old, new, text in rows:
+        table.add_row(name, text(old), text(new), f"{new / old - 1:+.1%}" if old else "")
+    console.print(table)
+    console.print()
+    quality = Table(
+        "language", *_right("kept tokens", "original", "original, kept tokens only", "slice"), box=None,
+        title="Bits a byte on held-out sentences (lower is better)", title_justify="left",
+    )  # fmt: skip
+    for row in demo.quality:
+        restricted = f"{row.restricted.bits_per_byte:.6f}" if row.restricted else "–"
+        quality.add_row(
+            row.language, f"{row.covered:.2%}", f"{row.before.bits_per_byte:.4f}", restricted, f"{row.after.bits_per_byte:.6f}"
+        )
+    console.print(quality)
+    console.print(
+        "\nThe slice scores kept tokens as the original does, and shares their probability among fewer; a dropped language\n"
+        "still round-trips, in smaller pieces. Now a model of your own:\n\n"
+        "  langslice inspect MODEL                               a folder, or a hub id such as intfloat/multilingual-e5-small\n"
+        "  langslice slice MODEL --languages ko,en -o OUT        plan, slice, prove\n"
+        "  langslice plan MODEL --languages ko,en --corpus my.jsonl --coverage 0.9999 -o plan.json\n",
+        highlight=False,
+    )
