@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from langslice.tokenizer.source import Closure, Rewrite, SourceTokenizer, close, open_tokenizer, write_tokenizer
+from langslice.tokenizer.source import (
+    Closure,
+    Rewrite,
+    SourceTokenizer,
+    close,
+    missing_closure,
+    open_tokenizer,
+    write_tokenizer,
+)
 
-__all__ = ["Closure", "Rewrite", "SourceTokenizer", "close", "open_tokenizer", "write_tokenizer"]
+__all__ = ["Closure", "Rewrite", "SourceTokenizer", "close", "missing_closure", "open_tokenizer", "write_tokenizer"]

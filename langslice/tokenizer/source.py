@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from langslice.errors import TokenizerError
+from langslice.tokenizer.document import Document
+from langslice.tokenizer.surface import byte_level_surface, piece_surface
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
 class SourceTokenizer:
     """A tokenizer as its files describe it.
 
-    folder       folder that holds the files
-    kind         "byte-bpe" | "spm-bpe" | "unigram" | "wordpiece" | "marian" | "characters"
-    tokens       (size,) token strings by id as the files spell them; None where an id has no token
-    special_ids  ids of special and added tokens (never split, always kept)
-    byte_ids     ids that stand for single bytes (byte-level alphabet or <0x00>..<0xFF>); empty where there are none
-    unknown_id   id of the unknown token, None where text can never become unknown
-    files        names of the tokenizer files that were understood, relative to `folder`
-    encode       texts -> ids without special tokens around them; one list per text
-    decode       ids -> text
-    backend      the `tokenizers.Tokenizer` behind `encode`, None for marian and characters
+    folder        folder that holds the files
+    kind          "byte-bpe" | "spm-bpe" | "char-bpe" | "unigram" | "wordpiece" | "marian" | "characters"
+    tokens        (size,) token strings by id as the files spell them; None where an id has no token
+    special_ids   ids of special and added tokens (never split, always kept)
+    byte_ids      ids that stand for single bytes (byte-level alphabet or <0x00>..<0xFF>); empty where there are none
+    unknown_id    id of the unknown token, None where text can never become unknown
+    files         names of the tokenizer files that were understood, relative to `folder`
+    encode        texts -> ids without special tokens around them; one list per text
+    decode        ids -> text
+    load_backend  makes `backend`; encode and decode load it on first use, opening and writing never do
+    document      tokenizer.json in parts, None for marian and characters
+    settings      content of tokenizer_config.json, special_tokens_map.json and added_tokens.json by name
+    encode_target for marian: texts of the target language -> ids; elsewhere None
     """
 
     folder: Path
@@ -33,11 +44,36 @@ class SourceTokenizer:
     files: tuple[str, ...]
     encode: Callable[[Sequence[str]], list[list[int]]]
     decode: Callable[[Sequence[int]], str]
-    backend: Any = None
+    load_backend: Callable[[], Tokenizer] | None = None
+    document: Document | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    encode_target: Callable[[Sequence[str]], list[list[int]]] | None = None
+
+    @cached_property
+    def backend(self) -> Tokenizer | None:
+        """The `tokenizers.Tokenizer` behind `encode`, loaded on first use; None for marian and characters."""
+        return self.load_backend() if self.load_backend else None
 
     def surface(self, token_id: int) -> bytes:
         """UTF-8 bytes that a token adds to text: byte-level decoded, word marker as a space, `##` removed."""
-        raise NotImplementedError
+        token = self.tokens[token_id]
+        if token is None:
+            raise TokenizerError(f"{self.folder}: id {token_id} has no token")
+        if token_id in self.special_ids and token_id not in self.byte_ids:
+            return token.encode()
+        model = self.document.skeleton["model"] if self.document else {}
+        prefix = model.get("continuing_subword_prefix") or ""
+        suffix = model.get("end_of_word_suffix") or ""
+        if prefix and token.startswith(prefix) and token != prefix:
+            token = token[len(prefix) :]
+        ends = bool(suffix) and token.endswith(suffix) and token != suffix
+        if ends:
+            token = token[: -len(suffix)]
+        if self.kind == "byte-bpe":
+            spelled = byte_level_surface(token)
+        else:
+            spelled = token.encode() if self.kind in ("wordpiece", "characters") else piece_surface(token)
+        return spelled + b" " if ends else spelled
 
 
 @dataclass(frozen=True)
@@ -65,15 +101,41 @@ class Rewrite:
 
 
 def open_tokenizer(folder: Path, *, model_type: str | None = None) -> SourceTokenizer:
-    """Read the tokenizer of a model folder."""
-    raise NotImplementedError
+    """Read the tokenizer of a model folder.
+
+    model_type  of config.json; needed only where the folder has neither tokenizer.json nor config.json
+    Raises      TokenizerError when there is none, or it is damaged, inconsistent or not understood
+    """
+    from langslice.tokenizer.opening import open_folder
+
+    return open_folder(Path(folder), model_type)
 
 
 def close(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
-    """Add the tokens without which the chosen ones could not be produced, or text would be scored differently."""
-    raise NotImplementedError
+    """Add the tokens without which the chosen ones could not be produced, or text would be scored differently.
+
+    Added are special tokens, bytes, for BPE the tokens on each chosen token's route (bpe.py), for Unigram a piece of
+    the lowest score (unigram.py). Closing twice adds nothing.
+    Raises   TokenizerError for an id that has no token
+    Example  with the merges (a,c) and (a,ac), choosing aac adds a, c and ac
+    """
+    from langslice.tokenizer.closing import close_choice
+
+    return close_choice(source, chosen)
+
+
+def missing_closure(source: SourceTokenizer, kept: Collection[int]) -> Mapping[int, str]:
+    """Reasons by id for every token that an edited plan lacks; empty when the plan is closed."""
+    return close(source, kept).added
 
 
 def write_tokenizer(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewrite:
-    """Write the tokenizer restricted to `kept` (ascending old ids; new id = position) and check what was written."""
-    raise NotImplementedError
+    """Write the tokenizer restricted to `kept` and check what was written.
+
+    kept    ascending old ids; new id = position. Ids beyond the last token (padding rows) may follow and are not
+    written out     an existing folder that holds none of the files yet
+    Raises  TokenizerError when `kept` is not closed, or what was written does not load with exactly these ids
+    """
+    from langslice.tokenizer.writing import write_files
+
+    return write_files(source, kept, out)

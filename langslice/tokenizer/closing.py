@@ -1,0 +1,123 @@
+"""Close a choice of tokens: add what it cannot do without, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from langslice.errors import TokenizerError
+from langslice.tokenizer import sentencepiece_model
+from langslice.tokenizer.bpe import MergeRule, Spelling, listed_merges, ranked_merges, route_closure
+from langslice.tokenizer.document import index_of
+from langslice.tokenizer.sentencepiece_model import NORMAL, SentencePieceModel, read_sentencepiece
+from langslice.tokenizer.slow_files import is_rank_file
+from langslice.tokenizer.source import Closure, SourceTokenizer
+from langslice.tokenizer.unigram import last_duplicates, lowest_piece
+
+
+def close_choice(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
+    """See `langslice.tokenizer.close`."""
+    for old in chosen:
+        if not 0 <= old < len(source.tokens) or source.tokens[old] is None:
+            raise TokenizerError(
+                f"{source.folder}: id {old} has no token", hint=f"ids run from 0 to {len(source.tokens) - 1}"
+            )
+    kept = set(chosen)
+    added: dict[int, str] = {}
+
+    def add(old: int, reason: str) -> None:
+        if old not in kept:
+            kept.add(old)
+            added[old] = reason
+
+    for old in sorted(source.special_ids):
+        add(old, "special")
+    for old in sorted(source.byte_ids):
+        add(old, "byte")
+    if source.unknown_id is not None:
+        add(source.unknown_id, "unknown")
+    for old in _lowest(source, kept):
+        add(old, "lowest score")
+    if source.document is not None and source.document.model_type == "Unigram":
+        for last, old in last_duplicates(source.tokens, sorted(kept)):
+            add(last, f"last of the pieces spelled '{source.tokens[old]}'")
+    for needed, old in _routes(source, kept):
+        add(needed, f"closure of '{source.tokens[old]}'")
+    return Closure(tuple(sorted(kept)), added)
+
+
+def _lowest(source: SourceTokenizer, kept: Collection[int]) -> Iterator[int]:
+    """A piece of the lowest score of every Unigram model in the folder."""
+    document = source.document
+    if document is not None and document.model_type == "Unigram":
+        piece = lowest_piece(document.scores, range(len(document.scores)), kept)
+        if piece is not None:
+            yield piece
+    index: dict[str, int] | None = None
+    for model in _sentencepiece_models(source.folder):
+        if model.model_type != sentencepiece_model.UNIGRAM:
+            continue
+        index = index_of(source.tokens) if index is None else index
+        normal = [
+            position for position, text in enumerate(model.texts) if model.types[position] == NORMAL and text in index
+        ]
+        if normal:
+            lowest = min(model.scores[position] for position in normal)
+            holders = [index[model.texts[position]] for position in normal if model.scores[position] == lowest]
+            yield next((old for old in holders if old in kept), holders[0])
+
+
+def _sentencepiece_models(folder: Path) -> Iterator[SentencePieceModel]:
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".model", ".spm") and not is_rank_file(path):
+            yield read_sentencepiece(path)
+
+
+def _routes(source: SourceTokenizer, kept: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Tokens on the routes of all kept tokens, under the rule of every file of the folder that merges."""
+    walked = [old for old in sorted(kept) if old not in source.byte_ids and _can_be_built(source, old)]
+    for spelling, rule in _document_rules(source):
+        yield from route_closure(walked, source.tokens, spelling, rule)
+    for model in _sentencepiece_models(source.folder):
+        if model.model_type == sentencepiece_model.BPE:
+            yield from _sentencepiece_routes(source, walked, model)
+
+
+def _can_be_built(source: SourceTokenizer, old: int) -> bool:
+    """Whether merges can lead to a token: added tokens are cut out of text before, unless inside a word."""
+    if source.document is None or old not in source.special_ids:
+        return True
+    entry = source.document.added.get(str(source.tokens[old]))
+    return entry is not None and bool(entry["single_word"])
+
+
+def _document_rules(source: SourceTokenizer) -> Iterator[tuple[Spelling, MergeRule]]:
+    """The merge list of tokenizer.json, and the rule of every rank file, whose ranks are ids."""
+    document = source.document
+    if document is None or document.merges is None:
+        return
+    model = document.skeleton["model"]
+    index = index_of([token if document.in_model[old] else None for old, token in enumerate(source.tokens)])
+    spelling = Spelling(
+        index,
+        model.get("continuing_subword_prefix") or "",
+        model.get("end_of_word_suffix") or "",
+        bool(model.get("byte_fallback")),
+    )
+    yield spelling, listed_merges(document.merges, len(source.tokens))
+    for path in sorted(source.folder.glob("*")):
+        if path.suffix in (".model", ".tiktoken") and is_rank_file(path):
+            yield spelling, ranked_merges(source.tokens, index, lambda old: old)
+
+
+def _sentencepiece_routes(
+    source: SourceTokenizer, walked: Sequence[int], model: SentencePieceModel
+) -> Iterator[tuple[int, int]]:
+    """Routes through the pieces of a SentencePiece BPE model, highest score first; pieces without a token stay."""
+    position_of = index_of(model.texts)
+    old_of = index_of(source.tokens)
+    rule = ranked_merges(model.texts, position_of, lambda position: -model.scores[position])
+    positions = [position_of[token] for old in walked if (token := source.tokens[old]) in position_of and token]
+    for needed, position in route_closure(positions, model.texts, Spelling(position_of, byte_fallback=True), rule):
+        if model.texts[needed] in old_of:
+            yield old_of[model.texts[needed]], old_of[model.texts[position]]
