@@ -190,7 +190,7 @@ def main() -> None:
         steps=steps,
         warmup=10 if given.smoke else 60,
         decay=round(steps * DECAY_SHARE) if given.decay is None else given.decay,
-        windows=8,
+        windows=4,
         micro=4,
         matrix_rate=given.matrix_rate,
         other_rate=given.other_rate,
