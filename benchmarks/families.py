@@ -122,7 +122,8 @@ def measure(name: str, work: Path, assets: Path) -> dict[str, object]:
 def table(rows: list[dict[str, object]]) -> str:
     """The results as markdown."""
     lines = [
-        "| model | rows | kept (ko+en) | weights, MB | plan, s | rewrite, s | rewrite peak, MB | verify, s | checks | hidden states, logits |",
+        "| model | rows | kept (ko+en) | weights, MB | plan, s | rewrite, s | rewrite peak, MB | verify, s | checks "
+        "| hidden states, logits |",
         "|---|--:|--:|--:|--:|--:|--:|--:|---|---|",
     ]
     for row in rows:
@@ -130,8 +131,9 @@ def table(rows: list[dict[str, object]]) -> str:
         passed = f"{sum(check['passed'] is True for check in checks)} of {len(checks)} equal"
         outputs = next(check["detail"] for check in checks if check["name"] == "outputs")
         lines.append(
-            f"| {row['name']} | {row['rows']:,} | {row['kept']:,} | {row['before_mb']:,.0f} → {row['after_mb']:,.0f} | {row['plan_s']:.1f} "
-            f"| {row['rewrite_s']:.1f} | {row['rewrite_mb']:.0f} | {row['verify_s']:.1f} | {passed} | {outputs.split(': ', 1)[-1]} |"
+            f"| {row['name']} | {row['rows']:,} | {row['kept']:,} | {row['before_mb']:,.0f} → {row['after_mb']:,.0f} "
+            f"| {row['plan_s']:.1f} | {row['rewrite_s']:.1f} | {row['rewrite_mb']:.0f} | {row['verify_s']:.1f} "
+            f"| {passed} | {outputs.split(': ', 1)[-1]} |"
         )
     return "\n".join(lines)
 

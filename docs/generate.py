@@ -1,7 +1,7 @@
 """Write docs/reference/ from the code: every command's help, and every public function's docstring.
 
-    python docs/generate.py            write the pages
-    python docs/generate.py --check    fail when a page is not what the code says
+python docs/generate.py            write the pages
+python docs/generate.py --check    fail when a page is not what the code says
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -39,28 +39,40 @@ def _option(*names: str, help: str, metavar: str | None = None) -> Any:
 
 
 Languages = Annotated[
-    str | None, _option("--languages", "-l", help="BCP 47 codes: ko,en. Evidence is each language's word list.", metavar="CODES")
+    str | None,
+    _option("--languages", "-l", help="BCP 47 codes: ko,en. Evidence is each language's word list.", metavar="CODES"),
 ]
 Corpus = Annotated[
     list[str] | None,
-    _option("--corpus", "-c", help="Text to count: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub dataset.", metavar="PATH"),
+    _option(
+        "--corpus",
+        "-c",
+        help="Text to count: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub dataset.",
+        metavar="PATH",
+    ),
 ]
 TextField = Annotated[str, typer.Option("--text-field", help="Field of jsonl and parquet records that holds the text.")]
 Counts = Annotated[
-    list[str] | None, _option("--counts", help="Counts made by `langslice count`; FILE=0.5 weighs them.", metavar="FILE")
+    list[str] | None,
+    _option("--counts", help="Counts made by `langslice count`; FILE=0.5 weighs them.", metavar="FILE"),
 ]
 LanguageId = Annotated[
     bool, _option("--language-id", help="Keep only the corpus lines that are in the wanted languages (needs lingua).")
 ]
 Lexicon = Annotated[
-    list[str] | None, _option("--lexicon", help="Words to keep whole, one a line, optionally a tab and a weight.", metavar="FILE")
+    list[str] | None,
+    _option("--lexicon", help="Words to keep whole, one a line, optionally a tab and a weight.", metavar="FILE"),
 ]
-Scripts = Annotated[str | None, _option("--scripts", help="Keep every token of these scripts: Hang,Latn.", metavar="CODES")]
+Scripts = Annotated[
+    str | None, _option("--scripts", help="Keep every token of these scripts: Hang,Latn.", metavar="CODES")
+]
 DropScripts = Annotated[
-    str | None, _option("--drop-scripts", help="Drop the tokens of these scripts, whatever the evidence.", metavar="CODES")
+    str | None,
+    _option("--drop-scripts", help="Drop the tokens of these scripts, whatever the evidence.", metavar="CODES"),
 ]
 Coverage = Annotated[
-    float | None, _option("--coverage", help="Cut rare tokens: keep the most frequent that cover this share, such as 0.9999.")
+    float | None,
+    _option("--coverage", help="Cut rare tokens: keep the most frequent that cover this share, such as 0.9999."),
 ]
 MinCount = Annotated[int | None, _option("--min-count", help="Least count in the corpus of a token kept for it.")]
 MaxVocab = Annotated[int | None, _option("--max-vocab", help="Most tokens in the result.")]
@@ -70,7 +82,9 @@ KeepCode = Annotated[bool, _option("--keep-code", help="Keep indentation, operat
 PadTo = Annotated[int | None, _option("--pad-to-multiple-of", help="Pad the vocabulary, for tensor cores: 64.")]
 IgnoreField = Annotated[
     list[str] | None,
-    _option("--ignore-field", help="A configuration field that holds no token ids, whatever its name says.", metavar="NAME"),
+    _option(
+        "--ignore-field", help="A configuration field that holds no token ids, whatever its name says.", metavar="NAME"
+    ),
 ]
 Carry = Annotated[list[str] | None, _option("--carry", help="Copy files that langslice does not know.", metavar="GLOB")]
 LeaveOut = Annotated[
@@ -98,7 +112,10 @@ def _main(
 def inspect(
     model: Model,
     languages: Annotated[
-        list[str] | None, _option("--languages", "-l", help="A set to compute instead of the common ones; may be repeated.", metavar="CODES")
+        list[str] | None,
+        _option(
+            "--languages", "-l", help="A set to compute instead of the common ones; may be repeated.", metavar="CODES"
+        ),
     ] = None,
     json: Json = False,
     revision: Revision = None,
@@ -251,7 +268,10 @@ def count(
     corpus: Corpus = None,
     text_field: TextField = "text",
     language_id: Annotated[
-        str | None, _option("--language-id", help="Count only the lines in these languages (needs lingua): ko,en.", metavar="CODES")
+        str | None,
+        _option(
+            "--language-id", help="Count only the lines in these languages (needs lingua): ko,en.", metavar="CODES"
+        ),
     ] = None,
     revision: Revision = None,
     token: Token = None,
@@ -322,7 +342,7 @@ def _choice(arguments: dict[str, Any]) -> Choice:
         for name, value in given.items()
         if value not in (None, False, [], ()) and value != defaults.get(name, object())
     }
-    return Choice(**chosen)  # type: ignore[typeddict-item]
+    return cast(Choice, chosen)
 
 
 def _refuse_choice_beside_plan(choice: Choice) -> None:
@@ -331,7 +351,8 @@ def _refuse_choice_beside_plan(choice: Choice) -> None:
     if beside:
         flags = ", ".join("--" + name.replace("_", "-") for name in beside)
         raise LangsliceError(
-            f"--plan says what to keep, so {flags} cannot be given beside it", hint="make a new plan with `langslice plan`"
+            f"--plan says what to keep, so {flags} cannot be given beside it",
+            hint="make a new plan with `langslice plan`",
         )
 
 

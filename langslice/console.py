@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from langslice.shards import WriteReport
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from langslice.demo import Demo
     from langslice.inspection import Inspection
     from langslice.job import SliceResult
-    from langslice.slice_plan import SlicePlan
     from langslice.proof import Proof
+    from langslice.slice_plan import SlicePlan
 
 _VERDICTS = {True: "[green]equal[/]", False: "[red]DIFFERS[/]", None: "[yellow]not checked[/]"}
 
@@ -41,11 +41,13 @@ def bytes_text(size_bytes: float) -> str:
 
 def count_text(number: float) -> str:
     """1234567 -> "1.23 M"."""
-    for unit in ("", " k", " M", " B"):
-        if abs(number) < 1000 or unit == " B":
-            return f"{number:.0f}" if not unit else f"{number:.2f}{unit}"
+    if abs(number) < 1000:
+        return f"{number:.0f}"
+    for unit in ("k", "M"):
         number /= 1000
-    raise AssertionError
+        if abs(number) < 1000:
+            return f"{number:.2f} {unit}"
+    return f"{number / 1000:.2f} B"
 
 
 @contextmanager
@@ -53,7 +55,13 @@ def live_progress() -> Iterator[Callable[[str, int, int], None]]:
     """One line on stderr: the step, a bar in bytes with time left while shards are written."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("starting", total=None)
 
@@ -67,11 +75,17 @@ def print_inspection(found: Inspection) -> None:
     """Parts, vocabulary and savings of a model."""
     console = _console()
     name = ", ".join(found.architectures) or found.model_type
-    console.print(f"[bold]{escape(found.model)}[/]  {name}, {count_text(found.parameters)} parameters, {bytes_text(found.size_bytes)}")
-    parts = Table("part", *_right("tensors", "parameters", "share", "bytes"), box=None, title="By part", title_justify="left")
+    console.print(
+        f"[bold]{escape(found.model)}[/]  {name}, {count_text(found.parameters)} parameters, {bytes_text(found.size_bytes)}"
+    )
+    parts = Table(
+        "part", *_right("tensors", "parameters", "share", "bytes"), box=None, title="By part", title_justify="left"
+    )
     for part in found.parts:
         share = part.parameters / max(found.parameters, 1)
-        parts.add_row(part.name, f"{part.tensors:,}", f"{part.parameters:,}", f"{share:.1%}", bytes_text(part.size_bytes))
+        parts.add_row(
+            part.name, f"{part.tensors:,}", f"{part.parameters:,}", f"{share:.1%}", bytes_text(part.size_bytes)
+        )
     console.print(parts)
     beyond = f", {found.rows - found.tokens} rows without a token" if found.rows > found.tokens else ""
     console.print(f"\n[bold]Vocabulary[/]: {found.tokens:,} tokens ({found.tokenizer}){beyond}")
@@ -82,11 +96,21 @@ def print_inspection(found: Inspection) -> None:
         for label, number in [*shown, *([(f"{len(counted) - 12} others", rest)] if rest else [])]:
             table.add_row(label, f"{number:,}", f"{number / max(found.tokens, 1):.1%}")
         console.print(table)
-    savings = Table("keep", *_right("tokens", "parameters", "bytes", "saved"), box=None, title="What keeping languages saves", title_justify="left")
+    savings = Table(
+        "keep",
+        *_right("tokens", "parameters", "bytes", "saved"),
+        box=None,
+        title="What keeping languages saves",
+        title_justify="left",
+    )
     for saving in found.savings:
         saved = 1 - saving.size_bytes / max(found.size_bytes, 1)
         savings.add_row(
-            ",".join(saving.languages), f"{saving.rows:,}", count_text(saving.parameters), bytes_text(saving.size_bytes), f"{saved:.1%}"
+            ",".join(saving.languages),
+            f"{saving.rows:,}",
+            count_text(saving.parameters),
+            bytes_text(saving.size_bytes),
+            f"{saved:.1%}",
         )
     if found.savings:
         console.print()
@@ -193,8 +217,8 @@ def _print_reasons(console: Console, plan: SlicePlan) -> None:
     console.print("  kept for: " + ", ".join(f"{escape(kind)} {number:,}" for kind, number in listed), highlight=False)
 
 
-def _print_left_out(console: Console, left_out: dict[str, str] | object, notes: tuple[str, ...]) -> None:
-    for name, reason in dict(left_out).items():  # type: ignore[call-overload]
+def _print_left_out(console: Console, left_out: Mapping[str, str], notes: tuple[str, ...]) -> None:
+    for name, reason in left_out.items():
         console.print(f"left out: {escape(name)} ({escape(reason)})", highlight=False)
     for note in notes:
         console.print(f"note: {escape(note)}", highlight=False)
@@ -205,9 +229,7 @@ def _methods(written: WriteReport) -> str:
     return ", ".join(f"{bytes_text(size)} by {method}" for method, size in used.items()) or "nothing"
 
 
-def _right(*names: str) -> list[object]:
-    from rich.table import Column
-
+def _right(*names: str) -> list[Column]:
     return [Column(name, justify="right") for name in names]
 
 
@@ -218,7 +240,12 @@ def print_demo(demo: Demo) -> None:
     rows = [
         ("parameters", sum(before.values()), sum(after.values()), count_text),
         ("bytes on disk", demo.disk["before"], demo.disk["after"], bytes_text),
-        ("memory to load and run (float32)", demo.speed["before"].memory_bytes, demo.speed["after"].memory_bytes, bytes_text),
+        (
+            "memory to load and run (float32)",
+            demo.speed["before"].memory_bytes,
+            demo.speed["after"].memory_bytes,
+            bytes_text,
+        ),
         ("prefill, tokens a second", demo.speed["before"].prefill, demo.speed["after"].prefill, count_text),
         ("decode, tokens a second", demo.speed["before"].decode, demo.speed["after"].decode, count_text),
     ]
@@ -234,7 +261,11 @@ def print_demo(demo: Demo) -> None:
     for row in demo.quality:
         restricted = f"{row.restricted.bits_per_byte:.6f}" if row.restricted else "–"
         quality.add_row(
-            row.language, f"{row.covered:.2%}", f"{row.before.bits_per_byte:.4f}", restricted, f"{row.after.bits_per_byte:.6f}"
+            row.language,
+            f"{row.covered:.2%}",
+            f"{row.before.bits_per_byte:.4f}",
+            restricted,
+            f"{row.after.bits_per_byte:.6f}",
         )
     console.print(quality)
     console.print(

@@ -241,9 +241,13 @@ def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabular
         if found is None:
             continue
         if found.axes is None and set(rule.axes) & set(VOCABULARY_AXES):
-            raise _unknown(family, name, shape, "its module runs along the vocabulary, but its storage format is not known")
+            raise _unknown(
+                family, name, shape, "its module runs along the vocabulary, but its storage format is not known"
+            )
         if found.axes is not None and len(found.axes) != len(shape):
-            raise _unknown(family, name, shape, f"the table expects {len(found.axes)} dimensions ({', '.join(found.axes)})")
+            raise _unknown(
+                family, name, shape, f"the table expects {len(found.axes)} dimensions ({', '.join(found.axes)})"
+            )
         return found
     if vocabulary_sizes & set(shape):
         raise _unknown(family, name, shape, "one of its dimensions is as long as the vocabulary")

@@ -12,6 +12,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ _NOT_IDS = re.compile(
 _SUSPICIOUS = re.compile(r"(?:.*_)?(?:tokens?|ids?|idx|index|indices)(?:_.*)?")
 _TOWER_CONFIGS = re.compile(r"(?:vision|audio|image|video|vq|qformer|perceiver|backbone)\w*")
 # In these maps the keys are free text: nothing in them is looked at.
-_OPAQUE = frozenset({"id2label", "label2id", "quantization_config", "compression_config", "task_specific_params", "auto_map"})
+_OPAQUE = frozenset(
+    {"id2label", "label2id", "quantization_config", "compression_config", "task_specific_params", "auto_map"}
+)
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,9 @@ def renumber(
         holder = _value_at(result, path)
         place = f"{file}: {'.'.join((*path, key))}"
         if _IDS.fullmatch(key):
-            holder[key] = _map_ids(key, value, lambda old, place=place: _new_id(ids, old, place))
+            holder[key] = _map_ids(key, value, partial(_new_id, ids, place))
         elif key == "vocab_offset" and in_tower:
-            holder[key] = _new_id(ids, value, place)
+            holder[key] = _new_id(ids, place, value)
         elif key in _SIZES and not in_tower:
             _expect_size(place, value, ids.old_size)
             holder[key] = ids.size
@@ -151,7 +154,7 @@ def _gather_characters(table: str, ids: IdMap) -> str:
     return "".join(character for _, character in sorted(kept))
 
 
-def _new_id(ids: IdMap, old: int, place: str) -> int:
+def _new_id(ids: IdMap, place: str, old: int) -> int:
     if old < 0:
         return old
     new = int(ids.new_of[old])
@@ -192,7 +195,9 @@ def _value_at(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 def _is_suspicious(key: str, value: Any) -> bool:
     holds_integers = isinstance(value, int) or (
-        isinstance(value, list) and bool(value) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
     )
     return holds_integers and bool(_SUSPICIOUS.fullmatch(key)) and not _NOT_IDS.fullmatch(key)
 

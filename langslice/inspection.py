@@ -10,12 +10,21 @@ from typing import Any
 
 from langslice.checkpoint import Checkpoint
 from langslice.errors import LanguageError
-from langslice.slice_plan import TensorPlan, plan_tensors
 from langslice.sidefiles import plan_side_files
+from langslice.slice_plan import TensorPlan, plan_tensors
 from langslice.tokenizer import SourceTokenizer
 
 # What people most often need of a multilingual model; `--languages` asks for another set.
-COMMON_SETS = (("en",), ("en", "ko"), ("en", "zh"), ("en", "ja"), ("en", "ar"), ("en", "hi"), ("en", "es"), ("de", "en", "fr"))
+COMMON_SETS = (
+    ("en",),
+    ("en", "ko"),
+    ("en", "zh"),
+    ("en", "ja"),
+    ("en", "ar"),
+    ("en", "hi"),
+    ("en", "es"),
+    ("de", "en", "fr"),
+)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.errors import LangsliceError, PlanError, VerificationError
-from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
+from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
 from langslice.tokenizer import Rewrite, SourceTokenizer, missing_closure, open_tokenizer, write_tokenizer
 
 if sys.version_info >= (3, 11):
@@ -217,7 +217,9 @@ def slice(
         if verify:
             proof = _prove(checkpoint, tokenizer, staging, made, files, _items(text), report)
             if not proof.passed:
-                raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
+                raise VerificationError(
+                    failure_text(proof, f"{out} was not written: the slice differs from its source")
+                )
         write_record(staging, checkpoint, made, rewrite, left_out, proof)
     return SliceResult(out, made, written, left_out, proof)
 
@@ -292,9 +294,7 @@ def _fingerprint(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
     return fingerprint(checkpoint, [tokenizer.folder / name for name in tokenizer.files])
 
 
-def _make_plan(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report
-) -> SlicePlan:
+def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> SlicePlan:
     from langslice.planning import make_plan
 
     return make_plan(checkpoint, tokenizer, choice, _fingerprint(checkpoint, tokenizer), report)
@@ -327,9 +327,7 @@ def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
         )
 
 
-def _side_files(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, choice: Choice
-) -> list[SideFile]:
+def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, choice: Choice) -> list[SideFile]:
     carry = (*made.request.get("carry", ()), *_items(choice.get("carry", ())))
     leave_out = (*made.request.get("leave_out", ()), *_items(choice.get("leave_out", ())))
     return plan_side_files(checkpoint, tokenizer.files, carry=carry, leave_out=leave_out)
@@ -356,11 +354,13 @@ def _prove(
     text: Sequence[str],
     report: Report,
 ) -> Proof:
-    from langslice.samples import proof_texts
     from langslice.proof import prove
+    from langslice.samples import proof_texts
 
     texts = proof_texts(made.request, text)
-    return prove(checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0))
+    return prove(
+        checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0)
+    )
 
 
 def _items(value: Any) -> tuple[str, ...]:

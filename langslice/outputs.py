@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from langslice.checkpoint import Checkpoint
+from langslice.proof import Check
 from langslice.slice_plan import SlicePlan
 from langslice.stock import model_class, quiet_transformers
-from langslice.proof import Check
 
 _RANDOM_SAMPLES = 4
 _RANDOM_LENGTH = 24
@@ -43,9 +43,7 @@ class Outputs:
         return bool(np.isfinite(self.hidden).all() and (self.logits is None or np.isfinite(self.logits).all()))
 
 
-def compare_outputs(
-    checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]
-) -> Check:
+def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
     """Compare hidden states and kept logits on sample text and on random kept tokens.
 
     samples  new ids of real text that uses kept tokens only

@@ -11,8 +11,8 @@ import numpy as np
 from langslice.checkpoint import Checkpoint
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
-from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors
 from langslice.sidefiles import id_fields, plan_side_files
+from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors
 from langslice.tokenizer import SourceTokenizer
 
 if TYPE_CHECKING:
@@ -152,9 +152,7 @@ def read_evidence(
     return merge_counts(parts, weights) if parts else None
 
 
-def protected_rows(
-    named: Sequence[IdField], implied: Mapping[str, int | Sequence[int]]
-) -> dict[int, str]:
+def protected_rows(named: Sequence[IdField], implied: Mapping[str, int | Sequence[int]]) -> dict[int, str]:
     """Rows that the configuration names, in its files or by its class's defaults, and who names them."""
     protected: dict[int, str] = {}
     for field in named:
@@ -167,9 +165,7 @@ def protected_rows(
     return protected
 
 
-def padding_rows(
-    tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multiple: int | None
-) -> tuple[int, ...]:
+def padding_rows(tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multiple: int | None) -> tuple[int, ...]:
     """Old rows to repeat behind the kept ones until their number is a multiple.
 
     The source's own padding rows come first: they are trained to be improbable. Then one row is repeated that no text
@@ -234,7 +230,9 @@ def _request_json(choice: Choice) -> dict[str, Any]:
         if name in hidden or value is None or value is False or value == ():
             continue
         listed = isinstance(value, list | tuple)
-        plain[name] = [str(item) for item in value] if listed else value if isinstance(value, int | float) else str(value)  # type: ignore[attr-defined]
+        plain[name] = (
+            [str(item) for item in value] if listed else value if isinstance(value, int | float) else str(value)
+        )  # type: ignore[attr-defined]
     return plain
 
 

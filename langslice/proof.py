@@ -18,8 +18,8 @@ import numpy as np
 from langslice.checkpoint import Checkpoint, TensorEntry, open_checkpoint
 from langslice.counting import distinct_chunks
 from langslice.ids import find_id_fields
-from langslice.slice_plan import SlicePlan, tensor_edits
 from langslice.sidefiles import SideFile
+from langslice.slice_plan import SlicePlan, tensor_edits
 from langslice.stock import loading_report, model_class
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 
@@ -154,7 +154,9 @@ def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
     if before is None or after is None:
         return Check("loading", None, "config.json names no class that transformers has (`architectures`)")
     wrong = [
-        f"{kind}: {key}" for kind in ("missing", "unexpected", "mismatched") for key in sorted(after[kind] - before[kind])
+        f"{kind}: {key}"
+        for kind in ("missing", "unexpected", "mismatched")
+        for key in sorted(after[kind] - before[kind])
     ]
     already = sum(len(before[kind]) for kind in before)
     note = f"; {already} keys that the source already misses or has too many" if already else ""
@@ -224,10 +226,16 @@ def check_ids(
     for file in side_files:
         if file.action != "renumber":
             continue
-        documents = [json.loads((folder / file.name).read_text(encoding="utf-8")) for folder in (checkpoint.folder, out)]
+        documents = [
+            json.loads((folder / file.name).read_text(encoding="utf-8")) for folder in (checkpoint.folder, out)
+        ]
         sizes = (plan.rows, int(plan.new_to_old.shape[0]))
         before, after = (
-            {(f.path, at): old for f in find_id_fields(doc, file=file.name, rows=rows, ignore=ignore) for at, old in enumerate(f.ids)}
+            {
+                (f.path, at): old
+                for f in find_id_fields(doc, file=file.name, rows=rows, ignore=ignore)
+                for at, old in enumerate(f.ids)
+            }
             for doc, rows in zip(documents, sizes, strict=True)
         )
         for place, old in before.items():
@@ -236,7 +244,9 @@ def check_ids(
             if not 0 <= new < plan.kept.shape[0] or int(plan.kept[new]) != old:
                 wrong.append(f"{file.name}: {'.'.join(place[0])}: old id {old} became {new}")
             elif _token(source, old) != _token(result, new):
-                wrong.append(f"{file.name}: {'.'.join(place[0])}: {_token(source, old)!r} became {_token(result, new)!r}")
+                wrong.append(
+                    f"{file.name}: {'.'.join(place[0])}: {_token(source, old)!r} became {_token(result, new)!r}"
+                )
     moved = [
         f"tokenizer: new id {new} is {_token(result, new)!r}, expected {_token(source, int(old))!r}"
         for new, old in enumerate(plan.kept.tolist())
@@ -268,7 +278,7 @@ def compare_tokenisation(
             count["units"] += 1
             if len(text) >= 40 and len(covered) < 4:
                 ids = new_of[source.encode([text])[0]]
-                if 8 <= len(ids) and (ids >= 0).all():
+                if len(ids) >= 8 and (ids >= 0).all():
                     covered.append(ids[:64].tolist())
             yield text
 
@@ -332,7 +342,9 @@ def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, s
     available = _available_memory()
     if available is not None and 1.3 * size > available:
         return Check(
-            "outputs", None, f"not run: needs about {1.3 * size / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB available"
+            "outputs",
+            None,
+            f"not run: needs about {1.3 * size / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB available",
         )
     if model_class(checkpoint.model_folder) is None:
         return Check("outputs", None, "config.json names no class that transformers has (`architectures`)")

@@ -50,7 +50,9 @@ def write_record(
     }
     text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
     maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
-    (folder / FILE_NAME).write_text(f'{text},\n "new_to_old": {maps},\n "plan": {plan_text(plan)}}}\n', encoding="utf-8")
+    (folder / FILE_NAME).write_text(
+        f'{text},\n "new_to_old": {maps},\n "plan": {plan_text(plan)}}}\n', encoding="utf-8"
+    )
 
 
 def read_record(folder: Path) -> SlicePlan:
@@ -66,7 +68,9 @@ def read_record(folder: Path) -> SlicePlan:
         raise PlanError(f"{path}: expected format {FORMAT}")
     plan = plan_from_json(document.get("plan"), place=str(path))
     if document.get("new_to_old") != plan.new_to_old.tolist():
-        raise PlanError(f"{path}: `new_to_old` is not the map of the plan beside it", hint="the file was edited; slice again")
+        raise PlanError(
+            f"{path}: `new_to_old` is not the map of the plan beside it", hint="the file was edited; slice again"
+        )
     return plan
 
 

@@ -186,9 +186,7 @@ def _read_json(path: Path) -> Any:
         raise CheckpointError(f"{path.name} is not valid JSON: {error}") from error
 
 
-def id_fields(
-    checkpoint: Checkpoint, files: Sequence[SideFile], *, rows: int, ignore: frozenset[str]
-) -> list[IdField]:
+def id_fields(checkpoint: Checkpoint, files: Sequence[SideFile], *, rows: int, ignore: frozenset[str]) -> list[IdField]:
     """Every configuration field of the source that names token ids."""
     found: list[IdField] = []
     for file in files:

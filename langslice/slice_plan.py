@@ -222,9 +222,11 @@ def plan_text(plan: SlicePlan) -> str:
     )
     text = json.dumps(head, ensure_ascii=False, indent=1)
     # Lone surrogates cannot be encoded; JSON escapes them.
-    return (text[:-2] + f',\n "kept": [\n{rows}\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n').encode(
-        "utf-8", "backslashreplace"
-    ).decode("utf-8")
+    return (
+        (text[:-2] + f',\n "kept": [\n{rows}\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n')
+        .encode("utf-8", "backslashreplace")
+        .decode("utf-8")
+    )
 
 
 def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:
@@ -241,7 +243,9 @@ def load_plan(path: Path) -> SlicePlan:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise PlanError(f"{path}: no such plan", hint="write one with `langslice plan MODEL ... -o plan.json`") from error
+        raise PlanError(
+            f"{path}: no such plan", hint="write one with `langslice plan MODEL ... -o plan.json`"
+        ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PlanError(f"{path} is not readable as a plan: {error}") from error
     return plan_from_json(document, place=str(path))

@@ -85,7 +85,9 @@ def implied_ids(config: Mapping[str, Any], *, rows: int, ignore: frozenset[str])
             return {}
     implied: dict[str, int | list[int]] = {}
     # Defaults may lie beyond a small vocabulary, where they name nothing.
-    for field in find_id_fields(json.loads(json.dumps(full, default=str)), file="defaults", rows=1 << 62, ignore=ignore):
+    for field in find_id_fields(
+        json.loads(json.dumps(full, default=str)), file="defaults", rows=1 << 62, ignore=ignore
+    ):
         holder: Any = config
         for step in field.path[:-1]:
             holder = holder.get(step, {}) if isinstance(holder, Mapping) else {}

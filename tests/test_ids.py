@@ -34,7 +34,10 @@ KEPT = id_map(10, [0, 3, 5, 7, 8])
         ({"suppress_tokens": [3, 5, 7]}, {"suppress_tokens": [1, 2, 3]}),
         ({"vision_config": {"vocab_size": 128, "vocab_offset": 7}}, None),
         ({"grapheme_chars": "abcdefghij"}, {"grapheme_chars": "adfhi"}),
-        ({"hidden_size": 3, "max_new_tokens": 5, "num_image_tokens": 8}, {"hidden_size": 3, "max_new_tokens": 5, "num_image_tokens": 8}),
+        (
+            {"hidden_size": 3, "max_new_tokens": 5, "num_image_tokens": 8},
+            {"hidden_size": 3, "max_new_tokens": 5, "num_image_tokens": 8},
+        ),
         ({"id2label": {"0": "LABEL_0"}, "label2id": {"a": 3}}, {"id2label": {"0": "LABEL_0"}, "label2id": {"a": 3}}),
     ],
 )

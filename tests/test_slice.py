@@ -43,7 +43,9 @@ def test_slice_of_every_family_is_proven(model_type, zoo, tmp_path):
         if planned.action == "slice":
             dim = next(d for d, axis in enumerate(planned.axes) if axis in {"vocab", "per_layer_vocab"})
             # Of Gemma 3n's per-layer table the rows that it has.
-            wanted = rows[: int((rows >= tensor.shape[dim]).argmax()) or None] if (rows >= tensor.shape[dim]).any() else rows
+            wanted = (
+                rows[: int((rows >= tensor.shape[dim]).argmax()) or None] if (rows >= tensor.shape[dim]).any() else rows
+            )
             tensor = tensor.index_select(dim, __import__("torch").from_numpy(wanted))
         assert np.array_equal(tensor.numpy(), after[name].numpy()), name
 

@@ -59,7 +59,9 @@ def test_stories_generates_the_same_tokens(assets, tmp_path):
     sliced, smaller = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
     rows = torch.from_numpy(result.plan.new_to_old)
     for prompt, expected in zip(prompts, written, strict=True):
-        ids = smaller.generate(**sliced(prompt, return_tensors="pt"), max_new_tokens=80, do_sample=False, pad_token_id=2)[0]
+        ids = smaller.generate(
+            **sliced(prompt, return_tensors="pt"), max_new_tokens=80, do_sample=False, pad_token_id=2
+        )[0]
         assert rows[ids].tolist() == expected.tolist()
         assert sliced.decode(ids) == tokenizer.decode(expected)
 
@@ -77,7 +79,9 @@ def test_a_model_with_its_characters_in_the_config(assets, tmp_path):
     assert result.proof.passed
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, out))
     kept = result.plan.kept.tolist()
-    assert after["grapheme_chars"] == "".join(before["grapheme_chars"][old] for old in kept if old < len(before["grapheme_chars"]))
+    assert after["grapheme_chars"] == "".join(
+        before["grapheme_chars"][old] for old in kept if old < len(before["grapheme_chars"])
+    )
     assert len(kept) < before["vocab_size"]
     original, sliced = (BartForConditionalGeneration.from_pretrained(folder).eval() for folder in (source, out))
     old = torch.tensor([[1, *[before["grapheme_chars"].index(letter) for letter in "hello"], 2]])

@@ -282,7 +282,15 @@ def add_tokenizer(folder: Path, *, pieces: int = 125) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     specials = ["<s>", "<pad>", "</s>", "<unk>", *[f"<extra_{number}>" for number in range(6)]]
-    latin = ["▁", *"abcdefghijklmnopqrstuvwxyz", *[f"▁{a}{b}" for a in "lmnst" for b in "aeiou"], "ing", "ed", "▁the", "▁and"]
+    latin = [
+        "▁",
+        *"abcdefghijklmnopqrstuvwxyz",
+        *[f"▁{a}{b}" for a in "lmnst" for b in "aeiou"],
+        "ing",
+        "ed",
+        "▁the",
+        "▁and",
+    ]
     hangul = [chr(0xAC00 + 28 * number) for number in range(60)]
     mixed = [piece for pair in zip(latin, hangul, strict=False) for piece in pair]
     vocabulary = [(token, 0.0) for token in specials]

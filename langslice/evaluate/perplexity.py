@@ -34,7 +34,7 @@ class Perplexity:
 
     @property
     def per_token(self) -> float:
-        """exp of the mean loss of a token."""
+        """Exp of the mean loss of a token."""
         return exp(self.nats / max(self.tokens, 1))
 
     @property
@@ -64,9 +64,7 @@ def perplexity(
 
     tokenizer = open_tokenizer(folder)
     model = model if model is not None else load_causal(folder)
-    start = next(
-        value for value in (model.config.bos_token_id, model.config.eos_token_id, 0) if isinstance(value, int)
-    )
+    start = next(value for value in (model.config.bos_token_id, model.config.eos_token_id, 0) if isinstance(value, int))
     encoded = sorted(([start, *ids] for ids in tokenizer.encode(list(lines)) if ids), key=len)
     chosen = None if keep is None else torch.from_numpy(np.asarray(keep, dtype=np.int64))
     nats, tokens = 0.0, 0
