@@ -16,7 +16,8 @@ HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
 # (module, names) in reading order.
 PUBLIC = (
     ("langslice", ("inspect", "plan", "slice", "verify", "count")),
-    ("langslice.job", ("Choice", "SliceResult")),
+    ("langslice.choice", ("Choice",)),
+    ("langslice.job", ("SliceResult",)),
     ("langslice.slice_plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
     ("langslice.proof", ("Proof", "Check", "TextProof")),
     ("langslice.inspection", ("Inspection", "Part", "Saving")),

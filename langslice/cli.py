@@ -18,7 +18,8 @@ from langslice import __version__
 from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
-    from langslice.job import Choice, Report
+    from langslice.choice import Choice
+    from langslice.job import Report
 
 app = typer.Typer(
     name="langslice",
@@ -333,7 +334,7 @@ def main() -> None:
 
 def _choice(arguments: dict[str, Any]) -> Choice:
     """The entries of Choice among a command's arguments, without those that were not given."""
-    from langslice.job import Choice
+    from langslice.choice import Choice
 
     given = {name: arguments[name] for name in Choice.__annotations__ if name in arguments}
     defaults = {"text_field": "text"}

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
+from langslice.choice import Choice, listed
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, output_size, staging_folder, write_shards
@@ -31,56 +32,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, int, int], None]
 """Called as work goes on: what is being done, how much is done, how much there is (0 when unknown; bytes for shards)."""
-
-
-class Choice(TypedDict, total=False):
-    """What to keep, and of which source. Every entry is optional and combines with the others.
-
-    languages           BCP 47 codes, one string with commas or several: "ko,en"
-    corpus              text files, folders, globs or hub datasets to count
-    text_field          field of jsonl and parquet records that holds the text, "text" unless given
-    counts              files written by `count`, each may end in `=weight`
-    language_id         keep only the corpus lines that are in the wanted languages
-    lexicon             files of words, one a line, optionally with a tab and a weight
-    lexicon_size        words taken from each language's word list
-    scripts             ISO 15924 codes whose tokens are kept: "Hang,Latn"
-    drop_scripts        ISO 15924 codes whose tokens are dropped
-    coverage            share of the weighted token occurrences to cover, 0 to 1
-    min_count           least count of a token kept for the corpus
-    max_vocab           most tokens in the result
-    top_k               most tokens from each piece of evidence
-    keep_tokens         files of tokens to keep, one a line
-    keep_code           keep indentation, operators and identifiers
-    pad_to_multiple_of  pad the vocabulary to a multiple
-    ignore_field        configuration fields that do not hold token ids, whatever their names say
-    carry, leave_out    patterns for files beside the model that langslice does not know
-    revision, token, cache_dir  of a model on the hub
-    processes           processes that count, all cores unless given
-    """
-
-    languages: str | Sequence[str]
-    corpus: str | Sequence[str]
-    text_field: str
-    counts: str | Sequence[str]
-    language_id: bool
-    lexicon: str | Path | Sequence[str | Path]
-    lexicon_size: int | None
-    scripts: str | Sequence[str]
-    drop_scripts: str | Sequence[str]
-    coverage: float | None
-    min_count: int | None
-    max_vocab: int | None
-    top_k: int | None
-    keep_tokens: str | Path | Sequence[str | Path]
-    keep_code: bool
-    pad_to_multiple_of: int | None
-    ignore_field: str | Sequence[str]
-    carry: str | Sequence[str]
-    leave_out: str | Sequence[str]
-    revision: str | None
-    token: str | None
-    cache_dir: Path | None
-    processes: int | None
 
 
 @dataclass(frozen=True)
@@ -122,7 +73,7 @@ def inspect(
     from langslice.inspection import COMMON_SETS, inspect_model
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
-    sets = [tuple(item.strip() for item in one.split(",")) for one in _items(languages)]
+    sets = [tuple(item.strip() for item in one.split(",")) for one in listed(languages)]
     return inspect_model(checkpoint, _tokenizer(checkpoint), sets=sets or COMMON_SETS, report=report)
 
 
@@ -148,7 +99,7 @@ def count(
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
     tokenizer = _tokenizer(checkpoint)
-    units = corpus_units(_items(corpus), text_field=text_field, languages=_items(languages), report=report)
+    units = corpus_units(listed(corpus), text_field=text_field, languages=listed(languages), report=report)
     return count_tokens(tokenizer, units, processes=processes)
 
 
@@ -215,7 +166,7 @@ def slice(
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
-            proof = _prove(checkpoint, tokenizer, staging, made, files, _items(text), report)
+            proof = _prove(checkpoint, tokenizer, staging, made, files, listed(text), report)
             if not proof.passed:
                 raise VerificationError(
                     failure_text(proof, f"{out} was not written: the slice differs from its source")
@@ -246,7 +197,7 @@ def verify(
     made = read_record(Path(out))
     check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
     files = _side_files(checkpoint, tokenizer, made, {})
-    return _prove(checkpoint, tokenizer, Path(out), made, files, _items(text), report)
+    return _prove(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
 
 
 def corpus_units(
@@ -328,8 +279,8 @@ def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
 
 
 def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, choice: Choice) -> list[SideFile]:
-    carry = (*made.request.get("carry", ()), *_items(choice.get("carry", ())))
-    leave_out = (*made.request.get("leave_out", ()), *_items(choice.get("leave_out", ())))
+    carry = (*made.request.get("carry", ()), *listed(choice.get("carry", ())))
+    leave_out = (*made.request.get("leave_out", ()), *listed(choice.get("leave_out", ())))
     return plan_side_files(checkpoint, tokenizer.files, carry=carry, leave_out=leave_out)
 
 
@@ -361,15 +312,6 @@ def _prove(
     return prove(
         checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0)
     )
-
-
-def _items(value: Any) -> tuple[str, ...]:
-    """One string or several, as a tuple of strings."""
-    if value is None:
-        return ()
-    if isinstance(value, str | Path):
-        return (str(value),)
-    return tuple(str(item) for item in value)
 
 
 __all__ = ["Choice", "LangsliceError", "SliceResult", "count", "inspect", "plan", "slice", "verify"]

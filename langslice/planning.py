@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.checkpoint import Checkpoint
+from langslice.choice import Choice, codes, listed, request_json
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
 from langslice.sidefiles import id_fields, plan_side_files
@@ -18,7 +19,6 @@ from langslice.tokenizer import SourceTokenizer
 if TYPE_CHECKING:
     from langslice.choose.vocabulary import VocabularyRequest
     from langslice.counting import TokenCounts
-    from langslice.job import Choice
 
 # Bytes that no UTF-8 text holds: their tokens are trained as little as padding rows are.
 _IMPOSSIBLE_BYTES = (0xC0, 0xC1, *range(0xF5, 0x100))
@@ -38,11 +38,11 @@ def make_plan(
     from langslice.choose.vocabulary import choose_vocabulary
     from langslice.stock import implied_ids
 
-    ignore = frozenset(_listed(choice.get("ignore_field")))
+    ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
     check_sizes(checkpoint, tokenizer, rows)
     files = plan_side_files(
-        checkpoint, tokenizer.files, carry=_listed(choice.get("carry")), leave_out=_listed(choice.get("leave_out"))
+        checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
     )
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
     implied = implied_ids(checkpoint.config, rows=rows, ignore=ignore)
@@ -86,7 +86,7 @@ def make_plan(
         checked=digest_rows(kept),
         implied_ids={_config_name(checkpoint): moved} if moved else {},
         ignore_fields=tuple(sorted(ignore)),
-        request=_request_json(choice),
+        request=request_json(choice),
         coverage={} if chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
         notes=chosen.notes,
     )
@@ -113,11 +113,11 @@ def vocabulary_request(choice: Choice) -> VocabularyRequest:
     from langslice.choose.vocabulary import VocabularyRequest
 
     fields: dict[str, Any] = {
-        "languages": _listed(choice.get("languages")),
-        "lexicons": tuple(Path(path) for path in _listed(choice.get("lexicon"))),
-        "scripts": _listed(choice.get("scripts")),
-        "drop_scripts": _listed(choice.get("drop_scripts")),
-        "keep_tokens": tuple(Path(path) for path in _listed(choice.get("keep_tokens"))),
+        "languages": codes(choice.get("languages")),
+        "lexicons": tuple(Path(path) for path in listed(choice.get("lexicon"))),
+        "scripts": codes(choice.get("scripts")),
+        "drop_scripts": codes(choice.get("drop_scripts")),
+        "keep_tokens": tuple(Path(path) for path in listed(choice.get("keep_tokens"))),
         "keep_code": bool(choice.get("keep_code")),
     }
     for name in ("coverage", "min_count", "max_vocab", "top_k"):
@@ -136,13 +136,13 @@ def read_evidence(
 
     parts: list[TokenCounts] = []
     weights: list[float] = []
-    corpus = _paths(choice.get("corpus"))
+    corpus = listed(choice.get("corpus"))
     if corpus:
-        languages = _listed(choice.get("languages")) if choice.get("language_id") else ()
+        languages = codes(choice.get("languages")) if choice.get("language_id") else ()
         units = corpus_units(corpus, text_field=choice.get("text_field", "text"), languages=languages, report=report)
         parts.append(count_tokens(tokenizer, units, processes=choice.get("processes")))
         weights.append(1.0)
-    for item in _paths(choice.get("counts")):
+    for item in listed(choice.get("counts")):
         path, _, weight = item.partition("=")
         try:
             weights.append(float(weight) if weight else 1.0)
@@ -220,31 +220,3 @@ def _tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _config_name(checkpoint: Checkpoint) -> str:
     return (checkpoint.model_folder.relative_to(checkpoint.folder) / "config.json").as_posix()
-
-
-def _request_json(choice: Choice) -> dict[str, Any]:
-    """The choice as it is written into the plan: without secrets, and without what was not asked for."""
-    hidden = {"token", "cache_dir", "processes", "revision"}
-    plain: dict[str, Any] = {}
-    for name, value in choice.items():
-        if name in hidden or value is None or value is False or value == ():
-            continue
-        listed = isinstance(value, list | tuple)
-        plain[name] = (
-            [str(item) for item in value] if listed else value if isinstance(value, int | float) else str(value)
-        )  # type: ignore[attr-defined]
-    return plain
-
-
-def _listed(value: Any) -> tuple[str, ...]:
-    """One string with commas, or several, as a tuple."""
-    return tuple(part.strip() for item in _paths(value) for part in item.split(",") if part.strip())
-
-
-def _paths(value: Any) -> tuple[str, ...]:
-    """One string or several, never split."""
-    if value is None:
-        return ()
-    if isinstance(value, str | Path):
-        return (str(value),)
-    return tuple(str(item) for item in value)

@@ -124,7 +124,7 @@ def damaged(path: Path, where: str, expected: str, found: str, hint: str = REDOW
     )
 
 
-def parse_strict_json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
+def parse_strict_json(raw: bytes) -> Any:
     """Parse JSON in which no object may name a key twice.
 
     Raises   ValueError (of which JSONDecodeError and UnicodeDecodeError are kinds), RecursionError

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from langslice.choice import listed
+
 # Words to a line and lines to a language of what a word list adds; every line is one text to encode.
 _WORDS_PER_LINE = 12
 _WORD_LINES = 400
@@ -22,7 +24,7 @@ def proof_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, It
 
     field = str(request.get("text_field", "text"))
     texts: dict[str, Iterable[str]] = {}
-    corpus = _listed(request.get("corpus"))
+    corpus = listed(request.get("corpus"))
     if corpus:
         languages = _languages(request) if request.get("language_id") else ()
         texts["corpus"] = corpus_units(corpus, text_field=field, languages=languages)
@@ -59,10 +61,4 @@ def word_lines(language: str) -> list[str]:
 def _languages(request: Mapping[str, Any]) -> tuple[str, ...]:
     from langslice.choose.languages import parse_languages
 
-    return tuple(language.tag for language in parse_languages(_listed(request.get("languages"))))
-
-
-def _listed(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
+    return tuple(language.tag for language in parse_languages(listed(request.get("languages"))))
