@@ -100,13 +100,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
 
-@app.callback()
-def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"langslice {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -337,11 +343,9 @@ def _choice(arguments: dict[str, Any]) -> Choice:
     from langslice.choice import Choice
 
     given = {name: arguments[name] for name in Choice.__annotations__ if name in arguments}
-    defaults = {"text_field": "text"}
+    unset = {**dict.fromkeys(given), "text_field": "text"}
     chosen = {
-        name: value
-        for name, value in given.items()
-        if value not in (None, False, [], ()) and value != defaults.get(name, object())
+        name: value for name, value in given.items() if value is not False and value != [] and value != unset[name]
     }
     return cast(Choice, chosen)
 

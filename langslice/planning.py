@@ -12,7 +12,7 @@ from langslice.checkpoint import Checkpoint
 from langslice.choice import Choice, codes, listed, request_json
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
-from langslice.sidefiles import id_fields, plan_side_files
+from langslice.sidefiles import id_fields, plan_side_files, renumbered
 from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors
 from langslice.tokenizer import SourceTokenizer
 
@@ -71,7 +71,7 @@ def make_plan(
     tied = _tied_copies(checkpoint)
     _, _, tensors = plan_tensors(checkpoint, drop=tied)
     size = len(tokenizer.tokens)
-    return SlicePlan(
+    plan = SlicePlan(
         model=checkpoint.model_id,
         revision=checkpoint.revision,
         model_type=str(checkpoint.config["model_type"]),
@@ -90,6 +90,11 @@ def make_plan(
         coverage={} if chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
         notes=chosen.notes,
     )
+    for file in files:
+        # What cannot be renumbered must stop the plan, not the slice that is made from it.
+        if file.action == "renumber":
+            renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore)
+    return plan
 
 
 def check_sizes(checkpoint: Checkpoint, tokenizer: SourceTokenizer, rows: int) -> None:
@@ -174,7 +179,7 @@ def padding_rows(tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multip
     if multiple is None:
         return ()
     if multiple < 1:
-        raise PlanError(f"--pad-to-multiple-of {multiple}: expected a positive number")
+        raise PlanError(f"--pad-to-multiple-of {multiple}: expected a positive number", hint="64 suits most hardware")
     missing = -len(kept) % multiple
     size = len(tokenizer.tokens)
     own = [row for row in range(size, rows) if row not in set(kept[kept >= size].tolist())][:missing]

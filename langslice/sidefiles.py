@@ -196,6 +196,21 @@ def id_fields(checkpoint: Checkpoint, files: Sequence[SideFile], *, rows: int, i
     return found
 
 
+def renumbered(
+    checkpoint: Checkpoint,
+    file: SideFile,
+    ids: IdMap,
+    *,
+    implied: Mapping[str, Mapping[str, Any]],
+    ignore: frozenset[str],
+) -> tuple[dict[str, Any], bool]:
+    """A JSON file of the source in the new numbering, and whether anything in it changed."""
+    document = _read_json(checkpoint.folder / file.name)
+    completed = _with_implied(document, implied.get(file.name, {}))
+    result = renumber(completed, ids, file=file.name, ignore=ignore)
+    return result, result != document
+
+
 def write_side_files(
     checkpoint: Checkpoint,
     files: Sequence[SideFile],
@@ -211,16 +226,13 @@ def write_side_files(
         if file.action == "leave out":
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        if file.action == "carry":
-            shutil.copyfile(source, target)
-            continue
-        document = _read_json(source)
-        completed = _with_implied(document, implied.get(file.name, {}))
-        renumbered = renumber(completed, ids, file=file.name, ignore=ignore)
-        if renumbered == document:
-            shutil.copyfile(source, target)
+        changed = False
+        if file.action == "renumber":
+            document, changed = renumbered(checkpoint, file, ids, implied=implied, ignore=ignore)
+        if changed:
+            target.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         else:
-            target.write_text(json.dumps(renumbered, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            shutil.copyfile(source, target)
 
 
 def _with_implied(document: dict[str, Any], implied: Mapping[str, Any]) -> dict[str, Any]:
