@@ -137,7 +137,7 @@ def test_bytes_that_no_character_has():
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", ["qwen2", "xlm-roberta", "mbert-cased"])
+@pytest.mark.parametrize("name", ["qwen2", "mbert-cased"])
 def test_real_vocabularies_agree_with_a_loop(assets, name):
     from langslice.tokenizer import open_tokenizer
 
