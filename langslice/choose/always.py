@@ -40,6 +40,9 @@ def always_kept(
     """
     size = len(tokenizer.tokens)
     kinds = np.asarray(classes.kinds)
+    plain = classes.ascii_only & classes.neutral
+    digits = plain & np.isin(kinds, ["digits", "mixed"])
+    white = kinds == "whitespace"
     short = classes.characters <= PUNCTUATION_LIMIT
     special = set(tokenizer.special_ids)
     if tokenizer.unknown_id is not None:
@@ -54,9 +57,9 @@ def always_kept(
         "special": marked(size, special),
         "protected": marked(size, protected),
         "byte": marked(size, tokenizer.byte_ids),
-        "digits": (kinds == "digits") & classes.ascii_only,
-        "whitespace": kinds == "whitespace",
-        "punctuation": classes.ascii_only & classes.neutral & short & (kinds != "digits") & (kinds != "whitespace"),
+        "digits": digits,
+        "whitespace": white,
+        "punctuation": plain & short & ~digits & ~white,
         "letter": classes.ascii_only & (classes.characters == 1) & ~classes.neutral,
         "chat template": marked(size, template_tokens(tokenizer, chat_template)),
     }

@@ -64,7 +64,8 @@ WHOLE_SCRIPTS: Final = frozenset(
         "Goth",
     }
 )
-CHINESE: Final = frozenset({"gb2312", "big5hkscs", "gb18030"})
+# Chinese and Japanese Han tokens likewise, as far as the characters stand in the national set; Korean uses few.
+HAN_SETS: Final = frozenset({"gb2312", "big5hkscs", "gb18030", "shift_jis"})
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,22 @@ def language_evidence(
 
 
 def whole_script_tokens(classes: TokenScripts, language: Language) -> Mask:
-    """Tokens that can only be this language's by their script: all Hangul for Korean, all GB 2312 Han for Chinese."""
+    """Tokens that can only be this language's by their script: all Hangul for Korean, all GB 2312 Han for Chinese.
+
+    With them the few with a mark that the script shares, such as Arabic vowel signs: lexicons leave those out.
+    """
     own = WHOLE_SCRIPTS & set(language.scripts)
     whole = classes.touching(own) & classes.within(language.scripts)
-    if language.han in CHINESE:
-        whole |= classes.touching({"Hani"}) & classes.within({"Hani", "Bopo"}) & classes.han_in(language.han)
+    marks = set(language.scripts) - {"Latn", "Cyrl"}
+    whole |= classes.sharing(marks) & classes.within(language.scripts)
+    if language.han in HAN_SETS:
+        whole |= classes.touching({"Hani"}) & classes.within({*language.scripts, "Bopo"}) & classes.han_in(language.han)
     return np.asarray(whole, dtype=bool)
 
 
 def has_evidence(language: Language) -> bool:
     """Whether a language can be sliced for without a corpus: by its lexicon, or by a script of its own."""
-    return language.lexicon or bool(WHOLE_SCRIPTS & set(language.scripts)) or language.han in CHINESE
+    return language.lexicon or bool(WHOLE_SCRIPTS & set(language.scripts)) or language.han in HAN_SETS
 
 
 def cut(

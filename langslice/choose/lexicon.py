@@ -27,6 +27,7 @@ from langslice.tokenizer import SourceTokenizer
 
 WORD_LIMIT: Final = 100_000
 INITIALS: Final = (1e-4, tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+FOREIGN_LIMIT: Final = 10_000  # rank beyond which Latin words in other scripts' lists add tokens but no coverage
 WORDS_A_TEXT: Final = 200
 ANCHOR: Final = "0"  # stands before the first word of a text; digits are kept in any case
 
@@ -89,8 +90,8 @@ ELIDED: Final = (
 def language_words(language: Language, *, limit: int = WORD_LIMIT) -> list[tuple[float, list[str]]]:
     """The most frequent words of a language, as groups of (frequency per word, words of that frequency).
 
-    Words with a digit, and words in another script than the language's or plain Latin, are left out: wordfreq's lists
-    hold some. The Latin ones are what its own texts use ("nba" in Chinese).
+    Words with a digit, and words in another script than the language's, are left out: wordfreq's lists hold some. Of
+    plain Latin ones the most frequent stay, which a language's own texts use ("nba" in Chinese).
     Raises  LanguageError when there is no list
     """
     import wordfreq
@@ -102,7 +103,8 @@ def language_words(language: Language, *, limit: int = WORD_LIMIT) -> list[tuple
     groups: list[tuple[float, list[str]]] = []
     left = limit
     for centibels, words in enumerate(wordfreq.get_frequency_list(code)):
-        fitting = [word for word in words if _fits(word, wanted)][:left]
+        rank = limit - left
+        fitting = [word for word in words if _fits(word, wanted, foreign=rank < FOREIGN_LIMIT)][:left]
         if fitting:
             groups.append((10.0 ** (-centibels / 100), restore_spelling(fitting, language)))
             left -= len(fitting)
@@ -269,10 +271,10 @@ def _capitalise(word: str) -> str:
     return word[:1].title() + word[1:]
 
 
-def _fits(word: str, scripts: frozenset[str]) -> bool:
-    """Whether every character belongs to these scripts or to everyone, and none is a digit."""
+def _fits(word: str, scripts: frozenset[str], *, foreign: bool) -> bool:
+    """Whether every character belongs to these scripts or to everyone, and none is a digit; or foreign plain Latin."""
     if word.isascii():
-        return word.replace("'", "").isalpha()
+        return word.replace("'", "").isalpha() and (foreign or "Latn" in scripts)
     for character in word:
         if character.isdigit():
             return False

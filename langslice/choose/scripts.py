@@ -83,6 +83,12 @@ class TokenScripts:
         fits = [all(one and one <= wanted for one in group) for group in self._groups]
         return self._reduce(np.asarray(fits, dtype=bool), every=False)
 
+    def sharing(self, scripts: Iterable[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Mark tokens with a character that one of these scripts shares with some others, as vowel marks (size,)."""
+        wanted = frozenset(scripts)
+        fits = [all(len(one) > 1 and not one.isdisjoint(wanted) for one in group) for group in self._groups]
+        return self._reduce(np.asarray(fits, dtype=bool), every=False)
+
     def han_in(self, codec: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Mark tokens whose Han characters all stand in a national character set, such as "gb2312" (size,)."""
         han = frozenset({frozenset({"Hani"})})
