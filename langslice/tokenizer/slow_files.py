@@ -142,21 +142,21 @@ def _vocab_entries(path: Path, change: Renumbering) -> Iterator[bytes]:
 def _merge_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
     """merges.txt: the pairs whose parts and product are kept, in their order."""
 
-    def is_kept(token: str) -> bool:
-        return change.index.get(token) in change.old_to_new
-
     with path.open(encoding="utf-8", newline="\n") as stream:
         for number, line in enumerate(stream):
             if number == 0 and line.startswith("#version"):
                 yield line.encode()
                 continue
-            pair = line.rstrip("\n").split(" ")
+            pair = line.rstrip("\r\n").split(" ")
             if pair == [""]:
                 continue
             if len(pair) != 2:
                 raise _Unfaithful(f"line {number + 1} is not a pair: {line!r}")
-            if is_kept(pair[0]) and is_kept(pair[1]) and is_kept(pair[0] + pair[1]):
-                yield f"{pair[0]} {pair[1]}\n".encode()
+            olds = [change.index.get(token) for token in (*pair, "".join(pair))]
+            if None in olds:
+                raise _Unfaithful(f"line {number + 1}, {' '.join(pair)!r}: its parts or their product are no tokens")
+            if all(old in change.old_to_new for old in olds):
+                yield line.encode()
 
 
 def is_rank_file(path: Path) -> bool:
