@@ -134,7 +134,7 @@ def read_json_object(path: Path, why: str) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path.name} is not valid JSON\n  {path}\n  {error}", "download the file again"
+            f"{path.name} is not valid JSON\n  {path}\n  {error}", "repair the file or download it again"
         ) from None
     if not isinstance(value, dict):
         raise CheckpointError(

@@ -88,6 +88,7 @@ def _snapshot(model: str, revision: str | None, token: str | None, cache_dir: Pa
     import huggingface_hub
     from huggingface_hub import errors
 
+    unresolved = getattr(errors, "RevisionResolutionError", OSError)  # since huggingface_hub 2
     try:
         folder = huggingface_hub.snapshot_download(
             model,
@@ -112,7 +113,7 @@ def _snapshot(model: str, revision: str | None, token: str | None, cache_dir: Pa
         ) from None
     except errors.HFValidationError as error:
         raise _hub_error(model, "this is not a hub id", error, "a hub id looks like org/name") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, unresolved) as error:
         cached = (
             _cached_folder(model, revision, cache_dir) if isinstance(error, errors.LocalEntryNotFoundError) else None
         )

@@ -250,6 +250,14 @@ def _convert(path: Path, state: Mapping[str, torch.Tensor]) -> list[TensorEntry]
     """Write tensors to a temporary safetensors file; shared ones once for each name."""
     from safetensors.torch import save_file
 
+    needed_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    free_bytes = shutil.disk_usage(path.parent).free
+    if needed_bytes > free_bytes:
+        raise CheckpointError(
+            f"no room to convert tensors that lie unordered in a pickle\n  {path.parent}\n"
+            f"  expected {needed_bytes:,} bytes, found {free_bytes:,} bytes free",
+            "set TMPDIR to a folder on a larger disk",
+        )
     save_file({name: tensor.resolve_conj().resolve_neg().clone().contiguous() for name, tensor in state.items()}, path)
     return list(read_header(path)[0])
 

@@ -85,28 +85,36 @@ def lay_out(
     indices: Mapping[str, Mapping[int, Indices]],
     method: str,
     reflink: bool,
+    untouched: bool,
 ) -> ShardLayout:
     """Decide the order, header and byte ranges of an output shard.
 
-    kept      the shard's tensors that are not dropped, in file order
-    indices   name -> dimension -> indices; {} for a tensor kept whole
+    kept       the shard's tensors that are not dropped, in file order
+    indices    name -> dimension -> indices; {} for a tensor kept whole
+    untouched  copy the file as it is, header included
     """
-    metadata = {"format": "pt", **shard.metadata}
     shapes = {tensor.name: sliced_shape(tensor.shape, indices[tensor.name]) for tensor in kept}
     sizes = {tensor.name: tensor_size_bytes(tensor.dtype, shapes[tensor.name]) for tensor in kept}
-    ordered = _aligned_order(list(kept), sizes)
+    ordered = list(kept) if untouched else _aligned_order(list(kept), sizes)
     offsets = _offsets(ordered, sizes)
-    modulo = (HEADER_ALIGNMENT, 0)
-    if reflink:
-        modulo = _sharing_remainder(_runs(ordered, indices, offsets, 0))
-    header = build_header(((t.name, t.dtype, shapes[t.name], sizes[t.name]) for t in ordered), metadata, modulo)
+    if untouched:
+        header = _header_of(shard.path, sum(sizes.values()))
+    else:
+        modulo = _sharing_remainder(_runs(ordered, indices, offsets, 0)) if reflink else (HEADER_ALIGNMENT, 0)
+        described = ((tensor.name, tensor.dtype, shapes[tensor.name], sizes[tensor.name]) for tensor in ordered)
+        header = build_header(described, {"format": "pt", **shard.metadata}, modulo)
     tensors = tuple(
         OutputTensor(t.name, shapes[t.name], sizes[t.name], len(header) + offsets[t.name], t, indices[t.name])
         for t in ordered
     )
-    return ShardLayout(
-        name, shard.path, method, tensors, header, _runs(ordered, indices, offsets, len(header)), reflink
-    )
+    runs = _runs(ordered, indices, offsets, len(header))
+    return ShardLayout(name, shard.path, method, tensors, header, runs, reflink)
+
+
+def _header_of(path: Path, data_bytes: int) -> bytes:
+    """Read the header as it stands; it is all that the data leave of the file."""
+    with path.open("rb") as file:
+        return file.read(path.stat().st_size - data_bytes)
 
 
 def _offsets(tensors: Iterable[TensorEntry], sizes: Mapping[str, int]) -> dict[str, int]:

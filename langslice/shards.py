@@ -195,7 +195,7 @@ def _layouts(
                 notes.append(f"{shard.name} was copied: a hard link from {out.parent} to {shard.path} is not possible")
         name = _output_name(shard, number, len(checkpoint.shards))
         indices = {tensor.name: edits[tensor.name].indices for tensor in kept}
-        layouts.append(lay_out(shard, name, kept, indices, method, reflinks[device]))
+        layouts.append(lay_out(shard, name, kept, indices, method, reflinks[device], untouched))
     return layouts
 
 

@@ -504,6 +504,26 @@ def test_offline_uses_what_the_cache_has(hub: Hub, tmp_path: Path, monkeypatch: 
     assert bytes_of(checkpoint, "a") == b"ab"
 
 
+def test_the_real_hub_client_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org").mkdir()
+    (tmp_path / "org" / "model-small").mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint("org/model-smal", cache_dir=tmp_path / "cache")
+    expected = "cannot get org/model-smal from the hub: it is not in the local cache and the hub cannot be reached"
+    assert caught.value.message.startswith(expected)
+    assert str(caught.value.hint).startswith("did you mean the folder org/model-small? Else go online once")
+
+
+@pytest.mark.parametrize("name", ["no such model", "a/b/c", "../x", "-x", "org/"])
+def test_names_that_cannot_be_hub_ids(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(name)
+    assert caught.value.message == f"no model folder {name}\n  and it cannot be a hub id, which looks like org/name"
+    assert caught.value.hint == "name a model folder, or a hub id such as org/name"
+
+
 # ---- pickles -------------------------------------------------------------------------------------------------------
 
 
@@ -617,6 +637,18 @@ def test_a_pickle_whose_bytes_were_moved_is_converted_instead(folder: Path, monk
     checkpoint = open_checkpoint(folder)
     assert checkpoint.tensors["a"].path != folder / "pytorch_model.bin"
     assert bytes_of(checkpoint, "a") == np.arange(1000).tobytes()
+
+
+def test_no_room_to_convert(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    import torch
+
+    save(folder, {"a": torch.randn(30, 5).T})
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1000, 900, 100))
+    message = refusal(folder)
+    assert message.startswith("no room to convert tensors")
+    assert message.endswith("expected 600 bytes, found 100 bytes free")
 
 
 def test_mapping_base_by_hand() -> None:
