@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,12 +96,13 @@ def count(
     Returns    counts that `TokenCounts.save` writes and `plan(counts=...)` reads
     Raises     CheckpointError, TokenizerError, CorpusError, LanguageError
     """
-    from langslice.counting import count_tokens
+    from langslice.counting import merge_counts
+    from langslice.planning import count_sides
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
-    tokenizer = _tokenizer(checkpoint)
-    units = corpus_units(listed(corpus), text_field=text_field, languages=listed(languages), report=report)
-    return count_tokens(tokenizer, units, processes=processes)
+    read = partial(corpus_units, listed(corpus), text_field=text_field, languages=listed(languages), report=report)
+    counted = count_sides(_tokenizer(checkpoint), read, processes=processes)
+    return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
 
 
 def plan(model: str | Path, *, report: Report = _silent, **choice: Unpack[Choice]) -> SlicePlan:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,7 @@ def read_evidence(
     tokenizer: SourceTokenizer, choice: Choice, report: Callable[[str, int, int], None]
 ) -> TokenCounts | None:
     """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
-    from langslice.counting import count_tokens, load_counts, merge_counts
+    from langslice.counting import load_counts, merge_counts
     from langslice.job import corpus_units
 
     parts: list[TokenCounts] = []
@@ -144,9 +145,14 @@ def read_evidence(
     corpus = listed(choice.get("corpus"))
     if corpus:
         languages = codes(choice.get("languages")) if choice.get("language_id") else ()
-        units = corpus_units(corpus, text_field=choice.get("text_field", "text"), languages=languages, report=report)
-        parts.append(count_tokens(tokenizer, units, processes=choice.get("processes")))
-        weights.append(1.0)
+        parts += count_sides(
+            tokenizer,
+            partial(
+                corpus_units, corpus, text_field=choice.get("text_field", "text"), languages=languages, report=report
+            ),
+            processes=choice.get("processes"),
+        )
+        weights += [1.0] * len(parts)
     for item in listed(choice.get("counts")):
         path, _, weight = item.partition("=")
         try:
@@ -155,6 +161,15 @@ def read_evidence(
             raise PlanError(f"--counts {item}: {weight!r} is not a weight", hint="write FILE or FILE=0.5") from error
         parts.append(load_counts(Path(path), tokenizer))
     return merge_counts(parts, weights) if parts else None
+
+
+def count_sides(
+    tokenizer: SourceTokenizer, read: Callable[[], Iterable[str]], *, processes: int | None
+) -> list[TokenCounts]:
+    """Count text as the tokenizer encodes it; for Marian, which does not say what language a text is in, also as target."""
+    from langslice.counting import count_tokens
+
+    return [count_tokens(side, read(), processes=processes) for side in tokenizer.sides]
 
 
 def protected_rows(named: Sequence[IdField], implied: Mapping[str, int | Sequence[int]]) -> dict[int, str]:

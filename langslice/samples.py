@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langslice.choice import listed
@@ -12,29 +13,30 @@ _WORDS_PER_LINE = 12
 _WORD_LINES = 400
 
 
-def proof_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Iterable[str]]:
+def proof_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Callable[[], Iterable[str]]]:
     """Name every text that a slice is proven on.
 
     request  what the plan was asked for: its corpus is read again, whole
     text     held-out files of the user
-    Returns  name -> units
+    Returns  name -> a function that reads the units from their beginning
     """
     from langslice.corpus import read_texts
     from langslice.job import corpus_units
 
     field = str(request.get("text_field", "text"))
-    texts: dict[str, Iterable[str]] = {}
+    texts: dict[str, Callable[[], Iterable[str]]] = {}
     corpus = listed(request.get("corpus"))
     if corpus:
         languages = _languages(request) if request.get("language_id") else ()
-        texts["corpus"] = corpus_units(corpus, text_field=field, languages=languages)
+        texts["corpus"] = partial(corpus_units, corpus, text_field=field, languages=languages)
     for path in text:
-        texts[path] = read_texts([path], text_field=field)
-    texts.update(packaged_texts())
+        texts[path] = partial(read_texts, [path], text_field=field)
+    for name, lines in packaged_texts().items():
+        texts[name] = partial(iter, lines)
     for language in _languages(request):
         words = word_lines(language)
         if words:
-            texts[f"words of {language}"] = words
+            texts[f"words of {language}"] = partial(iter, words)
     return texts
 
 

@@ -7,6 +7,7 @@ with much text does not push out one with little.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -82,6 +83,7 @@ class Evidence:
     whole: Mask
 
 
+@lru_cache(maxsize=32)
 def language_evidence(
     tokenizer: SourceTokenizer, classes: TokenScripts, language: Language, *, use_whole: bool = True
 ) -> Evidence:

@@ -226,7 +226,8 @@ def weigh_words(tokenizer: SourceTokenizer, groups: WordGroups, forms: Sequence[
             for start in range(0, len(words), WORDS_A_TEXT):
                 texts.append(ANCHOR + form.before + form.before.join(words[start : start + WORDS_A_TEXT]))
                 values.append(frequency * form.share)
-        _add_counts(weights, tokenizer.encode(texts), values)
+        for side in tokenizer.sides:
+            _add_counts(weights, side.encode(texts), values)
     return weights
 
 

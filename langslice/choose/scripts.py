@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -46,7 +47,7 @@ _CATEGORY_BITS: Final = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenScripts:
     """Kind and scripts of every token of a vocabulary.
 
@@ -115,6 +116,7 @@ class TokenScripts:
         return np.asarray((found == lengths) & (lengths > 0) if every else found > 0, dtype=bool)
 
 
+@lru_cache(maxsize=4)
 def token_scripts(tokenizer: SourceTokenizer) -> TokenScripts:
     """Classify every token of a tokenizer by kind and script; about a second for 262,144 tokens."""
     surfaces = _surfaces(tokenizer)

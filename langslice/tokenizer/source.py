@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-@dataclass(frozen=True)
+# Compared and hashed by identity, so that what is computed from a tokenizer can be remembered with it.
+@dataclass(frozen=True, eq=False)
 class SourceTokenizer:
     """A tokenizer as its files describe it.
 
@@ -53,6 +54,15 @@ class SourceTokenizer:
     def backend(self) -> Tokenizer | None:
         """The `tokenizers.Tokenizer` behind `encode`, loaded on first use; None for marian and characters."""
         return self.load_backend() if self.load_backend else None
+
+    @cached_property
+    def sides(self) -> tuple[SourceTokenizer, ...]:
+        """The tokenizer itself, and for Marian a second one that encodes as the target language is encoded."""
+        return (
+            (self,)
+            if self.encode_target is None
+            else (self, replace(self, encode=self.encode_target, encode_target=None))
+        )
 
     def surface(self, token_id: int) -> bytes:
         """UTF-8 bytes that a token adds to text: byte-level decoded, word marker as a space, `##` removed."""
