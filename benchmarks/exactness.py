@@ -180,7 +180,7 @@ def main() -> None:
         for pair in PAIRS:
             rows += slice_pair(source, arguments.assets, pair, lines, encodings, before)
             print(*rows[-len(encodings) :], sep="\n", file=sys.stderr, flush=True)
-    arguments.output.write_text(table(rows, time.perf_counter() - begin), encoding="utf-8")
+        arguments.output.write_text(table(rows, time.perf_counter() - begin), encoding="utf-8")
     if any(row.differing for row in rows):
         sys.exit(1)
 
