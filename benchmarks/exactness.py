@@ -3,8 +3,8 @@
     python benchmarks/exactness.py [ASSETS] [--tokenizers NAME,...] [--lines N]
 
 A choice is what half of a pair's NTREX lines use, with ASCII, closed. The text is every NTREX, XQuAD and UDHR line
-in every language. A line is *covered* when the source encodes it with kept tokens only (and, for WordPiece, without [UNK]);
-then the slice must give the same tokens. The table is written to benchmarks/results/exactness.md.
+in every language. A line is *covered* when the source encodes it with kept tokens only (and, for WordPiece, without
+[UNK]); then the slice must give the same tokens. The table is written to benchmarks/results/exactness.md.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def vocabularies(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, str]]]:
 def sliced(
     tokens: list[str], merges: list[tuple[str, str]], kept: set[int], routes: bool
 ) -> tuple[Tokenizer, set[int]]:
-    """The library's tokenizer on kept tokens, with or without their routes; merges as `write_tokenizer` chooses them."""
+    """The library's tokenizer on kept tokens, with or without their routes; merges as when writing."""
     index = index_of(tokens)
     columns = [[index[pair[side]] for pair in merges] for side in (0, 1)]
     table = unique_merges(*columns, [index[left + right] for left, right in merges])

@@ -1,4 +1,4 @@
-"""The real tokenizers on real text: kept text keeps its tokens, and stock classes agree. The full sweep: benchmarks/."""
+"""The real tokenizers on real text: kept text keeps its tokens, and stock classes agree. Full sweep: benchmarks/."""
 
 from __future__ import annotations
 
