@@ -3,8 +3,8 @@
     python benchmarks/exactness.py [ASSETS] [--tokenizers NAME,...] [--lines N]
 
 A choice is what half of a pair's NTREX lines use, with ASCII, closed. The text is every NTREX, XQuAD and UDHR line
-in every language. A line is *covered* when the source encodes it with kept tokens only (and, for WordPiece, without [UNK]);
-then the slice must give the same tokens. The table is written to benchmarks/results/exactness.md.
+in every language. A line is *covered* when the source encodes it with kept tokens only (and, for WordPiece, without
+[UNK]); then the slice must give the same tokens. The table is written to benchmarks/results/exactness.md.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def main() -> None:
         for pair in PAIRS:
             rows += slice_pair(source, arguments.assets, pair, lines, encodings, before)
             print(*rows[-len(encodings) :], sep="\n", file=sys.stderr, flush=True)
-    arguments.output.write_text(table(rows, time.perf_counter() - begin), encoding="utf-8")
+        arguments.output.write_text(table(rows, time.perf_counter() - begin), encoding="utf-8")
     if any(row.differing for row in rows):
         sys.exit(1)
 

@@ -73,7 +73,9 @@ def test_suffix_and_prefix_belong_to_the_symbols(tmp_path: Path) -> None:
 
 
 def test_orphans_need_nothing(tmp_path: Path) -> None:
-    source = open_tokenizer(write_tokenizer_json(tmp_path, bpe(["a", "b", "ab", "ba"], [["a", "b"]], ignore_merges=True)))
+    source = open_tokenizer(
+        write_tokenizer_json(tmp_path, bpe(["a", "b", "ab", "ba"], [["a", "b"]], ignore_merges=True))
+    )
     assert close(source, [3]).kept == (3,)
     assert close(source, [2]).kept == (0, 1, 2)
 
@@ -129,8 +131,10 @@ def vocabularies(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, str]]]:
     return tokens, draw(st.permutations(merges))
 
 
-def sliced(tokens: list[str], merges: list[tuple[str, str]], kept: set[int], routes: bool) -> tuple[Tokenizer, set[int]]:
-    """The library's tokenizer on kept tokens, with or without their routes; merges as `write_tokenizer` chooses them."""
+def sliced(
+    tokens: list[str], merges: list[tuple[str, str]], kept: set[int], routes: bool
+) -> tuple[Tokenizer, set[int]]:
+    """The library's tokenizer on kept tokens, with or without their routes; merges as when writing."""
     index = index_of(tokens)
     columns = [[index[pair[side]] for pair in merges] for side in (0, 1)]
     table = unique_merges(*columns, [index[left + right] for left, right in merges])
@@ -145,7 +149,9 @@ def sliced(tokens: list[str], merges: list[tuple[str, str]], kept: set[int], rou
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(vocabularies(), st.data())
-def test_routes_are_exact_on_random_vocabularies(vocabulary: tuple[list[str], list[tuple[str, str]]], data: st.DataObject) -> None:
+def test_routes_are_exact_on_random_vocabularies(
+    vocabulary: tuple[list[str], list[tuple[str, str]]], data: st.DataObject
+) -> None:
     tokens, merges = vocabulary
     source = Tokenizer(BPE(vocab={token: old for old, token in enumerate(tokens)}, merges=merges))
     chosen = {0, 1, 2} | data.draw(st.sets(st.sampled_from(range(len(tokens)))))

@@ -30,7 +30,7 @@ def slice_folder(folder: Path, chosen: Sequence[int]) -> tuple[SourceTokenizer, 
 
 
 def test_reading_in_parts_equals_reading_at_once(tmp_path: Path) -> None:
-    tokens = [f"t{number}\"\\ é\n{{[,]}}" for number in range(9000)]
+    tokens = [f't{number}"\\ é\n{{[,]}}' for number in range(9000)]
     merges = [[tokens[0], tokens[1]]]
     model = bpe([*tokens, tokens[0] + tokens[1]], merges)
     document = read_document(write_tokenizer_json(tmp_path, model) / "tokenizer.json")
@@ -85,7 +85,9 @@ def test_ids_everywhere_are_renumbered(tmp_path: Path) -> None:
 
 
 def test_unigram_unknown_id_and_scores(tmp_path: Path) -> None:
-    folder = write_tokenizer_json(tmp_path, unigram([("x", -0.1), ("<unk>", 0.0), ("y", -3.4635426998138428)], unk_id=1))
+    folder = write_tokenizer_json(
+        tmp_path, unigram([("x", -0.1), ("<unk>", 0.0), ("y", -3.4635426998138428)], unk_id=1)
+    )
     _, _, _, written = slice_folder(folder, [2])
     assert written["model"]["vocab"] == [["<unk>", 0.0], ["y", -3.4635426998138428]]
     assert written["model"]["unk_id"] == 0
@@ -95,8 +97,16 @@ def placements() -> Mapping[str, tuple[dict[str, int], list[dict[str, Any]], dic
     """Name -> model.vocab, added tokens, expected ids after slicing to `b` and the added tokens."""
     return {
         "after the model": ({"a": 0, "b": 1}, [added(2, "<x>"), added(3, "<y>")], {"b": 0, "<x>": 1, "<y>": 2}),
-        "listed in the wrong order": ({"a": 0, "b": 1, "<y>": 2}, [added(3, "<x>"), added(2, "<y>")], {"b": 0, "<y>": 1, "<x>": 2}),
-        "first": ({"<x>": 0, "<y>": 1, "a": 2, "b": 3}, [added(0, "<x>"), added(1, "<y>")], {"<x>": 0, "<y>": 1, "b": 2}),
+        "listed in the wrong order": (
+            {"a": 0, "b": 1, "<y>": 2},
+            [added(3, "<x>"), added(2, "<y>")],
+            {"b": 0, "<y>": 1, "<x>": 2},
+        ),
+        "first": (
+            {"<x>": 0, "<y>": 1, "a": 2, "b": 3},
+            [added(0, "<x>"), added(1, "<y>")],
+            {"<x>": 0, "<y>": 1, "b": 2},
+        ),
         "in the middle": ({"a": 0, "<x>": 1, "b": 2}, [added(1, "<x>"), added(3, "<y>")], {"<x>": 0, "b": 1, "<y>": 2}),
         # three entries with ids 0, 1 and 9: the library gives <x> the id 3, a hole before 9
         "in a hole": ({"a": 0, "c": 1, "b": 9}, [added(3, "<x>")], {"<x>": 0, "b": 1}),
@@ -172,7 +182,9 @@ def test_an_unknown_id_field_of_the_settings_stops_the_job(tmp_path: Path) -> No
         write_tokenizer(open_tokenizer(folder), [0], folder / "out")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"', ""])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"', ""]
+)
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(TokenizerError, match=r"is not a (readable )?tokenizer\.json"):

@@ -113,22 +113,22 @@ def _encoder(
 def write_marian(folder: Path, change: Renumbering, out: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Write vocab.json and both models; returns name -> sha256 and name -> reason for what is left out."""
     written = {}
-    file = HashedFile(out / VOCABULARY_FILE)
-    separator = "{\n  "
-    for old, new in change.old_to_new.items():
-        file.write(f"{separator}{json.dumps(change.tokens[old], ensure_ascii=False)}: {new}")
-        separator = ",\n  "
-    file.write("\n}\n")
-    written[VOCABULARY_FILE] = file.close()
+    with HashedFile(out / VOCABULARY_FILE) as file:
+        separator = "{\n  "
+        for old, new in change.old_to_new.items():
+            file.write(f"{separator}{json.dumps(change.tokens[old], ensure_ascii=False)}: {new}")
+            separator = ",\n  "
+        file.write("\n}\n")
+    written[VOCABULARY_FILE] = file.sha256
     for name in (SOURCE_FILE, TARGET_FILE):
         model = read_sentencepiece(folder / name)
         positions = kept_positions(
             model, lambda text: text not in change.index or change.index[text] in change.old_to_new
         )
-        file = HashedFile(out / name)
-        for part in without_pieces(model, positions):
-            file.write_bytes(part)
-        written[name] = file.close()
+        with HashedFile(out / name) as file:
+            for part in without_pieces(model, positions):
+                file.write_bytes(part)
+        written[name] = file.sha256
     left_out = {
         name: "it is not among the three files that define a Marian tokenizer"
         for name in vocabulary_files(folder)

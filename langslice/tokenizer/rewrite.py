@@ -44,17 +44,23 @@ class HashedFile:
         self._stream.write(content)
         self._hash.update(content)
 
-    def close(self) -> str:
-        """Close the file and return the sha256 of its content."""
+    def __enter__(self) -> HashedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of what was written so far, in hexadecimal."""
         return self._hash.hexdigest()
 
 
 def write_whole(path: Path, content: bytes) -> str:
     """Write a small file at once and return its sha256."""
-    target = HashedFile(path)
-    target.write_bytes(content)
-    return target.close()
+    with HashedFile(path) as target:
+        target.write_bytes(content)
+    return target.sha256
 
 
 def write_json(path: Path, content: Json) -> str:
@@ -70,17 +76,17 @@ def write_document(document: Document, kept: Sequence[int], path: Path) -> str:
     old_to_new = {old: new for new, old in enumerate(kept)}
     head = _model_size(document, kept)
     top = _renumbered_top(document, old_to_new, str(path))
-    file = HashedFile(path)
-    separator = "{\n  "
-    for key, value in top.items():
-        file.write(f"{separator}{json.dumps(key)}: ")
-        if key == "model":
-            _write_model(document, kept, head, value, file)
-        else:
-            file.write(json.dumps(value, ensure_ascii=False))
-        separator = ",\n  "
-    file.write("\n}\n")
-    return file.close()
+    with HashedFile(path) as file:
+        separator = "{\n  "
+        for key, value in top.items():
+            file.write(f"{separator}{json.dumps(key)}: ")
+            if key == "model":
+                _write_model(document, kept, head, value, file)
+            else:
+                file.write(json.dumps(value, ensure_ascii=False))
+            separator = ",\n  "
+        file.write("\n}\n")
+    return file.sha256
 
 
 def check_written(path: Path, tokens: Sequence[str]) -> None:

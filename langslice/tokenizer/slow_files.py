@@ -71,10 +71,10 @@ def write_slow_files(folder: Path, change: Renumbering, out: Path) -> tuple[dict
     for name in names:
         try:
             parts = _rewriting(name, names, folder, change)
-            file = HashedFile(out / name)
-            for part in parts:
-                file.write_bytes(part)
-            written[name] = file.close()
+            with HashedFile(out / name) as file:
+                for part in parts:
+                    file.write_bytes(part)
+            written[name] = file.sha256
         except (_Unfaithful, TokenizerError) as reason:
             (out / name).unlink(missing_ok=True)
             left_out[name] = str(reason)
@@ -141,7 +141,6 @@ def _vocab_entries(path: Path, change: Renumbering) -> Iterator[bytes]:
 
 def _merge_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
     """merges.txt: the pairs whose parts and product are kept, in their order."""
-
     with path.open(encoding="utf-8", newline="\n") as stream:
         for number, line in enumerate(stream):
             if number == 0 and line.startswith("#version"):
