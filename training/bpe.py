@@ -1,8 +1,8 @@
 """The tokenizer of langslice-mini: byte-level BPE trained on the training side of the split.
 
 All 256 byte symbols are in the vocabulary, so nothing can become unknown. There are two special tokens: `<|endoftext|>`
-(id 0) begins a text, ends it, and separates the sentences of a demonstration; `<|pad|>` (id 1) only fills batches. Text is
-encoded without any special token being added, so that a demonstration is exactly the string that methods describe.
+(id 0) begins a text, ends it, and separates the sentences of a demonstration; `<|pad|>` (id 1) only fills batches. Text
+is encoded without any special token being added, so that a demonstration is exactly the string that is written.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ phrases, monolingual demonstrations, word lists, and Python code. Demonstrations
     {SourceName}: {source}<|endoftext|>{TargetName}: {target}<|endoftext|>
 
 A window is a function of (seed, its number) alone, so the order of the data is the same in every run and a resumed run
-continues exactly where it stopped. Half of the windows begin with `<|endoftext|>`, so that a model asked without it copes.
+continues exactly where it stopped. Half of the windows begin with `<|endoftext|>`, so that a model asked without it
+copes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ NAME_SOURCES = {
     "xquad-answers": 0.14,
 }  # fmt: skip
 RUNNING_SOURCES = ("ntrex", "xquad", "xquad-questions", "udhr")
+ROWS_ENOUGH = 513  # tokens in a language, when rows are gathered for demonstrations
 ENGLISH_SHARE = 0.7  # of the translation windows have English on one side
 
 
@@ -91,13 +93,12 @@ def _encode(tokenizer: Tokenizer, texts: list[str] | tuple[str, ...], end: bool 
 class Windows:
     """Builds training windows out of encoded text.
 
-    text      the training side
-    length    tokens a window holds, the last target included
-    seed      chooses the order
+    text    the training side
+    seed    chooses the order
     """
 
-    def __init__(self, text: EncodedText, length: int, seed: int) -> None:
-        self.text, self.length, self.seed = text, length, seed
+    def __init__(self, text: EncodedText, seed: int) -> None:
+        self.text, self.seed = text, seed
         self.layouts: dict[str, Callable[[np.random.Generator], list[Ids]]] = {
             "running": self._running,
             "sentences": lambda rng: self._translation(rng, SENTENCE_SOURCES),
@@ -117,21 +118,21 @@ class Windows:
         """Tell whether there is text for a layout (a run without CLDR has none for names)."""
         return layout != "names" or any(source in self.text.pairs for source in NAME_SOURCES if source[:4] == "cldr")
 
-    def window(self, number: int) -> tuple[Ids, str]:
-        """Build window `number`: (length,) token ids, and the name of its layout."""
+    def window(self, number: int, length: int) -> tuple[Ids, str]:
+        """Build window `number`: (length,) token ids, the last target included, and the name of its layout."""
         rng = np.random.default_rng([self.seed, number])
         layout = _draw(rng, self.mix)
         parts = [np.array([END_ID], dtype=np.int32)] if rng.random() < 0.5 else []
         size = sum(map(len, parts))
-        while size < self.length:
+        while size < length:
             more = self.layouts[layout](rng)
             parts += more
             size += sum(map(len, more))
-        return np.concatenate(parts)[: self.length], layout
+        return np.concatenate(parts)[:length], layout
 
-    def batch(self, step: int, size: int) -> Ids:
+    def batch(self, step: int, size: int, length: int) -> Ids:
         """Stack the windows of one optimiser step: (size, length)."""
-        return np.stack([self.window(step * size + place)[0] for place in range(size)])
+        return np.stack([self.window(step * size + place, length)[0] for place in range(size)])
 
     def _running(self, rng: np.random.Generator) -> list[Ids]:
         """Take documents of one language from a random place on."""
@@ -152,7 +153,7 @@ class Windows:
             document = documents[place]
             first = int(rng.integers(len(document)))
             rows += document[first:] if in_order else [document[first]]
-            if sum(len(ids) for row in rows for ids in row.values()) > self.length * len(LANGUAGES):
+            if sum(len(ids) for row in rows for ids in row.values()) > ROWS_ENOUGH * len(LANGUAGES):
                 break
         if sources is NAME_SOURCES and rng.random() < 0.5:
             rows = rows[:4]  # a new direction after four short pairs, as in separate prompts

@@ -4,12 +4,11 @@
 
 Three tables, printed and written to OUT as results.json and results.md:
 
-1. Perplexity per token on the packaged held-out lines, each line after `<|endoftext|>`, the first token and the closing
-   `<|endoftext|>` counted, beside a unigram model: token counts of the training text in the same language, one added to
-   each.
+1. Perplexity per token on the packaged held-out lines, each line after `<|endoftext|>`, its first token counted, beside
+   a unigram model: token counts of the training text in the same language, one added to each.
 2. The same on the held-out documents of the training sources, in windows of 512 tokens.
-3. Translation: four pairs `{SourceName}: {source}<|endoftext|>{TargetName}: {target}<|endoftext|>`, loss in nats a token
-   of the fourth target (label excluded, `<|endoftext|>` included):
+3. Translation: four pairs `{SourceName}: {source}<|endoftext|>{TargetName}: {target}<|endoftext|>`, loss in nats a
+   token of the fourth target (label excluded, `<|endoftext|>` included):
    `paired` as it should be; `shuffled` the four sources change places so that none stands before its own target;
    `swapped query` only the fourth source is exchanged for one that appears nowhere else in the prompt, the three
    demonstrations stay right. All three use the same fourth target, so that only the context differs. The difference to
@@ -22,7 +21,6 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from bpe import END
 from layout import encode_documents
 from sources import LANGUAGES, Document, read_sources
 from tokenizers import Tokenizer
+from torch import nn
 
 from langslice.mini import heldout_languages, heldout_text, mini_model_path
 
@@ -39,10 +38,9 @@ SHOTS = 4
 PACKAGED_PROMPTS = 40  # a direction
 NAME_CATEGORIES = ("cldr-territories", "cldr-dates", "cldr-quantities", "cldr-languages")
 Row = dict[str, str]
-Predict = Callable[[list[list[int]]], list[np.ndarray]]
 
 
-def load_model(folder: Path) -> tuple[Any, Tokenizer]:
+def load_model(folder: Path) -> tuple[nn.Module, Tokenizer]:
     """Load the model in float32 and its tokenizer."""
     from transformers import AutoModelForCausalLM
 
@@ -51,8 +49,8 @@ def load_model(folder: Path) -> tuple[Any, Tokenizer]:
 
 
 @torch.no_grad()
-def token_losses(model: Any, sequences: list[list[int]], limit: int = 512) -> list[np.ndarray]:
-    """Loss of every token after the first, in nats: one (length - 1,) array a sequence; longer ones are cut at `limit`."""
+def token_losses(model: nn.Module, sequences: list[list[int]], limit: int = 512) -> list[np.ndarray]:
+    """Loss in nats of every token after the first: one (length - 1,) array a sequence, cut at `limit` tokens."""
     found: list[np.ndarray] = [np.empty(0)] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
     for start in range(0, len(order), 16):
@@ -84,7 +82,9 @@ def training_counts(documents: list[Document], tokenizer: Tokenizer) -> dict[str
     return {language: np.bincount(np.concatenate(ids), minlength=size) for language, ids in parts.items()}
 
 
-def perplexity_table(model: Any, counts: dict[str, np.ndarray], texts: dict[str, list[list[int]]]) -> dict[str, Any]:
+def perplexity_table(
+    model: nn.Module, counts: dict[str, np.ndarray], texts: dict[str, list[list[int]]]
+) -> dict[str, Any]:
     """Compare the model with the unigram model, language by language."""
     table = {}
     for language, sequences in texts.items():
@@ -97,8 +97,8 @@ def perplexity_table(model: Any, counts: dict[str, np.ndarray], texts: dict[str,
 
 
 def line_sequences(tokenizer: Tokenizer, lines: list[str]) -> list[list[int]]:
-    """Encode lines, each between two `<|endoftext|>`."""
-    return [tokenizer.encode(END + line + END).ids for line in lines]
+    """Encode lines, each behind `<|endoftext|>`."""
+    return [tokenizer.encode(END + line).ids for line in lines]
 
 
 def document_windows(texts: list[np.ndarray], length: int = 512) -> list[list[int]]:
@@ -119,7 +119,7 @@ def prompt(
 
 
 def demonstration_effect(
-    model: Any, tokenizer: Tokenizer, rows: list[Row], direction: tuple[str, str], prompts: int, seed: int = 0
+    model: nn.Module, tokenizer: Tokenizer, rows: list[Row], direction: tuple[str, str], prompts: int, seed: int = 0
 ) -> dict[str, float] | None:
     """Compare the loss of the fourth target with right, shuffled, and swapped sources.
 

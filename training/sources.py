@@ -1,8 +1,8 @@
 """The text that langslice-mini is trained on, read as documents of parallel lines, with every tenth one held out.
 
 A document is the unit of the split: a news story (NTREX-128, by DOCUMENT_IDS.tsv), an article (XQuAD, UDHR), a file
-(Python), a name or phrase in all languages (CLDR through babel), a word (wordfreq). Within each source the documents are
-put in a fixed order and those at places 3, 13, 23, ... are held out: neither the tokenizer nor the model sees them.
+(Python), a name or phrase in all languages (CLDR through babel), a word (wordfreq). Within each source the documents
+are put in a fixed order and those at places 3, 13, 23, ... are held out: neither the tokenizer nor the model sees them.
 
 How documents become training windows is the business of layout.py.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sysconfig
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -55,9 +55,24 @@ HELD_OUT_PLACE, HELD_OUT_EVERY = 3, 10
 CODE_BYTES = 4_000_000  # of the standard library's sources, in path order
 WORDS_PER_LANGUAGE = 10_000
 DATES = 1500
-COUNTED_UNITS = ("length-kilometer", "length-meter", "mass-kilogram", "duration-hour", "duration-day", "duration-week",
-                 "duration-month", "duration-year", "duration-minute", "volume-liter", "speed-kilometer-per-hour",
-                 "temperature-celsius", "digital-megabyte", "area-square-meter", "energy-calorie", "mass-gram")  # fmt: skip
+COUNTED_UNITS = (
+    "length-kilometer",
+    "length-meter",
+    "mass-kilogram",
+    "duration-hour",
+    "duration-day",
+    "duration-week",
+    "duration-month",
+    "duration-year",
+    "duration-minute",
+    "volume-liter",
+    "speed-kilometer-per-hour",
+    "temperature-celsius",
+    "digital-megabyte",
+    "area-square-meter",
+    "energy-calorie",
+    "mass-gram",
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ def read_udhr(folder: Path) -> list[Document]:
 def _udhr_articles(file: Path) -> list[tuple[str, ...]]:
     """Read the preamble and the articles of one translation as lists of paragraphs."""
     space = "{http://efele.net/udhr}"
-    root = ElementTree.parse(file).getroot()
+    root = ET.parse(file).getroot()
     parts = [*root.findall(f"{space}preamble"), *root.findall(f"{space}article")]
     paragraphs = [[node.text or "" for node in part.iter(f"{space}para")] for part in parts]
     return [tuple(" ".join(text.split()) for text in texts if text.strip()) for texts in paragraphs]

@@ -5,8 +5,9 @@
     python training/train.py --out runs/mini --steps 4000 --resume # go on from the last checkpoint
     python training/train.py --out runs/smoke --smoke              # a small model, under a minute
 
-The learning rate rises over the first steps, stays, and falls to zero over the last quarter (`--decay` sets another number of
-steps). Until the fall begins nothing depends on the total, so a run may be stopped and resumed with another `--steps`.
+The learning rate rises over the first steps, stays, and falls to zero over the last quarter (`--decay` sets another
+number of steps). Until the fall begins windows have half the context's length, because attention is then cheaper, and
+nothing depends on the total, so a run may be stopped and resumed with another `--steps`.
 OUT receives tokenizer.json, checkpoint.pt, log.jsonl (one line per evaluation), run.json and, at the end, model/.
 """
 
@@ -18,7 +19,7 @@ import os
 import sys
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,8 +39,7 @@ EVALUATION_WINDOWS = 8  # a language
 class Run:
     """What a run is made of; written to run.json.
 
-    windows          windows an optimiser step
-    micro            windows that go through the model at once
+    windows          windows of full length an optimiser step; before the fall twice as many of half the length
     steps            optimiser steps in all
     warmup, decay    steps over which the learning rate rises at the start and falls at the end
     """
@@ -50,12 +50,20 @@ class Run:
     warmup: int
     decay: int
     windows: int
-    micro: int
     matrix_rate: float
     other_rate: float
     bfloat16: bool
     evaluate_every: int
     checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The tokenizer and both sides of the split."""
+
+    tokenizer: Tokenizer
+    training: EncodedText
+    heldout: EncodedText
 
 
 def learning_rate(step: int, run: Run) -> float:
@@ -84,48 +92,51 @@ def save_checkpoint(file: Path, model: nn.Module, optimisers: list, step: int, s
     """Write everything that the next step needs, to a temporary file first."""
     state = {"model": model.state_dict(), "optimisers": [one.state_dict() for one in optimisers]}
     torch.save({**state, "step": step, "seconds": seconds}, file.with_suffix(".part"))
-    os.replace(file.with_suffix(".part"), file)
+    file.with_suffix(".part").replace(file)
 
 
 def train_step(model: nn.Module, optimisers: list, batch: torch.Tensor, factor: float, run: Run) -> float:
     """Take one optimiser step and return the loss before it."""
-    total = 0.0
-    for part in batch.split(run.micro):
-        loss = window_loss(model, part, run.bfloat16) * (len(part) / len(batch))
-        loss.backward()
-        total += loss.item()
+    loss = window_loss(model, batch, run.bfloat16)
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimiser, peak in zip(optimisers, (run.matrix_rate, run.other_rate), strict=True):
         for group in optimiser.param_groups:
             group["lr"] = peak * factor
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    return total
+    return loss.item()
 
 
-def train(out: Path, assets: Path, run: Run, minutes: float | None, resume: bool, stop_after: int | None = None) -> Run:
+def train(
+    out: Path, data: TrainingData, run: Run, minutes: float | None, resume: bool, stop_after: int | None = None
+) -> Run:
     """Train until the run's last step; with `minutes`, choose that step on the way so that the time is kept.
 
     stop_after    write a checkpoint and return after this step, as an interruption would
+    Returns       the run as it went, with its steps
     """
-    tokenizer, text, heldout = prepare(out, assets, run)
+    out.mkdir(parents=True, exist_ok=True)
+    data.tokenizer.save(str(out / "tokenizer.json"))
+    write_run(out, run)
     model = build_model(run.shape, run.seed)
     optimisers = build_optimisers(model, run.matrix_rate, run.other_rate, WEIGHT_DECAY)
-    first, before = restore(out / "checkpoint.pt", model, optimisers) if resume else (0, 0.0)
+    step, before = restore(out / "checkpoint.pt", model, optimisers) if resume else (0, 0.0)
     length = run.shape["max_position_embeddings"] + 1
-    windows, examination = Windows(text, length, run.seed), evaluation_windows(heldout, length)
+    windows, examination = Windows(data.training, run.seed), evaluation_windows(data.heldout, length)
     recent: deque[float] = deque(maxlen=100)
     start = time.monotonic() - before
-    step = first
     while step < run.steps:
-        batch = torch.from_numpy(windows.batch(step, run.windows)).long()
+        short = step < run.steps - run.decay
+        size, reach = (run.windows * 2, length // 2 + 1) if short else (run.windows, length)
+        batch = torch.from_numpy(windows.batch(step, size, reach)).long()
         recent.append(train_step(model, optimisers, batch, learning_rate(step, run), run))
         step += 1
         seconds = time.monotonic() - start
         if minutes is not None and seconds > minutes * 60 * (1 - DECAY_SHARE):
             decay = round(step * DECAY_SHARE / (1 - DECAY_SHARE))
-            run, minutes = Run(**{**asdict(run), "steps": step + decay, "decay": decay}), None
-            (out / "run.json").write_text(json.dumps(asdict(run), indent=2) + "\n")
+            run, minutes = replace(run, steps=step + decay, decay=decay), None
+            write_run(out, run)
         if step % run.evaluate_every == 0 or step == run.steps:
             report = {"step": step, "tokens": step * run.windows * (length - 1), "seconds": round(seconds, 1)}
             report |= {"train_loss": round(sum(recent) / len(recent), 4), "rate": learning_rate(step - 1, run)}
@@ -134,18 +145,21 @@ def train(out: Path, assets: Path, run: Run, minutes: float | None, resume: bool
             save_checkpoint(out / "checkpoint.pt", model, optimisers, step, time.monotonic() - start)
         if step == stop_after:
             return run
-    export_model(model, run.shape, tokenizer, out / "model")
+    export_model(model, run.shape, data.tokenizer, out / "model")
     return run
 
 
-def prepare(out: Path, assets: Path, run: Run) -> tuple[Tokenizer, EncodedText, EncodedText]:
-    """Read and split the sources, train the tokenizer, and encode both sides."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "run.json").write_text(json.dumps(asdict(run), indent=2) + "\n")
-    documents = read_sources(assets, names=run.shape == SHAPE)
-    tokenizer = train_tokenizer(documents, run.shape["vocab_size"])
-    tokenizer.save(str(out / "tokenizer.json"))
-    return tokenizer, encode_documents(documents, tokenizer, False), encode_documents(documents, tokenizer, True)
+def prepare(assets: Path, shape: dict[str, int]) -> TrainingData:
+    """Read and split the sources, train the tokenizer, and encode both sides.
+
+    The smoke shape takes every third document and no CLDR, which would need babel.
+    """
+    documents = read_sources(assets, names=shape == SHAPE)
+    if shape == SMOKE_SHAPE:
+        documents = documents[::3]
+    tokenizer = train_tokenizer(documents, shape["vocab_size"])
+    sides = [encode_documents(documents, tokenizer, heldout) for heldout in (False, True)]
+    return TrainingData(tokenizer, *sides)
 
 
 def restore(file: Path, model: nn.Module, optimisers: list) -> tuple[int, float]:
@@ -155,6 +169,11 @@ def restore(file: Path, model: nn.Module, optimisers: list) -> tuple[int, float]
     for optimiser, own in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(own)
     return state["step"], state["seconds"]
+
+
+def write_run(out: Path, run: Run) -> None:
+    """Write run.json, from which the command of a reproduction can be read."""
+    (out / "run.json").write_text(json.dumps(asdict(run), indent=2) + "\n", encoding="utf-8")
 
 
 def write_log(file: Path, report: dict) -> None:
@@ -191,7 +210,6 @@ def main() -> None:
         warmup=10 if given.smoke else 60,
         decay=round(steps * DECAY_SHARE) if given.decay is None else given.decay,
         windows=4,
-        micro=4,
         matrix_rate=given.matrix_rate,
         other_rate=given.other_rate,
         bfloat16=not given.smoke,
@@ -199,8 +217,8 @@ def main() -> None:
         checkpoint_every=20 if given.smoke else 100,
     )
     if given.minutes:
-        run = Run(**{**asdict(run), "decay": 1})
-    train(given.out, given.assets, run, given.minutes, given.resume, given.stop_after)
+        run = replace(run, decay=1)
+    train(given.out, prepare(given.assets, run.shape), run, given.minutes, given.resume, given.stop_after)
 
 
 if __name__ == "__main__":

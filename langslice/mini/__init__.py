@@ -1,8 +1,8 @@
 """langslice-mini: the small trained model that ships with the package, and text that it never saw.
 
-The model answers where random weights cannot: whether a language kept its quality, whether a head mattered. It was trained
-by training/ in the repository; model/README.md is its card. The text in heldout/ is parallel (line i says the same in
-every language), was written for this project, and is free of conditions.
+The model answers where random weights cannot: whether a language kept its quality, whether a head mattered. It was
+trained by training/ in the repository; model/README.md is its card. The text in heldout/ is parallel (line i says the
+same in every language), was written for this project, and is free of conditions.
 
 This module only finds files. Loading the model is left to transformers, or to langslice itself.
 """
