@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import CheckpointError, UnknownFieldError
+from langslice.tokenizer.characters import sliced_table
 
 # An int, or a list of ints; nested lists of ids (bad words, forced phrases); [position, id] pairs; name -> id maps.
 _IDS = re.compile(
@@ -144,14 +145,8 @@ def renumber(
             _expect_size(place, value, ids.old_per_layer)
             holder[key] = ids.per_layer_size
         elif key in _CHARACTERS and isinstance(value, str):
-            holder[key] = _gather_characters(value, ids)
+            holder[key] = sliced_table(value, np.flatnonzero(ids.new_of >= 0).tolist())
     return result
-
-
-def _gather_characters(table: str, ids: IdMap) -> str:
-    # A table may be shorter than the model's rows; ids past its end stand for nothing.
-    kept = [(new, table[old]) for old, new in enumerate(ids.new_of[: len(table)].tolist()) if new >= 0]
-    return "".join(character for _, character in sorted(kept))
 
 
 def _new_id(ids: IdMap, place: str, old: int) -> int:

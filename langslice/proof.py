@@ -52,6 +52,7 @@ class TextProof:
     differing     pieces that use kept tokens only and encode otherwise: must be 0
     growth        tokens after divided by tokens before, over the whole text
     unknown_*     occurrences of the unknown token
+    respelled     WordPiece only: pieces with a word that was unknown as a whole and is now spelled
     round_trip    pieces outside the kept tokens whose decoded text is no longer the source's
     """
 
@@ -65,6 +66,7 @@ class TextProof:
     unknown_before: int
     unknown_after: int
     round_trip: int
+    respelled: int = 0
     examples: tuple[str, ...] = ()
 
     @property
@@ -270,7 +272,7 @@ def compare_tokenisation(
     """
     new_of = np.full(max(plan.rows, len(source.tokens)), -1, dtype=np.int64)
     new_of[plan.kept] = np.arange(plan.kept.shape[0])
-    count = dict.fromkeys(("units", "before", "after", "kept", "same", "differ", "unk0", "unk1", "trip"), 0)
+    count = dict.fromkeys(("units", "before", "after", "kept", "same", "differ", "unk0", "unk1", "trip", "spelled"), 0)
     examples: list[str] = []
     covered: list[list[int]] = []
 
@@ -295,8 +297,10 @@ def compare_tokenisation(
             count["unk1"] += weight * new.count(result.unknown_id) if result.unknown_id is not None else 0
             if kept == len(old):
                 same = mapped.tolist() == list(new)
-                count["same" if same else "differ"] += weight
-                if not same and len(examples) < MAX_EXAMPLES:
+                # Greedy matching may succeed where the source's longer piece led into a dead end.
+                respelled = not same and source.kind == "wordpiece" and source.unknown_id in old
+                count["same" if same else "spelled" if respelled else "differ"] += weight
+                if not same and not respelled and len(examples) < MAX_EXAMPLES:
                     pieces = [result.tokens[token] for token in new]
                     examples.append(f"{text!r}: was {[source.tokens[token] for token in old]}, is {pieces}")
             elif source.unknown_id not in old and source.decode(old) != result.decode(new):
@@ -314,6 +318,7 @@ def compare_tokenisation(
         unknown_before=count["unk0"],
         unknown_after=count["unk1"],
         round_trip=count["trip"],
+        respelled=count["spelled"],
         examples=tuple(examples),
     )
     return proof, covered
