@@ -1,3 +1,35 @@
-"""langslice: slice a pretrained multilingual model to the languages that are needed, and prove it."""
+"""langslice: slice a pretrained multilingual model to the languages that are needed, and prove it.
+
+The five verbs of the command line are the five functions of this module:
+
+    inspect(model)              what is in a model, and what each cut would save
+    plan(model, languages=...)  choose what to keep, without writing anything
+    slice(model, out, ...)      plan, write and prove
+    verify(model, out)          prove again
+    count(model, corpus=...)    token counts that plans can reuse
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = ["LangsliceError", "__version__", "count", "inspect", "plan", "slice", "verify"]
+
+if TYPE_CHECKING:
+    from langslice.errors import LangsliceError
+    from langslice.job import count, inspect, plan, slice, verify
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions when they are first used, so that `import langslice` stays light."""
+    if name == "LangsliceError":
+        from langslice.errors import LangsliceError
+
+        return LangsliceError
+    if name in __all__:
+        from langslice import job
+
+        return getattr(job, name)
+    raise AttributeError(f"module 'langslice' has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """Byte-pair encoding: the merges that make a token on its own, and so the tokens that it needs.
 
-A token inside any text was built by exactly the merges that build it alone: a merge across its border cannot have fired, or
-the token would not be there. Keeping, for every kept token, the tokens on that route is therefore enough, and it is the
-least that is enough: text that used kept tokens only is encoded as before.
+A token inside any text was built by exactly the merges that build it alone: a merge across its border cannot have
+fired, or the token would not be there. Keeping, for every kept token, the tokens on that route is therefore enough,
+and it is the least that is enough: text that used kept tokens only is encoded as before.
 
 Two kinds of rule lead to a token. A merge list (tokenizer.json, merges.txt) names the pairs that may join. A rank file
 (tiktoken) or a SentencePiece BPE model joins any two neighbours whose concatenation is a token, lowest rank first. Both
@@ -17,6 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -95,12 +96,12 @@ def ranked_merges(tokens: Sequence[str | None], index: Mapping[str, int], rank: 
 def route(symbols: Sequence[int], rule: MergeRule) -> tuple[list[int], int]:
     """Run BPE on the symbols of one token.
 
-    Returns  the products of the merges that fire, in order, and how many symbols are left in the end (1: it was reached)
+    Returns  the products of the merges that fire, in order, and how many symbols are left (1: the token was reached)
     Example  with merges (a,c) and then (a,ac), the symbols a a c give the products [ac, aac] and 1
     """
     parts = list(symbols)
-    candidates = [rule(left, right) for left, right in zip(parts, parts[1:], strict=False)]
-    products = []
+    candidates = [rule(left, right) for left, right in pairwise(parts)]
+    products: list[int] = []
     while True:
         best, place = None, -1
         for position, candidate in enumerate(candidates):
@@ -122,8 +123,8 @@ def route_closure(
 ) -> Iterator[tuple[int, int]]:
     """(needed id, id that needs it) for every chosen token: its symbols and the tokens on its route.
 
-    An orphan, a token that no merge reaches, can only be taken whole and needs nothing. The tokens on a route need no walk
-    of their own: what built them is part of the same route.
+    An orphan, a token that no merge reaches, can only be taken whole and needs nothing. The tokens on a route need no
+    walk of their own: what built them is part of the same route.
     """
     for token_id in chosen:
         token = tokens[token_id]
@@ -140,8 +141,8 @@ def route_closure(
 def merges_to_keep(merges: Merges, kept: Sequence[int], size: int) -> np.ndarray:
     """Mark the merges whose two parts and product are all kept, (merges,) bool.
 
-    All routes of kept tokens are among them. The others that qualify do not change text that used kept tokens only (they
-    were candidates in the source too and lost), and let other text use fewer tokens.
+    All routes of kept tokens are among them. The others that qualify do not change text that used kept tokens only
+    (they were candidates in the source too and lost), and let other text use fewer tokens.
     """
     is_kept = np.zeros(size, dtype=bool)
     is_kept[np.asarray(kept, dtype=np.int64)] = True

@@ -1,8 +1,8 @@
 """Models that spell: no tokenizer files, a table of characters in config.json.
 
-A key ending in `_chars` holds a string whose n-th character has the id n; the first ids, written as `_`, are padding, start,
-end and unknown. An encoder and a decoder may have tables of their own over one embedding. The table is part of config.json,
-so whoever writes that file writes the sliced table, see `sliced_table`.
+A key ending in `_chars` holds a string whose n-th character has the id n; the first ids, written as `_`, are padding,
+start, end and unknown. An encoder and a decoder may have tables of their own over one embedding. The table is part of
+config.json, so whoever writes that file writes the sliced table, see `sliced_table`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def open_characters(folder: Path) -> SourceTokenizer:
     }
     if len(specials) != _UNKNOWN + 1:
         raise TokenizerError(
-            f"{folder / 'config.json'}: {', '.join(tables)} should begin with four {_PLACEHOLDER!r} (padding, start, end, unknown)"
+            f"{folder / 'config.json'}: {', '.join(tables)} should begin with four {_PLACEHOLDER!r} "
+            "(padding, start, end, unknown)"
         )
     table = next(iter(tables.values()))
     index = {character: place for place, character in enumerate(table) if place not in specials}

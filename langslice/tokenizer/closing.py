@@ -75,47 +75,49 @@ def _sentencepiece_models(folder: Path) -> Iterator[SentencePieceModel]:
 
 def _routes(source: SourceTokenizer, kept: Collection[int]) -> Iterator[tuple[int, int]]:
     """Tokens on the routes of all kept tokens, under the rule of every file of the folder that merges."""
-    rules = list(_rules(source))
-    if not rules:
-        return
     walked = [old for old in sorted(kept) if old not in source.byte_ids and _can_be_built(source, old)]
-    for spelling, rule in rules:
+    for spelling, rule in _document_rules(source):
         yield from route_closure(walked, source.tokens, spelling, rule)
+    for model in _sentencepiece_models(source.folder):
+        if model.model_type == sentencepiece_model.BPE:
+            yield from _sentencepiece_routes(source, walked, model)
 
 
 def _can_be_built(source: SourceTokenizer, old: int) -> bool:
-    """Whether text can lead to a token through merges: added tokens are cut out of text before, unless inside a word."""
+    """Whether merges can lead to a token: added tokens are cut out of text before, unless inside a word."""
     if source.document is None or old not in source.special_ids:
         return True
     entry = source.document.added.get(str(source.tokens[old]))
     return entry is not None and bool(entry["single_word"])
 
 
-def _rules(source: SourceTokenizer) -> Iterator[tuple[Spelling, MergeRule]]:
+def _document_rules(source: SourceTokenizer) -> Iterator[tuple[Spelling, MergeRule]]:
+    """The merge list of tokenizer.json, and the rule of every rank file, whose ranks are ids."""
     document = source.document
-    index: dict[str, int] | None = None
-    if document is not None and document.merges is not None:
-        model = document.skeleton["model"]
-        index = index_of([token if document.in_model[old] else None for old, token in enumerate(source.tokens)])
-        spelling = Spelling(
-            index,
-            model.get("continuing_subword_prefix") or "",
-            model.get("end_of_word_suffix") or "",
-            bool(model.get("byte_fallback")),
-        )
-        yield spelling, listed_merges(document.merges, len(source.tokens))
-        for path in sorted(source.folder.glob("*")):
-            if path.suffix in (".model", ".tiktoken") and is_rank_file(path):
-                yield spelling, ranked_merges(source.tokens, index, lambda old: old)
-    for model_file in _sentencepiece_models(source.folder):
-        if model_file.model_type == sentencepiece_model.BPE:
-            yield _sentencepiece_rule(source.tokens, index or index_of(source.tokens), model_file)
+    if document is None or document.merges is None:
+        return
+    model = document.skeleton["model"]
+    index = index_of([token if document.in_model[old] else None for old, token in enumerate(source.tokens)])
+    spelling = Spelling(
+        index,
+        model.get("continuing_subword_prefix") or "",
+        model.get("end_of_word_suffix") or "",
+        bool(model.get("byte_fallback")),
+    )
+    yield spelling, listed_merges(document.merges, len(source.tokens))
+    for path in sorted(source.folder.glob("*")):
+        if path.suffix in (".model", ".tiktoken") and is_rank_file(path):
+            yield spelling, ranked_merges(source.tokens, index, lambda old: old)
 
 
-def _sentencepiece_rule(
-    tokens: Sequence[str | None], index: dict[str, int], model: SentencePieceModel
-) -> tuple[Spelling, MergeRule]:
-    """The rule of a SentencePiece BPE model: its own pieces, highest score first."""
-    pieces = {text: index[text] for text in model.texts if text in index}
-    rank = {index[text]: -score for text, score in zip(model.texts, model.scores, strict=True) if text in index}
-    return Spelling(pieces, byte_fallback=True), ranked_merges(tokens, pieces, rank.__getitem__)
+def _sentencepiece_routes(
+    source: SourceTokenizer, walked: Sequence[int], model: SentencePieceModel
+) -> Iterator[tuple[int, int]]:
+    """Routes through the pieces of a SentencePiece BPE model, highest score first; pieces without a token stay."""
+    position_of = index_of(model.texts)
+    old_of = index_of(source.tokens)
+    rule = ranked_merges(model.texts, position_of, lambda position: -model.scores[position])
+    positions = [position_of[token] for old in walked if (token := source.tokens[old]) in position_of and token]
+    for needed, position in route_closure(positions, model.texts, Spelling(position_of, byte_fallback=True), rule):
+        if model.texts[needed] in old_of:
+            yield old_of[model.texts[needed]], old_of[model.texts[position]]

@@ -1,8 +1,8 @@
 """Read a tokenizer.json without holding its Python twin in memory.
 
-Two parts of the file are large: `model.vocab` and `model.merges`. They are found by a scan of the raw bytes and decoded in
-windows of a few thousand entries, straight into tuples and arrays; everything else (the skeleton) is plain `json.loads`.
-Reading Gemma's half a million merges this way needs 6 MB for them instead of 90.
+Two parts of the file are large: `model.vocab` and `model.merges`. They are found by a scan of the raw bytes and
+decoded in windows of a few thousand entries, straight into tuples and arrays; everything else (the skeleton) is plain
+`json.loads`. Reading Gemma's half a million merges this way needs 6 MB for them instead of 90.
 
 This module knows the layout of the file, not what a slice does with it: see rewrite.py.
 Source: the serialisation of the `tokenizers` library (Model, AddedVocabulary), tried on versions 0.21 to 0.23.
@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import TokenizerError
+
+Json = Any
+"""What `json.loads` returns."""
 
 _WINDOW = 4096  # entries decoded at a time
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -42,7 +45,8 @@ _MODEL_KEYS = {
     "WordPiece": {"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"},
 }  # fmt: skip
 _TOP_KEYS = {
-    "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model",
+    "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+    "model",
 }  # fmt: skip
 _ADDED_KEYS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
 
@@ -121,7 +125,7 @@ def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
     return {token: index for index, token in enumerate(tokens) if token is not None}
 
 
-def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Any, where: str) -> Document:
+def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, where: str) -> Document:
     if not isinstance(skeleton, dict) or not isinstance(skeleton.get("model"), dict):
         raise TokenizerError(f"{where} has no `model`: it is not a tokenizer.json")
     model = skeleton["model"]
@@ -315,7 +319,7 @@ def _place_added(
         if entry["id"] != token_id:
             raise TokenizerError(
                 f"{where}: added token {content!r} says id {entry['id']}, but every loader gives it {token_id}",
-                hint="ids of added tokens must follow the vocabulary without holes; save the tokenizer again with transformers",
+                hint="ids of added tokens must follow the vocabulary without holes; save it again with transformers",
             )
         tokens.extend([None] * (token_id + 1 - len(tokens)))
         if tokens[token_id] not in (None, content):

@@ -1,8 +1,8 @@
 """Marian: two SentencePiece models and one joint vocab.json, which alone numbers the tokens.
 
-Text is cut into pieces by source.spm (the target language by target.spm) and each piece is looked up in vocab.json; a piece
-that it lacks is unknown. Pieces whose token goes are removed from both models, so that their text is cut into smaller pieces
-instead; pieces that vocab.json never had stay, so that what was unknown stays unknown.
+Text is cut into pieces by source.spm (the target language by target.spm) and each piece is looked up in vocab.json; a
+piece that it lacks is unknown. Pieces whose token goes are removed from both models, so that their text is cut into
+smaller pieces instead; pieces that vocab.json never had stay, so that what was unknown stays unknown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer.document import object_windows
@@ -21,6 +21,9 @@ from langslice.tokenizer.sentencepiece_model import kept_positions, read_sentenc
 from langslice.tokenizer.settings import declared_tokens
 from langslice.tokenizer.slow_files import Renumbering, vocabulary_files
 from langslice.tokenizer.source import SourceTokenizer
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = "source.spm", "target.spm", "vocab.json"
 _LANGUAGE_CODE = re.compile(r">>.+<<\Z")
@@ -38,7 +41,7 @@ def open_marian(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Sour
     """
     if (folder / "target_vocab.json").is_file():
         raise TokenizerError(
-            f"{folder}: source and target have separate vocabularies (target_vocab.json); only a joint one can be sliced"
+            f"{folder}: separate vocabularies (target_vocab.json) are not understood, only a joint one"
         )
     index: dict[str, int] = {}
     for window in object_windows(folder / VOCABULARY_FILE):
@@ -67,15 +70,15 @@ def open_marian(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Sour
         unknown_id=index["<unk>"],
         files=(*settings, *vocabulary_files(folder)),
         encode=_encoder(_segmenter(folder / SOURCE_FILE), index),
-        decode=lambda ids: str(target().decode_pieces([tokens[old] for old in ids])),
+        decode=lambda ids: str(target().decode_pieces([tokens[old] or "" for old in ids])),
         settings=settings,
         encode_target=_encoder(target, index),
     )
 
 
-def _segmenter(path: Path) -> Callable[[], Any]:
+def _segmenter(path: Path) -> Callable[[], SentencePieceProcessor]:
     @cache
-    def load() -> Any:
+    def load() -> SentencePieceProcessor:
         try:
             import sentencepiece
         except ImportError as error:
@@ -90,7 +93,9 @@ def _segmenter(path: Path) -> Callable[[], Any]:
     return load
 
 
-def _encoder(segmenter: Callable[[], Any], index: Mapping[str, int]) -> Callable[[Sequence[str]], list[list[int]]]:
+def _encoder(
+    segmenter: Callable[[], SentencePieceProcessor], index: Mapping[str, int]
+) -> Callable[[Sequence[str]], list[list[int]]]:
     unknown = index["<unk>"]
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
@@ -108,22 +113,22 @@ def _encoder(segmenter: Callable[[], Any], index: Mapping[str, int]) -> Callable
 def write_marian(folder: Path, change: Renumbering, out: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Write vocab.json and both models; returns name -> sha256 and name -> reason for what is left out."""
     written = {}
-    file = HashedFile(out / VOCABULARY_FILE)
-    separator = "{\n  "
-    for old, new in change.old_to_new.items():
-        file.write(f"{separator}{json.dumps(change.tokens[old], ensure_ascii=False)}: {new}")
-        separator = ",\n  "
-    file.write("\n}\n")
-    written[VOCABULARY_FILE] = file.close()
+    with HashedFile(out / VOCABULARY_FILE) as file:
+        separator = "{\n  "
+        for old, new in change.old_to_new.items():
+            file.write(f"{separator}{json.dumps(change.tokens[old], ensure_ascii=False)}: {new}")
+            separator = ",\n  "
+        file.write("\n}\n")
+    written[VOCABULARY_FILE] = file.sha256
     for name in (SOURCE_FILE, TARGET_FILE):
         model = read_sentencepiece(folder / name)
         positions = kept_positions(
             model, lambda text: text not in change.index or change.index[text] in change.old_to_new
         )
-        file = HashedFile(out / name)
-        for part in without_pieces(model, positions):
-            file.write_bytes(part)
-        written[name] = file.close()
+        with HashedFile(out / name) as file:
+            for part in without_pieces(model, positions):
+                file.write_bytes(part)
+        written[name] = file.sha256
     left_out = {
         name: "it is not among the three files that define a Marian tokenizer"
         for name in vocabulary_files(folder)

@@ -1,7 +1,8 @@
 """Open the tokenizer of a model folder: which files it has, what kind it is, which ids are special.
 
-tokenizer.json is read by document.py, without loading the tokenizer itself. A folder with only the files of slow tokenizers
-is opened through transformers' own classes, which know how each family numbers its tokens; code from the folder is never run.
+tokenizer.json is read by document.py, without loading the tokenizer itself. A folder with only the files of slow
+tokenizers is opened through transformers' own classes, which know how each family numbers its tokens; code from the
+folder is never run.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer.characters import character_tables, open_characters
-from langslice.tokenizer.document import Document, parse_document, read_document
+from langslice.tokenizer.document import Document, Json, parse_document, read_document
 from langslice.tokenizer.marian import is_marian, open_marian
 from langslice.tokenizer.rewrite import TOKENIZER_FILE, added_entry, processor_ids
 from langslice.tokenizer.settings import declared_tokens, read_settings
 from langslice.tokenizer.slow_files import vocabulary_files
 from langslice.tokenizer.source import SourceTokenizer
 from langslice.tokenizer.surface import byte_alphabet, byte_value
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 def open_folder(folder: Path, model_type: str | None) -> SourceTokenizer:
@@ -45,7 +49,7 @@ def open_folder(folder: Path, model_type: str | None) -> SourceTokenizer:
     )
 
 
-def _load_file(path: Path) -> Any:
+def _load_file(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(path))
@@ -62,7 +66,7 @@ def _through_transformers(
         options["config"] = AutoConfig.for_model(model_type)
     try:
         opened = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
-    except Exception as error:  # noqa: BLE001  the classes raise anything from ImportError to RuntimeError
+    except Exception as error:  # the classes raise anything from ImportError to RuntimeError
         raise TokenizerError(
             f"{folder}: transformers cannot open {', '.join(vocabulary_files(folder))}: {error}",
             hint='pip install "langslice[sentencepiece,tiktoken]", or save the tokenizer as tokenizer.json',
@@ -78,7 +82,7 @@ def _through_transformers(
 
 
 def _from_document(
-    folder: Path, document: Document, settings: Mapping[str, Mapping[str, Any]], load: Callable[[], Any]
+    folder: Path, document: Document, settings: Mapping[str, Mapping[str, Any]], load: Callable[[], Tokenizer]
 ) -> SourceTokenizer:
     document, extra, named = _with_declared(folder, document, settings)
     kind = _kind(document)
@@ -88,7 +92,7 @@ def _from_document(
     special |= {unknown} - {None}  # type: ignore[arg-type]
 
     @cache
-    def backend() -> Any:
+    def backend() -> Tokenizer:
         loaded = load()
         loaded.no_truncation()
         loaded.no_padding()
@@ -120,7 +124,7 @@ def _from_document(
     )
 
 
-def _add_declared(backend: Any, entries: Sequence[Mapping[str, Any]]) -> None:
+def _add_declared(backend: Tokenizer, entries: Sequence[Mapping[str, Any]]) -> None:
     from tokenizers import AddedToken
 
     for entry in entries:
@@ -158,7 +162,7 @@ def _with_declared(
     return document, extra, named
 
 
-def _component_types(part: Any) -> set[str]:
+def _component_types(part: Json) -> set[str]:
     """Types of a normalizer, pre-tokenizer or decoder and of everything inside it."""
     if isinstance(part, list):
         return {name for item in part for name in _component_types(item)}

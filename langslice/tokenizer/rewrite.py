@@ -1,9 +1,9 @@
 """Write a tokenizer.json for the kept tokens, and check it by loading it.
 
-Everything that holds an id is renumbered: model.vocab, Unigram's unk_id, post-processors, padding and added tokens. The
-normalizer, pre-tokenizer and decoder hold none and pass unchanged. The library gives added tokens that model.vocab lacks
-the ids after it, in list order, so model.vocab must be dense and every added token that stands before a model token must be
-part of it.
+Everything that holds an id is renumbered: model.vocab, Unigram's unk_id, post-processors, padding and added tokens.
+The normalizer, pre-tokenizer and decoder hold none and pass unchanged. The library gives added tokens that
+model.vocab lacks the ids after it, in list order, so model.vocab must be dense and every added token that stands
+before a model token must be part of it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer.bpe import merges_to_keep
-from langslice.tokenizer.document import Document, refuse_unknown_keys
+from langslice.tokenizer.document import Document, Json, refuse_unknown_keys
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 _WINDOW = 4096  # entries written at a time
@@ -41,20 +44,26 @@ class HashedFile:
         self._stream.write(content)
         self._hash.update(content)
 
-    def close(self) -> str:
-        """Close the file and return the sha256 of its content."""
+    def __enter__(self) -> HashedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of what was written so far, in hexadecimal."""
         return self._hash.hexdigest()
 
 
 def write_whole(path: Path, content: bytes) -> str:
     """Write a small file at once and return its sha256."""
-    target = HashedFile(path)
-    target.write_bytes(content)
-    return target.close()
+    with HashedFile(path) as target:
+        target.write_bytes(content)
+    return target.sha256
 
 
-def write_json(path: Path, content: Any) -> str:
+def write_json(path: Path, content: Json) -> str:
     """Write a small JSON file, non-ASCII characters as they are, and return its sha256."""
     return write_whole(path, (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
 
@@ -67,17 +76,17 @@ def write_document(document: Document, kept: Sequence[int], path: Path) -> str:
     old_to_new = {old: new for new, old in enumerate(kept)}
     head = _model_size(document, kept)
     top = _renumbered_top(document, old_to_new, str(path))
-    file = HashedFile(path)
-    separator = "{\n  "
-    for key, value in top.items():
-        file.write(f"{separator}{json.dumps(key)}: ")
-        if key == "model":
-            _write_model(document, kept, head, value, file)
-        else:
-            file.write(json.dumps(value, ensure_ascii=False))
-        separator = ",\n  "
-    file.write("\n}\n")
-    return file.close()
+    with HashedFile(path) as file:
+        separator = "{\n  "
+        for key, value in top.items():
+            file.write(f"{separator}{json.dumps(key)}: ")
+            if key == "model":
+                _write_model(document, kept, head, value, file)
+            else:
+                file.write(json.dumps(value, ensure_ascii=False))
+            separator = ",\n  "
+        file.write("\n}\n")
+    return file.sha256
 
 
 def check_written(path: Path, tokens: Sequence[str]) -> None:
@@ -90,14 +99,14 @@ def check_written(path: Path, tokens: Sequence[str]) -> None:
 
     try:
         loaded = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  the library raises a bare Exception for every reason
+    except Exception as error:  # the library raises a bare Exception for every reason
         raise TokenizerError(f"{path}: the tokenizers library refuses what was written: {error}") from error
     _compare_loaded(path, loaded, tokens)
     del loaded
     _return_freed_memory()
 
 
-def _compare_loaded(path: Path, loaded: Any, tokens: Sequence[str]) -> None:
+def _compare_loaded(path: Path, loaded: Tokenizer, tokens: Sequence[str]) -> None:
     size = loaded.get_vocab_size(with_added_tokens=True)
     last = {token: new for new, token in enumerate(tokens)}
     if size != len(last):
@@ -196,7 +205,7 @@ def _new_id(old: int, old_to_new: Mapping[int, int], where: str) -> int:
     return old_to_new[old]
 
 
-def processor_ids(processor: Any, where: str) -> set[int]:
+def processor_ids(processor: Json, where: str) -> set[int]:
     """Ids that a post-processor puts around texts."""
     if processor is None or processor.get("type") == "ByteLevel":
         return set()
@@ -213,7 +222,7 @@ def processor_ids(processor: Any, where: str) -> set[int]:
     )
 
 
-def _renumbered_processor(processor: Any, old_to_new: Mapping[int, int], where: str) -> Any:
+def _renumbered_processor(processor: Json, old_to_new: Mapping[int, int], where: str) -> Json:
     processor_ids(processor, where)  # refuses unknown kinds
     if processor is None or processor["type"] == "ByteLevel":
         return processor
@@ -231,7 +240,7 @@ def _renumbered_processor(processor: Any, old_to_new: Mapping[int, int], where: 
     return {**processor, **renumbered}
 
 
-def _refuse_ids(part: Any, where: str) -> None:
+def _refuse_ids(part: Json, where: str) -> None:
     """Stop at a normalizer, pre-tokenizer or decoder with an integer whose name says id."""
     if isinstance(part, list):
         for item in part:

@@ -1,7 +1,7 @@
 """SentencePiece `.model` files: remove pieces, keep every other byte.
 
-The file is a protocol buffer. Only the wire format is needed: fields that are not about pieces or sizes are copied as the
-bytes they are, so normalisation tables and fields of later versions survive.
+The file is a protocol buffer. Only the wire format is needed: fields that are not about pieces or sizes are copied as
+the bytes they are, so normalisation tables and fields of later versions survive.
 
 Source: sentencepiece_model.proto of SentencePiece 0.2 (field numbers below) and the protocol buffer wire format.
 """

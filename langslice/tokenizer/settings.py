@@ -1,7 +1,7 @@
 """tokenizer_config.json, special_tokens_map.json and added_tokens.json: the tokens they name and the ids they carry.
 
-These files stand beside the vocabulary and are read by transformers only. Tokens that they name are always kept; their ids
-are renumbered; every other key is left as it is.
+These files stand beside the vocabulary and are read by transformers only. Tokens that they name are always kept;
+their ids are renumbered; every other key is left as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import TokenizerError
+from langslice.tokenizer.document import Json
 
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
@@ -73,7 +74,7 @@ def declared_tokens(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple
                 yield _content(entry), None, entry if isinstance(entry, dict) else {}
 
 
-def _entries(value: Any) -> Sequence[Any]:
+def _entries(value: Json) -> Sequence[Json]:
     if value is None or value == "":
         return ()
     if isinstance(value, list):
@@ -83,7 +84,7 @@ def _entries(value: Any) -> Sequence[Any]:
     return (value,)
 
 
-def _content(entry: Any) -> str:
+def _content(entry: Json) -> str:
     return str(entry["content"]) if isinstance(entry, dict) else str(entry)
 
 
@@ -112,7 +113,7 @@ def renumber_settings(
     return changed
 
 
-def _renumbered_any(value: Any, old_to_new: Mapping[int, int], where: str) -> Any:
+def _renumbered_any(value: Json, old_to_new: Mapping[int, int], where: str) -> Json:
     if isinstance(value, list):
         return [_renumbered_any(item, old_to_new, where) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -128,7 +129,7 @@ def _renumbered(old: int, old_to_new: Mapping[int, int], where: str) -> int:
     return old_to_new[old]
 
 
-def _refuse_hidden_ids(key: str, value: Any, where: str) -> None:
+def _refuse_hidden_ids(key: str, value: Json, where: str) -> None:
     """Stop where a number's name says that it is a token id and nobody has said otherwise."""
     if isinstance(value, Mapping):
         for inner, item in value.items():

@@ -1,8 +1,8 @@
 """The vocabulary files that slow tokenizers and other runtimes read, rewritten beside tokenizer.json.
 
-vocab.txt; vocab.json with merges.txt; SentencePiece models; tiktoken rank files. Each is rewritten from itself, and only
-where it agrees with the tokenizer id by id; otherwise it is left out, with the reason. None of them is trusted to say what
-the tokenizer is: that is tokenizer.json, or what transformers makes of these files where there is none.
+vocab.txt; vocab.json with merges.txt; SentencePiece models; tiktoken rank files. Each is rewritten from itself, and
+only where it agrees with the tokenizer id by id; otherwise it is left out, with the reason. None of them is trusted
+to say what the tokenizer is: that is tokenizer.json, or what transformers makes of these files where there is none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _VOCABULARY_FILE = re.compile(
 )
 
 
-class _Unfaithful(Exception):  # noqa: N818  a reason to leave a file out, not an error
+class _Unfaithful(Exception):  # a reason to leave a file out, not an error
     """A file that cannot be rewritten faithfully; its text is the reason."""
 
 
@@ -71,10 +71,10 @@ def write_slow_files(folder: Path, change: Renumbering, out: Path) -> tuple[dict
     for name in names:
         try:
             parts = _rewriting(name, names, folder, change)
-            file = HashedFile(out / name)
-            for part in parts:
-                file.write_bytes(part)
-            written[name] = file.close()
+            with HashedFile(out / name) as file:
+                for part in parts:
+                    file.write_bytes(part)
+            written[name] = file.sha256
         except (_Unfaithful, TokenizerError) as reason:
             (out / name).unlink(missing_ok=True)
             left_out[name] = str(reason)
@@ -141,22 +141,21 @@ def _vocab_entries(path: Path, change: Renumbering) -> Iterator[bytes]:
 
 def _merge_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
     """merges.txt: the pairs whose parts and product are kept, in their order."""
-
-    def is_kept(token: str) -> bool:
-        return change.index.get(token) in change.old_to_new
-
     with path.open(encoding="utf-8", newline="\n") as stream:
         for number, line in enumerate(stream):
             if number == 0 and line.startswith("#version"):
                 yield line.encode()
                 continue
-            pair = line.rstrip("\n").split(" ")
+            pair = line.rstrip("\r\n").split(" ")
             if pair == [""]:
                 continue
             if len(pair) != 2:
                 raise _Unfaithful(f"line {number + 1} is not a pair: {line!r}")
-            if is_kept(pair[0]) and is_kept(pair[1]) and is_kept(pair[0] + pair[1]):
-                yield f"{pair[0]} {pair[1]}\n".encode()
+            olds = [change.index.get(token) for token in (*pair, "".join(pair))]
+            if None in olds:
+                raise _Unfaithful(f"line {number + 1}, {' '.join(pair)!r}: its parts or their product are no tokens")
+            if all(old in change.old_to_new for old in olds):
+                yield line.encode()
 
 
 def is_rank_file(path: Path) -> bool:
@@ -181,7 +180,7 @@ def read_ranks(path: Path) -> Iterator[tuple[bytes, int]]:
 
 
 def _rank_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
-    """Rank file: kept tokens in their order, ranks without gaps. Any two neighbours that spell a token join, as before."""
+    """Rank file: kept tokens in their order, ranks without gaps; two neighbours that spell a token still join."""
     if change.kind != "byte-bpe":
         raise _Unfaithful(f"it is a rank file, but the tokenizer is {change.kind}")
     kept: list[tuple[int, bytes]] = []
@@ -197,7 +196,7 @@ def _rank_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
 
 
 def _pieces(model: SentencePieceModel, change: Renumbering) -> Iterator[bytes]:
-    """SentencePiece model: pieces whose token is kept, found by string (ids differ where a framework puts its own first).
+    """SentencePiece model: pieces whose token is kept, found by string (frameworks put tokens of their own first).
 
     Tokenizers that add a constant to SentencePiece's ids (fairseq: one) must find the same constant afterwards.
     """

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer.document import Document
 from langslice.tokenizer.surface import byte_level_surface, piece_surface
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
-@dataclass(frozen=True)
+
+# Compared and hashed by identity, so that what is computed from a tokenizer can be remembered with it.
+@dataclass(frozen=True, eq=False)
 class SourceTokenizer:
     """A tokenizer as its files describe it.
 
@@ -41,15 +45,24 @@ class SourceTokenizer:
     files: tuple[str, ...]
     encode: Callable[[Sequence[str]], list[list[int]]]
     decode: Callable[[Sequence[int]], str]
-    load_backend: Callable[[], Any] | None = None
+    load_backend: Callable[[], Tokenizer] | None = None
     document: Document | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     encode_target: Callable[[Sequence[str]], list[list[int]]] | None = None
 
     @cached_property
-    def backend(self) -> Any:
+    def backend(self) -> Tokenizer | None:
         """The `tokenizers.Tokenizer` behind `encode`, loaded on first use; None for marian and characters."""
         return self.load_backend() if self.load_backend else None
+
+    @cached_property
+    def sides(self) -> tuple[SourceTokenizer, ...]:
+        """The tokenizer itself, and for Marian a second one that encodes as the target language is encoded."""
+        return (
+            (self,)
+            if self.encode_target is None
+            else (self, replace(self, encode=self.encode_target, encode_target=None))
+        )
 
     def surface(self, token_id: int) -> bytes:
         """UTF-8 bytes that a token adds to text: byte-level decoded, word marker as a space, `##` removed."""
@@ -111,8 +124,8 @@ def open_tokenizer(folder: Path, *, model_type: str | None = None) -> SourceToke
 def close(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
     """Add the tokens without which the chosen ones could not be produced, or text would be scored differently.
 
-    Added are special tokens, bytes, for BPE the tokens on each chosen token's route (bpe.py), for Unigram a piece of the
-    lowest score (unigram.py). Closing twice adds nothing.
+    Added are special tokens, bytes, for BPE the tokens on each chosen token's route (bpe.py), for Unigram a piece of
+    the lowest score (unigram.py). Closing twice adds nothing.
     Raises   TokenizerError for an id that has no token
     Example  with the merges (a,c) and (a,ac), choosing aac adds a, c and ac
     """
@@ -122,15 +135,15 @@ def close(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
 
 
 def missing_closure(source: SourceTokenizer, kept: Collection[int]) -> Mapping[int, str]:
-    """id -> reason for every token that an edited plan lacks; empty when the plan is closed."""
+    """Reasons by id for every token that an edited plan lacks; empty when the plan is closed."""
     return close(source, kept).added
 
 
 def write_tokenizer(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewrite:
     """Write the tokenizer restricted to `kept` and check what was written.
 
-    kept    ascending old ids; new id = position. Ids beyond the last token (padding rows) may follow and are not written
-    out     an existing folder that holds none of the files yet
+    kept    ascending old ids; new id = position. Ids beyond the last token (padding rows) may follow and are not
+    written out     an existing folder that holds none of the files yet
     Raises  TokenizerError when `kept` is not closed, or what was written does not load with exactly these ids
     """
     from langslice.tokenizer.writing import write_files

@@ -10,7 +10,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 
 @cache
 def byte_alphabet() -> dict[str, int]:
-    """GPT-2's alphabet: character -> byte. Printable Latin-1 stands for itself, the other 68 bytes follow from U+0100."""
+    """GPT-2's alphabet, character -> byte: printable Latin-1 stands for itself, the other bytes follow from U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from langslice.errors import TokenizerError
@@ -48,7 +49,7 @@ def _renumbering(source: SourceTokenizer, old_to_new: Mapping[int, int]) -> Renu
 def _real_tokens(source: SourceTokenizer, kept: Sequence[int]) -> list[int]:
     """The kept ids that have a token; rows without one may only follow them, or every later id would move."""
     kept = [int(old) for old in kept]
-    if any(later <= earlier for earlier, later in zip(kept, kept[1:], strict=False)) or (kept and kept[0] < 0):
+    if any(later <= earlier for earlier, later in pairwise(kept)) or (kept and kept[0] < 0):
         raise TokenizerError("kept ids must be ascending, without repetition, and not negative")
     real = [old for old in kept if old < len(source.tokens) and source.tokens[old] is not None]
     if real != kept[: len(real)]:

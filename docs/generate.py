@@ -1,0 +1,91 @@
+"""Write docs/reference/ from the code: every command's help, and every public function's docstring.
+
+python docs/generate.py            write the pages
+python docs/generate.py --check    fail when a page is not what the code says
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from pathlib import Path
+
+REFERENCE = Path(__file__).parent / "reference"
+HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
+# (module, names) in reading order.
+PUBLIC = (
+    ("langslice", ("inspect", "plan", "slice", "verify", "count")),
+    ("langslice.choice", ("Choice",)),
+    ("langslice.job", ("SliceResult",)),
+    ("langslice.slice_plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
+    ("langslice.proof", ("Proof", "Check", "TextProof")),
+    ("langslice.inspection", ("Inspection", "Part", "Saving")),
+    ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
+    ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
+    ("langslice.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
+    ("langslice.families", ("Rule", "Family")),
+)
+
+
+def command_pages() -> str:
+    """Help of the program and of each command, as it prints at 100 columns."""
+    import typer
+    from typer.testing import CliRunner
+
+    from langslice.cli import app
+
+    runner = CliRunner()
+    # The width of the terminal must not show in the page.
+    os.environ.update({"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"})
+    names = [""] + [info.name or info.callback.__name__ for info in app.registered_commands if info.callback]
+    pages = ["# Commands\n"]
+    for name in names:
+        arguments = [name, "--help"] if name else ["--help"]
+        result = runner.invoke(app, arguments, prog_name="langslice", terminal_width=100)
+        text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+        pages.append(f"## langslice {name}".rstrip() + f"\n\n```\n{text}\n```\n")
+    del typer
+    return HEAD + "\n".join(pages)
+
+
+def function_pages() -> str:
+    """Signature and docstring of every public name."""
+    import importlib
+
+    pages = ["# Python\n"]
+    for module, names in PUBLIC:
+        pages.append(f"## {module}\n")
+        for name in names:
+            item = getattr(importlib.import_module(module), name)
+            documentation = inspect.cleandoc(item.__doc__ or "")
+            signature = "" if inspect.isclass(item) else _signature(item)
+            pages.append(f"### {name}{signature}\n\n```text\n{documentation}\n```\n")
+    return HEAD + "\n".join(pages)
+
+
+def _signature(function: object) -> str:
+    text = str(inspect.signature(function))  # type: ignore[arg-type]
+    return f"\n\n`{getattr(function, '__name__', '')}{text}`"
+
+
+def main() -> int:
+    """Write or check the pages."""
+    pages = {"commands.md": command_pages(), "python.md": function_pages()}
+    REFERENCE.mkdir(exist_ok=True)
+    stale = [name for name, text in pages.items() if not _same(REFERENCE / name, text)]
+    if "--check" in sys.argv:
+        for name in stale:
+            print(f"docs/reference/{name} is not what the code says; run `make docs`", file=sys.stderr)
+        return 1 if stale else 0
+    for name, text in pages.items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

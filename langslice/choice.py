@@ -1,0 +1,87 @@
+"""What a user chooses, as keyword arguments: the one list of them, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+# Entries that a plan does not record: secrets, and what does not change the result.
+_UNRECORDED = frozenset({"token", "cache_dir", "processes", "revision"})
+
+
+class Choice(TypedDict, total=False):
+    """What to keep, and of which source. Every entry is optional and combines with the others.
+
+    languages           BCP 47 codes, one string with commas or several: "ko,en"
+    corpus              text files, folders, globs or hub datasets to count
+    text_field          field of jsonl and parquet records that holds the text, "text" unless given
+    counts              files written by `count`, each may end in `=weight`
+    language_id         keep only the corpus lines that are in the wanted languages
+    lexicon             files of words, one a line, optionally with a tab and a weight
+    lexicon_size        words taken from each language's word list
+    scripts             ISO 15924 codes whose tokens are kept: "Hang,Latn"
+    drop_scripts        ISO 15924 codes whose tokens are dropped
+    coverage            share of the weighted token occurrences to cover, 0 to 1
+    min_count           least count of a token kept for the corpus
+    max_vocab           most tokens in the result
+    top_k               most tokens from each piece of evidence
+    keep_tokens         files of tokens to keep, one a line
+    keep_code           keep indentation, operators and identifiers
+    pad_to_multiple_of  pad the vocabulary to a multiple
+    ignore_field        configuration fields that do not hold token ids, whatever their names say
+    carry, leave_out    patterns for files beside the model that langslice does not know
+    revision, token, cache_dir  of a model on the hub
+    processes           processes that count, all cores unless given
+    """
+
+    languages: str | Sequence[str]
+    corpus: str | Sequence[str]
+    text_field: str
+    counts: str | Sequence[str]
+    language_id: bool
+    lexicon: str | Path | Sequence[str | Path]
+    lexicon_size: int | None
+    scripts: str | Sequence[str]
+    drop_scripts: str | Sequence[str]
+    coverage: float | None
+    min_count: int | None
+    max_vocab: int | None
+    top_k: int | None
+    keep_tokens: str | Path | Sequence[str | Path]
+    keep_code: bool
+    pad_to_multiple_of: int | None
+    ignore_field: str | Sequence[str]
+    carry: str | Sequence[str]
+    leave_out: str | Sequence[str]
+    revision: str | None
+    token: str | None
+    cache_dir: Path | None
+    processes: int | None
+
+
+def listed(value: Any) -> tuple[str, ...]:
+    """One value or several, as a tuple of strings; never split, so that paths may hold commas."""
+    if value is None:
+        return ()
+    if isinstance(value, str | Path):
+        return (str(value),)
+    return tuple(str(item) for item in value)
+
+
+def codes(value: Any) -> tuple[str, ...]:
+    """Codes, in one string with commas or in several: "ko, en" -> ("ko", "en")."""
+    return tuple(part.strip() for item in listed(value) for part in item.split(",") if part.strip())
+
+
+def request_json(choice: Choice) -> dict[str, Any]:
+    """The choice as it is written into the plan: without secrets, and without what was not asked for."""
+    plain: dict[str, Any] = {}
+    for name, value in choice.items():
+        if name in _UNRECORDED or value is None or value is False or value == ():
+            continue
+        if isinstance(value, list | tuple):
+            plain[name] = [str(item) for item in value]
+        else:
+            plain[name] = value if isinstance(value, int | float) else str(value)
+    return plain

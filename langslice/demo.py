@@ -1,0 +1,99 @@
+"""`langslice demo`: the main job on the model that comes with the package, offline, in under a minute."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from langslice import job
+from langslice.evaluate.perplexity import Perplexity, load_causal, perplexity
+from langslice.evaluate.speed import Speed, compare_speed
+from langslice.mini import heldout_languages, heldout_text, mini_model_path
+from langslice.tokenizer import open_tokenizer
+
+if TYPE_CHECKING:
+    from langslice.job import Report, SliceResult
+
+LANGUAGES = ("ko", "en")
+_LINES = 60
+
+
+@dataclass(frozen=True)
+class LanguageQuality:
+    """One language before and after.
+
+    covered     share of its token occurrences that are kept
+    before      the original, over its whole vocabulary
+    restricted  the original, its probability shared out among kept tokens; None where a line needs dropped ones
+    after       the slice
+    """
+
+    language: str
+    covered: float
+    before: Perplexity
+    restricted: Perplexity | None
+    after: Perplexity
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo measured."""
+
+    result: SliceResult
+    disk: Mapping[str, int]
+    speed: Mapping[str, Speed]
+    quality: Sequence[LanguageQuality]
+
+
+def run_demo(out: Path | None, report: Report) -> Demo:
+    """Slice the packaged model to Korean and English, prove it, and measure both.
+
+    out  folder for the slice; a temporary one, removed at the end, unless given
+    """
+    if out is not None:
+        return _run(out, report)
+    with tempfile.TemporaryDirectory(prefix="langslice-demo-") as folder:
+        return _run(Path(folder) / "mini-ko-en", report)
+
+
+def _run(out: Path, report: Report) -> Demo:
+    source = mini_model_path()
+    result = job.slice(source, out, languages=LANGUAGES, report=report)
+    report("measuring speed and memory", 0, 0)
+    speed = compare_speed({"before": source, "after": out})
+    report("measuring perplexity", 0, 0)
+    quality = measure_quality(source, out, result.plan.kept)
+    disk = {"before": _size(source), "after": _size(out)}
+    return Demo(result, disk, speed, quality)
+
+
+def measure_quality(source: Path, out: Path, kept: np.ndarray) -> list[LanguageQuality]:
+    """Perplexity of source and slice on the packaged held-out sentences of every language."""
+    tokenizer = open_tokenizer(source)
+    before, after = load_causal(source), load_causal(out)
+    found = []
+    for language in heldout_languages():
+        lines = heldout_text(language)[:_LINES]
+        tokens = [np.asarray(ids) for ids in tokenizer.encode(lines)]
+        inside = [np.isin(ids, kept) for ids in tokens]
+        covered = float(np.concatenate(inside).mean())
+        found.append(
+            LanguageQuality(
+                language,
+                covered,
+                perplexity(source, lines, model=before),
+                perplexity(source, lines, model=before, keep=kept) if covered == 1.0 else None,
+                perplexity(out, lines, model=after),
+            )
+        )
+    return found
+
+
+def _size(folder: Path) -> int:
+    """Bytes of a model folder, without the record that a slice carries beside it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "slice.json")

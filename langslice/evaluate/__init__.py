@@ -1,0 +1,1 @@
+"""What a model is worth: quality by language, speed and size."""

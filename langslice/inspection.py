@@ -1,0 +1,153 @@
+"""What is in a model, and what keeping a set of languages would save."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+from langslice.checkpoint import Checkpoint
+from langslice.errors import LanguageError
+from langslice.sidefiles import plan_side_files
+from langslice.slice_plan import TensorPlan, plan_tensors
+from langslice.tokenizer import SourceTokenizer
+
+# What people most often need of a multilingual model; `--languages` asks for another set.
+COMMON_SETS = (
+    ("en",),
+    ("en", "ko"),
+    ("en", "zh"),
+    ("en", "ja"),
+    ("en", "ar"),
+    ("en", "hi"),
+    ("en", "es"),
+    ("de", "en", "fr"),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors that do one job."""
+
+    name: str
+    tensors: int
+    parameters: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What keeping only these languages would leave.
+
+    rows         vocabulary rows kept
+    parameters   of the whole model after the cut
+    size_bytes   of all its tensors after the cut
+    """
+
+    languages: tuple[str, ...]
+    rows: int
+    parameters: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model by part, its vocabulary by script and kind, and what vocabulary cuts would save."""
+
+    model: str
+    model_type: str
+    architectures: tuple[str, ...]
+    parameters: int
+    size_bytes: int
+    parts: tuple[Part, ...]
+    rows: int
+    tokens: int
+    tokenizer: str
+    scripts: dict[str, int]
+    kinds: dict[str, int]
+    savings: tuple[Saving, ...]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The inspection as JSON-ready data."""
+        return asdict(self)
+
+
+def inspect_model(
+    checkpoint: Checkpoint,
+    tokenizer: SourceTokenizer,
+    *,
+    sets: Sequence[Sequence[str]] = COMMON_SETS,
+    report: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> Inspection:
+    """Look at a model without loading a weight.
+
+    sets  language sets whose savings are computed, each by the same choice that `slice --languages` makes
+    """
+    from langslice.choose.scripts import token_scripts
+
+    rows, _, tensors = plan_tensors(checkpoint, drop={})
+    report("reading the vocabulary", 0, 0)
+    scripts = token_scripts(tokenizer)
+    parts = _parts(checkpoint, tensors)
+    savings, notes = [], []
+    for number, languages in enumerate(sets):
+        report(f"what {'+'.join(languages)} would save", number, len(sets))
+        try:
+            savings.append(_saving(checkpoint, tokenizer, tensors, rows, languages))
+        except LanguageError as error:
+            notes.append(f"{'+'.join(languages)}: {error.message}")
+    files = plan_side_files(checkpoint, tokenizer.files)
+    return Inspection(
+        model=checkpoint.model_id,
+        model_type=str(checkpoint.config["model_type"]),
+        architectures=tuple(checkpoint.config.get("architectures") or ()),
+        parameters=sum(part.parameters for part in parts),
+        size_bytes=sum(part.size_bytes for part in parts),
+        parts=parts,
+        rows=rows,
+        tokens=sum(token is not None for token in tokenizer.tokens),
+        tokenizer=tokenizer.kind,
+        scripts=dict(scripts.by_script().most_common()),
+        kinds=dict(scripts.by_kind().most_common()),
+        savings=tuple(savings),
+        left_out={file.name: file.reason for file in files if file.action == "leave out"},
+        notes=tuple(notes),
+    )
+
+
+def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[Part, ...]:
+    count: Counter[str] = Counter()
+    parameters: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for name, entry in checkpoint.tensors.items():
+        if name in checkpoint.aliases:
+            continue
+        part = tensors[name].part
+        count[part] += 1
+        parameters[part] += prod(entry.shape)
+        size[part] += entry.size_bytes
+    return tuple(Part(name, count[name], parameters[name], size[name]) for name, _ in parameters.most_common())
+
+
+def _saving(
+    checkpoint: Checkpoint,
+    tokenizer: SourceTokenizer,
+    tensors: dict[str, TensorPlan],
+    rows: int,
+    languages: Sequence[str],
+) -> Saving:
+    from langslice.choose.vocabulary import VocabularyRequest, choose_vocabulary
+
+    kept = len(choose_vocabulary(tokenizer, VocabularyRequest(languages=tuple(languages))).reasons)
+    parameters = size = 0
+    for name, entry in checkpoint.tensors.items():
+        if name in checkpoint.aliases:
+            continue
+        share = kept / rows if tensors[name].action == "slice" else 1.0
+        parameters += round(prod(entry.shape) * share)
+        size += round(entry.size_bytes * share)
+    return Saving(tuple(languages), kept, parameters, size)

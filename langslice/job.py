@@ -1,0 +1,319 @@
+"""The main job: open → choose → plan → slice → verify, each step a function that can be called alone.
+
+Everything below the public functions is arithmetic of other rooms; this file only says in which order it happens.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langslice.checkpoint import Checkpoint, open_checkpoint
+from langslice.choice import Choice, listed
+from langslice.errors import LangsliceError, PlanError, VerificationError
+from langslice.record import read_record, write_record
+from langslice.shards import WriteReport, output_size, staging_folder, write_shards
+from langslice.sidefiles import SideFile, plan_side_files, write_side_files
+from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
+from langslice.tokenizer import Rewrite, SourceTokenizer, missing_closure, open_tokenizer, write_tokenizer
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    from typing_extensions import Unpack
+
+if TYPE_CHECKING:
+    from langslice.counting import TokenCounts
+    from langslice.inspection import Inspection
+    from langslice.proof import Proof
+
+Report = Callable[[str, int, int], None]
+"""Called as work goes on: what is being done, how much is done, how much there is (0 when unknown; bytes for shards)."""
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """What `slice` made.
+
+    out       the folder
+    plan      what it did
+    written   bytes and files, by method
+    left_out  file of the source -> why it is not in the output
+    proof     None when verification was switched off
+    """
+
+    out: Path
+    plan: SlicePlan
+    written: WriteReport
+    left_out: Mapping[str, str]
+    proof: Proof | None
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def inspect(
+    model: str | Path,
+    *,
+    languages: str | Sequence[str] = (),
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    report: Report = _silent,
+) -> Inspection:
+    """Look at a model: parameters by part, vocabulary by script, and what keeping languages would save.
+
+    languages  one set to compute instead of the common ones; several sets as several strings ("ko,en", "fr")
+    Raises     CheckpointError, TokenizerError, LanguageError
+    """
+    from langslice.inspection import COMMON_SETS, inspect_model
+
+    checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
+    sets = [tuple(item.strip() for item in one.split(",")) for one in listed(languages)]
+    return inspect_model(checkpoint, _tokenizer(checkpoint), sets=sets or COMMON_SETS, report=report)
+
+
+def count(
+    model: str | Path,
+    corpus: str | Sequence[str],
+    *,
+    text_field: str = "text",
+    languages: str | Sequence[str] = (),
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    processes: int | None = None,
+    report: Report = _silent,
+) -> TokenCounts:
+    """Count how often each of the model's tokens occurs in a corpus.
+
+    languages  keep only the lines that language identification puts in these
+    Returns    counts that `TokenCounts.save` writes and `plan(counts=...)` reads
+    Raises     CheckpointError, TokenizerError, CorpusError, LanguageError
+    """
+    from langslice.counting import merge_counts
+    from langslice.planning import count_sides
+
+    checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
+    read = partial(corpus_units, listed(corpus), text_field=text_field, languages=listed(languages), report=report)
+    counted = count_sides(_tokenizer(checkpoint), read, processes=processes)
+    return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
+
+
+def plan(model: str | Path, *, report: Report = _silent, **choice: Unpack[Choice]) -> SlicePlan:
+    """Choose what to keep of a model's vocabulary, without writing anything.
+
+    model    a local folder, or the id of a model on the hub
+    choice   see Choice
+    Returns  a plan; `langslice.slice_plan.save_plan` writes it
+    Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
+    """
+    checkpoint = _open(model, choice)
+    tokenizer = _tokenizer(checkpoint)
+    return _make_plan(checkpoint, tokenizer, choice, report)
+
+
+def slice(
+    model: str | Path,
+    out: str | Path,
+    *,
+    plan: SlicePlan | str | Path | None = None,
+    verify: bool = True,
+    text: str | Sequence[str] = (),
+    link: bool = False,
+    overwrite: bool = False,
+    threads: int = 2,
+    report: Report = _silent,
+    **choice: Unpack[Choice],
+) -> SliceResult:
+    """Slice a model's vocabulary into a new folder, and prove the result.
+
+    model      a local folder, or the id of a model on the hub
+    out        folder to make; nothing that looks finished appears there before the work is done and proven
+    plan       a plan or its file; without one, it is made from `choice`
+    verify     compare the result with the source before it appears at `out`
+    text       held-out text files for the proof
+    link       hard-link untouched shards instead of copying them
+    overwrite  replace an existing `out`
+    choice     see Choice
+    Raises     PlanError, OutputError, VerificationError, and what `plan` raises
+    """
+    out = Path(out)
+    checkpoint = _open(model, choice)
+    tokenizer = _tokenizer(checkpoint)
+    made = _load(plan, checkpoint, tokenizer) if plan is not None else _make_plan(checkpoint, tokenizer, choice, report)
+    files = _side_files(checkpoint, tokenizer, made, choice)
+    edits = tensor_edits(made, checkpoint)
+    total = output_size(checkpoint, edits)
+    prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
+    with staging_folder(out, source=checkpoint.folder, overwrite=overwrite) as staging:
+        (staging / prefix).mkdir(parents=True, exist_ok=True)
+        write_side_files(
+            checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields)
+        )
+        rewrite = _write_tokenizer(tokenizer, made, staging / prefix)
+        done = 0
+
+        def progress(size_bytes: int) -> None:
+            nonlocal done
+            done += size_bytes
+            report("writing", done, total)
+
+        written = write_shards(checkpoint, edits, staging / prefix, link=link, threads=threads, progress=progress)
+        left_out = _left_out(files, rewrite, made)
+        proof = None
+        if verify:
+            proof = _prove(checkpoint, tokenizer, staging, made, files, listed(text), report)
+            if not proof.passed:
+                raise VerificationError(
+                    failure_text(proof, f"{out} was not written: the slice differs from its source")
+                )
+        write_record(staging, checkpoint, made, rewrite, left_out, proof)
+    return SliceResult(out, made, written, left_out, proof)
+
+
+def verify(
+    model: str | Path,
+    out: str | Path,
+    *,
+    text: str | Sequence[str] = (),
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    report: Report = _silent,
+) -> Proof:
+    """Compare a slice with the model that it was cut from.
+
+    out      a folder that `slice` made
+    text     held-out text files, beside the text that the plan names
+    Returns  the proof; `passed` is False when anything differs
+    Raises   PlanError when `out` is no slice or was cut from another source
+    """
+    checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
+    tokenizer = _tokenizer(checkpoint)
+    made = read_record(Path(out))
+    check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
+    files = _side_files(checkpoint, tokenizer, made, {})
+    return _prove(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
+
+
+def corpus_units(
+    corpus: Sequence[str], *, text_field: str, languages: Sequence[str], report: Report = _silent
+) -> Iterable[str]:
+    """Stream the units of a corpus, only those in `languages` where languages are given."""
+    from langslice.corpus import read_texts
+
+    done = 0
+
+    def progress(size_bytes: int) -> None:
+        nonlocal done
+        done += size_bytes
+        report("reading text", done, 0)
+
+    units: Iterable[str] = read_texts(corpus, text_field=text_field, progress=progress)
+    if not languages:
+        return units
+    from langslice.choose.language_id import keep_languages
+
+    return keep_languages(units, languages)
+
+
+def failure_text(proof: Proof, headline: str) -> str:
+    """One message for a proof that failed: which checks, with their first ten examples."""
+    lines = [headline]
+    for check in proof.checks:
+        if check.passed is False:
+            lines.append(f"  {check.name}: {check.detail}")
+            lines += [f"    {example}" for example in check.examples]
+    return "\n".join(lines)
+
+
+def _open(model: str | Path, choice: Choice) -> Checkpoint:
+    return open_checkpoint(
+        model, revision=choice.get("revision"), token=choice.get("token"), cache_dir=choice.get("cache_dir")
+    )
+
+
+def _tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
+    return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"))
+
+
+def _fingerprint(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
+    return fingerprint(checkpoint, [tokenizer.folder / name for name in tokenizer.files])
+
+
+def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> SlicePlan:
+    from langslice.planning import make_plan
+
+    return make_plan(checkpoint, tokenizer, choice, _fingerprint(checkpoint, tokenizer), report)
+
+
+def _load(plan: SlicePlan | str | Path, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
+    made = plan if isinstance(plan, SlicePlan) else load_plan(Path(plan))
+    check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
+    if made.checked != digest_rows(made.kept):
+        check_edited(made, tokenizer)
+    return made
+
+
+def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
+    """Refuse an edited plan whose tokens cannot do without one that it drops, or whose lines contradict the model."""
+    size = len(tokenizer.tokens)
+    for old, token in zip(made.kept.tolist(), made.tokens, strict=True):
+        expected = tokenizer.tokens[old] if old < size else None
+        if token != expected:
+            raise PlanError(
+                f"the plan calls token {old} {token!r}, the model calls it {expected!r}",
+                hint="a line is [old id, token, reasons]; ids are those of the source",
+            )
+    missing = missing_closure(tokenizer, [old for old in made.kept.tolist() if old < size])
+    if missing:
+        lines = [f"  {old} {tokenizer.tokens[old]!r}: {reason}" for old, reason in list(missing.items())[:10]]
+        raise PlanError(
+            f"the plan drops {len(missing)} tokens that kept ones need\n" + "\n".join(lines),
+            hint="add their lines again, or drop the tokens that need them",
+        )
+
+
+def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, choice: Choice) -> list[SideFile]:
+    carry = (*made.request.get("carry", ()), *listed(choice.get("carry", ())))
+    leave_out = (*made.request.get("leave_out", ()), *listed(choice.get("leave_out", ())))
+    return plan_side_files(checkpoint, tokenizer.files, carry=carry, leave_out=leave_out)
+
+
+def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
+    size = len(tokenizer.tokens)
+    return write_tokenizer(tokenizer, [old for old in made.kept.tolist() if old < size], folder)
+
+
+def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:
+    left_out = {file.name: file.reason for file in files if file.action == "leave out"}
+    left_out.update(rewrite.left_out)
+    left_out.update({name: tensor.reason for name, tensor in made.tensors.items() if tensor.action == "drop"})
+    return left_out
+
+
+def _prove(
+    checkpoint: Checkpoint,
+    tokenizer: SourceTokenizer,
+    out: Path,
+    made: SlicePlan,
+    files: Sequence[SideFile],
+    text: Sequence[str],
+    report: Report,
+) -> Proof:
+    from langslice.proof import prove
+    from langslice.samples import proof_texts
+
+    texts = proof_texts(made.request, text)
+    return prove(
+        checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0)
+    )
+
+
+__all__ = ["Choice", "LangsliceError", "SliceResult", "count", "inspect", "plan", "slice", "verify"]

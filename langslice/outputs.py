@@ -1,0 +1,143 @@
+"""Run the source and the slice on the same tokens and compare what they compute.
+
+One model is in memory at a time. Hidden states must be equal bit for bit: the blocks are the same bytes and see the same
+embeddings. Logits of kept tokens may differ by float rounding, because a matrix product of another width may be summed in
+another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langslice.checkpoint import Checkpoint
+from langslice.proof import Check
+from langslice.slice_plan import SlicePlan
+from langslice.stock import model_class, quiet_transformers
+
+_RANDOM_SAMPLES = 4
+_RANDOM_LENGTH = 24
+# Relative to the largest logit: some ulps of the type that the sums are rounded to.
+_TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one model computes from one sample.
+
+    hidden  float64, hidden states of every layer, end to end
+    logits  float64 (1, tokens, kept vocabulary), None for a model without a head
+    dtype   type that the model computes in, as torch spells it
+    """
+
+    hidden: np.ndarray
+    logits: np.ndarray | None
+    dtype: str
+
+    def is_finite(self) -> bool:
+        """Whether no value is infinite or NaN."""
+        return bool(np.isfinite(self.hidden).all() and (self.logits is None or np.isfinite(self.logits).all()))
+
+
+def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
+    """Compare hidden states and kept logits on sample text and on random kept tokens.
+
+    samples  new ids of real text that uses kept tokens only
+    """
+    rng = np.random.default_rng(0)
+    size = int(plan.kept.shape[0])
+    new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
+    new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
+    old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
+    start = _decoder_start(checkpoint, plan)
+    before = _run(checkpoint.model_folder, old_ids, start[0], keep=plan.kept)
+    after = _run(sliced.model_folder, new_ids, start[1], keep=np.arange(size))
+    wrong: list[str] = []
+    worst_hidden = worst_logits = 0.0
+    for index, (left, right) in enumerate(zip(before, after, strict=True)):
+        if not left.is_finite():
+            wrong.append(f"sample {index}: the source's own outputs are not finite")
+            continue
+        hidden = float(np.abs(left.hidden - right.hidden).max())
+        worst_hidden = max(worst_hidden, hidden)
+        if hidden != 0.0:
+            wrong.append(f"sample {index}: hidden states differ by {hidden:g}")
+        if left.logits is not None and right.logits is not None:
+            scale = max(float(np.abs(left.logits).max()), 1.0)
+            error = float(np.abs(left.logits - right.logits).max()) / scale
+            worst_logits = max(worst_logits, error)
+            if error > _TOLERANCE[left.dtype]:
+                wrong.append(f"sample {index}: logits of kept tokens differ by {error:g} of the largest")
+    logits = f", kept logits by {worst_logits:.1e} of the largest" if before[0].logits is not None else ""
+    of_text = len(new_ids) - _RANDOM_SAMPLES
+    detail = f"{len(new_ids)} samples ({of_text} of text): hidden states differ by {worst_hidden:g}{logits}"
+    return Check("outputs", not wrong, detail, tuple(wrong[:10]))
+
+
+def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
+    """Old and new id that a decoder starts from; 0 where the configuration names none that is kept."""
+    new_of = {old: new for new, old in enumerate(plan.kept.tolist())}
+    for key in ("decoder_start_token_id", "bos_token_id", "eos_token_id"):
+        old = checkpoint.config.get(key)
+        if isinstance(old, int) and old in new_of:
+            return old, new_of[old]
+    return int(plan.kept[0]), 0
+
+
+def _run(folder: Path, batches: Sequence[list[int]], start: int, keep: np.ndarray) -> list[Outputs]:
+    """Hidden states of every layer, and logits of the kept tokens, for each sample."""
+    import torch
+
+    with quiet_transformers():
+        model = _load(folder)
+        results = []
+        with torch.inference_mode():
+            for ids in batches:
+                output = model(**_inputs(model, ids, start), output_hidden_states=True, return_dict=True)
+                results.append(_collect(output, keep))
+    return results
+
+
+def _load(folder: Path) -> Any:
+    """The stock model in the type it is stored in, on the CPU, with plain attention."""
+    import torch
+    import transformers
+
+    version = int(transformers.__version__.split(".")[0])
+    dtype = {"dtype" if version >= 5 else "torch_dtype": "auto"}
+    model = model_class(folder).from_pretrained(folder, attn_implementation="eager", **dtype)
+    return model.to(torch.device("cpu")).eval()
+
+
+def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
+    import torch
+
+    tokens = torch.tensor([ids])
+    if not model.config.is_encoder_decoder:
+        return {"input_ids": tokens}
+    decoder = torch.tensor([[start, *ids[:-1]]])
+    if model.main_input_name == "input_features":
+        length = model.config.max_source_positions * 2
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn((1, model.config.num_mel_bins, length), generator=generator)
+        return {"input_features": features.to(model.dtype), "decoder_input_ids": decoder}
+    return {"input_ids": tokens, "decoder_input_ids": decoder}
+
+
+def _collect(output: Any, keep: np.ndarray) -> Outputs:
+    import torch
+
+    states: list[Any] = []
+    for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "last_hidden_state"):
+        value = getattr(output, name, None)
+        if value is not None:
+            states += list(value) if isinstance(value, tuple) else [value]
+    hidden = np.concatenate([state.to(torch.float64).numpy().ravel() for state in states])
+    logits = getattr(output, "logits", None)
+    dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")
+    kept = None if logits is None else logits[..., torch.from_numpy(keep)].to(torch.float64).numpy()
+    return Outputs(hidden, kept, dtype)

@@ -1,0 +1,242 @@
+"""From a choice to a plan: evidence, closure, protected ids, tensors, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from langslice.checkpoint import Checkpoint
+from langslice.choice import Choice, codes, listed, request_json
+from langslice.errors import PlanError, TokenizerError
+from langslice.ids import IdField
+from langslice.sidefiles import id_fields, plan_side_files, renumbered
+from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors
+from langslice.tokenizer import SourceTokenizer
+
+if TYPE_CHECKING:
+    from langslice.choose.vocabulary import VocabularyRequest
+    from langslice.counting import TokenCounts
+
+# Bytes that no UTF-8 text holds: their tokens are trained as little as padding rows are.
+_IMPOSSIBLE_BYTES = (0xC0, 0xC1, *range(0xF5, 0x100))
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    tokenizer: SourceTokenizer,
+    choice: Choice,
+    source_fingerprint: str,
+    report: Callable[[str, int, int], None],
+) -> SlicePlan:
+    """Choose the vocabulary and say for every tensor of the checkpoint what becomes of it.
+
+    Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
+    """
+    from langslice.choose.vocabulary import choose_vocabulary
+    from langslice.stock import implied_ids
+
+    ignore = frozenset(codes(choice.get("ignore_field")))
+    rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
+    check_sizes(checkpoint, tokenizer, rows)
+    files = plan_side_files(
+        checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
+    )
+    named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
+    implied = implied_ids(checkpoint.config, rows=rows, ignore=ignore)
+    protected = protected_rows(named, implied)
+
+    request = vocabulary_request(choice)
+    counts = read_evidence(tokenizer, choice, report)
+    report("choosing tokens", 0, 0)
+    chosen = choose_vocabulary(
+        tokenizer,
+        request,
+        counts=counts,
+        protected=[row for row in protected if row < len(tokenizer.tokens)],
+        chat_template=read_chat_template(checkpoint.model_folder),
+    )
+    reasons = {row: ", ".join(why) for row, why in chosen.reasons.items()}
+    for row, why in protected.items():
+        reasons.setdefault(row, f"named by {why}")
+    kept = np.array(sorted(reasons), dtype=np.int64)
+    new_of = {int(old): new for new, old in enumerate(kept)}
+    moved = {
+        path: value
+        for path, value in implied.items()
+        if any(new_of[old] != old for old in (value if isinstance(value, list) else [value]) if old >= 0)
+    }
+    tied = _tied_copies(checkpoint)
+    _, _, tensors = plan_tensors(checkpoint, drop=tied)
+    size = len(tokenizer.tokens)
+    plan = SlicePlan(
+        model=checkpoint.model_id,
+        revision=checkpoint.revision,
+        model_type=str(checkpoint.config["model_type"]),
+        fingerprint=source_fingerprint,
+        rows=rows,
+        per_layer_rows=per_layer_rows,
+        kept=kept,
+        tokens=tuple(tokenizer.tokens[row] if row < size else None for row in kept.tolist()),
+        reasons=tuple(reasons[row] for row in kept.tolist()),
+        tensors=tensors,
+        padding=padding_rows(tokenizer, kept, rows, choice.get("pad_to_multiple_of")),
+        checked=digest_rows(kept),
+        implied_ids={_config_name(checkpoint): moved} if moved else {},
+        ignore_fields=tuple(sorted(ignore)),
+        request=request_json(choice),
+        coverage={} if chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
+        notes=chosen.notes,
+    )
+    for file in files:
+        # What cannot be renumbered must stop the plan, not the slice that is made from it.
+        if file.action == "renumber":
+            renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore)
+    return plan
+
+
+def check_sizes(checkpoint: Checkpoint, tokenizer: SourceTokenizer, rows: int) -> None:
+    """Refuse a tokenizer that disagrees with the model."""
+    if len(tokenizer.tokens) > rows:
+        first = tokenizer.tokens[rows]
+        raise TokenizerError(
+            f"the tokenizer has {len(tokenizer.tokens)} ids, the model {rows} rows of vocabulary\n"
+            f"  the first token without a row is {rows} {first!r}",
+            hint="are the tokenizer files those of this model? if tokens were added, resize the model's embeddings first",
+        )
+    if len(tokenizer.tokens) < rows / 2:
+        raise TokenizerError(
+            f"the tokenizer has {len(tokenizer.tokens)} ids, the model {rows} rows of vocabulary: less than half",
+            hint="are the tokenizer files those of this model?",
+        )
+
+
+def vocabulary_request(choice: Choice) -> VocabularyRequest:
+    """The part of a choice that the vocabulary's own room answers."""
+    from langslice.choose.vocabulary import VocabularyRequest
+
+    fields: dict[str, Any] = {
+        "languages": codes(choice.get("languages")),
+        "lexicons": tuple(Path(path) for path in listed(choice.get("lexicon"))),
+        "scripts": codes(choice.get("scripts")),
+        "drop_scripts": codes(choice.get("drop_scripts")),
+        "keep_tokens": tuple(Path(path) for path in listed(choice.get("keep_tokens"))),
+        "keep_code": bool(choice.get("keep_code")),
+    }
+    for name in ("coverage", "min_count", "max_vocab", "top_k"):
+        fields[name] = choice.get(name)
+    if choice.get("lexicon_size") is not None:
+        fields["lexicon_size"] = choice.get("lexicon_size")
+    return VocabularyRequest(**fields)
+
+
+def read_evidence(
+    tokenizer: SourceTokenizer, choice: Choice, report: Callable[[str, int, int], None]
+) -> TokenCounts | None:
+    """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
+    from langslice.counting import load_counts, merge_counts
+    from langslice.job import corpus_units
+
+    parts: list[TokenCounts] = []
+    weights: list[float] = []
+    corpus = listed(choice.get("corpus"))
+    if corpus:
+        languages = codes(choice.get("languages")) if choice.get("language_id") else ()
+        parts += count_sides(
+            tokenizer,
+            partial(
+                corpus_units, corpus, text_field=choice.get("text_field", "text"), languages=languages, report=report
+            ),
+            processes=choice.get("processes"),
+        )
+        weights += [1.0] * len(parts)
+    for item in listed(choice.get("counts")):
+        path, _, weight = item.partition("=")
+        try:
+            weights.append(float(weight) if weight else 1.0)
+        except ValueError as error:
+            raise PlanError(f"--counts {item}: {weight!r} is not a weight", hint="write FILE or FILE=0.5") from error
+        parts.append(load_counts(Path(path), tokenizer))
+    return merge_counts(parts, weights) if parts else None
+
+
+def count_sides(
+    tokenizer: SourceTokenizer, read: Callable[[], Iterable[str]], *, processes: int | None
+) -> list[TokenCounts]:
+    """Count text as the tokenizer encodes it; for Marian, which does not say what language a text is in, also as target."""
+    from langslice.counting import count_tokens
+
+    return [count_tokens(side, read(), processes=processes) for side in tokenizer.sides]
+
+
+def protected_rows(named: Sequence[IdField], implied: Mapping[str, int | Sequence[int]]) -> dict[int, str]:
+    """Rows that the configuration names, in its files or by its class's defaults, and who names them."""
+    protected: dict[int, str] = {}
+    for field in named:
+        for row in field.ids:
+            protected.setdefault(row, str(field))
+    for path, value in implied.items():
+        for row in [value] if isinstance(value, int) else value:
+            if row >= 0:
+                protected.setdefault(row, f"the class default of {path}")
+    return protected
+
+
+def padding_rows(tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multiple: int | None) -> tuple[int, ...]:
+    """Old rows to repeat behind the kept ones until their number is a multiple.
+
+    The source's own padding rows come first: they are trained to be improbable. Then one row is repeated that no text
+    can ask for: an impossible byte, the unknown token, or the last kept row.
+    """
+    if multiple is None:
+        return ()
+    if multiple < 1:
+        raise PlanError(f"--pad-to-multiple-of {multiple}: expected a positive number", hint="64 suits most hardware")
+    missing = -len(kept) % multiple
+    size = len(tokenizer.tokens)
+    own = [row for row in range(size, rows) if row not in set(kept[kept >= size].tolist())][:missing]
+    impossible = [row for row in sorted(tokenizer.byte_ids) if tokenizer.surface(row)[:1] in _IMPOSSIBLE_SURFACES]
+    filler = next(iter(impossible), tokenizer.unknown_id if tokenizer.unknown_id is not None else int(kept[-1]))
+    return (*own, *[filler] * (missing - len(own)))
+
+
+_IMPOSSIBLE_SURFACES = frozenset(bytes([value]) for value in _IMPOSSIBLE_BYTES)
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template beside a model: chat_template.jinja, chat_template.json, or in tokenizer_config.json."""
+    import json
+
+    jinja = folder / "chat_template.jinja"
+    if jinja.is_file():
+        return jinja.read_text(encoding="utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if not (folder / name).is_file():
+            continue
+        template = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
+        if isinstance(template, list):
+            return "\n".join(str(entry.get("template", "")) for entry in template)
+        if isinstance(template, str) and template:
+            return template
+    return None
+
+
+def _tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
+    """Names in a pickle that share their storage with another vocabulary tensor and that the stock class ties anyway."""
+    from langslice.stock import ties_embeddings
+
+    if not checkpoint.aliases or not ties_embeddings(checkpoint.config):
+        return {}
+    _, _, tensors = plan_tensors(checkpoint, drop={})
+    return {
+        name: f"the same storage as {other}, to which the model ties it"
+        for name, other in checkpoint.aliases.items()
+        if tensors[name].action == "slice"
+    }
+
+
+def _config_name(checkpoint: Checkpoint) -> str:
+    return (checkpoint.model_folder.relative_to(checkpoint.folder) / "config.json").as_posix()

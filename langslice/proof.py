@@ -1,0 +1,368 @@
+"""The proof that a slice is intact: names, shapes, ids, bytes, tokenisation and model outputs.
+
+Every check compares the written folder with the source through a road of its own: headers are read back, the stock class is
+built on the meta device and asked which keys it misses, ids are compared by the token that they name, rows byte by byte,
+text by encoding it with both tokenizers, outputs by running both models.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langslice.checkpoint import Checkpoint, TensorEntry, open_checkpoint
+from langslice.counting import distinct_chunks
+from langslice.ids import find_id_fields
+from langslice.sidefiles import SideFile
+from langslice.slice_plan import SlicePlan, tensor_edits
+from langslice.stock import loading_report, model_class
+from langslice.tokenizer import SourceTokenizer, open_tokenizer
+
+MAX_EXAMPLES = 10
+_SAMPLED_ROWS = 2048
+_SAMPLED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question and its answer.
+
+    name      what was compared
+    passed    None where the check could not be made; `detail` says why
+    examples  the first ten differences
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextProof:
+    """How one text is tokenised before and after.
+
+    covered       share of the source's token occurrences that are kept
+    identical     pieces of text that use kept tokens only, and encode to the same tokens
+    differing     pieces that use kept tokens only and encode otherwise: must be 0
+    growth        tokens after divided by tokens before, over the whole text
+    unknown_*     occurrences of the unknown token
+    respelled     WordPiece only: pieces with a word that was unknown as a whole and is now spelled
+    round_trip    pieces outside the kept tokens whose decoded text is no longer the source's
+    """
+
+    name: str
+    units: int
+    tokens_before: int
+    tokens_after: int
+    covered: float
+    identical: int
+    differing: int
+    unknown_before: int
+    unknown_after: int
+    round_trip: int
+    respelled: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def growth(self) -> float:
+        """Tokens after divided by tokens before."""
+        return self.tokens_after / self.tokens_before if self.tokens_before else 1.0
+
+
+@dataclass(frozen=True)
+class Proof:
+    """All checks of one slice."""
+
+    checks: tuple[Check, ...]
+    texts: tuple[TextProof, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        """True when no check failed; checks that could not be made are named in `checks`."""
+        return all(check.passed is not False for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """The proof as JSON-ready data."""
+        return {
+            "passed": self.passed,
+            "checks": [asdict(check) for check in self.checks],
+            "texts": [{**asdict(text), "growth": text.growth} for text in self.texts],
+        }
+
+
+def prove(
+    checkpoint: Checkpoint,
+    source: SourceTokenizer,
+    out: Path,
+    plan: SlicePlan,
+    side_files: Sequence[SideFile],
+    texts: Mapping[str, Callable[[], Iterable[str]]],
+    *,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Proof:
+    """Compare a written slice with its source.
+
+    texts  name -> a function that reads its units; they are encoded with both tokenizers, and the first feed the models
+    """
+    sliced = open_checkpoint(out)
+    progress("structure")
+    checks = [check_tensors(checkpoint, sliced, plan), check_loading(checkpoint, sliced)]
+    progress("bytes")
+    checks.append(check_bytes(checkpoint, sliced, plan))
+    result = open_tokenizer(sliced.model_folder, model_type=plan.model_type)
+    progress("ids")
+    checks.append(check_ids(checkpoint, out, plan, side_files, source, result))
+    proofs: list[TextProof] = []
+    samples: list[list[int]] = []
+    for name, read in texts.items():
+        progress(f"tokenisation of {name}")
+        for label, before, after in zip((name, f"{name}, as target"), source.sides, result.sides, strict=False):
+            proof, covered = compare_tokenisation(label, before, after, plan, read())
+            proofs.append(proof)
+            samples += covered
+    checks.append(_summarise_texts(proofs, source))
+    progress("model outputs")
+    checks.append(check_outputs(checkpoint, sliced, plan, samples))
+    return Proof(tuple(checks), tuple(proofs))
+
+
+def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
+    """Names, dtypes and shapes on disk are what the plan says."""
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, edit in tensor_edits(plan, checkpoint).items():
+        entry = checkpoint.tensors[name]
+        if edit.action != "drop":
+            shape = tuple(
+                int(edit.indices[dim].shape[0]) if dim in edit.indices else size for dim, size in enumerate(entry.shape)
+            )
+            expected[name] = (entry.dtype, shape)
+    found = {name: (entry.dtype, entry.shape) for name, entry in sliced.tensors.items()}
+    wrong = [
+        f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted(set(expected) | set(found))
+        if expected.get(name) != found.get(name)
+    ]
+    return Check("tensors", not wrong, f"{len(found)} tensors, names, dtypes and shapes", tuple(wrong[:MAX_EXAMPLES]))
+
+
+def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
+    """The stock class, built on the meta device, misses no key that it did not miss in the source."""
+    before, after = loading_report(checkpoint.model_folder), loading_report(sliced.model_folder)
+    if before is None or after is None:
+        return Check("loading", None, "config.json names no class that transformers has (`architectures`)")
+    wrong = [
+        f"{kind}: {key}"
+        for kind in ("missing", "unexpected", "mismatched")
+        for key in sorted(after[kind] - before[kind])
+    ]
+    already = sum(len(before[kind]) for kind in before)
+    note = f"; {already} keys that the source already misses or has too many" if already else ""
+    detail = "no missing, unexpected or mismatched key in the stock class" + note
+    return Check("loading", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
+
+
+def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
+    """Sampled rows of every sliced tensor, and sampled stretches of every kept one, equal the source's byte for byte."""
+    rng = np.random.default_rng(0)
+    wrong: list[str] = []
+    compared = 0
+    for name, edit in tensor_edits(plan, checkpoint).items():
+        if edit.action == "drop" or name not in sliced.tensors:
+            continue
+        old, new = checkpoint.tensors[name], sliced.tensors[name]
+        if edit.action == "keep":
+            compared += min(old.size_bytes, 2 * _SAMPLED_BYTES)
+            if not _same_stretches(old, new):
+                wrong.append(f"{name}: bytes differ")
+            continue
+        dim, indices = next(iter(edit.indices.items()))
+        rows = np.unique(np.concatenate([rng.integers(0, len(indices), _SAMPLED_ROWS), [0, len(indices) - 1]]))
+        old_table, new_table = _as_rows(old, dim), _as_rows(new, dim)
+        taken, expected = new_table[rows], old_table[indices[rows]]
+        compared += taken.nbytes
+        if not np.array_equal(taken, expected):
+            first = int(rows[np.flatnonzero((taken != expected).reshape(len(rows), -1).any(axis=1))[0]])
+            wrong.append(f"{name}: new row {first} is not old row {int(indices[first])}")
+    return Check("bytes", not wrong, f"{compared / 1e6:.1f} MB of sampled rows compared", tuple(wrong[:MAX_EXAMPLES]))
+
+
+def _as_rows(entry: TensorEntry, dim: int) -> np.ndarray:
+    """A read-only view of a tensor with dimension `dim` first, elements as raw bytes."""
+    elements = int(np.prod(entry.shape, dtype=np.int64))
+    item = entry.size_bytes // max(elements, 1)
+    table = np.memmap(entry.path, dtype=np.uint8, mode="r", offset=entry.start, shape=(*entry.shape, item))
+    return np.moveaxis(table, dim, 0)
+
+
+def _same_stretches(old: TensorEntry, new: TensorEntry) -> bool:
+    if old.size_bytes != new.size_bytes:
+        return False
+    length = min(_SAMPLED_BYTES, old.size_bytes)
+    offsets = {0, old.size_bytes - length}
+    with old.path.open("rb") as left, new.path.open("rb") as right:
+        return all(
+            os.pread(left.fileno(), length, old.start + offset) == os.pread(right.fileno(), length, new.start + offset)
+            for offset in offsets
+        )
+
+
+def check_ids(
+    checkpoint: Checkpoint,
+    out: Path,
+    plan: SlicePlan,
+    side_files: Sequence[SideFile],
+    source: SourceTokenizer,
+    result: SourceTokenizer,
+) -> Check:
+    """Every configuration field names the same token as before, in the new numbering."""
+    import json
+
+    wrong: list[str] = []
+    count = 0
+    ignore = frozenset(plan.ignore_fields)
+    for file in side_files:
+        if file.action != "renumber":
+            continue
+        documents = [
+            json.loads((folder / file.name).read_text(encoding="utf-8")) for folder in (checkpoint.folder, out)
+        ]
+        sizes = (plan.rows, int(plan.new_to_old.shape[0]))
+        before, after = (
+            {
+                (f.path, at): old
+                for f in find_id_fields(doc, file=file.name, rows=rows, ignore=ignore)
+                for at, old in enumerate(f.ids)
+            }
+            for doc, rows in zip(documents, sizes, strict=True)
+        )
+        for place, old in before.items():
+            count += 1
+            new = after.get(place, -1)
+            if not 0 <= new < plan.kept.shape[0] or int(plan.kept[new]) != old:
+                wrong.append(f"{file.name}: {'.'.join(place[0])}: old id {old} became {new}")
+            elif _token(source, old) != _token(result, new):
+                wrong.append(
+                    f"{file.name}: {'.'.join(place[0])}: {_token(source, old)!r} became {_token(result, new)!r}"
+                )
+    moved = [
+        f"tokenizer: new id {new} is {_token(result, new)!r}, expected {_token(source, int(old))!r}"
+        for new, old in enumerate(plan.kept.tolist())
+        if _token(source, int(old)) != _token(result, new)
+    ]
+    detail = f"{count} ids in configuration files, {plan.kept.shape[0]} tokens of the tokenizer"
+    return Check("ids", not wrong and not moved, detail, tuple((wrong + moved)[:MAX_EXAMPLES]))
+
+
+def _token(tokenizer: SourceTokenizer, token_id: int) -> str | None:
+    return tokenizer.tokens[token_id] if token_id < len(tokenizer.tokens) else None
+
+
+def compare_tokenisation(
+    name: str, source: SourceTokenizer, result: SourceTokenizer, plan: SlicePlan, units: Iterable[str]
+) -> tuple[TextProof, list[list[int]]]:
+    """Encode text with both tokenizers, each distinct piece once.
+
+    Returns  the proof, and up to four covered pieces as new ids, the longest seen, to feed the models
+    """
+    new_of = np.full(max(plan.rows, len(source.tokens)), -1, dtype=np.int64)
+    new_of[plan.kept] = np.arange(plan.kept.shape[0])
+    count = dict.fromkeys(("units", "before", "after", "kept", "same", "differ", "unk0", "unk1", "trip", "spelled"), 0)
+    examples: list[str] = []
+    covered: list[list[int]] = []
+
+    def counted(texts: Iterable[str]) -> Iterable[str]:
+        for text in texts:
+            count["units"] += 1
+            if len(text) >= 40 and len(covered) < 4:
+                ids = new_of[source.encode([text])[0]]
+                if len(ids) >= 8 and (ids >= 0).all():
+                    covered.append(ids[:64].tolist())
+            yield text
+
+    for batch in distinct_chunks(source, counted(units)):
+        texts = [text for text, _ in batch]
+        for (text, weight), old, new in zip(batch, source.encode(texts), result.encode(texts), strict=True):
+            mapped = new_of[old] if old else np.zeros(0, dtype=np.int64)
+            kept = int((mapped >= 0).sum())
+            count["before"] += weight * len(old)
+            count["after"] += weight * len(new)
+            count["kept"] += weight * kept
+            count["unk0"] += weight * old.count(source.unknown_id) if source.unknown_id is not None else 0
+            count["unk1"] += weight * new.count(result.unknown_id) if result.unknown_id is not None else 0
+            if kept == len(old):
+                same = mapped.tolist() == list(new)
+                # Greedy matching may succeed where the source's longer piece led into a dead end.
+                respelled = not same and source.kind == "wordpiece" and source.unknown_id in old
+                count["same" if same else "spelled" if respelled else "differ"] += weight
+                if not same and not respelled and len(examples) < MAX_EXAMPLES:
+                    pieces = [result.tokens[token] for token in new]
+                    examples.append(f"{text!r}: was {[source.tokens[token] for token in old]}, is {pieces}")
+            elif source.unknown_id not in old and source.decode(old) != result.decode(new):
+                count["trip"] += weight
+                if len(examples) < MAX_EXAMPLES:
+                    examples.append(f"{text!r}: decodes to {result.decode(new)!r}, was {source.decode(old)!r}")
+    proof = TextProof(
+        name=name,
+        units=count["units"],
+        tokens_before=count["before"],
+        tokens_after=count["after"],
+        covered=count["kept"] / count["before"] if count["before"] else 1.0,
+        identical=count["same"],
+        differing=count["differ"],
+        unknown_before=count["unk0"],
+        unknown_after=count["unk1"],
+        round_trip=count["trip"],
+        respelled=count["spelled"],
+        examples=tuple(examples),
+    )
+    return proof, covered
+
+
+def _summarise_texts(proofs: Sequence[TextProof], source: SourceTokenizer) -> Check:
+    """Covered text must encode alike; where bytes are in the vocabulary, all text must survive."""
+    if not any(proof.units for proof in proofs):
+        return Check("tokenisation", None, "no text was given")
+    if not any(proof.identical or proof.differing for proof in proofs):
+        return Check("tokenisation", None, "no text uses kept tokens only; give some with --text")
+    lossless = bool(source.byte_ids)
+    failed = [
+        proof
+        for proof in proofs
+        if proof.differing or (lossless and (proof.round_trip or proof.unknown_after > proof.unknown_before))
+    ]
+    identical = sum(proof.identical for proof in proofs)
+    detail = f"{identical:,} pieces of covered text, in {len(proofs)} texts"
+    examples = [f"{proof.name}: {example}" for proof in failed for example in proof.examples]
+    return Check("tokenisation", not failed, detail, tuple(examples[:MAX_EXAMPLES]))
+
+
+def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
+    """Both models on the same tokens: hidden states equal, logits of kept tokens equal within float rounding."""
+    from langslice.outputs import compare_outputs
+
+    size = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
+    available = _available_memory()
+    if available is not None and 1.3 * size > available:
+        return Check(
+            "outputs",
+            None,
+            f"not run: needs about {1.3 * size / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB available",
+        )
+    if model_class(checkpoint.model_folder) is None:
+        return Check("outputs", None, "config.json names no class that transformers has (`architectures`)")
+    return compare_outputs(checkpoint, sliced, plan, samples)
+
+
+def _available_memory() -> int | None:
+    """Bytes of memory that the kernel says can be used without swapping; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

@@ -1,0 +1,125 @@
+"""slice.json: what was done to which source, the maps back to it, and the proof."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langslice import __version__
+from langslice.checkpoint import Checkpoint, Shard
+from langslice.errors import PlanError
+from langslice.slice_plan import SlicePlan, plan_from_json, plan_text
+from langslice.tokenizer import Rewrite
+
+if TYPE_CHECKING:
+    from langslice.proof import Proof
+
+FILE_NAME = "slice.json"
+FORMAT = "langslice-slice/1"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def write_record(
+    folder: Path,
+    checkpoint: Checkpoint,
+    plan: SlicePlan,
+    rewrite: Rewrite,
+    left_out: Mapping[str, str],
+    proof: Proof | None,
+) -> None:
+    """Write slice.json into the output: plan, maps, versions, hashes of the source, and the proof."""
+    head = {
+        "format": FORMAT,
+        "versions": _versions(),
+        "source": {
+            "model": checkpoint.model_id,
+            "revision": checkpoint.revision,
+            "files": _source_hashes(checkpoint, whole_weights=proof is not None),
+            "slice": _earlier(checkpoint),
+        },
+        "tokenizer_files": dict(rewrite.written),
+        "left_out": dict(left_out),
+        "proof": None if proof is None else proof.to_json(),
+    }
+    text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
+    maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
+    (folder / FILE_NAME).write_text(
+        f'{text},\n "new_to_old": {maps},\n "plan": {plan_text(plan)}}}\n', encoding="utf-8"
+    )
+
+
+def read_record(folder: Path) -> SlicePlan:
+    """Read the plan back from a slice."""
+    path = folder / FILE_NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PlanError(f"{folder} has no {FILE_NAME}", hint="is this a folder that `langslice slice` made?") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PlanError(f"{path} is not readable: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise PlanError(f"{path}: expected format {FORMAT}")
+    plan = plan_from_json(document.get("plan"), place=str(path))
+    if document.get("new_to_old") != plan.new_to_old.tolist():
+        raise PlanError(
+            f"{path}: `new_to_old` is not the map of the plan beside it", hint="the file was edited; slice again"
+        )
+    return plan
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"langslice": __version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = None
+    return found
+
+
+def _source_hashes(checkpoint: Checkpoint, *, whole_weights: bool) -> dict[str, dict[str, Any]]:
+    """sha256 of config and of every shard; of a shard's header alone where its whole bytes were not to be read again."""
+    hashes: dict[str, dict[str, Any]] = {}
+    config = checkpoint.model_folder / "config.json"
+    hashes["config.json"] = {"size_bytes": config.stat().st_size, "sha256": _sha256(config)}
+    for shard in checkpoint.shards:
+        entry: dict[str, Any] = {"size_bytes": shard.path.stat().st_size, "tensors_sha256": _tensor_digest(shard)}
+        if _SHA256.fullmatch(shard.path.name):
+            # The hub's cache names large files by the sha256 of their content.
+            entry["sha256"] = shard.path.name
+        elif whole_weights:
+            entry["sha256"] = _sha256(shard.path)
+        hashes[shard.name] = entry
+    return hashes
+
+
+def _tensor_digest(shard: Shard) -> str:
+    """sha256 over the names, dtypes, shapes and places of a shard's tensors."""
+    digest = hashlib.sha256()
+    for tensor in shard.tensors:
+        digest.update(f"{tensor.name}\0{tensor.dtype}\0{tensor.shape}\0{tensor.start}\n".encode())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _earlier(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Source and map of an earlier slice, when a slice is sliced again, so that the way back to the first model stays."""
+    path = checkpoint.folder / FILE_NAME
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return {"source": document.get("source"), "new_to_old": document.get("new_to_old")}

@@ -1,0 +1,334 @@
+"""The plan: what a slice keeps, as a file that people read and edit.
+
+A plan starts from the tensors found in the checkpoint's headers, never from a family's list, so that nothing can vanish
+unseen. `slice` does exactly what the plan says, after checking that it still fits its source. Kept tokens stand one a
+line, `[old id, token, reasons]`: delete a line to drop a token, add one to keep it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langslice import __version__
+from langslice.checkpoint import Checkpoint, TensorEntry
+from langslice.errors import PlanError
+from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
+from langslice.ids import IdMap
+from langslice.shards import TensorEdit
+
+FORMAT = "langslice-plan/1"
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """What happens to one tensor: its shape in the source, its named axes, and keep, slice or drop."""
+
+    shape: tuple[int, ...]
+    part: str
+    action: str
+    axes: tuple[str, ...] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """Everything that a slice does.
+
+    model, revision  what the source was called when the plan was made
+    model_type       of config.json
+    fingerprint      sha256 over config, tensor headers and tokenizer files of the source
+    rows             rows of the source's vocabulary tensors
+    per_layer_rows   rows of its per-layer table, None where there is none
+    kept             (n,) int64 ascending old rows; new id = position
+    tokens           (n,) token strings, None for rows without a token
+    reasons          (n,) why each is kept
+    padding          old rows repeated behind the kept ones, to reach a multiple
+    checked          digest of `kept` for which the closure was checked; a plan edited by hand is checked again
+    implied_ids      file -> field -> value: ids that the source leaves to its class's defaults, written out
+    ignore_fields    configuration fields declared not to hold token ids
+    request          what the user asked for, as typed
+    coverage         text -> share of token occurrences that are kept
+    """
+
+    model: str
+    revision: str | None
+    model_type: str
+    fingerprint: str
+    rows: int
+    kept: np.ndarray
+    tokens: tuple[str | None, ...]
+    reasons: tuple[str, ...]
+    tensors: Mapping[str, TensorPlan]
+    per_layer_rows: int | None = None
+    padding: tuple[int, ...] = ()
+    checked: str = ""
+    implied_ids: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ignore_fields: tuple[str, ...] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def new_to_old(self) -> np.ndarray:
+        """(new rows,) int64: the old row of every new one, padding included."""
+        return np.concatenate([self.kept, np.asarray(self.padding, dtype=np.int64)])
+
+    @property
+    def per_layer_new_to_old(self) -> np.ndarray | None:
+        """(new rows of the per-layer table,) int64: the leading new rows whose old row the table has."""
+        if self.per_layer_rows is None:
+            return None
+        beyond = np.flatnonzero(self.new_to_old >= self.per_layer_rows)
+        return self.new_to_old[: int(beyond[0])] if beyond.size else self.new_to_old
+
+    def id_map(self) -> IdMap:
+        """Old id to new id, for configuration files."""
+        new_of = np.full(self.rows, -1, dtype=np.int64)
+        new_of[self.kept] = np.arange(self.kept.shape[0])
+        per_layer = self.per_layer_new_to_old
+        return IdMap(
+            new_of,
+            size=int(self.new_to_old.shape[0]),
+            per_layer_size=None if per_layer is None else int(per_layer.shape[0]),
+            old_per_layer=self.per_layer_rows,
+        )
+
+
+def digest_rows(kept: np.ndarray) -> str:
+    """sha256 of the kept rows, to see whether a plan was edited after its closure was checked."""
+    return hashlib.sha256(np.ascontiguousarray(kept, dtype="<i8").tobytes()).hexdigest()
+
+
+def fingerprint(checkpoint: Checkpoint, tokenizer_files: Sequence[Path]) -> str:
+    """Tie a plan to its source: config, every tensor's name, dtype and shape, and the tokenizer files."""
+    digest = hashlib.sha256(json.dumps(checkpoint.config, sort_keys=True).encode())
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\n".encode())
+    for path in sorted(tokenizer_files):
+        digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[int, int | None, dict[str, TensorPlan]]:
+    """Say for every tensor of the checkpoint whether it is kept, sliced or dropped.
+
+    drop     tensor -> reason
+    Returns  rows of the vocabulary, rows of the per-layer table or None, and the plan of each tensor
+    Raises   UnknownTensorError, CheckpointError as families.py does
+    """
+    family = family_of(checkpoint.config)
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    rows = find_vocabulary_size(family, shapes)
+    plans: dict[str, TensorPlan] = {}
+    per_layer_rows: int | None = None
+    for name, shape in shapes.items():
+        described = describe_tensor(family, name, shape, frozenset({rows}))
+        if described.axes and "per_layer_vocab" in described.axes:
+            per_layer_rows = shape[described.axes.index("per_layer_vocab")]
+        along = described.axes is not None and not set(described.axes).isdisjoint(VOCABULARY_AXES)
+        action = "drop" if name in drop else "slice" if along else "keep"
+        plans[name] = TensorPlan(shape, described.part, action, described.axes, drop.get(name, ""))
+    return rows, per_layer_rows, plans
+
+
+def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdit]:
+    """Turn the plan into gathers, refusing a plan that does not name exactly the checkpoint's tensors."""
+    _check_tensors(plan, checkpoint.tensors)
+    indices = {"vocab": plan.new_to_old}
+    if plan.per_layer_rows is not None:
+        per_layer = plan.per_layer_new_to_old
+        if per_layer is not None:
+            indices["per_layer_vocab"] = per_layer
+    edits: dict[str, TensorEdit] = {}
+    for name, tensor in plan.tensors.items():
+        if tensor.action == "slice":
+            along = {dim: indices[axis] for dim, axis in enumerate(tensor.axes or ()) if axis in indices}
+            edits[name] = TensorEdit("slice", along)
+        else:
+            edits[name] = TensorEdit(tensor.action, reason=tensor.reason)
+    return edits
+
+
+def _check_tensors(plan: SlicePlan, found: Mapping[str, TensorEntry]) -> None:
+    missing = sorted(set(plan.tensors) - set(found))
+    unplanned = sorted(set(found) - set(plan.tensors))
+    if missing or unplanned:
+        lines = [f"  planned, not in the checkpoint: {name}" for name in missing[:5]]
+        lines += [f"  in the checkpoint, not planned: {name}" for name in unplanned[:5]]
+        raise PlanError(
+            "the plan does not name the tensors of this checkpoint\n" + "\n".join(lines),
+            hint="make a new plan for this model with `langslice plan`",
+        )
+    for name, tensor in plan.tensors.items():
+        if tensor.shape != found[name].shape:
+            raise PlanError(
+                f"the plan says {name} has shape {tensor.shape}, the checkpoint says {found[name].shape}",
+                hint="make a new plan for this model with `langslice plan`",
+            )
+        if tensor.action not in {"keep", "slice", "drop"}:
+            raise PlanError(f"tensor {name}: action `{tensor.action}` is not keep, slice or drop")
+        along = tensor.axes is not None and not set(tensor.axes).isdisjoint(VOCABULARY_AXES)
+        if tensor.action == "drop" and not tensor.reason:
+            raise PlanError(f"tensor {name} is dropped without a reason", hint="give it a `reason` in the plan")
+        if tensor.action != "drop" and along != (tensor.action == "slice"):
+            raise PlanError(
+                f"tensor {name}: action `{tensor.action}` does not fit its axes {tensor.axes}",
+                hint="tensors along the vocabulary are sliced, all others are kept",
+            )
+
+
+def save_plan(plan: SlicePlan, path: Path) -> None:
+    """Write a plan as JSON, one kept token a line."""
+    path.write_text(plan_text(plan), encoding="utf-8")
+
+
+def plan_text(plan: SlicePlan) -> str:
+    """A plan as JSON text."""
+    head = {
+        "format": FORMAT,
+        "langslice": __version__,
+        "source": {
+            "model": plan.model,
+            "revision": plan.revision,
+            "model_type": plan.model_type,
+            "fingerprint": plan.fingerprint,
+        },
+        "request": dict(plan.request),
+        "coverage": dict(plan.coverage),
+        "notes": list(plan.notes),
+        "ignore_fields": list(plan.ignore_fields),
+        "implied_ids": {file: dict(fields) for file, fields in plan.implied_ids.items()},
+        "vocabulary": {
+            "rows": plan.rows,
+            "per_layer_rows": plan.per_layer_rows,
+            "kept_rows": int(plan.kept.shape[0]),
+            "padding": list(plan.padding),
+            "checked": plan.checked,
+        },
+    }
+    rows = ",\n".join(
+        json.dumps([old, token, reason], ensure_ascii=False)
+        for old, token, reason in zip(plan.kept.tolist(), plan.tokens, plan.reasons, strict=True)
+    )
+    tensors = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(_tensor_json(tensor))}" for name, tensor in plan.tensors.items()
+    )
+    text = json.dumps(head, ensure_ascii=False, indent=1)
+    # Lone surrogates cannot be encoded; JSON escapes them.
+    return (
+        (text[:-2] + f',\n "kept": [\n{rows}\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n')
+        .encode("utf-8", "backslashreplace")
+        .decode("utf-8")
+    )
+
+
+def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:
+    entry: dict[str, Any] = {"action": tensor.action, "part": tensor.part, "shape": list(tensor.shape)}
+    if tensor.axes is not None:
+        entry["axes"] = list(tensor.axes)
+    if tensor.reason:
+        entry["reason"] = tensor.reason
+    return entry
+
+
+def load_plan(path: Path) -> SlicePlan:
+    """Read a plan, checking its form."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PlanError(
+            f"{path}: no such plan", hint="write one with `langslice plan MODEL ... -o plan.json`"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PlanError(f"{path} is not readable as a plan: {error}") from error
+    return plan_from_json(document, place=str(path))
+
+
+def plan_from_json(document: Any, *, place: str) -> SlicePlan:
+    """Build a plan from its JSON form; `place` names it in errors."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise PlanError(f"{place}: expected format {FORMAT}, found {found}", hint="is this a plan of another version?")
+    known = {
+        "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "vocabulary",
+        "kept", "tensors",
+    }  # fmt: skip
+    unknown = sorted(set(document) - known)
+    if unknown:
+        raise PlanError(f"{place}: unknown entry `{unknown[0]}`", hint=f"a plan has: {', '.join(sorted(known))}")
+    try:
+        source, vocabulary = document["source"], document["vocabulary"]
+        kept = np.array([row[0] for row in document["kept"]], dtype=np.int64)
+        plan = SlicePlan(
+            model=source["model"],
+            revision=source["revision"],
+            model_type=source["model_type"],
+            fingerprint=source["fingerprint"],
+            rows=int(vocabulary["rows"]),
+            per_layer_rows=vocabulary["per_layer_rows"],
+            kept=kept,
+            tokens=tuple(row[1] for row in document["kept"]),
+            reasons=tuple(row[2] for row in document["kept"]),
+            padding=tuple(vocabulary["padding"]),
+            checked=vocabulary["checked"],
+            tensors={name: _tensor_from_json(entry) for name, entry in document["tensors"].items()},
+            implied_ids=document["implied_ids"],
+            ignore_fields=tuple(document["ignore_fields"]),
+            request=document["request"],
+            coverage=document["coverage"],
+            notes=tuple(document["notes"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise PlanError(f"{place}: the plan is damaged: {type(error).__name__}: {error}") from error
+    _check_rows(plan, place)
+    return plan
+
+
+def _tensor_from_json(entry: Mapping[str, Any]) -> TensorPlan:
+    axes = entry.get("axes")
+    return TensorPlan(
+        shape=tuple(int(size) for size in entry["shape"]),
+        part=str(entry["part"]),
+        action=str(entry["action"]),
+        axes=None if axes is None else tuple(axes),
+        reason=str(entry.get("reason", "")),
+    )
+
+
+def _check_rows(plan: SlicePlan, place: str) -> None:
+    if plan.kept.ndim != 1 or plan.kept.shape[0] == 0:
+        raise PlanError(f"{place}: the plan keeps no tokens")
+    steps = np.diff(plan.kept)
+    if (steps <= 0).any():
+        at = int(np.flatnonzero(steps <= 0)[0])
+        raise PlanError(
+            f"{place}: kept ids must ascend, but {int(plan.kept[at + 1])} follows {int(plan.kept[at])}",
+            hint="the order of tokens is never changed; sort the lines by id and remove doubles",
+        )
+    for label, values in (("kept", plan.kept), ("padding", np.asarray(plan.padding, dtype=np.int64))):
+        outside = values[(values < 0) | (values >= plan.rows)]
+        if outside.size:
+            raise PlanError(f"{place}: {label} id {int(outside[0])} is outside the {plan.rows} rows of the model")
+
+
+def check_source(plan: SlicePlan, checkpoint: Checkpoint, found: str) -> None:
+    """Refuse a plan that was made for another source."""
+    model_type = checkpoint.config.get("model_type")
+    if plan.model_type != model_type:
+        raise PlanError(
+            f"the plan was made for a `{plan.model_type}` model ({plan.model}), this is a `{model_type}` model",
+            hint="make a new plan for this model with `langslice plan`",
+        )
+    if plan.fingerprint != found:
+        raise PlanError(
+            f"the plan was made for another source: {plan.model}\n"
+            f"  fingerprint in the plan {plan.fingerprint[:16]}, of this model {found[:16]}",
+            hint="config, tensor shapes or tokenizer differ; make a new plan with `langslice plan`",
+        )

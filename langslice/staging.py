@@ -1,0 +1,195 @@
+"""An output folder that appears complete or not at all.
+
+Everything is written to a hidden sibling of the output, `.NAME.partial-PID-xxxxxxxx`, which is renamed at the end. Its
+lock is held by the running process, so that a later run can tell an unfinished folder of a dead one and remove it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from langslice.copying import fsync_path
+from langslice.errors import OutputError
+
+Notice = Callable[[str], None]
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+MODEL_FILES = ("config.json", "slice.json", "modules.json")
+
+
+@contextmanager
+def staging_folder(out: Path, *, source: Path, overwrite: bool = False, notice: Notice | None = None) -> Iterator[Path]:
+    """Give a temporary sibling of `out` that becomes `out` by rename when the block ends, and vanishes when it fails.
+
+    out         must not exist, unless `overwrite`; then the old folder is removed after the new one is in its place
+    source      folder that is read; neither may lie inside the other
+    notice      told what a user should know, such as an unfinished folder of an earlier run that was removed
+    Raises      OutputError, before anything is made
+    """
+    out, source = _absolute(out), source.resolve()
+    _check_output(out, source, overwrite)
+    _remove_stale(out, notice or (lambda text: None))
+    folder = out.parent / f".{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write beside the output\n  {out.parent}\n  {error.strerror}", "choose another place with -o"
+        ) from None
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with _terminating_by_exception():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+            fsync_path(folder)
+            _put_in_place(folder, out, overwrite)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Refuse to begin when the disk cannot hold the output.
+
+    Raises   OutputError that names what is needed and what is free
+    """
+    state = os.statvfs(folder)
+    free_bytes = state.f_bavail * state.f_frsize
+    if needed_bytes > free_bytes:
+        raise out_of_space(folder, needed_bytes, free_bytes)
+
+
+def out_of_space(folder: Path, needed_bytes: int, free_bytes: int | None = None) -> OutputError:
+    """Say that the disk is too small, or became full on the way."""
+    found = "it became full while writing" if free_bytes is None else f"found {free_bytes:,} bytes free"
+    return OutputError(
+        f"the disk is too small for the output\n  {folder.parent}\n  expected {needed_bytes:,} bytes, {found}",
+        "free some space or choose another disk with -o; nothing was kept",
+    )
+
+
+def _absolute(out: Path) -> Path:
+    out = out.expanduser()
+    return (out.parent.resolve() / out.name) if out.name not in ("", "..") else out.resolve()
+
+
+def _check_output(out: Path, source: Path, overwrite: bool) -> None:
+    target = out.resolve()
+    if target == source or target.is_relative_to(source):
+        raise OutputError(
+            f"the output lies inside the source\n  output {out}\n  source {source}", "choose a folder elsewhere with -o"
+        )
+    if source.is_relative_to(target):
+        raise OutputError(
+            f"the source lies inside the output\n  output {out}\n  source {source}", "choose a folder elsewhere with -o"
+        )
+    if not out.parent.is_dir():
+        raise OutputError(f"the folder for the output does not exist\n  {out.parent}", f"mkdir -p {out.parent}")
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise OutputError(f"the output exists and is not a folder\n  {out}", "choose another name with -o")
+    if not out.exists():
+        return
+    if not overwrite:
+        raise OutputError(f"the output exists\n  {out}", "choose another name with -o, or pass --overwrite")
+    names = [child.name for child in out.iterdir()]
+    if names and not any(name in names for name in MODEL_FILES):
+        raise OutputError(
+            f"the output exists and is not a model folder\n  {out}\n  expected one of {', '.join(MODEL_FILES)}",
+            "--overwrite replaces earlier outputs only; remove the folder yourself if you mean it",
+        )
+
+
+def _remove_stale(out: Path, notice: Notice) -> None:
+    """Remove unfinished folders of this output whose process is dead: no such pid lives, nobody holds the lock."""
+    prefix = f".{out.name}.partial-"
+    for folder in [child for child in out.parent.iterdir() if child.name.startswith(prefix) and child.is_dir()]:
+        pid, _, tag = folder.name.removeprefix(prefix).partition("-")
+        if not (pid.isdigit() and len(tag) == 8) or _is_alive(int(pid)):
+            continue
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+            notice(f"removed {folder}, left unfinished by a run that was killed")
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(lock)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it lives, and belongs to somebody else
+    return True
+
+
+@contextmanager
+def _terminating_by_exception() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack as SIGINT does, so that the unfinished folder is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    changed = {number: handler for number, handler in before.items() if handler is signal.SIG_DFL}
+    for number in changed:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in changed.items():
+            signal.signal(number, handler)
+
+
+def _put_in_place(folder: Path, out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        folder.rename(out)
+    elif not overwrite:
+        raise OutputError(f"the output appeared while it was being written\n  {out}", "choose another name with -o")
+    elif _exchange(folder, out):
+        shutil.rmtree(folder)  # now the old output, under the unfinished name
+    else:
+        old = out.parent / f".{out.name}.replaced-{uuid.uuid4().hex[:8]}"
+        out.rename(old)
+        try:
+            folder.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+        shutil.rmtree(old)
+    fsync_path(out.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where libc or the file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(one), None, str(other))

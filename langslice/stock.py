@@ -1,0 +1,109 @@
+"""What stock transformers makes of a folder: its class, the keys it misses, the ids it supplies by itself.
+
+Everything that asks transformers stands here and in outputs.py; custom code in a checkpoint is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from langslice.ids import find_id_fields
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off the user's terminal."""
+    import transformers
+
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def model_class(folder: Path) -> Any:
+    """The class that config.json names and transformers has; None where there is none."""
+    import transformers
+
+    with quiet_transformers():
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    for name in config.architectures or ():
+        if hasattr(transformers, name):
+            return getattr(transformers, name)
+    return None
+
+
+def loading_report(folder: Path) -> dict[str, set[str]] | None:
+    """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
+
+    Returns  {"missing": ..., "unexpected": ..., "mismatched": ...}, or None where no stock class is named
+    """
+    stock = model_class(folder)
+    if stock is None:
+        return None
+    with quiet_transformers():
+        try:
+            _, info = stock.from_pretrained(folder, device_map="meta", output_loading_info=True)
+        except (RuntimeError, ValueError) as error:
+            # A shape that does not fit is raised, not reported; the message names the tensors.
+            return {"missing": set(), "unexpected": set(), "mismatched": {str(error).strip()}}
+    return {
+        "missing": {str(key) for key in info["missing_keys"]},
+        "unexpected": {str(key) for key in info["unexpected_keys"]},
+        "mismatched": {str(key) for key in info.get("mismatched_keys", ())},
+    }
+
+
+def implied_ids(config: Mapping[str, Any], *, rows: int, ignore: frozenset[str]) -> dict[str, int | list[int]]:
+    """Token ids that the stock configuration class supplies where config.json is silent.
+
+    A slice that moves such a token must write its id out, or a client would go on using the old one.
+
+    rows     rows of the vocabulary; defaults beyond it are not this model's and are left alone
+    Returns  dotted path -> id or ids
+    """
+    from transformers import AutoConfig
+
+    with quiet_transformers():
+        try:
+            full = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"}).to_dict()
+        except (ValueError, TypeError, KeyError):
+            # A configuration that this version of transformers cannot read has no defaults that it could supply.
+            return {}
+    implied: dict[str, int | list[int]] = {}
+    # Defaults may lie beyond a small vocabulary, where they name nothing.
+    for field in find_id_fields(
+        json.loads(json.dumps(full, default=str)), file="defaults", rows=1 << 62, ignore=ignore
+    ):
+        holder: Any = config
+        for step in field.path[:-1]:
+            holder = holder.get(step, {}) if isinstance(holder, Mapping) else {}
+        value: Any = full
+        for step in field.path:
+            value = value[step]
+        flat = isinstance(value, int) or (isinstance(value, list) and all(isinstance(item, int) for item in value))
+        if flat and field.ids and field.path[-1] not in holder and max(field.ids) < rows:
+            implied[".".join(field.path)] = value
+    return implied
+
+
+def ties_embeddings(config: Mapping[str, Any]) -> bool:
+    """Whether the stock class uses one table for the input embedding and the output head."""
+    from transformers import AutoConfig
+
+    with quiet_transformers():
+        full = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
+    return bool(getattr(full, "tie_word_embeddings", False))

@@ -1,0 +1,38 @@
+"""Fixtures that several tests share: the real assets, and tiny random models of every family."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The first use of a forked worker pool would otherwise warn, and warnings are errors.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Folder of real tokenizers, weights and text; CI must have it, elsewhere its tests are skipped."""
+    folder = Path(os.environ.get("LANGSLICE_ASSETS", Path(__file__).parents[1] / "../shared/assets")).resolve()
+    if not (folder / "tokenizers").is_dir():
+        message = f"no assets at {folder}; set LANGSLICE_ASSETS to the folder of real tokenizers, weights and text"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory):
+    """Give the folder of a tiny random checkpoint by model type; each is built once a session and never written to."""
+    from tests.zoo import add_tokenizer, build
+
+    root = tmp_path_factory.mktemp("zoo")
+
+    def checkpoint(model_type: str) -> Path:
+        folder = root / model_type
+        return folder if folder.is_dir() else add_tokenizer(build(model_type, folder))
+
+    return checkpoint
