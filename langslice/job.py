@@ -288,7 +288,8 @@ def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SliceP
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
     size = len(tokenizer.tokens)
-    return write_tokenizer(tokenizer, [old for old in made.kept.tolist() if old < size], folder)
+    # Whoever made or loaded the plan has closed it for this tokenizer: planning, or `_load` by its digest.
+    return write_tokenizer(tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True)
 
 
 def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:

@@ -141,7 +141,8 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
         for window in _windows(raw, spans["vocab"]):
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
-        index = index_of(tokens)
+        contents = {entry["content"] for entry in skeleton.get("added_tokens") or []}
+        index = {token: old for old, token in enumerate(tokens) if token in contents}  # all that is asked of it below
     else:
         index = {}
         for window in _windows(raw, spans["vocab"]):
@@ -221,6 +222,8 @@ def _value_end(raw: bytes, start: int) -> int:
             raise ValueError(f"expected a value at byte {start}")
         return scalar.end()
     depth, position = 1, start + 1
+    while run := _RUN.match(raw, position):  # whole windows of plain entries, where counting brackets would be slow
+        position = run.end()
     while depth:
         step = _TO_BRACKET.match(raw, position)
         if step is None or step.end() == position:

@@ -139,13 +139,15 @@ def missing_closure(source: SourceTokenizer, kept: Collection[int]) -> Mapping[i
     return close(source, kept).added
 
 
-def write_tokenizer(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewrite:
+def write_tokenizer(source: SourceTokenizer, kept: Sequence[int], out: Path, *, closed: bool = False) -> Rewrite:
     """Write the tokenizer restricted to `kept` and check what was written.
 
     kept    ascending old ids; new id = position. Ids beyond the last token (padding rows) may follow and are not
-    written out     an existing folder that holds none of the files yet
+    written
+    out     an existing folder that holds none of the files yet
+    closed  `kept` came out of `close` for this tokenizer, so it is not closed again to compare
     Raises  TokenizerError when `kept` is not closed, or what was written does not load with exactly these ids
     """
     from langslice.tokenizer.writing import write_files
 
-    return write_files(source, kept, out)
+    return write_files(source, kept, out, closed=closed)

@@ -16,10 +16,10 @@ from langslice.tokenizer.slow_files import Renumbering, write_slow_files
 from langslice.tokenizer.source import Rewrite, SourceTokenizer
 
 
-def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewrite:
+def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, closed: bool) -> Rewrite:
     """See `langslice.tokenizer.write_tokenizer`."""
     kept = _real_tokens(source, kept)
-    missing = close_choice(source, kept).added
+    missing = {} if closed else close_choice(source, kept).added
     if missing:
         old, reason = next(iter(missing.items()))
         raise TokenizerError(
