@@ -599,7 +599,9 @@ def test_every_file_and_folder_is_synced(source: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", recorded)
     with staging_folder(tmp_path / "o", source=source) as folder:
         report = write_shards(open_checkpoint(source), edits, folder)
-    assert set(synced) == {*report.files, folder.name, tmp_path.name}
+        (folder / "sub").mkdir()
+        (folder / "sub" / "README.md").write_text("of somebody else")
+    assert set(synced) == {*report.files, folder.name, tmp_path.name, "sub", "README.md"}
     synced.clear()
     write_shards(open_checkpoint(source), edits, tmp_path / "bare")
     assert set(synced) == {*report.files, "bare"}
