@@ -207,8 +207,9 @@ def _output_name(shard: Shard, number: int, count: int) -> str:
 
 def _run(writer: ShardWriter, layouts: list[ShardLayout], threads: int) -> None:
     """Do all steps; the first error, or a signal, stops the other threads at their next step."""
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        futures = [pool.submit(step) for step in writer.steps(layouts)]
+    threads = max(threads, 1)
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(step) for step in writer.steps(layouts, threads)]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             failures = [error for future in futures if future.done() and (error := future.exception())]

@@ -53,7 +53,8 @@ def staging_folder(out: Path, *, source: Path, overwrite: bool = False, notice: 
         with _terminating_by_exception():
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield folder
-            fsync_path(folder)
+            for path in (folder, *folder.rglob("*")):
+                fsync_path(path)
             _put_in_place(folder, out, overwrite)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
