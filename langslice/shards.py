@@ -26,9 +26,9 @@ from langslice.gathering import sliced_shape
 from langslice.safetensors_header import DTYPE_BITS, tensor_size_bytes
 from langslice.shard_layout import ShardLayout, lay_out
 from langslice.shard_writing import ShardWriter, Stopped
-from langslice.staging import check_space, out_of_space, staging_folder
+from langslice.staging import check_output, check_space, out_of_space, staging_folder
 
-__all__ = ["TensorEdit", "WriteReport", "output_size", "staging_folder", "write_shards"]
+__all__ = ["TensorEdit", "WriteReport", "check_output", "output_size", "staging_folder", "write_shards"]
 
 INDEX_NAME = "model.safetensors.index.json"
 ACTIONS = ("keep", "slice", "drop")
