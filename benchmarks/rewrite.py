@@ -201,6 +201,12 @@ def xfs(image: Path, place: Path):
         place.rmdir()
 
 
+def file_system(folder: Path) -> str:
+    """Name the file system that a folder lies on."""
+    found = subprocess.run(["findmnt", "-no", "FSTYPE", "-T", folder], check=True, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
 def report(
     arguments: argparse.Namespace, rows: list[dict[str, float]], sizes: dict[float, list[Measured]], how: str
 ) -> str:
@@ -209,9 +215,10 @@ def report(
     def median(values: list[float]) -> float:
         return statistics.median(values)
 
+    place = "Loop-mounted XFS" if arguments.xfs else file_system(arguments.work)
     loads = [row["load"] for row in rows]
     lines = [
-        f"## {'Loop-mounted XFS' if arguments.xfs else 'ext4'}, {arguments.gigabytes:g} GB, {arguments.rounds} rounds",
+        f"## {place}, {arguments.gigabytes:g} GB, {arguments.rounds} rounds",
         "",
         f"{platform.system()} {platform.release().split('-')[0]}, {os.cpu_count()} cores shared with other work (load "
         f"{min(loads):.1f} to {max(loads):.1f}), Python {platform.python_version()}. Cold cache: `sync`, then `{how}`. "

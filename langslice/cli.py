@@ -333,6 +333,9 @@ def main() -> None:
     except LangsliceError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        typer.echo(f"error: {error}\nhint: check the path, the rights and the disk", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted; nothing was left behind", err=True)
         sys.exit(130)

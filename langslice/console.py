@@ -146,7 +146,7 @@ def print_result(result: SliceResult) -> None:
         print_proof(result.proof)
     else:
         console.print("[yellow]not verified[/] (--no-verify); run `langslice verify` before you ship it")
-    _print_left_out(console, result.left_out, (*plan.notes, *result.written.notes))
+    _print_left_out(console, result.left_out, result.notes)
 
 
 def print_proof(proof: Proof) -> None:

@@ -16,7 +16,7 @@ from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.choice import Choice, listed
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.record import read_record, write_record
-from langslice.shards import WriteReport, output_size, staging_folder, write_shards
+from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
 from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
 from langslice.tokenizer import Rewrite, SourceTokenizer, missing_closure, open_tokenizer, write_tokenizer
@@ -35,6 +35,10 @@ Report = Callable[[str, int, int], None]
 """Called as work goes on: what is being done, how much is done, how much there is (0 when unknown; bytes for shards)."""
 
 
+# Room for slice.json, which is written last: 262,144 kept tokens with their reasons make about 30 MB.
+_RECORD_BYTES = 32 << 20
+
+
 @dataclass(frozen=True)
 class SliceResult:
     """What `slice` made.
@@ -44,6 +48,7 @@ class SliceResult:
     written   bytes and files, by method
     left_out  file of the source -> why it is not in the output
     proof     None when verification was switched off
+    notes     what else a user should know: stale partial outputs removed, weights that had to be converted first
     """
 
     out: Path
@@ -51,6 +56,7 @@ class SliceResult:
     written: WriteReport
     left_out: Mapping[str, str]
     proof: Proof | None
+    notes: tuple[str, ...] = ()
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -145,13 +151,15 @@ def slice(
     """
     out = Path(out)
     checkpoint = _open(model, choice)
+    check_output(out, source=checkpoint.folder, overwrite=overwrite)
     tokenizer = _tokenizer(checkpoint)
     made = _load(plan, checkpoint, tokenizer) if plan is not None else _make_plan(checkpoint, tokenizer, choice, report)
     files = _side_files(checkpoint, tokenizer, made, choice)
     edits = tensor_edits(made, checkpoint)
     total = output_size(checkpoint, edits)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
-    with staging_folder(out, source=checkpoint.folder, overwrite=overwrite) as staging:
+    notes: list[str] = [*made.notes, *checkpoint.notes]
+    with staging_folder(out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append) as staging:
         (staging / prefix).mkdir(parents=True, exist_ok=True)
         write_side_files(
             checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields)
@@ -164,7 +172,15 @@ def slice(
             done += size_bytes
             report("writing", done, total)
 
-        written = write_shards(checkpoint, edits, staging / prefix, link=link, threads=threads, progress=progress)
+        written = write_shards(
+            checkpoint,
+            edits,
+            staging / prefix,
+            link=link,
+            threads=threads,
+            progress=progress,
+            reserve_bytes=_RECORD_BYTES,
+        )
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
@@ -174,7 +190,7 @@ def slice(
                     failure_text(proof, f"{out} was not written: the slice differs from its source")
                 )
         write_record(staging, checkpoint, made, rewrite, left_out, proof)
-    return SliceResult(out, made, written, left_out, proof)
+    return SliceResult(out, made, written, left_out, proof, (*notes, *written.notes))
 
 
 def verify(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from langslice.choice import listed
@@ -30,7 +31,8 @@ def proof_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Ca
         languages = _languages(request) if request.get("language_id") else ()
         texts["corpus"] = partial(corpus_units, corpus, text_field=field, languages=languages)
     for path in text:
-        texts[path] = partial(read_texts, [path], text_field=field)
+        name = Path(path).name
+        texts[path if name in texts else name] = partial(read_texts, [path], text_field=field)
     for name, lines in packaged_texts().items():
         texts[name] = partial(iter, lines)
     for language in _languages(request):

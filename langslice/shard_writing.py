@@ -52,10 +52,12 @@ class ShardWriter:
         self._local = threading.local()
         self._files: list[_OpenFile] = []
 
-    def steps(self, layouts: list[ShardLayout]) -> list[Step]:
-        """All steps, those of different shards in turn: two threads then seldom wait for one file's lock."""
-        by_shard = [self._whole_file(layout) if layout.method != "write" else self._parts(layout) for layout in layouts]
-        return [step for steps in zip_longest(*by_shard) for step in steps if step is not None]
+    def steps(self, layouts: list[ShardLayout], threads: int) -> list[Step]:
+        """All steps; those of as many shards as there are threads in turn, so that these seldom wait for one file."""
+        whole = [self._whole_file(layout) for layout in layouts if layout.method != "write"]
+        parts = [self._parts(layout) for layout in layouts if layout.method == "write"]
+        groups = [parts[first : first + threads] for first in range(0, len(parts), threads)]
+        return whole + [step for group in groups for steps in zip_longest(*group) for step in steps if step is not None]
 
     def stop(self) -> None:
         """Make every running step raise `Stopped` soon."""
@@ -66,8 +68,8 @@ class ShardWriter:
         for file in self._files:
             _close(file)
 
-    def _whole_file(self, layout: ShardLayout) -> list[Step]:
-        return [partial(self._share_file, layout)]
+    def _whole_file(self, layout: ShardLayout) -> Step:
+        return partial(self._share_file, layout)
 
     def _share_file(self, layout: ShardLayout) -> None:
         path = self.out / layout.name

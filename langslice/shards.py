@@ -26,9 +26,9 @@ from langslice.gathering import sliced_shape
 from langslice.safetensors_header import DTYPE_BITS, tensor_size_bytes
 from langslice.shard_layout import ShardLayout, lay_out
 from langslice.shard_writing import ShardWriter, Stopped
-from langslice.staging import check_space, out_of_space, staging_folder
+from langslice.staging import check_output, check_space, out_of_space, staging_folder
 
-__all__ = ["TensorEdit", "WriteReport", "output_size", "staging_folder", "write_shards"]
+__all__ = ["TensorEdit", "WriteReport", "check_output", "output_size", "staging_folder", "write_shards"]
 
 INDEX_NAME = "model.safetensors.index.json"
 ACTIONS = ("keep", "slice", "drop")
@@ -207,8 +207,9 @@ def _output_name(shard: Shard, number: int, count: int) -> str:
 
 def _run(writer: ShardWriter, layouts: list[ShardLayout], threads: int) -> None:
     """Do all steps; the first error, or a signal, stops the other threads at their next step."""
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
-        futures = [pool.submit(step) for step in writer.steps(layouts)]
+    threads = max(threads, 1)
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(step) for step in writer.steps(layouts, threads)]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             failures = [error for future in futures if future.done() and (error := future.exception())]

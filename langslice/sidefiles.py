@@ -92,7 +92,7 @@ class SideFile:
     """A file of the source that is neither weights nor tokenizer.
 
     name    path below the model's root
-    action  "carry" | "renumber" | "leave out"
+    action  "carry" | "renumber" | "convert" (a small module's pickle, to safetensors) | "leave out"
     reason  why, for "leave out"
     """
 
@@ -143,7 +143,7 @@ def _plan_file(
     if any(matches(pattern) for pattern in carry):
         return SideFile(name, "carry")
     if any(name.startswith(f"{folder}/") for folder in modules):
-        return SideFile(name, "carry")
+        return _plan_module_file(checkpoint, name)
     for pattern, reason in _LEFT_OUT:
         if matches(pattern):
             return SideFile(name, "leave out", reason)
@@ -156,6 +156,15 @@ def _plan_file(
         f"{name} in {checkpoint.folder} is not a file that langslice knows; nothing was written",
         hint=f"pass --carry '{file_name}' if it does not depend on the vocabulary, or --leave-out '{file_name}'",
     )
+
+
+def _plan_module_file(checkpoint: Checkpoint, name: str) -> SideFile:
+    """A file of a pooling or dense module: as it is, but for weights in a pickle."""
+    if not name.endswith("/pytorch_model.bin"):
+        return SideFile(name, "carry")
+    if (checkpoint.folder / name).with_name("model.safetensors").is_file():
+        return SideFile(name, "leave out", "the same weights as model.safetensors beside it")
+    return SideFile(name, "convert")
 
 
 def _sentence_transformers_folders(root: Path) -> frozenset[str]:
@@ -226,6 +235,9 @@ def write_side_files(
         if file.action == "leave out":
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
+        if file.action == "convert":
+            _write_safetensors(source, target.with_name("model.safetensors"))
+            continue
         changed = False
         if file.action == "renumber":
             document, changed = renumbered(checkpoint, file, ids, implied=implied, ignore=ignore)
@@ -233,6 +245,23 @@ def write_side_files(
             target.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         else:
             shutil.copyfile(source, target)
+
+
+def _write_safetensors(source: Path, target: Path) -> None:
+    """Write a small pickled state dict as safetensors, without running any code in it."""
+    import pickle
+
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        state = torch.load(source, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(
+            f"{source} holds something else than tensors, or is damaged: {error}",
+            hint="convert it to model.safetensors yourself if you trust it",
+        ) from error
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, target, metadata={"format": "pt"})
 
 
 def _with_implied(document: dict[str, Any], implied: Mapping[str, Any]) -> dict[str, Any]:

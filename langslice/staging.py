@@ -38,8 +38,8 @@ def staging_folder(out: Path, *, source: Path, overwrite: bool = False, notice: 
     notice      told what a user should know, such as an unfinished folder of an earlier run that was removed
     Raises      OutputError, before anything is made
     """
-    out, source = _absolute(out), source.resolve()
-    _check_output(out, source, overwrite)
+    check_output(out, source=source, overwrite=overwrite)
+    out = _absolute(out)
     _remove_stale(out, notice or (lambda text: None))
     folder = out.parent / f".{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
@@ -53,10 +53,13 @@ def staging_folder(out: Path, *, source: Path, overwrite: bool = False, notice: 
         with _terminating_by_exception():
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield folder
-            fsync_path(folder)
+            for path in (folder, *folder.rglob("*")):
+                fsync_path(path)
             _put_in_place(folder, out, overwrite)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise out_of_space(folder) from None
         raise
     finally:
         os.close(lock)
@@ -73,11 +76,12 @@ def check_space(folder: Path, needed_bytes: int) -> None:
         raise out_of_space(folder, needed_bytes, free_bytes)
 
 
-def out_of_space(folder: Path, needed_bytes: int, free_bytes: int | None = None) -> OutputError:
+def out_of_space(folder: Path, needed_bytes: int | None = None, free_bytes: int | None = None) -> OutputError:
     """Say that the disk is too small, or became full on the way."""
     found = "it became full while writing" if free_bytes is None else f"found {free_bytes:,} bytes free"
+    expected = "" if needed_bytes is None else f"expected {needed_bytes:,} bytes, "
     return OutputError(
-        f"the disk is too small for the output\n  {folder.parent}\n  expected {needed_bytes:,} bytes, {found}",
+        f"the disk is too small for the output\n  {folder.parent}\n  {expected}{found}",
         "free some space or choose another disk with -o; nothing was kept",
     )
 
@@ -87,7 +91,12 @@ def _absolute(out: Path) -> Path:
     return (out.parent.resolve() / out.name) if out.name not in ("", "..") else out.resolve()
 
 
-def _check_output(out: Path, source: Path, overwrite: bool) -> None:
+def check_output(out: Path, *, source: Path, overwrite: bool = False) -> None:
+    """Refuse an output that exists, cannot be made, or lies inside the source or around it.
+
+    Raises  OutputError
+    """
+    out, source = _absolute(out), source.resolve()
     target = out.resolve()
     if target == source or target.is_relative_to(source):
         raise OutputError(

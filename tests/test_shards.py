@@ -283,6 +283,13 @@ def test_dropped_tensors_and_shards_leave_the_index(source: Path, out: Path) -> 
     assert torch.equal(load(out)["a"], tensors["f32"])
 
 
+def test_neighbours_of_a_dropped_tensor_are_not_joined(source: Path, out: Path) -> None:
+    header = build_header([(name, "U8", (2,), 2) for name in "abcd"], {"format": "pt"}, (8, 0))
+    (source / "model.safetensors").write_bytes(header + b"aabbccdd")
+    write(source, out, {"a": KEEP, "b": TensorEdit("drop"), "c": KEEP, "d": KEEP})
+    assert (out / "model.safetensors").read_bytes().endswith(b"aaccdd")
+
+
 def test_aliases_may_be_dropped(source: Path, out: Path) -> None:
     import torch
 
@@ -581,6 +588,7 @@ def test_other_write_errors_are_told_too(source: Path, out: Path, monkeypatch: p
 
 def test_every_file_and_folder_is_synced(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edits = two_shards(source)
+    (tmp_path / "bare").mkdir()
     synced: list[str] = []
     fsync = os.fsync
 
@@ -591,7 +599,12 @@ def test_every_file_and_folder_is_synced(source: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", recorded)
     with staging_folder(tmp_path / "o", source=source) as folder:
         report = write_shards(open_checkpoint(source), edits, folder)
-    assert set(synced) == {*report.files, folder.name, tmp_path.name}
+        (folder / "sub").mkdir()
+        (folder / "sub" / "README.md").write_text("of somebody else")
+    assert set(synced) == {*report.files, folder.name, tmp_path.name, "sub", "README.md"}
+    synced.clear()
+    write_shards(open_checkpoint(source), edits, tmp_path / "bare")
+    assert set(synced) == {*report.files, "bare"}
 
 
 # ---- staging -------------------------------------------------------------------------------------------------------

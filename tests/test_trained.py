@@ -39,6 +39,41 @@ def test_minilm_through_sentence_transformers(assets, tmp_path):
     assert (out / "modules.json").is_file()
 
 
+def test_a_dense_module_in_a_pickle_becomes_safetensors(assets, tmp_path):
+    import json
+
+    import torch
+
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(assets / "weights/all-MiniLM-L6-v2", source)
+    modules = json.loads((source / "modules.json").read_text())
+    dense = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
+    (source / "modules.json").write_text(json.dumps([*modules, dense]))
+    (source / "3_Dense").mkdir()
+    settings = {
+        "in_features": 384,
+        "out_features": 5,
+        "bias": True,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    (source / "3_Dense/config.json").write_text(json.dumps(settings))
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(384, 5)
+    torch.save(
+        {f"linear.{name}": value for name, value in layer.state_dict().items()}, source / "3_Dense/pytorch_model.bin"
+    )
+    langslice.slice(source, out, languages="en", coverage=0.999, verify=False)
+    assert sorted(path.name for path in (out / "3_Dense").iterdir()) == ["config.json", "model.safetensors"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sentence_transformers import SentenceTransformer
+
+        text = ["A small test."]
+        vectors = [SentenceTransformer(str(folder), device="cpu").encode(text) for folder in (source, out)]
+    assert vectors[0].shape == (1, 5)
+    assert np.array_equal(*vectors)
+
+
 def test_stories_generates_the_same_tokens(assets, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -109,6 +109,7 @@ def export_model(model: nn.Module, shape: dict[str, int], tokenizer: Tokenizer, 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: weight.detach().half().contiguous() for name, weight in model.named_parameters()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # it is written for its owner alone
     _write_json(folder / "config.json", model_config(shape))
     ids = {"bos_token_id": END_ID, "eos_token_id": END_ID, "pad_token_id": PAD_ID}
     _write_json(folder / "generation_config.json", {**ids, "max_length": shape["max_position_embeddings"]})

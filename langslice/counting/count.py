@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
@@ -105,6 +106,7 @@ def _batches(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
         yield batch
 
 
+@lru_cache(maxsize=4)
 def prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
     """Give the encoder, the rules for cutting, and the backend (None where there is none) of a tokenizer."""
     from tokenizers import Tokenizer
