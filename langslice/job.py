@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.choice import Choice, listed
 from langslice.errors import LangsliceError, PlanError, VerificationError
+from langslice.memory import return_freed_memory
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
 from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
-from langslice.tokenizer import Rewrite, SourceTokenizer, missing_closure, open_tokenizer, write_tokenizer
+from langslice.tokenizer import (
+    Rewrite,
+    SourceTokenizer,
+    check_tokenizer,
+    missing_closure,
+    open_tokenizer,
+    write_tokenizer,
+)
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -164,7 +172,12 @@ def slice(
         write_side_files(
             checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields)
         )
+        return_freed_memory()
         rewrite = _write_tokenizer(tokenizer, made, staging / prefix)
+        # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
+        del tokenizer
+        check_tokenizer(rewrite, staging / prefix, [token for token in made.tokens if token is not None])
+        return_freed_memory()
         done = 0
 
         def progress(size_bytes: int) -> None:
@@ -184,11 +197,12 @@ def slice(
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
-            proof = _prove(checkpoint, tokenizer, staging, made, files, listed(text), report)
+            proof = _prove(checkpoint, _tokenizer(checkpoint), staging, made, files, listed(text), report)
             if not proof.passed:
                 raise VerificationError(
                     failure_text(proof, f"{out} was not written: the slice differs from its source")
                 )
+        return_freed_memory()
         write_record(staging, checkpoint, made, rewrite, left_out, proof)
     return SliceResult(out, made, written, left_out, proof, (*notes, *written.notes))
 
@@ -272,9 +286,11 @@ def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choic
 def _load(plan: SlicePlan | str | Path, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
     made = plan if isinstance(plan, SlicePlan) else load_plan(Path(plan))
     check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
-    if made.checked != digest_rows(made.kept):
+    size = len(tokenizer.tokens)
+    own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
+    if made.checked != digest_rows(made.kept) or made.tokens != own:
         check_edited(made, tokenizer)
-    return made
+    return replace(made, tokens=own)  # equal strings, held once instead of twice
 
 
 def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
@@ -305,7 +321,9 @@ def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SliceP
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
     size = len(tokenizer.tokens)
     # Whoever made or loaded the plan has closed it for this tokenizer: planning, or `_load` by its digest.
-    return write_tokenizer(tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True)
+    return write_tokenizer(
+        tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
+    )
 
 
 def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:

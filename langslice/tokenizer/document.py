@@ -142,7 +142,7 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
         contents = {entry["content"] for entry in skeleton.get("added_tokens") or []}
-        index = {token: old for old, token in enumerate(tokens) if token in contents}  # all that is asked of it below
+        index = {token: old for old, token in enumerate(tokens) if token in contents and token is not None}
     else:
         index = {}
         for window in _windows(raw, spans["vocab"]):
@@ -222,9 +222,9 @@ def _value_end(raw: bytes, start: int) -> int:
             raise ValueError(f"expected a value at byte {start}")
         return scalar.end()
     depth, position = 1, start + 1
-    while run := _RUN.match(raw, position):  # whole windows of plain entries, where counting brackets would be slow
-        position = run.end()
     while depth:
+        while run := _RUN.match(raw, position):  # whole windows of plain entries; their brackets are balanced
+            position = run.end()
         step = _TO_BRACKET.match(raw, position)
         if step is None or step.end() == position:
             raise ValueError("a bracket is never closed")

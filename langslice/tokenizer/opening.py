@@ -142,12 +142,13 @@ def _with_declared(
     declared = list(declared_tokens(settings))
     contents = {content for content, _, _ in declared}
     index = {token: old for old, token in enumerate(document.tokens) if token in contents}
-    added, extra, named = dict(document.added), [], set()
+    added, named = dict(document.added), set()
+    extra: list[dict[str, Any]] = []
     for content, token_id, flags in declared:
         if content not in index:
             index[content] = len(document.tokens) + len(extra)
-            added[content] = added_entry(index[content], content, flags)
-            extra.append(added[content])
+            extra.append(added_entry(index[content], content, flags))
+            added[content] = extra[-1]
         if token_id is not None and index[content] != token_id:
             raise TokenizerError(
                 f"{folder}: tokenizer_config.json or added_tokens.json gives {content!r} the id {token_id}, "
