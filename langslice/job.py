@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,8 +160,13 @@ def slice(
     out = Path(out)
     checkpoint = _open(model, choice)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
+    # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
+    given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
     tokenizer = _tokenizer(checkpoint)
-    made = _load(plan, checkpoint, tokenizer) if plan is not None else _make_plan(checkpoint, tokenizer, choice, report)
+    if given is None:
+        made = _make_plan(checkpoint, tokenizer, choice, report)
+    else:
+        made = _checked(given, checkpoint, tokenizer)
     files = _side_files(checkpoint, tokenizer, made, choice)
     edits = tensor_edits(made, checkpoint)
     total = output_size(checkpoint, edits)
@@ -283,14 +288,13 @@ def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choic
     return make_plan(checkpoint, tokenizer, choice, _fingerprint(checkpoint, tokenizer), report)
 
 
-def _load(plan: SlicePlan | str | Path, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
-    made = plan if isinstance(plan, SlicePlan) else load_plan(Path(plan))
+def _checked(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
     check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
     size = len(tokenizer.tokens)
     own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
     if made.checked != digest_rows(made.kept) or made.tokens != own:
         check_edited(made, tokenizer)
-    return replace(made, tokens=own)  # equal strings, held once instead of twice
+    return made
 
 
 def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
@@ -320,7 +324,7 @@ def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SliceP
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
     size = len(tokenizer.tokens)
-    # Whoever made or loaded the plan has closed it for this tokenizer: planning, or `_load` by its digest.
+    # Whoever made or loaded the plan has closed it for this tokenizer: planning, or `_checked` by its digest.
     return write_tokenizer(
         tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
     )
