@@ -317,7 +317,7 @@ def demo(
     from langslice.mini import mini_model_path
 
     with _progress(quiet) as report:
-        found = job.inspect(mini_model_path(), languages=[",".join(LANGUAGES), "en", "ar,fr", "en,zh"], report=report)
+        found = job.inspect(mini_model_path(), languages=[",".join(LANGUAGES), "ar,fr"], report=report)
         made = run_demo(out, report)
     print_inspection(found)
     print_result(made.result)

@@ -72,7 +72,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
             worst_logits = max(worst_logits, error)
             if error > _TOLERANCE[left.dtype]:
                 wrong.append(f"sample {index}: logits of kept tokens differ by {error:g} of the largest")
-    logits = f", kept logits by {worst_logits:.1e} of the largest" if before[0].logits is not None else ""
+    logits = f", kept logits by {worst_logits:.0e}" if before[0].logits is not None else ""
     of_text = len(new_ids) - _RANDOM_SAMPLES
     detail = f"{len(new_ids)} samples ({of_text} of text): hidden states differ by {worst_hidden:g}{logits}"
     return Check("outputs", not wrong, detail, tuple(wrong[:10]))
