@@ -147,6 +147,24 @@ def renumber(
     return result
 
 
+def is_id_field(key: str) -> bool:
+    """Whether a field of this name holds token ids."""
+    return bool(_IDS.fullmatch(key))
+
+
+def find_sizes(
+    document: Mapping[str, Any], *, rows: int, per_layer_rows: int | None
+) -> list[tuple[tuple[str, ...], Any, int]]:
+    """List every field that says how large the vocabulary is: its path, its value, and the rows that there are."""
+    found: list[tuple[tuple[str, ...], Any, int]] = []
+    for path, key, value, in_tower in _walk(document, (), in_tower=False):
+        if key in _SIZES and not in_tower:
+            found.append(((*path, key), value, rows))
+        elif key in _PER_LAYER_SIZES and per_layer_rows is not None:
+            found.append(((*path, key), value, per_layer_rows))
+    return found
+
+
 def _new_id(ids: IdMap, place: str, old: int) -> int:
     if old < 0:
         return old
