@@ -79,11 +79,11 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
             wrong.append(f"sample {index}: only one of the two models has logits")
         elif left.logits is not None and right.logits is not None:
             scale = max(float(np.abs(left.logits).max()), 1.0)
-            error = float(np.abs(left.logits - right.logits).max()) / scale
-            worst_logits = max(worst_logits, error)
+            off = float(np.abs(left.logits - right.logits).max()) / scale
+            worst_logits = max(worst_logits, off)
             # Not the other way round: NaN is neither more nor less.
-            if not error <= _TOLERANCE[left.dtype]:
-                wrong.append(f"sample {index}: logits of kept tokens differ by {error:g} of the largest")
+            if not off <= _TOLERANCE[left.dtype]:
+                wrong.append(f"sample {index}: logits of kept tokens differ by {off:g} of the largest")
     logits = f", kept logits by {worst_logits:.1e} of the largest" if before[0].logits is not None else ""
     of_text = len(new_ids) - _RANDOM_SAMPLES
     detail = f"{len(new_ids)} samples ({of_text} of text): hidden states differ by {worst_hidden:g}{logits}"

@@ -134,7 +134,9 @@ def test_a_vocabulary_size_left_to_the_class_is_written_out(tmp_path):
     del config["vocab_size"]
     (source / "config.json").write_text(json.dumps(config))
     document = json.loads((source / "tokenizer.json").read_text())
-    document["model"]["vocab"] += [["".join(letters), -9.0] for letters in product("가나다라마바사아자차카", repeat=4)][:16000]
+    document["model"]["vocab"] += [["".join(letters), -9.0] for letters in product("가나다라마바사아자차카", repeat=4)][
+        :16000
+    ]
     document["model"]["vocab"] += [["".join(letters), -9.0] for letters in product("abcdefgh", repeat=4)]
     (source / "tokenizer.json").write_text(json.dumps(document))
     result = langslice.slice(source, tmp_path / "out", **CHOICE)
@@ -155,7 +157,8 @@ def test_quantised_storage_that_needs_another_library_is_sliced_without_running_
     for name in ("loading", "outputs"):
         passed, detail = found.pop(name)
         assert passed is None
-        assert "not run: " in detail and "requires" in detail
+        assert "not run: " in detail
+        assert "requires" in detail
     assert all(passed is True for passed, _ in found.values())
 
 
@@ -168,13 +171,19 @@ def test_a_head_of_nan_or_without_logits_is_a_difference(zoo, tmp_path, monkeypa
 
     def compared(logits):
         runs = iter(
-            [[outputs.Outputs(states, np.ones((1, 3, 5)), "float32")] * 4, [outputs.Outputs(states, logits, "float32")] * 4]
+            [
+                [outputs.Outputs(states, np.ones((1, 3, 5)), "float32")] * 4,
+                [outputs.Outputs(states, logits, "float32")] * 4,
+            ]
         )
         monkeypatch.setattr(outputs, "_run", lambda *_, **__: next(runs))
         return outputs.compare_outputs(source, source, plan, [])
 
     assert compared(np.ones((1, 3, 5))).passed
-    assert compared(np.full((1, 3, 5), np.nan)).examples[0] == "sample 0: logits of kept tokens differ by nan of the largest"
+    assert (
+        compared(np.full((1, 3, 5), np.nan)).examples[0]
+        == "sample 0: logits of kept tokens differ by nan of the largest"
+    )
     assert compared(None).examples[0] == "sample 0: only one of the two models has logits"
 
 
