@@ -227,8 +227,6 @@ def slice(
     choice = _choice(locals())
     from langslice import job
 
-    if plan is not None:
-        _refuse_choice_beside_plan(choice)
     with _progress(quiet) as report:
         result = job.slice(
             model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
@@ -351,17 +349,6 @@ def _choice(arguments: dict[str, Any]) -> Choice:
         name: value for name, value in given.items() if value is not False and value != [] and value != unset[name]
     }
     return cast(Choice, chosen)
-
-
-def _refuse_choice_beside_plan(choice: Choice) -> None:
-    settled = {"ignore_field", "carry", "leave_out", "revision", "token", "cache_dir"}
-    beside = sorted(set(choice) - settled)
-    if beside:
-        flags = ", ".join("--" + name.replace("_", "-") for name in beside)
-        raise LangsliceError(
-            f"--plan says what to keep, so {flags} cannot be given beside it",
-            hint="make a new plan with `langslice plan`",
-        )
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.choice import Choice, listed
+from langslice.corpus.finding import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
@@ -146,10 +147,14 @@ def slice(
     text       held-out text files for the proof
     link       hard-link untouched shards instead of copying them
     overwrite  replace an existing `out`
-    choice     see Choice
+    choice     see Choice; beside a plan only carry, leave_out, revision, token and cache_dir
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
     out = Path(out)
+    if plan is not None:
+        refuse_beside_plan(choice)
+    if verify and text:
+        find_corpora(listed(text))
     checkpoint = _open(model, choice)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     tokenizer = _tokenizer(checkpoint)
@@ -275,6 +280,17 @@ def _load(plan: SlicePlan | str | Path, checkpoint: Checkpoint, tokenizer: Sourc
     if made.checked != digest_rows(made.kept):
         check_edited(made, tokenizer)
     return made
+
+
+def refuse_beside_plan(choice: Choice) -> None:
+    """Refuse a choice that a plan has settled already, rather than leave it unheard."""
+    beside = sorted(set(choice) - {"carry", "leave_out", "revision", "token", "cache_dir"})
+    if beside:
+        flags = ", ".join("--" + name.replace("_", "-") for name in beside)
+        raise PlanError(
+            f"--plan says what to keep, so {flags} cannot be given beside it",
+            hint="make a new plan with `langslice plan`",
+        )
 
 
 def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:

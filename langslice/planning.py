@@ -37,7 +37,7 @@ def make_plan(
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.choose.vocabulary import choose_vocabulary
-    from langslice.stock import implied_ids
+    from langslice.stock import implied_fields
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
@@ -46,7 +46,7 @@ def make_plan(
         checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
     )
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
-    implied = implied_ids(checkpoint.config, rows=rows, ignore=ignore)
+    implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     protected = protected_rows(named, implied)
 
     request = vocabulary_request(choice)
@@ -63,12 +63,7 @@ def make_plan(
     for row, why in protected.items():
         reasons.setdefault(row, f"named by {why}")
     kept = np.array(sorted(reasons), dtype=np.int64)
-    new_of = {int(old): new for new, old in enumerate(kept)}
-    moved = {
-        path: value
-        for path, value in implied.items()
-        if any(new_of[old] != old for old in (value if isinstance(value, list) else [value]) if old >= 0)
-    }
+    written_out = {**_moved(implied, kept), **sizes}
     tied = _tied_copies(checkpoint)
     _, _, tensors = plan_tensors(checkpoint, drop=tied)
     size = len(tokenizer.tokens)
@@ -85,7 +80,7 @@ def make_plan(
         tensors=tensors,
         padding=padding_rows(tokenizer, kept, rows, choice.get("pad_to_multiple_of")),
         checked=digest_rows(kept),
-        implied_ids={_config_name(checkpoint): moved} if moved else {},
+        implied_ids={_config_name(checkpoint): written_out} if written_out else {},
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
@@ -96,6 +91,16 @@ def make_plan(
         if file.action == "renumber":
             renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore)
     return plan
+
+
+def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict[str, Any]:
+    """The implied fields of which an id changes."""
+    new_of = {int(old): new for new, old in enumerate(kept)}
+    return {
+        path: value
+        for path, value in implied.items()
+        if any(new_of[old] != old for old in ([value] if isinstance(value, int) else value) if old >= 0)
+    }
 
 
 def check_sizes(checkpoint: Checkpoint, tokenizer: SourceTokenizer, rows: int) -> None:

@@ -51,7 +51,7 @@ class SlicePlan:
     reasons          (n,) why each is kept
     padding          old rows repeated behind the kept ones, to reach a multiple
     checked          digest of `kept` for which the closure was checked; a plan edited by hand is checked again
-    implied_ids      file -> field -> value: ids that the source leaves to its class's defaults, written out
+    implied_ids      file -> field -> value: ids and sizes that the source leaves to its class's defaults, written out
     ignore_fields    configuration fields declared not to hold token ids
     request          what the user asked for, as typed
     coverage         text -> share of token occurrences that are kept
