@@ -1,6 +1,6 @@
 """Run every benchmark that this machine allows, one after the other; each writes its own table in results/.
 
-python benchmarks/run_all.py [NAME ...]     exactness, families, counting, rewrite, against_trimbed
+    python benchmarks/run_all.py [NAME ...]     exactness, families, counting, rewrite, against_trimbed
 """
 
 from __future__ import annotations

@@ -155,11 +155,11 @@ def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -
 def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
     """The stock class, built on the meta device, misses no key that it did not miss in the source."""
     try:
-        before = loading_report(checkpoint.model_folder)
+        before = loading_report(checkpoint)
     except CheckpointError as error:
         return Check("loading", None, f"not run: {error}")
     try:
-        after = loading_report(sliced.model_folder)
+        after = loading_report(sliced)
     except CheckpointError as error:
         return Check("loading", False, "the stock class takes the source and not the slice", (str(error),))
     if before is None or after is None:

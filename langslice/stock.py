@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from langslice.checkpoint import open_checkpoint
+from langslice.checkpoint import Checkpoint
 from langslice.errors import CheckpointError
 from langslice.ids import find_id_fields
 
@@ -48,7 +48,7 @@ def model_class(folder: Path) -> Any:
     return None
 
 
-def loading_report(folder: Path) -> dict[str, set[str]] | None:
+def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
     """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
 
     transformers reads the headers and fills the class on the meta device with tensors that have a shape and no data.
@@ -58,6 +58,7 @@ def loading_report(folder: Path) -> dict[str, set[str]] | None:
              is named
     Raises   CheckpointError when the class cannot be built from the tensors at all
     """
+    folder = checkpoint.model_folder
     stock = model_class(folder)
     if stock is None:
         return None
@@ -67,7 +68,7 @@ def loading_report(folder: Path) -> dict[str, set[str]] | None:
     tensors: dict[str, Any] = {}
     with quiet_transformers():
         try:
-            for path in {entry.path: None for entry in open_checkpoint(folder).tensors.values()}:
+            for path in {entry.path: None for entry in checkpoint.tensors.values()}:
                 tensors |= load_state_dict(str(path), map_location="meta")
             # A mismatch is then listed by name, as the rest is; otherwise it raises, and hides the other two lists.
             _, info = stock.from_pretrained(

@@ -15,6 +15,10 @@ from langslice.stock import loading_report
 NOTHING = {"missing": set(), "unexpected": set(), "mismatched": set()}
 
 
+def report_on(folder):
+    return loading_report(open_checkpoint(folder))
+
+
 @pytest.fixture
 def rewritten(zoo, tmp_path):
     """Give a copy of a zoo checkpoint whose tensors a function has changed."""
@@ -55,20 +59,20 @@ KINDS = {
 @pytest.mark.parametrize("model_type", sorted(KINDS))
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_whole_checkpoint_misses_nothing(model_type, shards, rewritten):
-    assert loading_report(rewritten(model_type, lambda tensors: None, shards=shards)) == NOTHING
+    assert report_on(rewritten(model_type, lambda tensors: None, shards=shards)) == NOTHING
 
 
 @pytest.mark.parametrize(("model_type", "name"), sorted(KINDS.items()))
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_missing_tensor_is_reported(model_type, name, shards, rewritten):
-    report = loading_report(rewritten(model_type, lambda tensors: tensors.pop(name), shards=shards))
+    report = report_on(rewritten(model_type, lambda tensors: tensors.pop(name), shards=shards))
     assert report == {**NOTHING, "missing": {name}}
 
 
 @pytest.mark.parametrize(("model_type", "name"), sorted(KINDS.items()))
 def test_an_extra_tensor_is_reported(model_type, name, rewritten):
     extra = name.replace("weight", "gate")
-    report = loading_report(rewritten(model_type, lambda tensors: tensors.update({extra: tensors[name].clone()})))
+    report = report_on(rewritten(model_type, lambda tensors: tensors.update({extra: tensors[name].clone()})))
     assert report == {**NOTHING, "unexpected": {extra}}
 
 
@@ -83,7 +87,7 @@ def test_a_wrong_shape_is_reported(model_type, name, shards, dim, rewritten):
         tensors[name] = whole.narrow(dim, 0, whole.shape[dim] - 1).contiguous()
         shapes.extend([tuple(tensors[name].shape), tuple(whole.shape)])
 
-    report = loading_report(rewritten(model_type, narrow, shards=shards))
+    report = report_on(rewritten(model_type, narrow, shards=shards))
     stored, expected = shapes
     assert report == {**NOTHING, "mismatched": {f"{name}, stored {stored}, expected {expected}"}}
 
@@ -95,7 +99,7 @@ def test_a_table_shorter_than_the_config_says_is_reported(model_type, rewritten)
             if tensor.shape[:1] == (131,):
                 tensors[name] = tensor[:-1].clone()
 
-    report = loading_report(rewritten(model_type, shorten))
+    report = report_on(rewritten(model_type, shorten))
     assert report["mismatched"]
 
 
@@ -127,7 +131,7 @@ def test_a_class_that_cannot_be_built_is_never_called_proven(rewritten, zoo):
     path = broken.folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_act": "no_such_function"}))
     with pytest.raises(CheckpointError, match=r"transformers \d\S+ cannot build LlamaForCausalLM from its tensors"):
-        loading_report(broken.folder)
+        loading_report(broken)
     assert check_loading(broken, whole).passed is None
     assert check_loading(broken, whole).detail.startswith("not run: ")
     assert check_loading(whole, broken).passed is False
