@@ -17,6 +17,7 @@ import numpy as np
 
 from langslice.checkpoint import Checkpoint, TensorEntry, open_checkpoint
 from langslice.counting import distinct_chunks
+from langslice.errors import CheckpointError
 from langslice.ids import find_id_fields, is_id_field
 from langslice.sidefiles import SideFile
 from langslice.slice_plan import SlicePlan, tensor_edits
@@ -156,10 +157,13 @@ def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -
 def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
     """The stock class, built on the meta device, misses no key that it did not miss in the source."""
     try:
-        before, after = loading_report(checkpoint.model_folder), loading_report(sliced.model_folder)
-    except ImportError as error:
-        # Quantised storage that another library reads.
+        before = loading_report(checkpoint)
+    except CheckpointError as error:
         return Check("loading", None, f"not run: {error}")
+    try:
+        after = loading_report(sliced)
+    except CheckpointError as error:
+        return Check("loading", False, "the stock class takes the source and not the slice", (str(error),))
     if before is None or after is None:
         return Check("loading", None, "config.json names no class that transformers has (`architectures`)")
     wrong = [

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from langslice.checkpoint import Checkpoint
 from langslice.errors import CheckpointError
 from langslice.ids import find_id_fields, find_sizes, value_at
 
@@ -51,24 +52,48 @@ def model_class(folder: Path) -> Any:
     return None
 
 
-def loading_report(folder: Path) -> dict[str, set[str]] | None:
+def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
     """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
 
-    Returns  {"missing": ..., "unexpected": ..., "mismatched": ...}, or None where no stock class is named
+    transformers reads the headers and fills the class on the meta device with tensors that have a shape and no data.
+    Given the folder itself it would read every weight in versions before 5.
+
+    Returns  {"missing": names, "unexpected": names, "mismatched": names with both shapes}, or None where no stock class
+             is named
+    Raises   CheckpointError when the class cannot be built from the tensors at all
     """
+    folder = checkpoint.model_folder
     stock = model_class(folder)
     if stock is None:
         return None
+    import transformers
+    from transformers.modeling_utils import load_state_dict
+
+    tensors: dict[str, Any] = {}
     with quiet_transformers():
         try:
-            _, info = stock.from_pretrained(folder, device_map="meta", output_loading_info=True)
-        except (RuntimeError, ValueError) as error:
-            # A shape that does not fit is raised, not reported; the message names the tensors.
-            return {"missing": set(), "unexpected": set(), "mismatched": {str(error).strip()}}
+            for path in {entry.path: None for entry in checkpoint.tensors.values()}:
+                tensors |= load_state_dict(str(path), map_location="meta")
+            # A mismatch is then listed by name, as the rest is; otherwise it raises, and hides the other two lists.
+            _, info = stock.from_pretrained(
+                None,
+                config=transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False),
+                state_dict=tensors,
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        except Exception as error:  # constructors raise anything, from KeyError to ImportError
+            raise CheckpointError(
+                f"{folder}: transformers {transformers.__version__} cannot build {stock.__name__} from its tensors: {error!r}"
+            ) from error
     return {
-        "missing": {str(key) for key in info["missing_keys"]},
-        "unexpected": {str(key) for key in info["unexpected_keys"]},
-        "mismatched": {str(key) for key in info.get("mismatched_keys", ())},
+        "missing": set(info["missing_keys"]),
+        "unexpected": set(info["unexpected_keys"]),
+        "mismatched": {
+            f"{name}, stored {tuple(stored)}, expected {tuple(expected)}"
+            for name, stored, expected in info["mismatched_keys"]
+        },
     }
 
 

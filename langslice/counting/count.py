@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -114,11 +113,11 @@ def prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
     if tokenizer.backend is None:
         reason = f"{tokenizer.kind} tokenizers have no fast backend, and nothing says where their text may be cut"
         return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
-    text = tokenizer.backend.to_str()
-    backend = Tokenizer.from_str(text)  # a copy: the caller's may be in use
-    backend.no_truncation()
-    backend.no_padding()
-    settings = json.loads(text)
+    backend = tokenizer.backend
+    if backend.truncation is not None or backend.padding is not None:
+        backend = Tokenizer.from_str(backend.to_str())  # a copy: the caller's stays as it is
+        backend.no_truncation()
+        backend.no_padding()
     encode = backend_encode(backend)
     probe = [
         "The quick brown fox, 12 of them; don't!",
@@ -130,11 +129,11 @@ def prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
     if encode(probe) != tokenizer.encode(probe):
         reason = "its encode differs from its backend's"
         return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
-    return encode, cut_rules(backend, settings), backend
+    return encode, cut_rules(backend), backend
 
 
 def _standalone(encode: Encode) -> str | None:
-    """What to put before a piece so that it is encoded at the start of a text as it was inside one; None if nothing does.
+    """What to put before a piece so that it is encoded alone as it was inside a text; None if nothing does.
 
     Byte-level BPE wants the space back; Llama-2's normaliser puts it there itself.
     """
@@ -179,6 +178,6 @@ def _note(rules: CutRules, mismatches: list[str]) -> str:
     if not mismatches:
         return ""
     return (
-        f"{len(mismatches)} blocks of a million characters were encoded whole: a sample, such as {mismatches[0][:60]!r}, "
-        "was encoded differently when cut"
+        f"{len(mismatches)} blocks of a million characters were encoded whole: a sample, such as "
+        f"{mismatches[0][:60]!r}, was encoded differently when cut"
     )

@@ -113,7 +113,7 @@ def count_blocks(
 
 
 def weighted_texts(encode: Encode, rules: CutRules, blocks: Iterable[Block]) -> Iterator[dict[str, int]]:
-    """Yield tables of pieces and whole units, in batches: whole units are marked by a leading START as unit openers are."""
+    """Yield tables of pieces and of whole units; these begin with START, as the openers of units do."""
     table = ChunkTable(encode, rules)
     for block in blocks:
         pieces, whole = table.add(block)
