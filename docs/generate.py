@@ -30,7 +30,6 @@ PUBLIC = (
 
 def command_pages() -> str:
     """Help of the program and of each command, as it prints at 100 columns."""
-    import typer
     from typer.testing import CliRunner
 
     from langslice.cli import app
@@ -45,7 +44,6 @@ def command_pages() -> str:
         result = runner.invoke(app, arguments, prog_name="langslice", terminal_width=100)
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
         pages.append(f"## langslice {name}".rstrip() + f"\n\n```\n{text}\n```\n")
-    del typer
     return HEAD + "\n".join(pages)
 
 
