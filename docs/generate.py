@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def function_pages() -> str:
 
 def _signature(function: object) -> str:
     text = str(inspect.signature(function))  # type: ignore[arg-type]
+    # A default that is a function shows by its name: its address is another one in every process.
+    text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
     return f"\n\n`{getattr(function, '__name__', '')}{text}`"
 
 
