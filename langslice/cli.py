@@ -100,6 +100,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
 
+_INTERRUPTED = 130
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"langslice {__version__}")
@@ -334,9 +337,11 @@ def main() -> None:
     except OSError as error:
         typer.echo(f"error: {error}\nhint: check the path, the rights and the disk", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was left behind", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        # typer turns Ctrl-C into this code itself, without a word.
+        if stop.code == _INTERRUPTED:
+            typer.echo("interrupted; nothing was left behind", err=True)
+        raise
 
 
 def _choice(arguments: dict[str, Any]) -> Choice:

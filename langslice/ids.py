@@ -211,12 +211,14 @@ def value_at(document: Any, path: tuple[str, ...]) -> Any:
 
 
 def _is_suspicious(key: str, value: Any) -> bool:
-    holds_integers = isinstance(value, int) or (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
-    )
-    return holds_integers and bool(_SUSPICIOUS.fullmatch(key)) and not _NOT_IDS.fullmatch(key)
+    return _holds_integers(value) and bool(_SUSPICIOUS.fullmatch(key)) and not _NOT_IDS.fullmatch(key)
+
+
+def _holds_integers(value: Any) -> bool:
+    """Whether a value is an int, or a list, nested or not, of nothing else."""
+    if isinstance(value, list):
+        return bool(value) and all(_holds_integers(item) for item in value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _ids_in(key: str, value: Any, place: str) -> Iterator[int]:

@@ -161,7 +161,6 @@ def slice(
     made = _load(plan, checkpoint, tokenizer) if plan is not None else _make_plan(checkpoint, tokenizer, choice, report)
     files = _side_files(checkpoint, tokenizer, made, choice)
     edits = tensor_edits(made, checkpoint)
-    total = output_size(checkpoint, edits)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     with staging_folder(out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append) as staging:
@@ -170,22 +169,10 @@ def slice(
             checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields)
         )
         rewrite = _write_tokenizer(tokenizer, made, staging / prefix)
-        done = 0
-
-        def progress(size_bytes: int) -> None:
-            nonlocal done
-            done += size_bytes
-            report("writing", done, total)
-
         written = write_shards(
-            checkpoint,
-            edits,
-            staging / prefix,
-            link=link,
-            threads=threads,
-            progress=progress,
-            reserve_bytes=_RECORD_BYTES,
-        )
+            checkpoint, edits, staging / prefix, link=link, threads=threads,
+            progress=_adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
+        )  # fmt: skip
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
@@ -229,19 +216,25 @@ def corpus_units(
     """Stream the units of a corpus, only those in `languages` where languages are given."""
     from langslice.corpus import read_texts
 
-    done = 0
-
-    def progress(size_bytes: int) -> None:
-        nonlocal done
-        done += size_bytes
-        report("reading text", done, 0)
-
+    progress = _adding_up(report, "reading text", 0)
     units: Iterable[str] = read_texts(corpus, text_field=text_field, progress=progress)
     if not languages:
         return units
     from langslice.choose.language_id import keep_languages
 
     return keep_languages(units, languages)
+
+
+def _adding_up(report: Report, step: str, total: int) -> Callable[[int], None]:
+    """Turn sizes of pieces into the running sum that a report shows."""
+    done = 0
+
+    def add(size_bytes: int) -> None:
+        nonlocal done
+        done += size_bytes
+        report(step, done, total)
+
+    return add
 
 
 def failure_text(proof: Proof, headline: str) -> str:

@@ -87,7 +87,9 @@ def test_unmapped_ids_stop_the_job(document, message):
         renumber(document, KEPT, file="config.json")
 
 
-@pytest.mark.parametrize("document", [{"magic_id": 3}, {"special_tokens": [3, 5]}, {"begin_index": 4}])
+@pytest.mark.parametrize(
+    "document", [{"magic_id": 3}, {"special_tokens": [3, 5]}, {"begin_index": 4}, {"stop_ids": [[1, 2], [3]]}]
+)
 def test_a_field_that_may_hold_ids_stops_the_job(document):
     name = next(iter(document))
     with pytest.raises(UnknownFieldError, match=f"{name} = .* may hold token ids, and is not understood"):
