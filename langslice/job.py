@@ -16,6 +16,7 @@ from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.choice import Choice, listed
 from langslice.corpus.finding import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
+from langslice.families import family_of, find_vocabulary_size
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
@@ -254,7 +255,9 @@ def _open(model: str | Path, choice: Choice) -> Checkpoint:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
-    return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"))
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    rows = find_vocabulary_size(family_of(checkpoint.config), shapes)
+    return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
 
 
 def _fingerprint(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:

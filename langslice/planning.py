@@ -81,7 +81,7 @@ def make_plan(
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=chosen.notes,
+        notes=(*tokenizer.notes, *chosen.notes),
     )
     _check_renumbering(checkpoint, files, plan)
     return plan

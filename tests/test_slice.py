@@ -364,3 +364,27 @@ def test_side_files(zoo, tmp_path):
         langslice.slice(source, tmp_path / "out2", **CHOICE)
     assert langslice.slice(source, tmp_path / "out3", carry="mystery.dat", **CHOICE).proof.passed
     assert (tmp_path / "out3/mystery.dat").is_file()
+
+
+def test_an_added_token_without_a_row_is_left_out_and_named(zoo, tmp_path):
+    """As in Gemma 3's text models, whose tokenizer has one token more than the model has rows."""
+    from tokenizers import AddedToken, Tokenizer
+
+    source = tmp_path / "source"
+    shutil.copytree(zoo("gemma3_text"), source)
+    # Fill the ids up to the last row, so that the next token lies behind it.
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    rows = json.loads((source / "config.json").read_text())["vocab_size"]
+    fillers = [f"<unused{number}>" for number in range(rows - tokenizer.get_vocab_size())]
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in [*fillers, "<image_soft_token>"]])
+    assert tokenizer.token_to_id("<image_soft_token>") == rows
+    tokenizer.save(str(source / "tokenizer.json"))
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    settings["image_token"] = "<image_soft_token>"
+    settings["added_tokens_decoder"] = {str(rows): {"content": "<image_soft_token>", "special": True}}
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    result = langslice.slice(source, tmp_path / "out", **CHOICE)
+    assert result.proof.passed
+    assert any("no row for the added token '<image_soft_token>'" in note for note in result.notes)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert "image_soft" not in (tmp_path / "out" / name).read_text()
