@@ -68,26 +68,36 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     wrong: list[str] = []
     worst_hidden = worst_logits = 0.0
     for index, (left, right) in enumerate(zip(before, after, strict=True)):
-        if not left.is_finite():
-            wrong.append(f"sample {index}: the source's own outputs are not finite")
-            continue
-        hidden = float(np.abs(left.hidden - right.hidden).max())
-        worst_hidden = max(worst_hidden, hidden)
-        if hidden != 0.0:
+        # Equal bit for bit, also where a half-precision model overflows to infinity or NaN.
+        if not np.array_equal(left.hidden, right.hidden, equal_nan=True):
+            hidden = float(np.nanmax(np.abs(left.hidden - right.hidden)))
+            worst_hidden = max(worst_hidden, hidden)
             wrong.append(f"sample {index}: hidden states differ by {hidden:g}")
         if (left.logits is None) != (right.logits is None):
             wrong.append(f"sample {index}: only one of the two models has logits")
         elif left.logits is not None and right.logits is not None:
-            scale = max(float(np.abs(left.logits).max()), 1.0)
-            off = float(np.abs(left.logits - right.logits).max()) / scale
+            off = _relative_difference(left.logits, right.logits)
             worst_logits = max(worst_logits, off)
             # Not the other way round: NaN is neither more nor less.
             if not off <= _TOLERANCE[left.dtype]:
                 wrong.append(f"sample {index}: logits of kept tokens differ by {off:g} of the largest")
     logits = f", kept logits by {worst_logits:.0e}" if before[0].logits is not None else ""
+    finite = sum(left.is_finite() for left in before)
+    if finite < len(before):
+        logits += f"; the source itself overflows in {len(before) - finite} of them"
     of_text = len(new_ids) - _RANDOM_SAMPLES
     detail = f"{len(new_ids)} samples ({of_text} of text): hidden states differ by {worst_hidden:g}{logits}"
     return Check("outputs", not wrong, detail, tuple(wrong[:10]))
+
+
+def _relative_difference(left: np.ndarray, right: np.ndarray) -> float:
+    """Largest difference as a share of the largest finite value; NaN where only one side is finite."""
+    finite = np.isfinite(left)
+    if not np.array_equal(finite, np.isfinite(right)) or not np.array_equal(left[~finite], right[~finite], equal_nan=True):
+        return float("nan")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(left[finite] - right[finite]).max()) / max(float(np.abs(left[finite]).max()), 1.0)
 
 
 def _first_line(error: Exception) -> str:
