@@ -39,7 +39,7 @@ def encoded(kind: str) -> bytes:
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
     ".gz": gzip.compress,
-    ".zst": zstandard.ZstdCompressor().compress,
+    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
 }
 
 
@@ -209,11 +209,11 @@ def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_forms_of_a_hub_id() -> None:
-    assert find_corpora(["o/n", "o/n:en", "o/n@test", "o/n-1.0:20231101.ko@train[:1%]"])[0] == [
+    assert find_corpora(["o/n", "o/n:en", "o/n@test", "o/n-1.0:20231101.ko@test_2"])[0] == [
         HubDataset("o/n", None, "train"),
         HubDataset("o/n", "en", "train"),
         HubDataset("o/n", None, "test"),
-        HubDataset("o/n-1.0", "20231101.ko", "train[:1%]"),
+        HubDataset("o/n-1.0", "20231101.ko", "test_2"),
     ]
 
 
