@@ -36,11 +36,13 @@ def count_tokens(
     """Count the tokens of all units, type by type the same as encoding each unit whole.
 
     units      texts; each is encoded on its own, without special tokens around it
-    processes  how many count at once; as many as there are cores (16 at most) when None. The counts do not depend on it
+    processes  how many count at once; None for one up to four cores, as it cuts text on one core while the encoder
+               uses the others, and for half of the cores beyond. The counts do not depend on it
     progress   receives the UTF-8 bytes of text read since its last call
     Returns    counts; `note` says where text could not be cut, and why
     Raises     CorpusError when there is no text at all, or a unit is not valid Unicode
-    Memory     bounded: about 100 MB of distinct units and 256 MB of distinct chunks, and what the longest unit takes
+    Memory     bounded: some 100 MB of distinct units, for each process 200 MB of distinct chunks and the tokenizer (200
+               to 300 MB for 200,000 tokens), and what the longest unit takes
     """
     totals = Totals()
     blocks = unit_blocks(units, totals, progress)
@@ -196,7 +198,8 @@ def _standalone(encode: Encode) -> str | None:
 
 def _available(processes: int | None) -> int:
     if processes is None:
-        return min(os.cpu_count() or 1, MOST_PROCESSES)
+        cores = os.cpu_count() or 1
+        return 1 if cores <= 4 else min(cores // 2, MOST_PROCESSES)
     if processes < 1:
         raise CorpusError(f"{processes} processes: expected at least 1")
     return processes

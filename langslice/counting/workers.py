@@ -31,11 +31,11 @@ def count_in_processes(
     """Do what `count_blocks` does, in several processes; blocks go to whichever is free.
 
     backend_json  tokenizer.json of the backend, without truncation and padding
-    limit_bytes   memory for distinct chunks, of all processes together
+    limit_bytes   memory for distinct chunks of each process
     Raises        LangsliceError when a process dies
     """
     queue: Queue[Block | None] = Queue(maxsize=processes)
-    setup = (backend_json, rules, size, max(32 << 20, limit_bytes // processes))
+    setup = (backend_json, rules, size, limit_bytes)
     workers = [_Worker(queue, setup) for _ in range(processes)]
     try:
         for worker in workers:
