@@ -18,7 +18,7 @@ from langslice.errors import CorpusError
 
 BLOCK_CHARACTERS = 1 << 20  # text cut at once; the arrays for it take about ten bytes a character
 UNIT_TABLE_BYTES = 96 << 20  # distinct units held to find repeated ones
-CHUNK_TABLE_BYTES = 256 << 20  # distinct chunks held by one counting process
+CHUNK_TABLE_BYTES = 96 << 20  # distinct chunks held by one counting process, while as many again are encoded
 ENTRY_BYTES = 110  # a dictionary's share for one entry: slot, index and the integer, measured
 
 

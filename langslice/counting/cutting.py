@@ -92,7 +92,7 @@ def _contains(text: str, contents: tuple[str, ...]) -> bool:
 
 def cut_rules(backend: Any) -> CutRules:
     """Find the rules of one `tokenizers.Tokenizer`, which must neither truncate nor pad."""
-    simple = _is_simple(backend.normalizer)
+    simple = _is_simple(backend.normalizer)  # such a normaliser treats every other character alike: none to look for
     classes = character_classes(None if simple else backend.normalizer)
     reason = ""
     if getattr(backend.model, "dropout", None):
@@ -179,12 +179,12 @@ def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:
     """
     if type(backend.model).__name__ != "BPE":
         return "it has no pre-tokeniser that parts words at spaces"  # Unigram: sums of scores round with the length
-    text = "xx y"
-    if backend.normalizer is not None:
-        text = backend.normalizer.normalize_str(text)
-    words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)] if backend.pre_tokenizer else [text]
-    if len(words) != 1 or words[0][-3:-2] != "x" or words[0][-1:] != "y":
-        return "its pre-tokeniser parts words elsewhere than at spaces"
+    for left, right in [*probe_pairs(classes), ("aa bb cc", " dd 1 2"), ("xx", " y")]:
+        words = _words(backend, left + right)
+        if len(words) != 1:
+            return "its pre-tokeniser parts words elsewhere than at spaces"
+    if words[0][-3:-2] != "x" or words[0][-1:] != "y":
+        return "its pre-tokeniser changes the text"
     space = words[0][-2]
     if backend.token_to_id(space) is None:
         return "its vocabulary lacks the space, so unknown runs may join across it"
@@ -198,6 +198,14 @@ def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:
         else:
             classes |= RIGHT
     return ""
+
+
+def _words(backend: Any, text: str) -> list[str]:
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    if backend.pre_tokenizer is None:
+        return [text]
+    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
 
 
 def crossing_pairs(vocabulary: Iterable[str], space: str) -> Iterable[tuple[str, str]]:
