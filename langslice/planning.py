@@ -135,8 +135,6 @@ def vocabulary_request(choice: Choice) -> VocabularyRequest:
     }
     for name in ("coverage", "min_count", "max_vocab", "top_k"):
         fields[name] = choice.get(name)
-    if choice.get("lexicon_size") is not None:
-        fields["lexicon_size"] = choice.get("lexicon_size")
     return VocabularyRequest(**fields)
 
 
@@ -144,8 +142,8 @@ def read_evidence(
     tokenizer: SourceTokenizer, choice: Choice, report: Callable[[str, int, int], None]
 ) -> TokenCounts | None:
     """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
+    from langslice.corpus import corpus_units
     from langslice.counting import load_counts, merge_counts
-    from langslice.job import corpus_units
 
     parts: list[TokenCounts] = []
     weights: list[float] = []

@@ -298,8 +298,9 @@ def test_a_wrong_slice_is_never_proven(damage, zoo, tmp_path):
 
 def test_a_failed_proof_leaves_no_output(zoo, tmp_path, monkeypatch):
     from langslice import proof
+    from langslice.checks import Check
 
-    monkeypatch.setattr(proof, "check_bytes", lambda *_: proof.Check("bytes", False, "made to fail", ("row 3",)))
+    monkeypatch.setattr(proof, "check_bytes", lambda *_: Check("bytes", False, "made to fail", ("row 3",)))
     with pytest.raises(VerificationError, match=r"(?s)was not written: the slice differs.*bytes: made to fail.*row 3"):
         langslice.slice(zoo("llama"), tmp_path / "out", **CHOICE)
     assert list(tmp_path.iterdir()) == []
