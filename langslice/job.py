@@ -278,14 +278,12 @@ def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
 
 def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
     """The plan with what was said of unknown files beside it, so that `verify` finds it in the record."""
-    settled = {
-        name: [
-            *listed(made.request.get(name)),
-            *(item for item in listed(choice.get(name)) if item not in listed(made.request.get(name))),
-        ]
-        for name in ("carry", "leave_out")
-    }
-    return replace(made, request={**made.request, **{name: items for name, items in settled.items() if items}})
+    settled: dict[str, list[str]] = {}
+    for name in ("carry", "leave_out"):
+        patterns = dict.fromkeys([*listed(made.request.get(name)), *listed(choice.get(name))])
+        if patterns:
+            settled[name] = list(patterns)
+    return replace(made, request={**made.request, **settled})
 
 
 def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
