@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,9 @@ PUBLIC = (
     ("langslice.choice", ("Choice",)),
     ("langslice.job", ("SliceResult",)),
     ("langslice.slice_plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
-    ("langslice.proof", ("Proof", "Check", "TextProof")),
+    ("langslice.proof", ("Proof",)),
+    ("langslice.checks", ("Check",)),
+    ("langslice.tokenisation", ("TextProof",)),
     ("langslice.inspection", ("Inspection", "Part", "Saving")),
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
@@ -30,7 +33,6 @@ PUBLIC = (
 
 def command_pages() -> str:
     """Help of the program and of each command, as it prints at 100 columns."""
-    import typer
     from typer.testing import CliRunner
 
     from langslice.cli import app
@@ -45,7 +47,6 @@ def command_pages() -> str:
         result = runner.invoke(app, arguments, prog_name="langslice", terminal_width=100)
         text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
         pages.append(f"## langslice {name}".rstrip() + f"\n\n```\n{text}\n```\n")
-    del typer
     return HEAD + "\n".join(pages)
 
 
@@ -66,6 +67,8 @@ def function_pages() -> str:
 
 def _signature(function: object) -> str:
     text = str(inspect.signature(function))  # type: ignore[arg-type]
+    # A default that is a function shows by its name: its address is another one in every process.
+    text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
     return f"\n\n`{getattr(function, '__name__', '')}{text}`"
 
 

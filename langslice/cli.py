@@ -19,7 +19,7 @@ from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
     from langslice.choice import Choice
-    from langslice.job import Report
+    from langslice.progress import Report
 
 app = typer.Typer(
     name="langslice",
@@ -98,6 +98,9 @@ Processes = Annotated[int | None, _option("--processes", help="Processes that co
 HeldOut = Annotated[list[str] | None, _option("--text", help="Held-out text to prove the slice on.", metavar="PATH")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+
+
+_INTERRUPTED = 130
 
 
 def _print_version(asked: bool) -> None:
@@ -227,8 +230,6 @@ def slice(
     choice = _choice(locals())
     from langslice import job
 
-    if plan is not None:
-        _refuse_choice_beside_plan(choice)
     with _progress(quiet) as report:
         result = job.slice(
             model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
@@ -317,7 +318,7 @@ def demo(
     from langslice.mini import mini_model_path
 
     with _progress(quiet) as report:
-        found = job.inspect(mini_model_path(), languages=[",".join(LANGUAGES), "en", "ar,fr", "en,zh"], report=report)
+        found = job.inspect(mini_model_path(), languages=[",".join(LANGUAGES), "ar,fr"], report=report)
         made = run_demo(out, report)
     print_inspection(found)
     print_result(made.result)
@@ -336,9 +337,11 @@ def main() -> None:
     except OSError as error:
         typer.echo(f"error: {error}\nhint: check the path, the rights and the disk", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was left behind", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        # typer turns Ctrl-C into this code itself, without a word.
+        if stop.code == _INTERRUPTED:
+            typer.echo("interrupted; nothing was left behind", err=True)
+        raise
 
 
 def _choice(arguments: dict[str, Any]) -> Choice:
@@ -351,17 +354,6 @@ def _choice(arguments: dict[str, Any]) -> Choice:
         name: value for name, value in given.items() if value is not False and value != [] and value != unset[name]
     }
     return cast(Choice, chosen)
-
-
-def _refuse_choice_beside_plan(choice: Choice) -> None:
-    settled = {"ignore_field", "carry", "leave_out", "revision", "token", "cache_dir"}
-    beside = sorted(set(choice) - settled)
-    if beside:
-        flags = ", ".join("--" + name.replace("_", "-") for name in beside)
-        raise LangsliceError(
-            f"--plan says what to keep, so {flags} cannot be given beside it",
-            hint="make a new plan with `langslice plan`",
-        )
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:

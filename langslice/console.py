@@ -89,13 +89,12 @@ def print_inspection(found: Inspection) -> None:
     console.print(parts)
     beyond = f", {found.rows - found.tokens} rows without a token" if found.rows > found.tokens else ""
     console.print(f"\n[bold]Vocabulary[/]: {found.tokens:,} tokens ({found.tokenizer}){beyond}")
-    for title, counted in (("script or kind", found.scripts), ("kind", found.kinds)):
-        table = Table(title, *_right("tokens", "share"), box=None)
-        shown = list(counted.items())[:12]
-        rest = sum(counted.values()) - sum(number for _, number in shown)
-        for label, number in [*shown, *([(f"{len(counted) - 12} others", rest)] if rest else [])]:
-            table.add_row(label, f"{number:,}", f"{number / max(found.tokens, 1):.1%}")
-        console.print(table)
+    table = Table("script or kind", *_right("tokens", "share"), box=None)
+    shown = list(found.scripts.items())[:14]
+    rest = sum(found.scripts.values()) - sum(number for _, number in shown)
+    for label, number in [*shown, *([(f"{len(found.scripts) - len(shown)} others", rest)] if rest else [])]:
+        table.add_row(label, f"{number:,}", f"{number / max(found.tokens, 1):.1%}")
+    console.print(table)
     savings = Table(
         "keep",
         *_right("tokens", "parameters", "bytes", "saved"),

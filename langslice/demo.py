@@ -17,10 +17,11 @@ from langslice.mini import heldout_languages, heldout_text, mini_model_path
 from langslice.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
-    from langslice.job import Report, SliceResult
+    from langslice.job import SliceResult
+    from langslice.progress import Report
 
 LANGUAGES = ("ko", "en")
-_LINES = 60
+_LINES = 40
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _run(out: Path, report: Report) -> Demo:
     source = mini_model_path()
     result = job.slice(source, out, languages=LANGUAGES, report=report)
     report("measuring speed and memory", 0, 0)
-    speed = compare_speed({"before": source, "after": out})
+    speed = compare_speed({"before": source, "after": out}, rounds=1)
     report("measuring perplexity", 0, 0)
     quality = measure_quality(source, out, result.plan.kept)
     disk = {"before": _size(source), "after": _size(out)}

@@ -235,6 +235,10 @@ def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabular
     Raises            UnknownTensorError for a tensor that may run along the vocabulary and is not in the table
     """
     if _TOWERS.fullmatch(name):
+        if vocabulary_sizes & set(shape):
+            raise _unknown(
+                family, name, shape, "it stands in a tower, and one of its dimensions is as long as the vocabulary"
+            )
         return TensorAxes("tower", None)
     for rule in (*family.rules, *COMMON):
         found = _match(rule, name)

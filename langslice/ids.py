@@ -32,19 +32,17 @@ _PER_LAYER_SIZES = frozenset({"vocab_size_per_layer_input"})
 _CHARACTERS = frozenset({"grapheme_chars", "phoneme_chars"})
 # Names that say "token", "id" or "index" and hold counts, lengths, labels or places instead.
 _NOT_IDS = re.compile(
-    r"(?:num|n|max|min|mm|total|max_num|vision|image|audio|video)_(?:\w+_)?tokens?(?:_\w+)?|tokens_per_\w+|\w+_tokens_per_\w+"
+    r"(?:num|n|max|min|mm|total|max_num)_(?:\w+_)?tokens?(?:_\w+)?|(?:vision|image|audio|video)_tokens(?:_\w+)?|tokens_per_\w+|\w+_tokens_per_\w+"
     r"|(?:new|max_new|min_new|max_source|max_target)_tokens|num_assistant_tokens\w*|assistant_\w+|\w*token_type\w*|type_vocab_size"
     r"|prompt_lookup_num_tokens|id2label|label2id|\w*layer_(?:id|ids|idx|index|indices|indexes)|\w*(?:layers|heads)_index(?:es)?"
     r"|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
-    r"|token_(?:dropout|shift\w*)|watermarking_config|index_\w+|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
-    r"|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id"
+    r"|token_(?:dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
+    r"|max_initial_timestamp_index|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id"
 )
 _SUSPICIOUS = re.compile(r"(?:.*_)?(?:tokens?|ids?|idx|index|indices)(?:_.*)?")
 _TOWER_CONFIGS = re.compile(r"(?:vision|audio|image|video|vq|qformer|perceiver|backbone)\w*")
 # In these maps the keys are free text: nothing in them is looked at.
-_OPAQUE = frozenset(
-    {"id2label", "label2id", "quantization_config", "compression_config", "task_specific_params", "auto_map"}
-)
+_OPAQUE = frozenset({"id2label", "label2id", "quantization_config", "compression_config", "auto_map"})
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def find_id_fields(
             collect((*path, key), _ids_in(key, value, f"{file}: {'.'.join((*path, key))}"))
         elif key == "vocab_offset" and in_tower:
             # Gemma 3n: the tower's own tokens lie behind the text's, from this id on, as many as its vocab_size.
-            count = _value_at(document, path).get("vocab_size", 1)
+            count = value_at(document, path).get("vocab_size", 1)
             collect((*path, key), iter(range(value, value + count)))
         elif _is_suspicious(key, value):
             raise UnknownFieldError(
@@ -132,7 +130,7 @@ def renumber(
     for path, key, value, in_tower in list(_walk(result, (), in_tower=False)):
         if key in ignore or value is None or isinstance(value, bool):
             continue
-        holder = _value_at(result, path)
+        holder = value_at(result, path)
         place = f"{file}: {'.'.join((*path, key))}"
         if _IDS.fullmatch(key):
             holder[key] = _map_ids(key, value, partial(_new_id, ids, place))
@@ -147,6 +145,24 @@ def renumber(
         elif key in _CHARACTERS and isinstance(value, str):
             holder[key] = sliced_table(value, np.flatnonzero(ids.new_of >= 0).tolist())
     return result
+
+
+def is_id_field(key: str) -> bool:
+    """Whether a field of this name holds token ids."""
+    return bool(_IDS.fullmatch(key))
+
+
+def find_sizes(
+    document: Mapping[str, Any], *, rows: int, per_layer_rows: int | None
+) -> list[tuple[tuple[str, ...], Any, int]]:
+    """List every field that says how large the vocabulary is: its path, its value, and the rows that there are."""
+    found: list[tuple[tuple[str, ...], Any, int]] = []
+    for path, key, value, in_tower in _walk(document, (), in_tower=False):
+        if key in _SIZES and not in_tower:
+            found.append(((*path, key), value, rows))
+        elif key in _PER_LAYER_SIZES and per_layer_rows is not None:
+            found.append(((*path, key), value, per_layer_rows))
+    return found
 
 
 def _new_id(ids: IdMap, place: str, old: int) -> int:
@@ -175,26 +191,34 @@ def _walk(
     for key, value in document.items():
         if key in _OPAQUE:
             continue
+        inner = in_tower or bool(_TOWER_CONFIGS.fullmatch(key))
         if isinstance(value, dict) and not _IDS.fullmatch(key):
-            yield from _walk(value, (*path, key), in_tower=in_tower or bool(_TOWER_CONFIGS.fullmatch(key)))
+            yield from _walk(value, (*path, key), in_tower=inner)
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            for at, item in enumerate(value):
+                if isinstance(item, dict):
+                    yield from _walk(item, (*path, key, str(at)), in_tower=inner)
         else:
             yield path, key, value, in_tower
 
 
-def _value_at(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = document
+def value_at(document: Any, path: tuple[str, ...]) -> Any:
+    """What stands at a path of keys; a step into a list is its place, as text."""
+    value = document
     for key in path:
-        value = value[key]
+        value = value[int(key)] if isinstance(value, list) else value[key]
     return value
 
 
 def _is_suspicious(key: str, value: Any) -> bool:
-    holds_integers = isinstance(value, int) or (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
-    )
-    return holds_integers and bool(_SUSPICIOUS.fullmatch(key)) and not _NOT_IDS.fullmatch(key)
+    return _holds_integers(value) and bool(_SUSPICIOUS.fullmatch(key)) and not _NOT_IDS.fullmatch(key)
+
+
+def _holds_integers(value: Any) -> bool:
+    """Whether a value is an int, or a list, nested or not, of nothing else."""
+    if isinstance(value, list):
+        return bool(value) and all(_holds_integers(item) for item in value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _ids_in(key: str, value: Any, place: str) -> Iterator[int]:

@@ -6,16 +6,19 @@ Everything below the public functions is arithmetic of other rooms; this file on
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.choice import Choice, listed
+from langslice.corpus.finding import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
+from langslice.families import family_of, find_vocabulary_size
 from langslice.memory import return_freed_memory
+from langslice.progress import Report, adding_up, silent
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
@@ -38,10 +41,6 @@ if TYPE_CHECKING:
     from langslice.counting import TokenCounts
     from langslice.inspection import Inspection
     from langslice.proof import Proof
-
-Report = Callable[[str, int, int], None]
-"""Called as work goes on: what is being done, how much is done, how much there is (0 when unknown; bytes for shards)."""
-
 
 # Room for slice.json, which is written last: 262,144 kept tokens with their reasons make about 30 MB.
 _RECORD_BYTES = 32 << 20
@@ -67,10 +66,6 @@ class SliceResult:
     notes: tuple[str, ...] = ()
 
 
-def _silent(step: str, done: int, total: int) -> None:
-    """Report nothing."""
-
-
 def inspect(
     model: str | Path,
     *,
@@ -78,7 +73,7 @@ def inspect(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: Path | None = None,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> Inspection:
     """Look at a model: parameters by part, vocabulary by script, and what keeping languages would save.
 
@@ -102,7 +97,7 @@ def count(
     token: str | None = None,
     cache_dir: Path | None = None,
     processes: int | None = None,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> TokenCounts:
     """Count how often each of the model's tokens occurs in a corpus.
 
@@ -110,6 +105,7 @@ def count(
     Returns    counts that `TokenCounts.save` writes and `plan(counts=...)` reads
     Raises     CheckpointError, TokenizerError, CorpusError, LanguageError
     """
+    from langslice.corpus import corpus_units
     from langslice.counting import merge_counts
     from langslice.planning import count_sides
 
@@ -119,7 +115,7 @@ def count(
     return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
 
 
-def plan(model: str | Path, *, report: Report = _silent, **choice: Unpack[Choice]) -> SlicePlan:
+def plan(model: str | Path, *, report: Report = silent, **choice: Unpack[Choice]) -> SlicePlan:
     """Choose what to keep of a model's vocabulary, without writing anything.
 
     model    a local folder, or the id of a model on the hub
@@ -142,7 +138,7 @@ def slice(
     link: bool = False,
     overwrite: bool = False,
     threads: int = 2,
-    report: Report = _silent,
+    report: Report = silent,
     **choice: Unpack[Choice],
 ) -> SliceResult:
     """Slice a model's vocabulary into a new folder, and prove the result.
@@ -154,10 +150,14 @@ def slice(
     text       held-out text files for the proof
     link       hard-link untouched shards instead of copying them
     overwrite  replace an existing `out`
-    choice     see Choice
+    choice     see Choice; beside a plan only carry, leave_out, revision, token and cache_dir
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
     out = Path(out)
+    if plan is not None:
+        refuse_beside_plan(choice)
+    if verify and text:
+        find_corpora(listed(text))
     checkpoint = _open(model, choice)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
@@ -167,9 +167,9 @@ def slice(
         made = _make_plan(checkpoint, tokenizer, choice, report)
     else:
         made = _checked(given, checkpoint, tokenizer)
-    files = _side_files(checkpoint, tokenizer, made, choice)
+    made = _with_settled_files(made, choice)
+    files = _side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
-    total = output_size(checkpoint, edits)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     with staging_folder(out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append) as staging:
@@ -183,22 +183,10 @@ def slice(
         del tokenizer
         check_tokenizer(rewrite, staging / prefix, [token for token in made.tokens if token is not None])
         return_freed_memory()
-        done = 0
-
-        def progress(size_bytes: int) -> None:
-            nonlocal done
-            done += size_bytes
-            report("writing", done, total)
-
         written = write_shards(
-            checkpoint,
-            edits,
-            staging / prefix,
-            link=link,
-            threads=threads,
-            progress=progress,
-            reserve_bytes=_RECORD_BYTES,
-        )
+            checkpoint, edits, staging / prefix, link=link, threads=threads,
+            progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
+        )  # fmt: skip
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
@@ -220,7 +208,7 @@ def verify(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: Path | None = None,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> Proof:
     """Compare a slice with the model that it was cut from.
 
@@ -233,29 +221,8 @@ def verify(
     tokenizer = _tokenizer(checkpoint)
     made = read_record(Path(out))
     check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
-    files = _side_files(checkpoint, tokenizer, made, {})
+    files = _side_files(checkpoint, tokenizer, made)
     return _prove(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
-
-
-def corpus_units(
-    corpus: Sequence[str], *, text_field: str, languages: Sequence[str], report: Report = _silent
-) -> Iterable[str]:
-    """Stream the units of a corpus, only those in `languages` where languages are given."""
-    from langslice.corpus import read_texts
-
-    done = 0
-
-    def progress(size_bytes: int) -> None:
-        nonlocal done
-        done += size_bytes
-        report("reading text", done, 0)
-
-    units: Iterable[str] = read_texts(corpus, text_field=text_field, progress=progress)
-    if not languages:
-        return units
-    from langslice.choose.language_id import keep_languages
-
-    return keep_languages(units, languages)
 
 
 def failure_text(proof: Proof, headline: str) -> str:
@@ -275,7 +242,9 @@ def _open(model: str | Path, choice: Choice) -> Checkpoint:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
-    return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"))
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    rows = find_vocabulary_size(family_of(checkpoint.config), shapes)
+    return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
 
 
 def _fingerprint(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
@@ -297,6 +266,17 @@ def _checked(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer
     return made
 
 
+def refuse_beside_plan(choice: Choice) -> None:
+    """Refuse a choice that a plan has settled already, rather than leave it unheard."""
+    beside = sorted(set(choice) - {"carry", "leave_out", "revision", "token", "cache_dir"})
+    if beside:
+        flags = ", ".join("--" + name.replace("_", "-") for name in beside)
+        raise PlanError(
+            f"--plan says what to keep, so {flags} cannot be given beside it",
+            hint="make a new plan with `langslice plan`",
+        )
+
+
 def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
     """Refuse an edited plan whose tokens cannot do without one that it drops, or whose lines contradict the model."""
     size = len(tokenizer.tokens)
@@ -316,10 +296,23 @@ def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
         )
 
 
-def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, choice: Choice) -> list[SideFile]:
-    carry = (*made.request.get("carry", ()), *listed(choice.get("carry", ())))
-    leave_out = (*made.request.get("leave_out", ()), *listed(choice.get("leave_out", ())))
-    return plan_side_files(checkpoint, tokenizer.files, carry=carry, leave_out=leave_out)
+def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
+    """The plan with what was said of unknown files beside it, so that `verify` finds it in the record."""
+    settled: dict[str, list[str]] = {}
+    for name in ("carry", "leave_out"):
+        patterns = dict.fromkeys([*listed(made.request.get(name)), *listed(choice.get(name))])
+        if patterns:
+            settled[name] = list(patterns)
+    return replace(made, request={**made.request, **settled})
+
+
+def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
+    return plan_side_files(
+        checkpoint,
+        tokenizer.files,
+        carry=listed(made.request.get("carry")),
+        leave_out=listed(made.request.get("leave_out")),
+    )
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:

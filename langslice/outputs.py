@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from langslice.checkpoint import Checkpoint
-from langslice.proof import Check
+from langslice.checks import Check
 from langslice.slice_plan import SlicePlan
 from langslice.stock import model_class, quiet_transformers
 
@@ -23,6 +23,9 @@ _RANDOM_SAMPLES = 4
 _RANDOM_LENGTH = 24
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
+# What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
+# positions that are too few.
+_CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -54,28 +57,53 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
-    before = _run(checkpoint.model_folder, old_ids, start[0], keep=plan.kept)
-    after = _run(sliced.model_folder, new_ids, start[1], keep=np.arange(size))
+    try:
+        before = _run(checkpoint.model_folder, old_ids, start[0], keep=plan.kept)
+    except _CANNOT_RUN as error:
+        return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
+    try:
+        after = _run(sliced.model_folder, new_ids, start[1], keep=np.arange(size))
+    except _CANNOT_RUN as error:
+        return Check("outputs", False, "the source runs, the slice does not", (_first_line(error),))
     wrong: list[str] = []
     worst_hidden = worst_logits = 0.0
     for index, (left, right) in enumerate(zip(before, after, strict=True)):
-        if not left.is_finite():
-            wrong.append(f"sample {index}: the source's own outputs are not finite")
-            continue
-        hidden = float(np.abs(left.hidden - right.hidden).max())
-        worst_hidden = max(worst_hidden, hidden)
-        if hidden != 0.0:
+        # Equal bit for bit, also where a half-precision model overflows to infinity or NaN.
+        if not np.array_equal(left.hidden, right.hidden, equal_nan=True):
+            hidden = float(np.nanmax(np.abs(left.hidden - right.hidden)))
+            worst_hidden = max(worst_hidden, hidden)
             wrong.append(f"sample {index}: hidden states differ by {hidden:g}")
-        if left.logits is not None and right.logits is not None:
-            scale = max(float(np.abs(left.logits).max()), 1.0)
-            error = float(np.abs(left.logits - right.logits).max()) / scale
-            worst_logits = max(worst_logits, error)
-            if error > _TOLERANCE[left.dtype]:
-                wrong.append(f"sample {index}: logits of kept tokens differ by {error:g} of the largest")
-    logits = f", kept logits by {worst_logits:.1e} of the largest" if before[0].logits is not None else ""
+        if (left.logits is None) != (right.logits is None):
+            wrong.append(f"sample {index}: only one of the two models has logits")
+        elif left.logits is not None and right.logits is not None:
+            off = _relative_difference(left.logits, right.logits)
+            worst_logits = max(worst_logits, off)
+            # Not the other way round: NaN is neither more nor less.
+            if not off <= _TOLERANCE[left.dtype]:
+                wrong.append(f"sample {index}: logits of kept tokens differ by {off:g} of the largest")
+    logits = f", kept logits by {worst_logits:.0e}" if before[0].logits is not None else ""
+    finite = sum(left.is_finite() for left in before)
+    if finite < len(before):
+        logits += f"; the source itself overflows in {len(before) - finite} of them"
     of_text = len(new_ids) - _RANDOM_SAMPLES
     detail = f"{len(new_ids)} samples ({of_text} of text): hidden states differ by {worst_hidden:g}{logits}"
     return Check("outputs", not wrong, detail, tuple(wrong[:10]))
+
+
+def _relative_difference(left: np.ndarray, right: np.ndarray) -> float:
+    """Largest difference as a share of the largest finite value; NaN where only one side is finite."""
+    finite = np.isfinite(left)
+    if not np.array_equal(finite, np.isfinite(right)) or not np.array_equal(
+        left[~finite], right[~finite], equal_nan=True
+    ):
+        return float("nan")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(left[finite] - right[finite]).max()) / max(float(np.abs(left[finite]).max()), 1.0)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
@@ -96,8 +124,9 @@ def _run(folder: Path, batches: Sequence[list[int]], start: int, keep: np.ndarra
         model = _load(folder)
         results = []
         with torch.inference_mode():
+            sound = _encode_sound(model)
             for ids in batches:
-                output = model(**_inputs(model, ids, start), output_hidden_states=True, return_dict=True)
+                output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
                 results.append(_collect(output, keep))
     return results
 
@@ -113,6 +142,18 @@ def _load(folder: Path) -> Any:
     return model.to(torch.device("cpu")).eval()
 
 
+def _encode_sound(model: Any) -> dict[str, Any]:
+    """What a speech model's encoder makes of the same random sound, computed once; nothing for other models."""
+    import torch
+
+    if model.main_input_name != "input_features":
+        return {}
+    length = model.config.max_source_positions * 2
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn((1, model.config.num_mel_bins, length), generator=generator)
+    return {"encoder_outputs": model.get_encoder()(features.to(model.dtype), return_dict=True)}
+
+
 def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     import torch
 
@@ -120,12 +161,11 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     if not model.config.is_encoder_decoder:
         return {"input_ids": tokens}
     decoder = torch.tensor([[start, *ids[:-1]]])
-    if model.main_input_name == "input_features":
-        length = model.config.max_source_positions * 2
-        generator = torch.Generator().manual_seed(0)
-        features = torch.randn((1, model.config.num_mel_bins, length), generator=generator)
-        return {"input_features": features.to(model.dtype), "decoder_input_ids": decoder}
-    return {"input_ids": tokens, "decoder_input_ids": decoder}
+    return (
+        {"decoder_input_ids": decoder}
+        if model.main_input_name == "input_features"
+        else {"input_ids": tokens, "decoder_input_ids": decoder}
+    )
 
 
 def _collect(output: Any, keep: np.ndarray) -> Outputs:

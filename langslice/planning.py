@@ -13,7 +13,7 @@ from langslice.checkpoint import Checkpoint
 from langslice.choice import Choice, codes, listed, request_json
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
-from langslice.sidefiles import id_fields, plan_side_files, renumbered
+from langslice.sidefiles import SideFile, id_fields, plan_side_files, renumbered
 from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors
 from langslice.tokenizer import SourceTokenizer
 
@@ -37,40 +37,32 @@ def make_plan(
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.choose.vocabulary import choose_vocabulary
-    from langslice.stock import implied_ids
+    from langslice.stock import implied_fields
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
-    check_sizes(checkpoint, tokenizer, rows)
+    check_sizes(tokenizer, rows)
     files = plan_side_files(
         checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
     )
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
-    implied = implied_ids(checkpoint.config, rows=rows, ignore=ignore)
+    implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     protected = protected_rows(named, implied)
 
-    request = vocabulary_request(choice)
     counts = read_evidence(tokenizer, choice, report)
     report("choosing tokens", 0, 0)
     chosen = choose_vocabulary(
         tokenizer,
-        request,
+        vocabulary_request(choice),
         counts=counts,
         protected=[row for row in protected if row < len(tokenizer.tokens)],
         chat_template=read_chat_template(checkpoint.model_folder),
     )
-    reasons = {row: ", ".join(why) for row, why in chosen.reasons.items()}
-    for row, why in protected.items():
-        reasons.setdefault(row, f"named by {why}")
+    reasons = {row: f"named by {why}" for row, why in protected.items()}
+    reasons.update({row: ", ".join(why) for row, why in chosen.reasons.items()})
     kept = np.array(sorted(reasons), dtype=np.int64)
-    new_of = {int(old): new for new, old in enumerate(kept)}
-    moved = {
-        path: value
-        for path, value in implied.items()
-        if any(new_of[old] != old for old in (value if isinstance(value, list) else [value]) if old >= 0)
-    }
-    tied = _tied_copies(checkpoint)
-    _, _, tensors = plan_tensors(checkpoint, drop=tied)
+    written_out = {**_moved(implied, kept), **sizes}
+    _, _, tensors = plan_tensors(checkpoint, drop=_tied_copies(checkpoint))
     size = len(tokenizer.tokens)
     plan = SlicePlan(
         model=checkpoint.model_id,
@@ -85,20 +77,35 @@ def make_plan(
         tensors=tensors,
         padding=padding_rows(tokenizer, kept, rows, choice.get("pad_to_multiple_of")),
         checked=digest_rows(kept),
-        implied_ids={_config_name(checkpoint): moved} if moved else {},
+        implied_ids={_config_name(checkpoint): written_out} if written_out else {},
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=chosen.notes,
+        notes=(*tokenizer.notes, *chosen.notes),
     )
-    for file in files:
-        # What cannot be renumbered must stop the plan, not the slice that is made from it.
-        if file.action == "renumber":
-            renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore)
+    _check_renumbering(checkpoint, files, plan)
     return plan
 
 
-def check_sizes(checkpoint: Checkpoint, tokenizer: SourceTokenizer, rows: int) -> None:
+def _check_renumbering(checkpoint: Checkpoint, files: Sequence[SideFile], plan: SlicePlan) -> None:
+    """Stop the plan, not the slice that is made from it, where a file cannot be renumbered."""
+    for file in files:
+        if file.action == "renumber":
+            ignore = frozenset(plan.ignore_fields)
+            renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore)
+
+
+def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict[str, Any]:
+    """The implied fields of which an id changes."""
+    new_of = {int(old): new for new, old in enumerate(kept)}
+    return {
+        path: value
+        for path, value in implied.items()
+        if any(new_of[old] != old for old in ([value] if isinstance(value, int) else value) if old >= 0)
+    }
+
+
+def check_sizes(tokenizer: SourceTokenizer, rows: int) -> None:
     """Refuse a tokenizer that disagrees with the model."""
     if len(tokenizer.tokens) > rows:
         first = tokenizer.tokens[rows]
@@ -128,8 +135,6 @@ def vocabulary_request(choice: Choice) -> VocabularyRequest:
     }
     for name in ("coverage", "min_count", "max_vocab", "top_k"):
         fields[name] = choice.get(name)
-    if choice.get("lexicon_size") is not None:
-        fields["lexicon_size"] = choice.get("lexicon_size")
     return VocabularyRequest(**fields)
 
 
@@ -137,12 +142,18 @@ def read_evidence(
     tokenizer: SourceTokenizer, choice: Choice, report: Callable[[str, int, int], None]
 ) -> TokenCounts | None:
     """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
+    from langslice.corpus import corpus_units
     from langslice.counting import load_counts, merge_counts
-    from langslice.job import corpus_units
 
     parts: list[TokenCounts] = []
     weights: list[float] = []
     corpus = listed(choice.get("corpus"))
+    if choice.get("language_id") and not (corpus and codes(choice.get("languages"))):
+        raise PlanError(
+            "--language-id keeps the corpus lines that are in the wanted languages, but "
+            + ("--languages names none" if corpus else "there is no --corpus"),
+            hint="add --languages ko,en and --corpus PATH, or leave --language-id away",
+        )
     if corpus:
         languages = codes(choice.get("languages")) if choice.get("language_id") else ()
         parts += count_sides(
@@ -197,7 +208,8 @@ def padding_rows(tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multip
         raise PlanError(f"--pad-to-multiple-of {multiple}: expected a positive number", hint="64 suits most hardware")
     missing = -len(kept) % multiple
     size = len(tokenizer.tokens)
-    own = [row for row in range(size, rows) if row not in set(kept[kept >= size].tolist())][:missing]
+    named = set(kept[kept >= size].tolist())
+    own = [row for row in range(size, rows) if row not in named][:missing]
     impossible = [row for row in sorted(tokenizer.byte_ids) if tokenizer.surface(row)[:1] in _IMPOSSIBLE_SURFACES]
     filler = next(iter(impossible), tokenizer.unknown_id if tokenizer.unknown_id is not None else int(kept[-1]))
     return (*own, *[filler] * (missing - len(own)))

@@ -58,6 +58,8 @@ def write_record(
 def read_record(folder: Path) -> SlicePlan:
     """Read the plan back from a slice."""
     path = folder / FILE_NAME
+    if not folder.is_dir():
+        raise PlanError(f"{folder}: no such folder", hint="name a folder that `langslice slice` made")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -117,9 +119,17 @@ def _sha256(path: Path) -> str:
 
 
 def _earlier(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Source and map of an earlier slice, when a slice is sliced again, so that the way back to the first model stays."""
+    """Source and map of an earlier slice, when a slice is sliced again, so that the way back to the first model stays.
+
+    None where the source has no slice.json, or one that cannot be read and so leads nowhere.
+    """
     path = checkpoint.folder / FILE_NAME
     if not path.is_file():
         return None
-    document = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        document = None
+    if not isinstance(document, dict):
+        return None
     return {"source": document.get("source"), "new_to_old": document.get("new_to_old")}

@@ -19,6 +19,8 @@ from langslice.errors import CheckpointError
 from langslice.ids import IdField, IdMap, find_id_fields, renumber
 
 _OLD_WEIGHTS = "holds the old weights in another format"
+# No configuration has so many numbers at its top, and no list of words that a model carries is so short.
+_VOCABULARY_LENGTH = 64
 _TRAINING = "state of the source's training run"
 _VOCABULARY = "a vocabulary file of the source that was not rewritten"
 
@@ -49,8 +51,8 @@ _LEFT_OUT = (
     ("runs/*", _TRAINING),
     ("events.out.tfevents*", _TRAINING),
     ("adapter_*", "an adapter of the source, which names its vocabulary"),
-    ("*.bin.index.json", _OLD_WEIGHTS),
-    ("*.safetensors.index.json", _OLD_WEIGHTS),
+    ("*.index.json", _OLD_WEIGHTS),
+    ("*.index.*.json", _OLD_WEIGHTS),
     ("*.safetensors", _OLD_WEIGHTS),
     ("*.bin", _OLD_WEIGHTS),
     ("*.pt", _OLD_WEIGHTS),
@@ -122,7 +124,8 @@ def plan_side_files(
         name = path.relative_to(checkpoint.folder).as_posix()
         if not path.is_file():
             if path.is_symlink():
-                raise CheckpointError(f"{name} is a broken link in {checkpoint.folder}")
+                what = "a link to a folder, which is not followed" if path.is_dir() else "a broken link"
+                raise CheckpointError(f"{name} is {what}, in {checkpoint.folder}", hint="remove it, or put files there")
             continue
         if name in looked_after or (prefix / "model.safetensors.index.json").as_posix() == name:
             continue
@@ -151,11 +154,19 @@ def _plan_file(
         return SideFile(name, "carry")
     if name.endswith(".json"):
         document = _read_json(checkpoint.folder / name)
-        return SideFile(name, "renumber" if isinstance(document, dict) else "carry")
+        if not _maps_tokens(document):
+            return SideFile(name, "renumber" if isinstance(document, dict) else "carry")
     raise CheckpointError(
         f"{name} in {checkpoint.folder} is not a file that langslice knows; nothing was written",
         hint=f"pass --carry '{file_name}' if it does not depend on the vocabulary, or --leave-out '{file_name}'",
     )
+
+
+def _maps_tokens(document: Any) -> bool:
+    """Whether a JSON document looks like a vocabulary that no writer knows: names to numbers, or tokens in a list."""
+    if isinstance(document, dict):
+        return len(document) >= _VOCABULARY_LENGTH and all(type(value) is int for value in document.values())
+    return isinstance(document, list) and len(document) >= _VOCABULARY_LENGTH and all(type(v) is str for v in document)
 
 
 def _plan_module_file(checkpoint: Checkpoint, name: str) -> SideFile:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from langslice import __version__
-from langslice.checkpoint import Checkpoint, TensorEntry
+from langslice.checkpoint import Checkpoint
 from langslice.errors import PlanError
 from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
 from langslice.ids import IdMap
@@ -52,7 +52,7 @@ class SlicePlan:
     reasons          (n,) why each is kept
     padding          old rows repeated behind the kept ones, to reach a multiple
     checked          digest of `kept` for which the closure was checked; a plan edited by hand is checked again
-    implied_ids      file -> field -> value: ids that the source leaves to its class's defaults, written out
+    implied_ids      file -> field -> value: ids and sizes that the source leaves to its class's defaults, written out
     ignore_fields    configuration fields declared not to hold token ids
     request          what the user asked for, as typed
     coverage         text -> share of token occurrences that are kept
@@ -149,7 +149,7 @@ def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[in
 
 def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdit]:
     """Turn the plan into gathers, refusing a plan that does not name exactly the checkpoint's tensors."""
-    _check_tensors(plan, checkpoint.tensors)
+    _check_tensors(plan, checkpoint)
     indices = {"vocab": plan.new_to_old}
     if plan.per_layer_rows is not None:
         per_layer = plan.per_layer_new_to_old
@@ -165,7 +165,8 @@ def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdi
     return edits
 
 
-def _check_tensors(plan: SlicePlan, found: Mapping[str, TensorEntry]) -> None:
+def _check_tensors(plan: SlicePlan, checkpoint: Checkpoint) -> None:
+    found = checkpoint.tensors
     missing = sorted(set(plan.tensors) - set(found))
     unplanned = sorted(set(found) - set(plan.tensors))
     if missing or unplanned:
@@ -175,7 +176,14 @@ def _check_tensors(plan: SlicePlan, found: Mapping[str, TensorEntry]) -> None:
             "the plan does not name the tensors of this checkpoint\n" + "\n".join(lines),
             hint="make a new plan for this model with `langslice plan`",
         )
+    family = family_of(checkpoint.config)
     for name, tensor in plan.tensors.items():
+        axes = describe_tensor(family, name, found[name].shape, frozenset({plan.rows})).axes
+        if tensor.axes != axes:
+            raise PlanError(
+                f"the plan says {name} runs along {tensor.axes}, the family's table says {axes}",
+                hint="axes are facts of the model: leave them as `langslice plan` wrote them",
+            )
         if tensor.shape != found[name].shape:
             raise PlanError(
                 f"the plan says {name} has shape {tensor.shape}, the checkpoint says {found[name].shape}",

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from langslice.ids import find_id_fields
+from langslice.checkpoint import Checkpoint
+from langslice.errors import CheckpointError
+from langslice.ids import find_id_fields, find_sizes, value_at
 
 
 @contextmanager
@@ -39,65 +41,122 @@ def model_class(folder: Path) -> Any:
     import transformers
 
     with quiet_transformers():
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except ValueError:
+            # A model type that this version of transformers does not have.
+            return None
     for name in config.architectures or ():
         if hasattr(transformers, name):
             return getattr(transformers, name)
     return None
 
 
-def loading_report(folder: Path) -> dict[str, set[str]] | None:
+def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
     """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
 
-    Returns  {"missing": ..., "unexpected": ..., "mismatched": ...}, or None where no stock class is named
+    transformers reads the headers and fills the class on the meta device with tensors that have a shape and no data.
+    Given the folder itself it would read every weight in versions before 5.
+
+    Returns  {"missing": names, "unexpected": names, "mismatched": names with both shapes}, or None where no stock class
+             is named
+    Raises   CheckpointError when the class cannot be built from the tensors at all
     """
+    folder = checkpoint.model_folder
     stock = model_class(folder)
     if stock is None:
         return None
+    import transformers
+    from transformers.modeling_utils import load_state_dict
+
+    tensors: dict[str, Any] = {}
     with quiet_transformers():
         try:
-            _, info = stock.from_pretrained(folder, device_map="meta", output_loading_info=True)
-        except (RuntimeError, ValueError) as error:
-            # A shape that does not fit is raised, not reported; the message names the tensors.
-            return {"missing": set(), "unexpected": set(), "mismatched": {str(error).strip()}}
+            for path in {entry.path: None for entry in checkpoint.tensors.values()}:
+                tensors |= load_state_dict(str(path), map_location="meta")
+            # A mismatch is then listed by name, as the rest is; otherwise it raises, and hides the other two lists.
+            _, info = stock.from_pretrained(
+                None,
+                config=transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False),
+                state_dict=tensors,
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        except Exception as error:  # constructors raise anything, from KeyError to ImportError
+            raise CheckpointError(
+                f"{folder}: transformers {transformers.__version__} cannot build {stock.__name__} from its tensors: {error!r}"
+            ) from error
     return {
-        "missing": {str(key) for key in info["missing_keys"]},
-        "unexpected": {str(key) for key in info["unexpected_keys"]},
-        "mismatched": {str(key) for key in info.get("mismatched_keys", ())},
+        "missing": set(info["missing_keys"]),
+        "unexpected": set(info["unexpected_keys"]),
+        "mismatched": {
+            f"{name}, stored {tuple(stored)}, expected {tuple(expected)}"
+            for name, stored, expected in info["mismatched_keys"]
+        },
     }
 
 
-def implied_ids(config: Mapping[str, Any], *, rows: int, ignore: frozenset[str]) -> dict[str, int | list[int]]:
-    """Token ids that the stock configuration class supplies where config.json is silent.
+def implied_fields(
+    config: Mapping[str, Any], *, rows: int, per_layer_rows: int | None, ignore: frozenset[str]
+) -> tuple[dict[str, int | list[int]], dict[str, int]]:
+    """What the stock configuration class supplies where config.json is silent: token ids, and sizes of the vocabulary.
 
-    A slice that moves such a token must write its id out, or a client would go on using the old one.
+    A slice that moves such a token, or has fewer rows, must write them out, or a client would go on using the old ones.
+    Published Gemma 3 checkpoints, for one, leave their vocabulary's size to the class.
 
-    rows     rows of the vocabulary; defaults beyond it are not this model's and are left alone
-    Returns  dotted path -> id or ids
+    rows            rows of the vocabulary; ids beyond it are not this model's and are left alone
+    per_layer_rows  rows of the per-layer table, None where there is none
+    Returns         dotted path -> id or ids, and dotted path -> size, as they are in the source
     """
+    full = _full_config(config)
+    ids: dict[str, int | list[int]] = {}
+    # Defaults may lie beyond a small vocabulary, where they name nothing.
+    for field in find_id_fields(full, file="defaults", rows=1 << 62, ignore=ignore):
+        value = value_at(full, field.path)
+        flat = isinstance(value, int) or (isinstance(value, list) and all(isinstance(item, int) for item in value))
+        if flat and field.ids and max(field.ids) < rows and not _is_given(config, field.path):
+            ids[".".join(field.path)] = value
+    sizes = {
+        ".".join(path): size
+        for path, size, expected in find_sizes(full, rows=rows, per_layer_rows=per_layer_rows)
+        if size == expected and not _is_given(config, path)
+    }
+    return ids, sizes
+
+
+def _full_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with its class's defaults; empty where this version of transformers cannot read it."""
     from transformers import AutoConfig
 
     with quiet_transformers():
         try:
             full = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"}).to_dict()
         except (ValueError, TypeError, KeyError):
-            # A configuration that this version of transformers cannot read has no defaults that it could supply.
             return {}
-    implied: dict[str, int | list[int]] = {}
-    # Defaults may lie beyond a small vocabulary, where they name nothing.
-    for field in find_id_fields(
-        json.loads(json.dumps(full, default=str)), file="defaults", rows=1 << 62, ignore=ignore
-    ):
-        holder: Any = config
-        for step in field.path[:-1]:
-            holder = holder.get(step, {}) if isinstance(holder, Mapping) else {}
-        value: Any = full
-        for step in field.path:
-            value = value[step]
-        flat = isinstance(value, int) or (isinstance(value, list) and all(isinstance(item, int) for item in value))
-        if flat and field.ids and field.path[-1] not in holder and max(field.ids) < rows:
-            implied[".".join(field.path)] = value
-    return implied
+        except _invalid_field() as error:
+            raise CheckpointError(
+                "transformers does not accept config.json\n  " + " ".join(str(error).split()),
+                hint="correct that field of the source's config.json",
+            ) from None
+    document: dict[str, Any] = json.loads(json.dumps(full, default=str))
+    return document
+
+
+def _invalid_field() -> type[Exception]:
+    """What a field of the wrong type raises: an error of huggingface_hub's own since its version 1."""
+    from huggingface_hub import errors
+
+    found: type[Exception] = getattr(errors, "StrictDataclassError", TypeError)
+    return found
+
+
+def _is_given(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    try:
+        value_at(config, path)
+    except (KeyError, TypeError, IndexError):
+        return False
+    return True
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:

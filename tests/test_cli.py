@@ -54,6 +54,31 @@ def test_help_imports_nothing_heavy():
         assert command in done.stdout
 
 
+def test_an_interrupt_says_that_nothing_is_left(capsys, monkeypatch, source, tmp_path):
+    from langslice import job
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "write_shards", interrupted)
+    monkeypatch.setattr(job, "_make_plan", lambda *_: interrupted())
+    code, _, err = run(capsys, monkeypatch, "slice", source, "--scripts", "Latn", "-o", tmp_path / "out")
+    assert code == 130
+    assert err.strip().endswith("interrupted; nothing was left behind")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_language_id_without_languages_or_corpus_is_refused(capsys, monkeypatch, source, tmp_path):
+    (tmp_path / "text.txt").write_text("the and\n")
+    arguments = ("plan", source, "--scripts", "Latn", "--language-id", "-o", tmp_path / "plan.json")
+    code, _, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert "there is no --corpus" in err
+    code, _, err = run(capsys, monkeypatch, *arguments, "--corpus", tmp_path / "text.txt")
+    assert code == 2
+    assert "--languages names none" in err
+
+
 def test_version(capsys, monkeypatch):
     code, out, _ = run(capsys, monkeypatch, "--version")
     assert code == 0

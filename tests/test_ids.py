@@ -33,6 +33,10 @@ KEPT = id_map(10, [0, 3, 5, 7, 8])
         ({"lang_to_id": {"<|ko|>": 7}}, {"lang_to_id": {"<|ko|>": 3}}),
         ({"suppress_tokens": [3, 5, 7]}, {"suppress_tokens": [1, 2, 3]}),
         ({"vision_config": {"vocab_size": 128, "vocab_offset": 7}}, None),
+        ({"heads": [{"eos_token_id": 7}, {"size": 3}]}, {"heads": [{"eos_token_id": 3}, {"size": 3}]}),
+        ({"task_specific_params": {"mt": {"bos_token_id": 8}}}, {"task_specific_params": {"mt": {"bos_token_id": 4}}}),
+        # Whisper: an offset from its first timestamp, not an id.
+        ({"max_initial_timestamp_index": 50}, {"max_initial_timestamp_index": 50}),
         ({"grapheme_chars": "abcdefghij"}, {"grapheme_chars": "adfhi"}),
         (
             {"hidden_size": 3, "max_new_tokens": 5, "num_image_tokens": 8},
@@ -83,7 +87,9 @@ def test_unmapped_ids_stop_the_job(document, message):
         renumber(document, KEPT, file="config.json")
 
 
-@pytest.mark.parametrize("document", [{"magic_id": 3}, {"special_tokens": [3, 5]}, {"begin_index": 4}])
+@pytest.mark.parametrize(
+    "document", [{"magic_id": 3}, {"special_tokens": [3, 5]}, {"begin_index": 4}, {"stop_ids": [[1, 2], [3]]}]
+)
 def test_a_field_that_may_hold_ids_stops_the_job(document):
     name = next(iter(document))
     with pytest.raises(UnknownFieldError, match=f"{name} = .* may hold token ids, and is not understood"):

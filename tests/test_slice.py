@@ -118,6 +118,109 @@ def test_class_defaults_are_written_out_when_their_token_moves(zoo, tmp_path):
     assert plan.reasons[2].startswith("special")
 
 
+def test_a_vocabulary_size_left_to_the_class_is_written_out(tmp_path):
+    """As published Gemma 3 checkpoints do: their text_config has no vocab_size."""
+    from itertools import product
+
+    from langslice.stock import implied_fields
+    from tests.zoo import add_tokenizer, build
+
+    gemma = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}
+    _, sizes = implied_fields(gemma, rows=262208, per_layer_rows=None, ignore=frozenset())
+    assert sizes == {"text_config.vocab_size": 262208}
+
+    source = add_tokenizer(build("llama", tmp_path / "source", vocab_size=32000))
+    config = json.loads((source / "config.json").read_text())
+    del config["vocab_size"]
+    (source / "config.json").write_text(json.dumps(config))
+    document = json.loads((source / "tokenizer.json").read_text())
+    document["model"]["vocab"] += [["".join(letters), -9.0] for letters in product("가나다라마바사아자차카", repeat=4)][
+        :16000
+    ]
+    document["model"]["vocab"] += [["".join(letters), -9.0] for letters in product("abcdefgh", repeat=4)]
+    (source / "tokenizer.json").write_text(json.dumps(document))
+    result = langslice.slice(source, tmp_path / "out", **CHOICE)
+    assert result.proof.passed
+    after = json.loads((tmp_path / "out/config.json").read_text())
+    assert after["vocab_size"] == len(result.plan.kept) < 32000
+
+
+def test_quantised_storage_that_needs_another_library_is_sliced_without_running_it(zoo, tmp_path):
+    """Loading and outputs say that they were not checked; everything else is."""
+    source = tmp_path / "source"
+    shutil.copytree(zoo("llama"), source)
+    config = json.loads((source / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    (source / "config.json").write_text(json.dumps(config))
+    proof = langslice.slice(source, tmp_path / "out", **CHOICE).proof
+    found = {check.name: (check.passed, check.detail) for check in proof.checks}
+    for name in ("loading", "outputs"):
+        passed, detail = found.pop(name)
+        assert passed is None
+        assert "not run: " in detail
+        assert "requires" in detail
+    assert all(passed is True for passed, _ in found.values())
+
+
+def test_a_head_of_nan_or_without_logits_is_a_difference(zoo, tmp_path, monkeypatch):
+    from langslice import outputs
+
+    source = open_checkpoint(zoo("llama"))
+    plan = langslice.plan(zoo("llama"), **CHOICE)
+    states = np.ones((1, 3))
+
+    def compared(logits):
+        runs = iter(
+            [
+                [outputs.Outputs(states, np.ones((1, 3, 5)), "float32")] * 4,
+                [outputs.Outputs(states, logits, "float32")] * 4,
+            ]
+        )
+        monkeypatch.setattr(outputs, "_run", lambda *_, **__: next(runs))
+        return outputs.compare_outputs(source, source, plan, [])
+
+    assert compared(np.ones((1, 3, 5))).passed
+    assert (
+        compared(np.full((1, 3, 5), np.nan)).examples[0]
+        == "sample 0: logits of kept tokens differ by nan of the largest"
+    )
+    assert compared(None).examples[0] == "sample 0: only one of the two models has logits"
+
+
+@pytest.mark.parametrize("value", [9999, 3])
+def test_ids_that_appear_or_lie_outside_the_slice_are_differences(value, zoo, tmp_path):
+    langslice.slice(zoo("llama"), tmp_path / "out", **CHOICE)
+    path = tmp_path / "out/config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "eos_token_id": value} if value > 200 else {**config, "sep_token_id": value}))
+    (check,) = (check for check in langslice.verify(zoo("llama"), tmp_path / "out").checks if check.name == "ids")
+    assert not check.passed
+    assert ("became 9999" if value > 200 else "sep_token_id = 3 is not in the source") in check.examples[0]
+
+
+def test_a_field_of_the_wrong_type_is_one_message(zoo, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(zoo("llama"), source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "num_hidden_layers": "x"}))
+    with pytest.raises(LangsliceError, match=r"(?s)does not accept config\.json.*num_hidden_layers"):
+        langslice.slice(source, tmp_path / "out", **CHOICE)
+
+
+def test_a_choice_beside_a_plan_is_refused(zoo, tmp_path):
+    plan = langslice.plan(zoo("llama"), **CHOICE)
+    with pytest.raises(PlanError, match="--plan says what to keep, so --ignore-field, --scripts cannot be given"):
+        langslice.slice(zoo("llama"), tmp_path / "out", plan=plan, scripts="Hang", ignore_field="x")
+
+
+def test_missing_text_is_refused_before_anything_is_written(zoo, tmp_path, monkeypatch):
+    from langslice import job
+
+    monkeypatch.setattr(job, "write_shards", lambda *_, **__: pytest.fail("weights were written"))
+    with pytest.raises(LangsliceError, match=r"nothing\.txt: no such file"):
+        langslice.slice(zoo("llama"), tmp_path / "out", text=str(tmp_path / "nothing.txt"), **CHOICE)
+
+
 def test_plan_file_round_trip_and_edits(zoo, tmp_path):
     source = zoo("mt5")
     plan = langslice.plan(source, pad_to_multiple_of=8, **CHOICE)
@@ -195,8 +298,9 @@ def test_a_wrong_slice_is_never_proven(damage, zoo, tmp_path):
 
 def test_a_failed_proof_leaves_no_output(zoo, tmp_path, monkeypatch):
     from langslice import proof
+    from langslice.checks import Check
 
-    monkeypatch.setattr(proof, "check_bytes", lambda *_: proof.Check("bytes", False, "made to fail", ("row 3",)))
+    monkeypatch.setattr(proof, "check_bytes", lambda *_: Check("bytes", False, "made to fail", ("row 3",)))
     with pytest.raises(VerificationError, match=r"(?s)was not written: the slice differs.*bytes: made to fail.*row 3"):
         langslice.slice(zoo("llama"), tmp_path / "out", **CHOICE)
     assert list(tmp_path.iterdir()) == []
@@ -245,14 +349,43 @@ def test_side_files(zoo, tmp_path):
     (source / "onnx").mkdir()
     for name in ("README.md", "onnx/model.onnx", "model.gguf", "vocab.txt", "tf_model.h5", "chat_template.jinja"):
         (source / name).write_text("x")
+    (source / "pytorch_model.bin.index.fp32.json").write_text('{"metadata": {}, "weight_map": {}}')
     result = langslice.slice(source, tmp_path / "out", **CHOICE)
     assert (tmp_path / "out/README.md").read_text() == "x"
     assert (tmp_path / "out/chat_template.jinja").is_file()
-    for name in ("onnx/model.onnx", "model.gguf", "vocab.txt", "tf_model.h5"):
+    for name in ("onnx/model.onnx", "model.gguf", "vocab.txt", "tf_model.h5", "pytorch_model.bin.index.fp32.json"):
         assert name in result.left_out, name
         assert not (tmp_path / "out" / name).exists()
+    (source / "phonemes.json").write_text(json.dumps({f"p{number}": number for number in range(100)}))
+    with pytest.raises(LangsliceError, match=r"phonemes\.json .* is not a file that langslice knows"):
+        langslice.slice(source, tmp_path / "out2", **CHOICE)
+    (source / "phonemes.json").unlink()
     (source / "mystery.dat").write_text("x")
     with pytest.raises(LangsliceError, match=r"mystery\.dat .* is not a file that langslice knows"):
         langslice.slice(source, tmp_path / "out2", **CHOICE)
     assert langslice.slice(source, tmp_path / "out3", carry="mystery.dat", **CHOICE).proof.passed
     assert (tmp_path / "out3/mystery.dat").is_file()
+
+
+def test_an_added_token_without_a_row_is_left_out_and_named(zoo, tmp_path):
+    """As in Gemma 3's text models, whose tokenizer has one token more than the model has rows."""
+    from tokenizers import AddedToken, Tokenizer
+
+    source = tmp_path / "source"
+    shutil.copytree(zoo("gemma3_text"), source)
+    # Fill the ids up to the last row, so that the next token lies behind it.
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    rows = json.loads((source / "config.json").read_text())["vocab_size"]
+    fillers = [f"<unused{number}>" for number in range(rows - tokenizer.get_vocab_size())]
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in [*fillers, "<image_soft_token>"]])
+    assert tokenizer.token_to_id("<image_soft_token>") == rows
+    tokenizer.save(str(source / "tokenizer.json"))
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    settings["image_token"] = "<image_soft_token>"
+    settings["added_tokens_decoder"] = {str(rows): {"content": "<image_soft_token>", "special": True}}
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    result = langslice.slice(source, tmp_path / "out", **CHOICE)
+    assert result.proof.passed
+    assert any("no row for the added token '<image_soft_token>'" in note for note in result.notes)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert "image_soft" not in (tmp_path / "out" / name).read_text()

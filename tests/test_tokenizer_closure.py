@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
@@ -15,6 +14,7 @@ from langslice.errors import TokenizerError
 from langslice.tokenizer import close, missing_closure, open_tokenizer
 from langslice.tokenizer.bpe import Spelling, listed_merges, merges_to_keep, ranked_merges, route, route_closure
 from langslice.tokenizer.document import index_of, unique_merges
+from tests.tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
 
 COUNTEREXAMPLE = (["a", "c", "ac", "aac"], [["a", "c"], ["a", "ac"]])
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
 from tokenizers import Tokenizer
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer import SourceTokenizer, close, open_tokenizer, write_tokenizer
 from langslice.tokenizer.document import read_document
 from langslice.tokenizer.rewrite import check_written
+from tests.tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
 
 
 def slice_folder(folder: Path, chosen: Sequence[int]) -> tuple[SourceTokenizer, tuple[int, ...], Path, dict[str, Any]]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import sentencepiece
 import tiktoken
-from tokenizer_samples import bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer import SourceTokenizer, close, open_tokenizer, write_tokenizer
@@ -26,6 +25,7 @@ from langslice.tokenizer.sentencepiece_model import (
     read_sentencepiece,
     without_pieces,
 )
+from tests.tokenizer_samples import bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
 
 WORDS = [
     "the",

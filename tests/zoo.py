@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 VOCABULARY = 131
 DECODER = {
     "vocab_size": VOCABULARY,
@@ -264,6 +266,12 @@ def build(model_type: str, folder: Path, *, dtype: str = "float32", **changes: A
     import transformers
 
     auto_class, configuration = FAMILIES[model_type]
+    if model_type not in transformers.CONFIG_MAPPING:
+        pytest.skip(f"transformers {transformers.__version__} has no model type `{model_type}`")
+    if "text_config" in configuration and "text_config" not in transformers.CONFIG_MAPPING[model_type].sub_configs:
+        # Versions before 4.52 keep the fields of Qwen2-VL's text model beside those of the image tower.
+        configuration = {**configuration["text_config"], **configuration}
+        del configuration["text_config"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = transformers.AutoConfig.for_model(model_type, **{**configuration, **changes})

@@ -14,7 +14,7 @@ FORMATS = {".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "pa
 COMPRESSIONS = {".gz": "gz", ".zst": "zst"}
 KNOWN = ".txt, .jsonl, .ndjson, .parquet, each also with .gz or .zst"
 
-HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(:(?P<config>[\w.+-]+))?(@(?P<split>[\w.+:%\[\]-]+))?")
+HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(:(?P<config>[\w.+-]+))?(@(?P<split>[\w.+-]+))?")
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,7 @@ def _field_of(line: str, text_field: str, where: str) -> str:
 
 
 def _refuse_half_pairs(text: str, where: str) -> None:
-    """Refuse what JSON allows and Unicode does not: an escape such as \\ud83d without its other half."""
+    """Refuse what JSON allows and Unicode does not: an escape of half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

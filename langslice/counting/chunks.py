@@ -1,7 +1,7 @@
 """Distinct units, and the distinct chunks that they are cut into, with how often each occurs.
 
-Both tables are bounded: when one is full, its rare entries (most of them seen once) move on and the frequent ones stay, so
-that a common word is passed on a few times and a rare one never waits.
+Both tables are bounded: when one is full, its rare entries (most of them seen once) move on and the frequent ones stay,
+so that a common word is passed on a few times and a rare one never waits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from langslice.errors import CorpusError
 
 BLOCK_CHARACTERS = 1 << 20  # text cut at once; the arrays for it take about ten bytes a character
 UNIT_TABLE_BYTES = 96 << 20  # distinct units held to find repeated ones
-CHUNK_TABLE_BYTES = 256 << 20  # distinct chunks held by one counting process
+CHUNK_TABLE_BYTES = 96 << 20  # distinct chunks held by one counting process, while as many again are encoded
 ENTRY_BYTES = 110  # a dictionary's share for one entry: slot, index and the integer, measured
 
 
@@ -120,8 +120,8 @@ def take_rare(table: Counter[str]) -> dict[str, int]:
 class Cut:
     """A block of units, cut.
 
-    once     pieces of the units that occur once. One that begins with START opens a unit; every other follows a space that
-             is not in it
+    once     pieces of the units that occur once. One that begins with START opens a unit; every other follows a space
+             that is not in it
     often    pieces of the others, each as many times as `weights` says
     whole    units that must not be cut
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from langslice.counting.chunks import CHUNK_TABLE_BYTES, Totals, unit_blocks
-from langslice.counting.counter import count_blocks, weighted_texts
+from langslice.counting.counter import Block, count_blocks, weighted_texts
 from langslice.counting.counts import TokenCounts, token_fingerprint
 from langslice.counting.cutting import ANCHOR, START, CutRules, cut_rules
 from langslice.counting.encoding import Encode, backend_encode
@@ -21,6 +20,7 @@ from langslice.errors import CorpusError
 from langslice.tokenizer import SourceTokenizer
 
 SMALL_BLOCKS = 8  # text of so many blocks (a million characters each) is counted before other processes would be ready
+SMALL_CHARACTERS = 200_000  # so little distinct text is encoded whole before the rules for cutting it would be found
 BATCH_TEXTS = 8192  # of `distinct_chunks`: who encodes a batch holds the tokens of all its texts
 MOST_PROCESSES = 16  # reading and finding repeated units is one process's work; more than this would wait for it
 
@@ -35,18 +35,20 @@ def count_tokens(
     """Count the tokens of all units, type by type the same as encoding each unit whole.
 
     units      texts; each is encoded on its own, without special tokens around it
-    processes  how many count at once; as many as there are cores (16 at most) when None. The counts do not depend on it
+    processes  how many count at once; None for one up to four cores, as it cuts text on one core while the encoder
+               uses the others, and for half of the cores beyond. The counts do not depend on it
     progress   receives the UTF-8 bytes of text read since its last call
     Returns    counts; `note` says where text could not be cut, and why
     Raises     CorpusError when there is no text at all, or a unit is not valid Unicode
-    Memory     bounded: about 100 MB of distinct units and 256 MB of distinct chunks, and what the longest unit takes
+    Memory     bounded: some 100 MB of distinct units, for each process 200 MB of distinct chunks and the tokenizer (200
+               to 300 MB for 200,000 tokens), and what the longest unit takes
     """
     totals = Totals()
     blocks = unit_blocks(units, totals, progress)
-    encode, rules, backend = prepare(tokenizer)
-    size = len(tokenizer.tokens)
-    head = list(islice(blocks, SMALL_BLOCKS))
     processes = _available(processes)
+    head = list(islice(blocks, SMALL_BLOCKS))
+    encode, rules, backend = prepare(tokenizer, small=_is_small(head))
+    size = len(tokenizer.tokens)
     if backend is None or processes == 1 or len(head) < SMALL_BLOCKS:
         counts, mismatches = count_blocks(encode, rules, size, chain(head, blocks))
     else:
@@ -75,8 +77,10 @@ def distinct_chunks(tokenizer: SourceTokenizer, units: Iterable[str]) -> Iterato
     tokenizer that was tried needs this.
     A text may come again in a later batch. Memory is bounded as in `count_tokens`.
     """
-    encode, rules, _ = prepare(tokenizer)
     blocks = unit_blocks(units, Totals())
+    opening = list(islice(blocks, 2))
+    encode, rules, _ = prepare(tokenizer, small=_is_small(opening))
+    blocks = chain(opening, blocks)
     if rules.reason:
         for block in blocks:
             yield from _batches(block)
@@ -106,19 +110,36 @@ def _batches(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
         yield batch
 
 
+def _is_small(head: list[Block]) -> bool:
+    return len(head) < 2 and sum(len(unit) for block in head for unit, _ in block) < SMALL_CHARACTERS
+
+
+def prepare(tokenizer: SourceTokenizer, *, small: bool = False) -> tuple[Encode, CutRules, Any]:
+    """Give the encoder, the rules for cutting, and the backend (None where there is none) of a tokenizer.
+
+    The rules take a second or two to find, so they are remembered.
+    """
+    if small:
+        return _whole(tokenizer, "the text is small")
+    return _prepare(tokenizer)
+
+
+def _whole(tokenizer: SourceTokenizer, reason: str) -> tuple[Encode, CutRules, Any]:
+    return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
+
+
 @lru_cache(maxsize=4)
-def prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
-    """Give the encoder, the rules for cutting, and the backend (None where there is none) of a tokenizer."""
+def _prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
     from tokenizers import Tokenizer
 
     if tokenizer.backend is None:
-        reason = f"{tokenizer.kind} tokenizers have no fast backend, and nothing says where their text may be cut"
-        return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
-    text = tokenizer.backend.to_str()
-    backend = Tokenizer.from_str(text)  # a copy: the caller's may be in use
-    backend.no_truncation()
-    backend.no_padding()
-    settings = json.loads(text)
+        kind = tokenizer.kind
+        return _whole(tokenizer, f"{kind} tokenizers have no fast backend that tells where text may be cut")
+    backend = tokenizer.backend
+    if backend.truncation is not None or backend.padding is not None:
+        backend = Tokenizer.from_str(backend.to_str())  # a copy: the caller's stays as it is
+        backend.no_truncation()
+        backend.no_padding()
     encode = backend_encode(backend)
     probe = [
         "The quick brown fox, 12 of them; don't!",
@@ -128,13 +149,12 @@ def prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
         "def f(x):\n    return x",
     ]
     if encode(probe) != tokenizer.encode(probe):
-        reason = "its encode differs from its backend's"
-        return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
-    return encode, cut_rules(backend, settings), backend
+        return _whole(tokenizer, "its encode differs from its backend's")
+    return encode, cut_rules(backend), backend
 
 
 def _standalone(encode: Encode) -> str | None:
-    """What to put before a piece so that it is encoded at the start of a text as it was inside one; None if nothing does.
+    """What to put before a piece so that it is encoded alone as it was inside a text; None if nothing does.
 
     Byte-level BPE wants the space back; Llama-2's normaliser puts it there itself.
     """
@@ -167,7 +187,8 @@ def _standalone(encode: Encode) -> str | None:
 
 def _available(processes: int | None) -> int:
     if processes is None:
-        return min(os.cpu_count() or 1, MOST_PROCESSES)
+        cores = os.cpu_count() or 1
+        return 1 if cores <= 4 else min(cores // 2, MOST_PROCESSES)
     if processes < 1:
         raise CorpusError(f"{processes} processes: expected at least 1")
     return processes
@@ -179,6 +200,6 @@ def _note(rules: CutRules, mismatches: list[str]) -> str:
     if not mismatches:
         return ""
     return (
-        f"{len(mismatches)} blocks of a million characters were encoded whole: a sample, such as {mismatches[0][:60]!r}, "
-        "was encoded differently when cut"
+        f"{len(mismatches)} blocks of a million characters were encoded whole: a sample, such as "
+        f"{mismatches[0][:60]!r}, was encoded differently when cut"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,16 +105,29 @@ def count_blocks(
             add_encoded(encode, block, counts)
         return counts, []
     table = ChunkTable(encode, rules, limit_bytes)
-    for block in blocks:
-        pieces, whole = table.add(block)
-        add_encoded(encode, whole.items(), counts)
-        add_encoded(encode, lines_of(rules, pieces), counts)
-    add_encoded(encode, lines_of(rules, table.pieces), counts)
+    with ThreadPoolExecutor(1) as encoder:  # the library's encoder lets go of the interpreter, so text is cut meanwhile
+        running: Future[None] | None = None
+        for block in blocks:
+            pieces, whole = table.add(block)
+            if pieces or whole:
+                if running is not None:
+                    running.result()  # one table at a time, and its errors
+                running = encoder.submit(_add_pieces, encode, rules, pieces, whole, counts)
+        if running is not None:
+            running.result()
+    _add_pieces(encode, rules, table.pieces, {}, counts)
     return counts, table.mismatches
 
 
+def _add_pieces(
+    encode: Encode, rules: CutRules, pieces: dict[str, int], whole: dict[str, int], counts: np.ndarray
+) -> None:
+    add_encoded(encode, whole.items(), counts)
+    add_encoded(encode, lines_of(rules, pieces), counts)
+
+
 def weighted_texts(encode: Encode, rules: CutRules, blocks: Iterable[Block]) -> Iterator[dict[str, int]]:
-    """Yield tables of pieces and whole units, in batches: whole units are marked by a leading START as unit openers are."""
+    """Yield tables of pieces and of whole units; these begin with START, as the openers of units do."""
     table = ChunkTable(encode, rules)
     for block in blocks:
         pieces, whole = table.add(block)

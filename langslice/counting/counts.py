@@ -133,9 +133,9 @@ def merge_counts(parts: Sequence[TokenCounts], weights: Sequence[float]) -> Toke
             )
     whole = all(float(weight).is_integer() for weight in weights) and all(p.counts.dtype.kind == "i" for p in parts)
     factors = [int(weight) for weight in weights] if whole else list(weights)
-    total = np.zeros(len(first.counts), np.int64 if whole else np.float64)
+    total: np.ndarray = np.zeros(len(first.counts), np.int64 if whole else np.float64)
     for part, factor in zip(parts, factors, strict=True):
-        total = total + part.counts * factor
+        total += part.counts * factor
     return replace(
         first,
         counts=total,

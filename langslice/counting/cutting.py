@@ -7,6 +7,7 @@ would reach across. Nothing here reads a corpus.
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -16,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-# Bits of the class of a character. OPAQUE: no cut beside it. LEFT and RIGHT: a token of the vocabulary reaches from this
-# character over spaces (LEFT before the spaces, RIGHT after them), so no cut between such a pair.
+# Bits of the class of a character. OPAQUE: no cut beside it. LEFT and RIGHT: a token of the vocabulary reaches over
+# spaces from this character (LEFT before the spaces, RIGHT after them), so no cut between such a pair.
 OPAQUE, LEFT, RIGHT = np.uint8(1), np.uint8(2), np.uint8(4)
 
 CUT, START = "\x01", "\x02"  # marks that chunks.py puts into the text; units that hold one are encoded whole
@@ -30,10 +31,29 @@ PREPENDED = (
 )
 
 # Both sides of a trial cut: letters with and without case, marks, digits, words that contract, punctuation, symbols.
-PROBES = (
-    "a Z é ß 1 12 123 1234 한국 中文 かな हि ไทย עב عر Ωmega Жук 's n't I'll . , ; : ! ? ' \" ( ) [ ] { } < > / \\ | - -- _ # @ $ % ^ & * + = "
-    "~ ` € § … 。 、 「 」 ، । · « » “ ” 😀 👩\u200d👩\u200d👧 ❤\ufe0f a\u0301 \u0301x x_y a-b a.b http://a.b/c don't e\u0302\u0301 ﬁ Ǆ ½ ² Ⅳ ㎏ --> :// .\" ?! ABC aBc 3.14 1,000 ..."
-).split(" ")
+PROBES = [
+    *"aZéß1½²Ⅳ.,;:!?'\"()[]{}<>/\\|-_#@$%^&*+=~`€§…。、「」،।·«»“”😀ﬁǄ㎏",
+    *(
+        "12",
+        "123",
+        "1234",
+        "3.14",
+        "1,000",
+        "한국",
+        "中文",
+        "かな",
+        "हि",
+        "ไทย",
+        "עב",
+        "عر",
+        "Ωmega",
+        "Жук",
+        "ABC",
+        "aBc",
+    ),
+    *("'s", "n't", "I'll", "don't", "x_y", "a-b", "a.b", "http://a.b/c", "--", "-->", "://", '."', "?!", "..."),
+    *("a\u0301", "\u0301x", "e\u0302\u0301", "👩\u200d👩\u200d👧", "❤\ufe0f"),
+]
 
 ANCHOR = "0"  # in front of joined chunks; a digit, so that it is among the tokens every slice keeps
 
@@ -70,21 +90,17 @@ def _contains(text: str, contents: tuple[str, ...]) -> bool:
     return any(head in text and any(content in text for content in group) for head, group in heads.items())
 
 
-def cut_rules(backend: Any, settings: dict[str, Any]) -> CutRules:
-    """Find the rules of one tokenizer.
-
-    backend   a `tokenizers.Tokenizer` without truncation and padding
-    settings  its tokenizer.json without the vocabulary: normalizer, pre_tokenizer, model, added_tokens
-    """
-    simple = _is_simple(settings.get("normalizer"))
+def cut_rules(backend: Any) -> CutRules:
+    """Find the rules of one `tokenizers.Tokenizer`, which must neither truncate nor pad."""
+    simple = _is_simple(backend.normalizer)  # such a normaliser treats every other character alike: none to look for
     classes = character_classes(None if simple else backend.normalizer)
     reason = ""
-    if settings["model"].get("dropout"):
+    if getattr(backend.model, "dropout", None):
         reason = "BPE dropout makes its tokens random"
     elif not _parts_words(backend, classes):
-        reason = _mark_crossing_tokens(backend, settings, classes)
+        reason = _mark_crossing_tokens(backend, classes)
     reason = reason or _differing_probe(backend, classes)
-    raw, folded = _added_contents(backend, settings)
+    raw, folded = _added_contents(backend)
     normalize = backend.normalizer.normalize_str if folded and not simple else None
     return CutRules(reason, classes, raw, folded, normalize)
 
@@ -154,27 +170,26 @@ def _parts_words(backend: Any, classes: np.ndarray) -> bool:
     return True
 
 
-def _mark_crossing_tokens(backend: Any, settings: dict[str, Any], classes: np.ndarray) -> str:
+def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:
     """Without a pre-tokeniser that parts words: forbid cuts where a token of the vocabulary could reach across.
 
     A merge across a cut makes a token that holds the character before it and a space after it. Gemma has one such token
     (`>▁</`), Llama-2 and Mistral none.
     Returns  why no cut is safe, or ""
     """
-    model = settings["model"]
-    if model.get("type") != "BPE":
+    if type(backend.model).__name__ != "BPE":
         return "it has no pre-tokeniser that parts words at spaces"  # Unigram: sums of scores round with the length
-    text = "xx y"
-    if backend.normalizer is not None:
-        text = backend.normalizer.normalize_str(text)
-    words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)] if backend.pre_tokenizer else [text]
-    if len(words) != 1 or words[0][-3:-2] != "x" or words[0][-1:] != "y":
-        return "its pre-tokeniser parts words elsewhere than at spaces"
+    for left, right in [*probe_pairs(classes), ("aa bb cc", " dd 1 2"), ("xx", " y")]:
+        words = _words(backend, left + right)
+        if len(words) != 1:
+            return "its pre-tokeniser parts words elsewhere than at spaces"
+    if words[0][-3:-2] != "x" or words[0][-1:] != "y":
+        return "its pre-tokeniser changes the text"
     space = words[0][-2]
     if backend.token_to_id(space) is None:
         return "its vocabulary lacks the space, so unknown runs may join across it"
     pairs = list(crossing_pairs(backend.get_vocab(with_added_tokens=False), space))
-    if pairs and not (_is_simple(settings.get("normalizer")) and space == "\u2581"):
+    if pairs and not (_is_simple(backend.normalizer) and space == "\u2581"):
         return f"{len(pairs)} of its tokens reach across spaces"
     for before, after in pairs:
         classes[ord(before)] |= LEFT
@@ -183,6 +198,14 @@ def _mark_crossing_tokens(backend: Any, settings: dict[str, Any], classes: np.nd
         else:
             classes |= RIGHT
     return ""
+
+
+def _words(backend: Any, text: str) -> list[str]:
+    if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+    if backend.pre_tokenizer is None:
+        return [text]
+    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
 
 
 def crossing_pairs(vocabulary: Iterable[str], space: str) -> Iterable[tuple[str, str]]:
@@ -199,7 +222,7 @@ def crossing_pairs(vocabulary: Iterable[str], space: str) -> Iterable[tuple[str,
 
 
 def _differing_probe(backend: Any, classes: np.ndarray) -> str:
-    """Compare, for every trial cut, the tokens of the whole with those of the two sides; name the first that differs."""
+    """Compare, for every trial cut, the tokens of the whole with those of the two sides; name the first difference."""
     pairs = [
         p
         for p in probe_pairs(classes)
@@ -216,20 +239,21 @@ def _differing_probe(backend: Any, classes: np.ndarray) -> str:
     return ""
 
 
-def _added_contents(backend: Any, settings: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _added_contents(backend: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     raw, folded = set(), set()
-    for token in settings.get("added_tokens") or ():
-        raw.add(token["content"])
-        if token.get("normalized", True) and backend.normalizer is not None:
-            changed = backend.normalizer.normalize_str(token["content"])
+    for token in backend.get_added_tokens_decoder().values():
+        raw.add(token.content)
+        if token.normalized and backend.normalizer is not None:
+            changed = backend.normalizer.normalize_str(token.content)
             raw.add(changed.lstrip("\u2581"))
             folded.add(changed.strip("\u2581 "))
     return tuple(sorted(raw - {""})), tuple(sorted(folded - {""}))
 
 
-def _is_simple(normalizer: dict[str, Any] | None) -> bool:
+def _is_simple(normalizer: Any) -> bool:
     """Tell whether a normaliser only writes spaces as another character, or puts one in front."""
     if normalizer is None:
         return True
-    parts: Sequence[dict[str, Any]] = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
+    settings = json.loads(normalizer.__getstate__())
+    parts: Sequence[dict[str, Any]] = settings["normalizers"] if settings["type"] == "Sequence" else [settings]
     return all(p["type"] == "Prepend" or (p["type"] == "Replace" and p["pattern"] == {"String": " "}) for p in parts)

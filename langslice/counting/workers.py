@@ -12,7 +12,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from queue import Queue
+from contextlib import suppress
+from queue import Full, Queue
 from threading import Thread
 from typing import IO, Any
 
@@ -30,11 +31,11 @@ def count_in_processes(
     """Do what `count_blocks` does, in several processes; blocks go to whichever is free.
 
     backend_json  tokenizer.json of the backend, without truncation and padding
-    limit_bytes   memory for distinct chunks, of all processes together
+    limit_bytes   memory for distinct chunks of each process
     Raises        LangsliceError when a process dies
     """
     queue: Queue[Block | None] = Queue(maxsize=processes)
-    setup = (backend_json, rules, size, max(32 << 20, limit_bytes // processes))
+    setup = (backend_json, rules, size, limit_bytes)
     workers = [_Worker(queue, setup) for _ in range(processes)]
     try:
         for worker in workers:
@@ -48,8 +49,7 @@ def count_in_processes(
             worker.join()
         _raise_failure(workers)
     finally:
-        for worker in workers:
-            worker.stop()
+        _stop(workers, queue)
     counts = np.sum([worker.counts for worker in workers], axis=0)
     return counts, sorted(text for worker in workers for text in worker.mismatches)
 
@@ -61,6 +61,17 @@ def _raise_failure(workers: list[_Worker]) -> None:
                 f"a counting process ended early (exit code {worker.process.poll()}): {worker.failure!r}",
                 "it may have run out of memory; count with fewer processes",
             ) from worker.failure
+
+
+def _stop(workers: list[_Worker], queue: Queue[Block | None]) -> None:
+    """End every process and thread. A thread takes one None and ends; which one takes it is chance."""
+    for worker in workers:
+        worker.process.kill()
+    while any(worker.is_alive() for worker in workers):
+        with suppress(Full):
+            queue.put(None, timeout=0.05)
+    for worker in workers:
+        worker.close()
 
 
 class _Worker(Thread):
@@ -104,19 +115,12 @@ class _Worker(Thread):
         if block is None:
             self.counts, self.mismatches = answer
 
-    def stop(self) -> None:
-        """End the process, whether it has finished or not."""
-        if self.is_alive():
-            self.process.kill()
-            self.queue.put(None)
-            self.join()
-        self.process.kill()
+    def close(self) -> None:
+        """Close the pipes to the ended process, and collect it."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):  # bytes were left for a process that died; that is reported already
                     pipe.close()
-                except BrokenPipeError:  # bytes were left for a process that died; its failure is reported already
-                    continue
         self.process.wait()
 
 

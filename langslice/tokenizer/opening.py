@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from langslice.errors import TokenizerError
 from langslice.tokenizer.characters import character_tables, open_characters
 from langslice.tokenizer.document import Document, Json, parse_document, read_document
+from langslice.tokenizer.fitting import backend_without, document_without, settings_without, tokens_beyond
 from langslice.tokenizer.marian import is_marian, open_marian
 from langslice.tokenizer.rewrite import TOKENIZER_FILE, added_entry, processor_ids
 from langslice.tokenizer.settings import declared_tokens, read_settings
@@ -28,19 +29,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-def open_folder(folder: Path, model_type: str | None) -> SourceTokenizer:
+def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -> SourceTokenizer:
     """See `langslice.tokenizer.open_tokenizer`."""
     if not folder.is_dir():
         raise TokenizerError(f"{folder} is not a folder")
     path = folder / TOKENIZER_FILE
     settings = read_settings(folder)
     if path.is_file():
-        return _from_document(folder, read_document(path), settings, lambda: _load_file(path))
+        return _from_document(folder, read_document(path), settings, lambda: _load_file(path), rows)
     if is_marian(folder):
         return open_marian(folder, settings)
     slow = vocabulary_files(folder)
     if slow:
-        return _through_transformers(folder, settings, model_type)
+        return _through_transformers(folder, settings, model_type, rows)
     if character_tables(folder):
         return open_characters(folder)
     raise TokenizerError(
@@ -56,7 +57,7 @@ def _load_file(path: Path) -> Tokenizer:
 
 
 def _through_transformers(
-    folder: Path, settings: Mapping[str, Mapping[str, Any]], model_type: str | None
+    folder: Path, settings: Mapping[str, Mapping[str, Any]], model_type: str | None, rows: int | None
 ) -> SourceTokenizer:
     """Open files of a slow tokenizer through the class that transformers has for them."""
     from transformers import AutoConfig, AutoTokenizer
@@ -78,13 +79,22 @@ def _through_transformers(
             hint="save the tokenizer as tokenizer.json where its family allows it",
         )
     document = parse_document(backend.to_str().encode(), f"{folder} (opened as {type(opened).__name__})")
-    return _from_document(folder, document, settings, lambda: backend)
+    return _from_document(folder, document, settings, lambda: backend, rows)
 
 
 def _from_document(
-    folder: Path, document: Document, settings: Mapping[str, Mapping[str, Any]], load: Callable[[], Tokenizer]
+    folder: Path,
+    document: Document,
+    settings: Mapping[str, Mapping[str, Any]],
+    load: Callable[[], Tokenizer],
+    rows: int | None,
 ) -> SourceTokenizer:
     document, extra, named = _with_declared(folder, document, settings)
+    beyond = tokens_beyond(document, rows)
+    if beyond and rows is not None:
+        document, settings = document_without(document, beyond, rows), settings_without(settings, beyond)
+        extra = [entry for entry in extra if entry["content"] not in beyond]
+        named = {old for old in named if old < rows}
     kind = _kind(document)
     byte_ids = _byte_ids(document, kind)
     unknown = _unknown_id(document)
@@ -93,7 +103,7 @@ def _from_document(
 
     @cache
     def backend() -> Tokenizer:
-        loaded = load()
+        loaded = backend_without(load, beyond) if beyond else load()
         loaded.no_truncation()
         loaded.no_padding()
         _add_declared(loaded, extra)
@@ -121,6 +131,7 @@ def _from_document(
         load_backend=backend,
         document=document,
         settings=settings,
+        notes=tuple(f"the model has no row for the added token {token!r}, so it is left out" for token in beyond),
     )
 
 

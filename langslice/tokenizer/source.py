@@ -34,6 +34,7 @@ class SourceTokenizer:
     document      tokenizer.json in parts, None for marian and characters
     settings      content of tokenizer_config.json, special_tokens_map.json and added_tokens.json by name
     encode_target for marian: texts of the target language -> ids; elsewhere None
+    notes         what a user should know: tokens that the model has no row for
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class SourceTokenizer:
     document: Document | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     encode_target: Callable[[Sequence[str]], list[list[int]]] | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def backend(self) -> Tokenizer | None:
@@ -110,15 +112,16 @@ class Rewrite:
     left_out: Mapping[str, str]
 
 
-def open_tokenizer(folder: Path, *, model_type: str | None = None) -> SourceTokenizer:
+def open_tokenizer(folder: Path, *, model_type: str | None = None, rows: int | None = None) -> SourceTokenizer:
     """Read the tokenizer of a model folder.
 
     model_type  of config.json; needed only where the folder has neither tokenizer.json nor config.json
+    rows        of the model's vocabulary; added tokens behind them are left out, with a note
     Raises      TokenizerError when there is none, or it is damaged, inconsistent or not understood
     """
     from langslice.tokenizer.opening import open_folder
 
-    return open_folder(Path(folder), model_type)
+    return open_folder(Path(folder), model_type, rows)
 
 
 def close(source: SourceTokenizer, chosen: Collection[int]) -> Closure:

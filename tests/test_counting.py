@@ -1,0 +1,472 @@
+"""Counting by chunks must equal counting by whole units, type by type, whatever the text and the tokenizer."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from langslice.counting import TokenCounts, chunks, count, count_tokens, distinct_chunks, load_counts, merge_counts
+from langslice.counting.counter import ChunkTable, count_blocks
+from langslice.counting.cutting import LEFT, OPAQUE, RIGHT, crossing_pairs
+from langslice.errors import CorpusError, LangsliceError
+from langslice.tokenizer import SourceTokenizer, open_tokenizer
+from tests.tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
+
+REAL = (
+    "tokenizers/qwen2",
+    "tokenizers/gemma-4",
+    "tokenizers/xlm-roberta",
+    "tokenizers/mbert-cased",
+    "tokenizers/o200k-base",
+    "tokenizers/mistral-v1-spm",
+    "tokenizers/opus-mt-en-mg",
+    "tokenizers/gpt2",
+    "weights/all-MiniLM-L6-v2",
+    "weights/stories260K-llama",
+)
+# What made counts differ, or might: white space of every kind beside spaces, characters that normalisers remove or turn
+# into white space, marks, prepended signs, added tokens, SentencePiece's own space, runs of spaces, our own marks.
+NASTY = (
+    [
+        "a",
+        "word",
+        "Zürich",
+        "'s",
+        "don't",
+        "12",
+        "1234",
+        "한국어",
+        "中文",
+        "हिन्दी",
+        "ไทย",
+        "مرحبا",
+        "😀",
+        "👩\u200d👧",
+        "é",
+        "e\u0301",
+    ]
+    + [
+        "\u0301",
+        "\u00a0",
+        "\u200b",
+        "\u2581",
+        "\u3000",
+        "\u00ad",
+        "\ufeff",
+        "\u2028",
+        "\u0085",
+        "\t",
+        "\n",
+        "\r\n",
+        "\v",
+        "\x1c",
+    ]
+    + ["´", "¨", "\u0600", "\u06dd", "ﬁ", "\u0000", "\x01", "\x02", "\ufffd", "\u3164", "\U000e0041", "\ue000"]
+    + [
+        ">",
+        "</",
+        "<s>",
+        "</s>",
+        "<mask>",
+        "[MASK]",
+        "<unk>",
+        "<|endoftext|>",
+        "<pad>",
+        "(",
+        ")",
+        "--",
+        "...",
+        "}",
+        ";",
+        "//",
+    ]
+    + [" ", "  ", "   ", " ", " ", " ", " ", "    "]
+)
+
+
+def brute(tokenizer: SourceTokenizer, units: list[str]) -> np.ndarray:
+    ids = [token for unit in units for token in tokenizer.encode([unit])[0]]
+    return np.bincount(np.array(ids, np.int64), minlength=len(tokenizer.tokens))
+
+
+def nasty_units(number: int, seed: int = 0) -> list[str]:
+    chance = random.Random(seed)
+    return ["".join(chance.choices(NASTY, k=chance.randrange(1, 14))) for _ in range(number)]
+
+
+def added_up(tokenizer: SourceTokenizer, units: list[str]) -> np.ndarray:
+    total = np.zeros(len(tokenizer.tokens), np.int64)
+    for batch in distinct_chunks(tokenizer, units):
+        for (_, weight), ids in zip(batch, tokenizer.encode([text for text, _ in batch]), strict=True):
+            np.add.at(total, np.array(ids, np.int64), weight)
+    return total
+
+
+@pytest.fixture(autouse=True)
+def cut_small_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests count little text, which would otherwise be encoded whole."""
+    monkeypatch.setattr(count, "SMALL_CHARACTERS", 0)
+
+
+@pytest.fixture(scope="module")
+def real(assets: Path):
+    """Open a real tokenizer, each once."""
+    return cache(lambda name: open_tokenizer(assets / name))
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> SourceTokenizer:
+    """Byte-level BPE with the merges of "the" and of " the"."""
+    merges = [("h", "e"), ("t", "he"), ("Ġ", "the")]
+    return open_tokenizer(byte_level_folder(tmp_path / "letters", merges))
+
+
+# Numbers worked by hand
+
+
+def test_counts_by_hand(letters: SourceTokenizer) -> None:
+    counted = count_tokens(letters, ["the the", "the the", "he  the"])
+    names = {letters.tokens[old]: int(number) for old, number in enumerate(counted.counts) if number}
+    assert names == {"the": 2, "Ġthe": 3, "he": 1, "Ġ": 1}
+    assert (counted.units, counted.characters, counted.size_bytes) == (3, 21, 21)
+    assert (counted.method, counted.note) == ("chunks", "")
+
+
+def test_sizes_are_of_the_text_as_it_came(letters: SourceTokenizer) -> None:
+    seen: list[int] = []
+    counted = count_tokens(letters, ["é", "é", "한", ""], progress=seen.append)
+    assert (counted.units, counted.characters, counted.size_bytes) == (4, 3, 7)
+    assert sum(seen) == 7
+
+
+def test_chunks_by_hand(letters: SourceTokenizer) -> None:
+    rules = count.prepare(letters)[1]
+    pieces = chunks.cut_text(rules, chunks.joined(["to be  or", " not\u00a0 to be ", "a\u00a0b c"]))
+    assert pieces == ["\x02to", "be", " or", "\x02 not\u00a0 to", "be ", "\x02a\u00a0b", "c"]
+
+
+def test_crossing_tokens_by_hand() -> None:
+    assert set(crossing_pairs([">▁</", "▁▁▁", "▁a", "a▁▁", "x▁▁y▁z", "b"], "▁")) == {
+        (">", "<"),
+        ("a", ""),
+        ("x", "y"),
+        ("y", "z"),
+    }
+
+
+def test_merging_by_hand() -> None:
+    def counts(*numbers: int, note: str = "") -> TokenCounts:
+        return TokenCounts(np.array(numbers, np.int64), 1, 2, 3, "chunks", note, "same")
+
+    whole = merge_counts([counts(1, 0), counts(0, 4)], [3, 1.0])
+    assert whole.counts.tolist() == [3, 4] and whole.counts.dtype == np.int64
+    half = merge_counts([counts(1, 0, note="n"), counts(0, 4, note="n")], [1, 0.5])
+    assert half.counts.tolist() == [1.0, 2.0] and half.counts.dtype == np.float64
+    assert (half.units, half.characters, half.size_bytes, half.note) == (2, 4, 6, "n")
+
+
+# Two roads that must agree
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", REAL)
+def test_nasty_text_on_real_tokenizers(name: str, real) -> None:
+    tokenizer = real(name)
+    units = nasty_units(1500)
+    if name == "tokenizers/opus-mt-en-mg":
+        units = units[:200]  # no fast backend
+    counted = count_tokens(tokenizer, units, processes=1)
+    expected = brute(tokenizer, units)
+    assert counted.counts.tolist() == expected.tolist()
+    assert added_up(tokenizer, units).tolist() == expected.tolist()
+    fast = tokenizer.backend is not None
+    assert counted.method == ("chunks" if fast else "full"), counted.note
+    weights = [weight for batch in distinct_chunks(tokenizer, ["a bb  c d "]) for _, weight in batch]
+    assert min(weights) > 0, "the texts should need no anchor"
+    assert counted.note == "" if fast else "marian tokenizers have no fast backend" in counted.note
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", ["tokenizers/o200k-base", "tokenizers/xlm-roberta", "tokenizers/gemma-4"])
+def test_natural_text_on_real_tokenizers(name: str, real, assets: Path) -> None:
+    tokenizer = real(name)
+    units = []
+    for path in sorted((assets / "data/ntrex128").glob("newstest*.txt")):
+        units += path.read_text(encoding="utf-8").split("\n")[:60]
+    units += Path(__file__).read_text(encoding="utf-8").split("\n") * 3
+    expected = brute(tokenizer, units)
+    assert count_tokens(tokenizer, units, processes=1).counts.tolist() == expected.tolist()
+    assert added_up(tokenizer, units).tolist() == expected.tolist()
+
+
+def test_several_processes_count_the_same(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 2000)
+    units = nasty_units(4000, seed=3)
+    assert sum(map(len, units)) > 10 * 2000
+    expected = brute(letters, units)
+    one = count_tokens(letters, units, processes=1)
+    several = count_tokens(letters, units, processes=3)
+    assert one.counts.tolist() == several.counts.tolist() == expected.tolist()
+    assert one == replace(several, counts=one.counts)
+
+
+def test_full_tables_count_the_same(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 2000)
+    monkeypatch.setattr(chunks, "UNIT_TABLE_BYTES", 30_000)
+    units = nasty_units(3000, seed=4) * 2 + ["the the he"] * 5000
+    encode, rules, _ = count.prepare(letters)
+    blocks = list(chunks.unit_blocks(units, chunks.Totals()))
+    assert sum(len(block) for block in blocks) < len(units) * 3 / 4
+    total: Counter[str] = Counter()
+    for block in blocks:
+        total.update(dict(block))
+    assert total == Counter(units)
+    counts, mismatches = count_blocks(encode, rules, len(letters.tokens), blocks, limit_bytes=40_000)
+    assert mismatches == []
+    assert counts.tolist() == brute(letters, units).tolist()
+
+
+def test_tables_stay_within_their_bounds(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 2000)
+    encode, rules, _ = count.prepare(letters)
+    table = ChunkTable(encode, rules, limit_bytes=200_000)
+    handed_out = 0
+    for number in range(300):
+        unit = " ".join(f"w{number}x{word}" for word in range(200))
+        pieces, _ = table.add([(unit, 1)])
+        handed_out += len(pieces)
+        assert chunks.table_bytes(table.pieces) < 300_000
+    assert handed_out > 50_000
+
+
+def test_take_rare_keeps_what_is_frequent() -> None:
+    table = Counter({"the": 9, "rare": 1, "odd": 1, "of": 3, "once": 1})
+    assert chunks.take_rare(table) == {"rare": 1, "odd": 1, "once": 1}
+    assert table == {"the": 9, "of": 3}
+    assert chunks.take_rare(table) == {"the": 9, "of": 3}
+    assert not table
+
+
+# Tokenizers that cannot be cut everywhere, or anywhere
+
+
+def open_written(folder: Path, model: dict[str, object], **parts: object) -> SourceTokenizer:
+    return open_tokenizer(write_tokenizer_json(folder, model, **parts))
+
+
+SENTENCE_SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+
+
+def test_tokens_that_reach_over_spaces_forbid_cuts_there(tmp_path: Path) -> None:
+    tokens = ["<unk>", "▁", "a", "b", "c", "▁b", "a▁b", "▁c", "a▁"]
+    merges = [("a", "▁"), ("▁", "b"), ("a", "▁b"), ("▁", "c")]
+    tokenizer = open_written(tmp_path, bpe(tokens, merges, unk_token="<unk>"), normalizer=SENTENCE_SPACE)
+    rules = count.prepare(tokenizer)[1]
+    assert rules.reason == ""
+    assert rules.classes[ord("a")] & LEFT and not rules.classes[ord("b")] & LEFT
+    assert rules.classes[ord("x")] & RIGHT, "a token that ends in a space reaches before anything"
+    units = ["a b c", "b c b c", "a c", "a  b", "c a b a b"] * 3
+    counted = count_tokens(tokenizer, units)
+    assert counted.counts.tolist() == brute(tokenizer, units).tolist()
+    assert counted.method == "chunks"
+    assert len([text for batch in distinct_chunks(tokenizer, ["b c b c"]) for text, _ in batch]) == 3
+
+
+def test_pre_tokeniser_that_joins_words_is_not_cut(tmp_path: Path) -> None:
+    pairs = {"type": "Split", "pattern": {"Regex": r"\w+ \w+"}, "behavior": "Isolated", "invert": False}
+    tokenizer = open_written(
+        tmp_path, bpe(["<unk>", "a", "b", " ", "a "], [("a", " ")], unk_token="<unk>"), pre_tokenizer=pairs
+    )
+    units = ["a b a b", "a a", "a b a b"]
+    counted = count_tokens(tokenizer, units)
+    assert counted.counts.tolist() == brute(tokenizer, units).tolist()
+    assert counted.method == "full"
+    assert counted.note == (
+        "every distinct unit was encoded whole: its pre-tokeniser parts words elsewhere than at spaces"
+    )
+    assert dict(pair for batch in distinct_chunks(tokenizer, units) for pair in batch) == {"a b a b": 2, "a a": 1}
+
+
+def test_unigram_without_pre_tokeniser_is_not_cut(tmp_path: Path) -> None:
+    tokenizer = open_written(tmp_path, unigram([("<unk>", 0.0), ("▁", -2.0), ("a", -1.0)]), normalizer=SENTENCE_SPACE)
+    counted = count_tokens(tokenizer, ["a a a", "a b"])
+    assert counted.counts.tolist() == brute(tokenizer, ["a a a", "a b"]).tolist()
+    assert counted.note.endswith("it has no pre-tokeniser that parts words at spaces")
+
+
+def test_dropout_is_named(tmp_path: Path) -> None:
+    folder = write_tokenizer_json(tmp_path, bpe(["a", "b"], [], dropout=0.5))
+    rules = count.prepare(open_tokenizer(folder))[1]
+    assert rules.reason == "BPE dropout makes its tokens random"
+
+
+def test_added_tokens_found_after_normalising(tmp_path: Path) -> None:
+    words = ["[UNK]", "a", "b", "stop", "##s"]
+    tokenizer = open_written(
+        tmp_path,
+        wordpiece(words),
+        normalizer={"type": "Lowercase"},
+        pre_tokenizer={"type": "WhitespaceSplit"},
+        added_tokens=[added(0, "[UNK]"), added(5, "b STOP", normalized=True, special=False)],
+    )
+    rules = count.prepare(tokenizer)[1]
+    assert rules.has_added_token("a B sToP") and not rules.has_added_token("a b")
+    units = ["a b stop a", "a B sToP", "b a STOP", "b a"]
+    counted = count_tokens(tokenizer, units)
+    assert counted.counts.tolist() == brute(tokenizer, units).tolist()
+    assert counted.counts[5] == 2 and counted.method == "chunks"
+
+
+def test_truncation_and_padding_of_the_file_do_not_touch_counts(tmp_path: Path) -> None:
+    tokenizer = open_written(
+        tmp_path,
+        wordpiece(["[PAD]", "[UNK]", "a", "b"]),
+        pre_tokenizer={"type": "WhitespaceSplit"},
+        truncation={"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+        padding={
+            "strategy": {"Fixed": 8},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "[PAD]",
+        },
+    )
+    assert count_tokens(tokenizer, ["a b a b a b"]).counts.tolist() == [0, 0, 3, 3]
+
+
+def test_characters_that_normalise_to_space_or_nothing_are_opaque(tmp_path: Path) -> None:
+    tokenizer = open_written(
+        tmp_path, wordpiece(["[UNK]", "a"]), normalizer={"type": "NFKC"}, pre_tokenizer={"type": "WhitespaceSplit"}
+    )
+    classes = count.prepare(tokenizer)[1].classes
+    assert all(classes[ord(character)] & OPAQUE for character in "\u00a0´¨\u3000\u2581\t\n\u0600\x01\x02")
+    assert not any(classes[ord(character)] & OPAQUE for character in "aé한中.😀\u0301")
+
+
+# Must fail
+
+
+def test_self_check_sends_a_block_the_slow_road(letters: SourceTokenizer) -> None:
+    encode, rules, _ = count.prepare(letters)
+    size = len(letters.tokens)
+    the = letters.tokens.index("Ġthe")
+
+    def memory_of_the_start(texts: list[str]) -> list[list[int]]:
+        """An encoder that no cut is safe for: what opens a text changes every later token."""
+        return [[the if text.startswith("x") else old for old in encode([text])[0]] for text in texts]
+
+    blocks = [[("he the he", 2), ("a b", 1)], [("xa he the", 3), ("x y", 1)]]
+    counts, mismatches = count_blocks(memory_of_the_start, rules, size, blocks)
+    assert mismatches == ["xa he the"]
+    expected = np.zeros(size, np.int64)
+    for text, weight in blocks[0] + blocks[1]:
+        np.add.at(expected, memory_of_the_start([text])[0], weight)
+    assert counts.tolist() == expected.tolist()
+    assert count._note(rules, mismatches).startswith("1 blocks of a million characters were encoded whole: a sample")
+
+
+def test_small_text_is_encoded_whole(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(count, "SMALL_CHARACTERS", 100)
+    counted = count_tokens(letters, ["he the"] * 50)
+    assert (counted.method, counted.note) == ("full", "every distinct unit was encoded whole: the text is small")
+    assert list(distinct_chunks(letters, ["he the"] * 50)) == [[("he the", 50)]]
+    assert count_tokens(letters, nasty_units(50)).method == "chunks"
+
+
+def test_no_text_is_an_error(letters: SourceTokenizer) -> None:
+    for units in ([], [""]):
+        with pytest.raises(CorpusError, match="the corpus has no text to count"):
+            count_tokens(letters, units)
+
+
+def test_half_a_surrogate_pair_is_an_error(letters: SourceTokenizer) -> None:
+    with pytest.raises(CorpusError, match=r"half of a surrogate pair, near unit 0: 'abad\\ud83d'"):
+        count_tokens(letters, ["a", "bad\ud83d"])
+
+
+def test_no_processes_is_an_error(letters: SourceTokenizer) -> None:
+    with pytest.raises(CorpusError, match="0 processes: expected at least 1"):
+        count_tokens(letters, ["a"], processes=0)
+
+
+def test_a_process_that_dies_is_an_error(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 500)
+    backend = letters.backend
+    rules = count.prepare(letters)[1]
+    blocks = chunks.unit_blocks(nasty_units(3000), chunks.Totals())
+    with pytest.raises(LangsliceError, match=r"a counting process ended early \(exit code"):
+        count.count_in_processes(backend.to_str()[:50], rules, len(letters.tokens), blocks, 2, 1 << 20)
+
+
+def test_errors_while_reading_pass_through_the_processes(
+    letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 500)
+    monkeypatch.setattr(chunks, "UNIT_TABLE_BYTES", 10_000)
+
+    def broken():
+        yield from nasty_units(3000)
+        raise CorpusError("the disk is gone")
+
+    with pytest.raises(CorpusError, match="the disk is gone"):
+        count_tokens(letters, broken(), processes=2)
+
+
+# Files
+
+
+def test_counts_survive_a_file(letters: SourceTokenizer, tmp_path: Path) -> None:
+    counted = count_tokens(letters, ["the the é"])
+    counted.save(tmp_path / "c.parquet")
+    read = load_counts(tmp_path / "c.parquet", letters)
+    assert read.counts.tolist() == counted.counts.tolist()
+    assert replace(read, counts=counted.counts) == counted
+    assert pq.read_table(tmp_path / "c.parquet").column_names == ["id", "token", "count"]
+
+
+def test_counts_of_another_tokenizer_are_refused(letters: SourceTokenizer, tmp_path: Path) -> None:
+    other = open_tokenizer(byte_level_folder(tmp_path / "other", [("h", "e")]))
+    one, two = count_tokens(letters, ["the"]), count_tokens(other, ["the"])
+    one.save(tmp_path / "c.parquet")
+    with pytest.raises(CorpusError) as caught:
+        load_counts(tmp_path / "c.parquet", other)
+    assert "counts of another tokenizer" in caught.value.message
+    assert one.fingerprint[:16] in caught.value.message and two.fingerprint[:16] in caught.value.message
+    with pytest.raises(CorpusError, match="counts of different tokenizers cannot be added"):
+        merge_counts([one, two], [1, 1])
+
+
+def test_bad_weights_are_refused(letters: SourceTokenizer) -> None:
+    one = count_tokens(letters, ["the"])
+    with pytest.raises(CorpusError, match="1 counts and 2 weights"):
+        merge_counts([one], [1, 1])
+    with pytest.raises(CorpusError, match="expected finite numbers that are not negative"):
+        merge_counts([one], [-1.0])
+
+
+def test_files_that_are_no_counts_are_refused(letters: SourceTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no such file"):
+        load_counts(tmp_path / "none.parquet", letters)
+    (tmp_path / "bad.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(CorpusError, match="not a file of token counts"):
+        load_counts(tmp_path / "bad.parquet", letters)
+
+
+def test_importing_is_light() -> None:
+    heavy = {"torch", "transformers", "tokenizers", "pyarrow", "lingua"}
+    program = (
+        "import sys, langslice.counting, langslice.corpus, langslice.choose.language_id; "
+        f"print({heavy} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
