@@ -1,6 +1,7 @@
 """Count, rewrite and prove an XLM-R-base-shaped checkpoint with langslice and with trimbed: time and peak memory.
 
-    python benchmarks/against_trimbed.py --trimbed-python PATH [--rounds 3] [--work FOLDER] [--corpus-mb 20]
+    python benchmarks/against_trimbed.py --trimbed-python PATH [--jobs count rewrite prove] [--rounds 3]
+        [--corpus-mb 20] [--work FOLDER]
 
 PATH is an interpreter that can import trimbed. Both do the same job: the same random checkpoint with the real tokenizer
 (families.py builds it), the same text, the same kept tokens (those of langslice's plan for Korean and English, given to
@@ -156,15 +157,16 @@ def kept_rows(work: Path) -> int:
     return int(json.loads((work / "out/config.json").read_text(encoding="utf-8"))["vocab_size"])
 
 
-def compare(work: Path, python: str, rounds: int, kept: int) -> list[dict[str, object]]:
+def compare(work: Path, python: str, jobs: list[str], rounds: int, kept: int) -> list[dict[str, object]]:
     """Alternate both sides, job by job; the order within a pair changes every round."""
     lines = commands(work, python)
     clear(work)
-    # Before anything is timed: trimbed counts the text of its proof once, and both sides are warm.
-    subprocess.run(lines["trimbed", "prove"], check=True, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if "prove" in jobs and not (work / "proof-counts.json").is_file():
+        # Before anything is timed: trimbed counts the text of its proof once.
+        subprocess.run(lines["trimbed", "prove"], check=True, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     rows: list[dict[str, object]] = []
     for number in range(rounds):
-        for job in JOBS:
+        for job in jobs:
             for side in ("langslice", "trimbed")[:: 1 if number % 2 else -1]:
                 clear(work)
                 found = measured(lines[side, job], work / MODEL, work / "log.txt")
@@ -190,14 +192,14 @@ def table(rows: list[dict[str, object]]) -> str:
         ]
 
     columns = (("seconds",), ("seconds", "sync_seconds"), ("cpu_seconds",), ("peak_mb",))
-    for job, title in JOBS.items():
+    for job in [job for job in JOBS if any(row["job"] == job for row in rows)]:
         for side in ("trimbed", "langslice"):
             cells = [
                 f"{statistics.median(found):,.{0 if names[0] == 'peak_mb' else 1}f} ({min(found):,.1f} to {max(found):,.1f})"
                 for names in columns
                 for found in [values(job, side, *names)]
             ]
-            lines.append(f"| {title} | {side} | " + " | ".join(cells) + " |")
+            lines.append(f"| {JOBS[job]} | {side} | " + " | ".join(cells) + " |")
         ratios = []
         for names in columns:
             pairs = zip(values(job, "langslice", *names), values(job, "trimbed", *names), strict=True)
@@ -211,6 +213,7 @@ def main() -> None:
     """Measure, print, write the rows, and clean up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trimbed-python", required=True, help="an interpreter that can import trimbed")
+    parser.add_argument("--jobs", nargs="*", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--corpus-mb", type=float, default=20)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "langslice-against-trimbed")
@@ -218,15 +221,14 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     sizes = prepare(arguments.work, arguments.assets.resolve(), arguments.corpus_mb)
-    rows = compare(arguments.work, arguments.trimbed_python, arguments.rounds, sizes["kept"])
-    (arguments.work / "rows.json").write_text(json.dumps(rows, indent=1))
+    rows = compare(arguments.work, arguments.trimbed_python, arguments.jobs, arguments.rounds, sizes["kept"])
     loads = [float(str(row["load"])) for row in rows]
     print(
         f"{sizes['kept']:,} of {sizes['rows']:,} tokens kept; {arguments.corpus_mb:g} MB of text counted; "
         f"{arguments.rounds} pairs; {os.cpu_count()} cores shared with other work (load {min(loads):.1f} to "
         f"{max(loads):.1f}); Python {platform.python_version()}\n\n{table(rows)}"
     )
-    shutil.rmtree(arguments.work / MODEL)
+    shutil.rmtree(arguments.work)
 
 
 if __name__ == "__main__":
