@@ -54,8 +54,8 @@ def test_half_precision_and_shards(tmp_path, zoo):
     import torch
     import transformers
 
-    source = zoo("qwen3")
-    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+    source = zoo("llama")
+    model = transformers.AutoModelForCausalLM.from_pretrained(source).to(torch.bfloat16)
     sharded = tmp_path / "sharded"
     model.save_pretrained(sharded, max_shard_size="20KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -35,7 +35,7 @@ from torch import nn
 from langslice.mini import heldout_languages, heldout_text, mini_model_path
 
 SHOTS = 4
-PACKAGED_PROMPTS = 40  # a direction
+PROMPTS = 30  # a direction
 NAME_CATEGORIES = ("cldr-territories", "cldr-dates", "cldr-quantities", "cldr-languages")
 Row = dict[str, str]
 
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=Path(default))
     parser.add_argument("--model", type=Path, default=mini_model_path())
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--prompts", type=int, default=PACKAGED_PROMPTS)
+    parser.add_argument("--prompts", type=int, default=PROMPTS)
     given = parser.parse_args()
     torch.set_num_threads(2)
     results = measure(given.model, given.assets, given.prompts)
