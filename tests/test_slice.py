@@ -80,6 +80,7 @@ def test_pickled_weights_become_safetensors(tmp_path, zoo):
     assert result.proof.passed
     assert "lm_head.decoder.weight" in result.left_out
     assert "the model ties it" in result.left_out["lm_head.decoder.weight"]
+    assert np.array_equal(stored(tmp_path / "out")["lm_head.decoder.bias"], stored(tmp_path / "out")["lm_head.bias"])
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
         "config.json", "generation_config.json", "model.safetensors", "slice.json", "tokenizer.json", "tokenizer_config.json",
