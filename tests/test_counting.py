@@ -99,8 +99,10 @@ def brute(tokenizer: SourceTokenizer, units: list[str]) -> np.ndarray:
 
 
 def nasty_units(number: int, seed: int = 0) -> list[str]:
+    """Random texts, a quarter of them indented."""
     chance = random.Random(seed)
-    return ["".join(chance.choices(NASTY, k=chance.randrange(1, 14))) for _ in range(number)]
+    indents = [" " * max(0, depth - 60) for depth in range(81)]
+    return [chance.choice(indents) + "".join(chance.choices(NASTY, k=chance.randrange(1, 14))) for _ in range(number)]
 
 
 def added_up(tokenizer: SourceTokenizer, units: list[str]) -> np.ndarray:
@@ -151,7 +153,11 @@ def test_sizes_are_of_the_text_as_it_came(letters: SourceTokenizer) -> None:
 def test_chunks_by_hand(letters: SourceTokenizer) -> None:
     rules = count.prepare(letters)[1]
     pieces = chunks.cut_text(rules, chunks.joined(["to be  or", " not\u00a0 to be ", "a\u00a0b c"]))
-    assert pieces == ["\x02to", "be", " or", "\x02 not\u00a0 to", "be ", "\x02a\u00a0b", "c"]
+    assert pieces == ["\x02to", "be", " or", "\x02", "not\u00a0 to", "be ", "\x02a\u00a0b", "c"]
+    assert rules.indents
+    assert chunks.cut_text(rules, chunks.joined(["    def f", "  \u00a0x y", "   "])) == (
+        ["\x02   ", "def", "f"] + ["\x02  \u00a0x", "y"] + ["\x02   "]
+    )
 
 
 def test_crossing_tokens_by_hand() -> None:
@@ -279,6 +285,15 @@ def test_tokens_that_reach_over_spaces_forbid_cuts_there(tmp_path: Path) -> None
     assert counted.counts.tolist() == brute(tokenizer, units).tolist()
     assert counted.method == "chunks"
     assert len([text for batch in distinct_chunks(tokenizer, ["b c b c"]) for text, _ in batch]) == 3
+
+
+def test_tokens_that_reach_over_spaces_are_not_made_by_joining(tmp_path: Path) -> None:
+    tokens = ["<unk>", "▁", "a", "b", "c", "0", "a▁b", "▁b"]
+    merges = [("▁", "b"), ("a", "▁b")]
+    tokenizer = open_written(tmp_path, bpe(tokens, merges, unk_token="<unk>"), normalizer=SENTENCE_SPACE)
+    units = ["c a c b", "c b c a"]
+    assert brute(tokenizer, units)[tokens.index("a▁b")] == 0
+    assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
 
 
 def test_pre_tokeniser_that_joins_words_is_not_cut(tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def _set_aside(rules: CutRules, units: list[str], weights: dict[str, int], cut: 
 def cut_text(rules: CutRules, text: str) -> list[str]:
     """Cut joined units (see `joined`) before every run of spaces where the rules allow it.
 
-    Example  START + "to be  or" gives [START + "to", "be", " or"]: the space at the cut is left out
+    Example  START + "to be  or" gives [START + "to", "be", " or"]: the space at the cut is left out; with `indents`
+             START + "    def f" gives [START + "   ", "def", "f"]
     """
     if not text:
         return []
@@ -188,7 +189,12 @@ def cut_text(rules: CutRules, text: str) -> list[str]:
     before, after = rules.classes[codes[first - 1]], rules.classes[codes[last + 1]]
     safe = ((before | after) & OPAQUE) == 0
     safe &= ((before & LEFT) == 0) | ((after & RIGHT) == 0)
-    if safe.all() and (first == last).all():
+    single = (first == last).all()
+    if rules.indents:
+        opening = (codes[first - 1] == ord(START)) & ((after & OPAQUE) == 0)
+        first = np.where(opening, last, first)
+        safe |= opening
+    if single and safe.all():
         return text.replace(" ", CUT).split(CUT)
     marked = codes[:-1].copy()
     marked[first[safe]] = ord(CUT)

@@ -94,7 +94,8 @@ def _as_texts(table: dict[str, int], head: str | None) -> Iterator[tuple[str, in
     anchors = 0
     for piece, weight in table.items():
         if piece[0] == START:
-            yield piece[1:], weight
+            if len(piece) > 1:
+                yield piece[1:], weight
         elif head is not None:
             yield head + piece, weight
         else:

@@ -67,6 +67,8 @@ class CutRules:
     raw       contents of added tokens, searched in the text as it stands
     folded    normalised contents of added tokens that the tokenizer looks for after normalising
     normalize the normaliser's function where `folded` must be searched in normalised text, else None
+    indents   whether spaces that open a unit may be cut before the last of them, so that a word is one chunk whatever its
+              indentation
     """
 
     reason: str
@@ -74,6 +76,7 @@ class CutRules:
     raw: tuple[str, ...] = ()
     folded: tuple[str, ...] = ()
     normalize: Any = None
+    indents: bool = False
 
     def has_added_token(self, text: str) -> bool:
         """Tell whether the tokenizer might find an added token in this text (it may say yes where there is none)."""
@@ -97,12 +100,14 @@ def cut_rules(backend: Any) -> CutRules:
     reason = ""
     if getattr(backend.model, "dropout", None):
         reason = "BPE dropout makes its tokens random"
-    elif not _parts_words(backend, classes):
+    parts_words = _parts_words(backend, classes)
+    if not reason and not parts_words:
         reason = _mark_crossing_tokens(backend, classes)
     reason = reason or _differing_probe(backend, classes)
+    indents = not reason and parts_words and _parts_indents(backend, classes)
     raw, folded = _added_contents(backend)
     normalize = backend.normalizer.normalize_str if folded and not simple else None
-    return CutRules(reason, classes, raw, folded, normalize)
+    return CutRules(reason, classes, raw, folded, normalize, indents)
 
 
 def character_classes(normalizer: Any) -> np.ndarray:
@@ -170,6 +175,23 @@ def _parts_words(backend: Any, classes: np.ndarray) -> bool:
     return True
 
 
+def _parts_indents(backend: Any, classes: np.ndarray) -> bool:
+    """Tell whether spaces at the start of a text may be cut before the last: true of byte-level BPE, whose patterns leave
+    one space to the word, and where white space vanishes; not where a token may hold spaces and letters.
+    """
+    words = [probe for probe in PROBES if not classes[ord(probe[0])] & OPAQUE]
+    trials = [(depth, words[(depth * 7 + at) % len(words)]) for depth in range(1, 130) for at in range(12)]
+    trials += [(depth, word) for depth in range(1, 9) for word in words]
+    texts = [" " * depth + word for depth, word in trials]
+    texts += [" " * (depth - 1) for depth, _ in trials] + [f"{ANCHOR} {word}" for _, word in trials]
+    anchor, *ids = [e.ids for e in backend.encode_batch_fast([ANCHOR, *texts], add_special_tokens=False)]
+    number = len(trials)
+    return all(
+        whole == indent + word[len(anchor) :]
+        for whole, indent, word in zip(ids, ids[number:], ids[2 * number :], strict=False)
+    )
+
+
 def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:
     """Without a pre-tokeniser that parts words: forbid cuts where a token of the vocabulary could reach across.
 
@@ -197,7 +219,7 @@ def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:
             classes[ord(after)] |= RIGHT
         else:
             classes |= RIGHT
-    return ""
+    return "a token reaches from a digit over spaces" if classes[ord(ANCHOR)] & LEFT else ""
 
 
 def _words(backend: Any, text: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.cutting import ANCHOR, OPAQUE, START, CutRules
+from langslice.counting.cutting import ANCHOR, LEFT, OPAQUE, START, CutRules
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
@@ -56,15 +56,16 @@ def _calls(weighted: Iterable[tuple[str, int]]) -> Iterable[tuple[list[str], lis
 def lines_of(rules: CutRules, pieces: dict[str, int]) -> Iterable[tuple[str, int]]:
     """Turn counted pieces into few lines whose weighted tokens add up to theirs; the anchors come off with -weight.
 
-    Pieces that open a unit stand alone, as they did. Those that end in white space stand last, behind the anchor: in the
-    text nothing but the unit's end followed them. All others of equal weight are joined behind an anchor.
+    Pieces that open a unit stand alone, as they did. Those that end in white space, or in a character from which a token
+    could reach into the next piece, stand alone behind the anchor. All others of equal weight are joined behind one.
     """
     anchors = 0
     inner: list[tuple[int, str]] = []
     for piece, weight in pieces.items():
         if piece[0] == START:
-            yield piece[1:], weight
-        elif piece[-1] == " " or rules.classes[ord(piece[-1])] & OPAQUE:
+            if len(piece) > 1:  # the indentation before a unit's only leading space is empty
+                yield piece[1:], weight
+        elif piece[-1] == " " or rules.classes[ord(piece[-1])] & (OPAQUE | LEFT):
             yield f"{ANCHOR} {piece}", weight
             anchors += weight
         else:
