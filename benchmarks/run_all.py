@@ -1,6 +1,6 @@
 """Run every benchmark that this machine allows, one after the other; each writes its own table in results/.
 
-    python benchmarks/run_all.py [NAME ...]     exactness, families, counting, rewrite, against_trimbed
+Names may be given: python benchmarks/run_all.py exactness families counting rewrite against_trimbed
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def main() -> int:
             continue
         started = time.monotonic()
         code = subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], check=False).returncode
-        print(f"{name}: {'done' if code == 0 else f'exit code {code}'} in {time.monotonic() - started:.0f} s", flush=True)
+        print(
+            f"{name}: {'done' if code == 0 else f'exit code {code}'} in {time.monotonic() - started:.0f} s", flush=True
+        )
         failed += code != 0
     return failed
 

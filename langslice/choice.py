@@ -19,7 +19,6 @@ class Choice(TypedDict, total=False):
     counts              files written by `count`, each may end in `=weight`
     language_id         keep only the corpus lines that are in the wanted languages
     lexicon             files of words, one a line, optionally with a tab and a weight
-    lexicon_size        words taken from each language's word list
     scripts             ISO 15924 codes whose tokens are kept: "Hang,Latn"
     drop_scripts        ISO 15924 codes whose tokens are dropped
     coverage            share of the weighted token occurrences to cover, 0 to 1
@@ -41,7 +40,6 @@ class Choice(TypedDict, total=False):
     counts: str | Sequence[str]
     language_id: bool
     lexicon: str | Path | Sequence[str | Path]
-    lexicon_size: int | None
     scripts: str | Sequence[str]
     drop_scripts: str | Sequence[str]
     coverage: float | None

@@ -19,7 +19,7 @@ from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
     from langslice.choice import Choice
-    from langslice.job import Report
+    from langslice.progress import Report
 
 app = typer.Typer(
     name="langslice",

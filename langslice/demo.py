@@ -17,7 +17,8 @@ from langslice.mini import heldout_languages, heldout_text, mini_model_path
 from langslice.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
-    from langslice.job import Report, SliceResult
+    from langslice.job import SliceResult
+    from langslice.progress import Report
 
 LANGUAGES = ("ko", "en")
 _LINES = 40

@@ -236,7 +236,9 @@ def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabular
     """
     if _TOWERS.fullmatch(name):
         if vocabulary_sizes & set(shape):
-            raise _unknown(family, name, shape, "it stands in a tower, and one of its dimensions is as long as the vocabulary")
+            raise _unknown(
+                family, name, shape, "it stands in a tower, and one of its dimensions is as long as the vocabulary"
+            )
         return TensorAxes("tower", None)
     for rule in (*family.rules, *COMMON):
         found = _match(rule, name)

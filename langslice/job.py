@@ -6,8 +6,8 @@ Everything below the public functions is arithmetic of other rooms; this file on
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,20 @@ from langslice.choice import Choice, listed
 from langslice.corpus.finding import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.families import family_of, find_vocabulary_size
+from langslice.memory import return_freed_memory
+from langslice.progress import Report, adding_up, silent
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
 from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
-from langslice.tokenizer import Rewrite, SourceTokenizer, missing_closure, open_tokenizer, write_tokenizer
+from langslice.tokenizer import (
+    Rewrite,
+    SourceTokenizer,
+    check_tokenizer,
+    missing_closure,
+    open_tokenizer,
+    write_tokenizer,
+)
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -32,10 +41,6 @@ if TYPE_CHECKING:
     from langslice.counting import TokenCounts
     from langslice.inspection import Inspection
     from langslice.proof import Proof
-
-Report = Callable[[str, int, int], None]
-"""Called as work goes on: what is being done, how much is done, how much there is (0 when unknown; bytes for shards)."""
-
 
 # Room for slice.json, which is written last: 262,144 kept tokens with their reasons make about 30 MB.
 _RECORD_BYTES = 32 << 20
@@ -61,10 +66,6 @@ class SliceResult:
     notes: tuple[str, ...] = ()
 
 
-def _silent(step: str, done: int, total: int) -> None:
-    """Report nothing."""
-
-
 def inspect(
     model: str | Path,
     *,
@@ -72,7 +73,7 @@ def inspect(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: Path | None = None,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> Inspection:
     """Look at a model: parameters by part, vocabulary by script, and what keeping languages would save.
 
@@ -96,7 +97,7 @@ def count(
     token: str | None = None,
     cache_dir: Path | None = None,
     processes: int | None = None,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> TokenCounts:
     """Count how often each of the model's tokens occurs in a corpus.
 
@@ -104,6 +105,7 @@ def count(
     Returns    counts that `TokenCounts.save` writes and `plan(counts=...)` reads
     Raises     CheckpointError, TokenizerError, CorpusError, LanguageError
     """
+    from langslice.corpus import corpus_units
     from langslice.counting import merge_counts
     from langslice.planning import count_sides
 
@@ -113,7 +115,7 @@ def count(
     return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
 
 
-def plan(model: str | Path, *, report: Report = _silent, **choice: Unpack[Choice]) -> SlicePlan:
+def plan(model: str | Path, *, report: Report = silent, **choice: Unpack[Choice]) -> SlicePlan:
     """Choose what to keep of a model's vocabulary, without writing anything.
 
     model    a local folder, or the id of a model on the hub
@@ -136,7 +138,7 @@ def slice(
     link: bool = False,
     overwrite: bool = False,
     threads: int = 2,
-    report: Report = _silent,
+    report: Report = silent,
     **choice: Unpack[Choice],
 ) -> SliceResult:
     """Slice a model's vocabulary into a new folder, and prove the result.
@@ -158,9 +160,15 @@ def slice(
         find_corpora(listed(text))
     checkpoint = _open(model, choice)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
+    # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
+    given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
     tokenizer = _tokenizer(checkpoint)
-    made = _load(plan, checkpoint, tokenizer) if plan is not None else _make_plan(checkpoint, tokenizer, choice, report)
-    files = _side_files(checkpoint, tokenizer, made, choice)
+    if given is None:
+        made = _make_plan(checkpoint, tokenizer, choice, report)
+    else:
+        made = _checked(given, checkpoint, tokenizer)
+    made = _with_settled_files(made, choice)
+    files = _side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     notes: list[str] = [*made.notes, *checkpoint.notes]
@@ -169,19 +177,25 @@ def slice(
         write_side_files(
             checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields)
         )
+        return_freed_memory()
         rewrite = _write_tokenizer(tokenizer, made, staging / prefix)
+        # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
+        del tokenizer
+        check_tokenizer(rewrite, staging / prefix, [token for token in made.tokens if token is not None])
+        return_freed_memory()
         written = write_shards(
             checkpoint, edits, staging / prefix, link=link, threads=threads,
-            progress=_adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
+            progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
         )  # fmt: skip
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
-            proof = _prove(checkpoint, tokenizer, staging, made, files, listed(text), report)
+            proof = _prove(checkpoint, _tokenizer(checkpoint), staging, made, files, listed(text), report)
             if not proof.passed:
                 raise VerificationError(
                     failure_text(proof, f"{out} was not written: the slice differs from its source")
                 )
+        return_freed_memory()
         write_record(staging, checkpoint, made, rewrite, left_out, proof)
     return SliceResult(out, made, written, left_out, proof, (*notes, *written.notes))
 
@@ -194,7 +208,7 @@ def verify(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: Path | None = None,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> Proof:
     """Compare a slice with the model that it was cut from.
 
@@ -207,35 +221,8 @@ def verify(
     tokenizer = _tokenizer(checkpoint)
     made = read_record(Path(out))
     check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
-    files = _side_files(checkpoint, tokenizer, made, {})
+    files = _side_files(checkpoint, tokenizer, made)
     return _prove(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
-
-
-def corpus_units(
-    corpus: Sequence[str], *, text_field: str, languages: Sequence[str], report: Report = _silent
-) -> Iterable[str]:
-    """Stream the units of a corpus, only those in `languages` where languages are given."""
-    from langslice.corpus import read_texts
-
-    progress = _adding_up(report, "reading text", 0)
-    units: Iterable[str] = read_texts(corpus, text_field=text_field, progress=progress)
-    if not languages:
-        return units
-    from langslice.choose.language_id import keep_languages
-
-    return keep_languages(units, languages)
-
-
-def _adding_up(report: Report, step: str, total: int) -> Callable[[int], None]:
-    """Turn sizes of pieces into the running sum that a report shows."""
-    done = 0
-
-    def add(size_bytes: int) -> None:
-        nonlocal done
-        done += size_bytes
-        report(step, done, total)
-
-    return add
 
 
 def failure_text(proof: Proof, headline: str) -> str:
@@ -270,10 +257,11 @@ def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choic
     return make_plan(checkpoint, tokenizer, choice, _fingerprint(checkpoint, tokenizer), report)
 
 
-def _load(plan: SlicePlan | str | Path, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
-    made = plan if isinstance(plan, SlicePlan) else load_plan(Path(plan))
+def _checked(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
     check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
-    if made.checked != digest_rows(made.kept):
+    size = len(tokenizer.tokens)
+    own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
+    if made.checked != digest_rows(made.kept) or made.tokens != own:
         check_edited(made, tokenizer)
     return made
 
@@ -308,15 +296,31 @@ def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
         )
 
 
-def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, choice: Choice) -> list[SideFile]:
-    carry = (*made.request.get("carry", ()), *listed(choice.get("carry", ())))
-    leave_out = (*made.request.get("leave_out", ()), *listed(choice.get("leave_out", ())))
-    return plan_side_files(checkpoint, tokenizer.files, carry=carry, leave_out=leave_out)
+def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
+    """The plan with what was said of unknown files beside it, so that `verify` finds it in the record."""
+    settled: dict[str, list[str]] = {}
+    for name in ("carry", "leave_out"):
+        patterns = dict.fromkeys([*listed(made.request.get(name)), *listed(choice.get(name))])
+        if patterns:
+            settled[name] = list(patterns)
+    return replace(made, request={**made.request, **settled})
+
+
+def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
+    return plan_side_files(
+        checkpoint,
+        tokenizer.files,
+        carry=listed(made.request.get("carry")),
+        leave_out=listed(made.request.get("leave_out")),
+    )
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
     size = len(tokenizer.tokens)
-    return write_tokenizer(tokenizer, [old for old in made.kept.tolist() if old < size], folder)
+    # Whoever made or loaded the plan has closed it for this tokenizer: planning, or `_checked` by its digest.
+    return write_tokenizer(
+        tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
+    )
 
 
 def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:

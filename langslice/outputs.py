@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from langslice.checkpoint import Checkpoint
-from langslice.proof import Check
+from langslice.checks import Check
 from langslice.slice_plan import SlicePlan
 from langslice.stock import model_class, quiet_transformers
 
@@ -93,7 +93,9 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
 def _relative_difference(left: np.ndarray, right: np.ndarray) -> float:
     """Largest difference as a share of the largest finite value; NaN where only one side is finite."""
     finite = np.isfinite(left)
-    if not np.array_equal(finite, np.isfinite(right)) or not np.array_equal(left[~finite], right[~finite], equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(right)) or not np.array_equal(
+        left[~finite], right[~finite], equal_nan=True
+    ):
         return float("nan")
     if not finite.any():
         return 0.0

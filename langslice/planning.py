@@ -135,8 +135,6 @@ def vocabulary_request(choice: Choice) -> VocabularyRequest:
     }
     for name in ("coverage", "min_count", "max_vocab", "top_k"):
         fields[name] = choice.get(name)
-    if choice.get("lexicon_size") is not None:
-        fields["lexicon_size"] = choice.get("lexicon_size")
     return VocabularyRequest(**fields)
 
 
@@ -144,8 +142,8 @@ def read_evidence(
     tokenizer: SourceTokenizer, choice: Choice, report: Callable[[str, int, int], None]
 ) -> TokenCounts | None:
     """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
+    from langslice.corpus import corpus_units
     from langslice.counting import load_counts, merge_counts
-    from langslice.job import corpus_units
 
     parts: list[TokenCounts] = []
     weights: list[float] = []
@@ -239,7 +237,11 @@ def read_chat_template(folder: Path) -> str | None:
 
 
 def _tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
-    """Names in a pickle that share their storage with another vocabulary tensor and that the stock class ties anyway."""
+    """Names in a pickle that share their storage with another table and that the stock class ties anyway.
+
+    Biases stay under every name: RoBERTa's head in transformers 4 reads `lm_head.decoder.bias` only, and starts from
+    zeros where it is not stored.
+    """
     from langslice.stock import ties_embeddings
 
     if not checkpoint.aliases or not ties_embeddings(checkpoint.config):
@@ -248,7 +250,7 @@ def _tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
     return {
         name: f"the same storage as {other}, to which the model ties it"
         for name, other in checkpoint.aliases.items()
-        if tensors[name].action == "slice"
+        if tensors[name].action == "slice" and len(tensors[name].shape) > 1
     }
 
 

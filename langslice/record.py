@@ -58,6 +58,8 @@ def write_record(
 def read_record(folder: Path) -> SlicePlan:
     """Read the plan back from a slice."""
     path = folder / FILE_NAME
+    if not folder.is_dir():
+        raise PlanError(f"{folder}: no such folder", hint="name a folder that `langslice slice` made")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -9,6 +9,8 @@ from typing import Any
 
 from langslice.choice import listed
 
+# Name of the text that a plan was counted on.
+CORPUS = "corpus"
 # Words to a line and lines to a language of what a word list adds; every line is one text to encode.
 _WORDS_PER_LINE = 12
 _WORD_LINES = 400
@@ -21,15 +23,14 @@ def proof_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Ca
     text     held-out files of the user
     Returns  name -> a function that reads the units from their beginning
     """
-    from langslice.corpus import read_texts
-    from langslice.job import corpus_units
+    from langslice.corpus import corpus_units, read_texts
 
     field = str(request.get("text_field", "text"))
     texts: dict[str, Callable[[], Iterable[str]]] = {}
     corpus = listed(request.get("corpus"))
     if corpus:
         languages = _languages(request) if request.get("language_id") else ()
-        texts["corpus"] = partial(corpus_units, corpus, text_field=field, languages=languages)
+        texts[CORPUS] = partial(corpus_units, corpus, text_field=field, languages=languages)
     for path in text:
         name = Path(path).name
         texts[path if name in texts else name] = partial(read_texts, [path], text_field=field)

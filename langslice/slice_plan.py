@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,8 +113,16 @@ def fingerprint(checkpoint: Checkpoint, tokenizer_files: Sequence[Path]) -> str:
     for name, tensor in sorted(checkpoint.tensors.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\n".encode())
     for path in sorted(tokenizer_files):
-        digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(f"{path.name}\0".encode() + _sha256(path))
     return digest.hexdigest()
+
+
+def _sha256(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 18):
+            digest.update(block)
+    return digest.digest()
 
 
 def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[int, int | None, dict[str, TensorPlan]]:
@@ -221,8 +230,9 @@ def plan_text(plan: SlicePlan) -> str:
             "checked": plan.checked,
         },
     }
+    quote = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for every call
     rows = ",\n".join(
-        json.dumps([old, token, reason], ensure_ascii=False)
+        f"[{old}, {quote(token)}, {quote(reason)}]"
         for old, token, reason in zip(plan.kept.tolist(), plan.tokens, plan.reasons, strict=True)
     )
     tensors = ",\n".join(
@@ -283,7 +293,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
             per_layer_rows=vocabulary["per_layer_rows"],
             kept=kept,
             tokens=tuple(row[1] for row in document["kept"]),
-            reasons=tuple(row[2] for row in document["kept"]),
+            reasons=tuple(sys.intern(row[2]) for row in document["kept"]),  # a few texts, many times
             padding=tuple(vocabulary["padding"]),
             checked=vocabulary["checked"],
             tensors={name: _tensor_from_json(entry) for name, entry in document["tensors"].items()},

@@ -83,7 +83,12 @@ def test_stories_generates_the_same_tokens(assets, tmp_path):
     tokenizer, model = AutoTokenizer.from_pretrained(source), AutoModelForCausalLM.from_pretrained(source)
     prompts = ["Once upon a time", "Lily and Tom went to the park", "The little dog was sad because"]
     written = [
-        model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=80, do_sample=False, pad_token_id=2)[0]
+        model.generate(
+            **tokenizer(prompt, return_tensors="pt", return_token_type_ids=False),
+            max_new_tokens=80,
+            do_sample=False,
+            pad_token_id=2,
+        )[0]
         for prompt in prompts
     ]
     # What the original writes is the corpus: its tokens stay, rarer ones may go.
@@ -95,7 +100,10 @@ def test_stories_generates_the_same_tokens(assets, tmp_path):
     rows = torch.from_numpy(result.plan.new_to_old)
     for prompt, expected in zip(prompts, written, strict=True):
         ids = smaller.generate(
-            **sliced(prompt, return_tensors="pt"), max_new_tokens=80, do_sample=False, pad_token_id=2
+            **sliced(prompt, return_tensors="pt", return_token_type_ids=False),
+            max_new_tokens=80,
+            do_sample=False,
+            pad_token_id=2,
         )[0]
         assert rows[ids].tolist() == expected.tolist()
         assert sliced.decode(ids) == tokenizer.decode(expected)

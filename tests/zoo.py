@@ -272,6 +272,8 @@ def build(model_type: str, folder: Path, *, dtype: str = "float32", **changes: A
         # Versions before 4.52 keep the fields of Qwen2-VL's text model beside those of the image tower.
         configuration = {**configuration["text_config"], **configuration}
         del configuration["text_config"]
+    if model_type == "deberta-v2" and transformers.__version__.startswith("4."):
+        configuration = {**configuration, "legacy": True}  # the newer head of version 4 is built but cannot be run
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = transformers.AutoConfig.for_model(model_type, **{**configuration, **changes})

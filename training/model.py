@@ -121,6 +121,7 @@ def export_model(model: nn.Module, shape: dict[str, int], tokenizer: Tokenizer, 
         "pad_token": PAD,
         "model_max_length": shape["max_position_embeddings"],
         "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
     }
     _write_json(folder / "tokenizer_config.json", settings)
 

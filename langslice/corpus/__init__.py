@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from langslice.corpus.finding import CorpusFile, HubDataset, find_corpora
 from langslice.corpus.reading import read_texts
+from langslice.corpus.selecting import corpus_units
 
-__all__ = ["CorpusFile", "HubDataset", "find_corpora", "read_texts"]
+__all__ = ["CorpusFile", "HubDataset", "corpus_units", "find_corpora", "read_texts"]

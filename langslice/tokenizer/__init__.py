@@ -6,10 +6,20 @@ from langslice.tokenizer.source import (
     Closure,
     Rewrite,
     SourceTokenizer,
+    check_tokenizer,
     close,
     missing_closure,
     open_tokenizer,
     write_tokenizer,
 )
 
-__all__ = ["Closure", "Rewrite", "SourceTokenizer", "close", "missing_closure", "open_tokenizer", "write_tokenizer"]
+__all__ = [
+    "Closure",
+    "Rewrite",
+    "SourceTokenizer",
+    "check_tokenizer",
+    "close",
+    "missing_closure",
+    "open_tokenizer",
+    "write_tokenizer",
+]

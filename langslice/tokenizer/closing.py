@@ -36,17 +36,18 @@ def close_choice(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
         add(old, "byte")
     if source.unknown_id is not None:
         add(source.unknown_id, "unknown")
-    for old in _lowest(source, kept):
+    models = list(_sentencepiece_models(source.folder))
+    for old in _lowest(source, models, kept):
         add(old, "lowest score")
     if source.document is not None and source.document.model_type == "Unigram":
         for last, old in last_duplicates(source.tokens, sorted(kept)):
             add(last, f"last of the pieces spelled '{source.tokens[old]}'")
-    for needed, old in _routes(source, kept):
+    for needed, old in _routes(source, models, kept):
         add(needed, f"closure of '{source.tokens[old]}'")
     return Closure(tuple(sorted(kept)), added)
 
 
-def _lowest(source: SourceTokenizer, kept: Collection[int]) -> Iterator[int]:
+def _lowest(source: SourceTokenizer, models: Sequence[SentencePieceModel], kept: Collection[int]) -> Iterator[int]:
     """A piece of the lowest score of every Unigram model in the folder."""
     document = source.document
     if document is not None and document.model_type == "Unigram":
@@ -54,7 +55,7 @@ def _lowest(source: SourceTokenizer, kept: Collection[int]) -> Iterator[int]:
         if piece is not None:
             yield piece
     index: dict[str, int] | None = None
-    for model in _sentencepiece_models(source.folder):
+    for model in models:
         if model.model_type != sentencepiece_model.UNIGRAM:
             continue
         index = index_of(source.tokens) if index is None else index
@@ -73,12 +74,14 @@ def _sentencepiece_models(folder: Path) -> Iterator[SentencePieceModel]:
             yield read_sentencepiece(path)
 
 
-def _routes(source: SourceTokenizer, kept: Collection[int]) -> Iterator[tuple[int, int]]:
+def _routes(
+    source: SourceTokenizer, models: Sequence[SentencePieceModel], kept: Collection[int]
+) -> Iterator[tuple[int, int]]:
     """Tokens on the routes of all kept tokens, under the rule of every file of the folder that merges."""
     walked = [old for old in sorted(kept) if old not in source.byte_ids and _can_be_built(source, old)]
     for spelling, rule in _document_rules(source):
         yield from route_closure(walked, source.tokens, spelling, rule)
-    for model in _sentencepiece_models(source.folder):
+    for model in models:
         if model.model_type == sentencepiece_model.BPE:
             yield from _sentencepiece_routes(source, walked, model)
 

@@ -141,7 +141,8 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
         for window in _windows(raw, spans["vocab"]):
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
-        index = index_of(tokens)
+        contents = {entry["content"] for entry in skeleton.get("added_tokens") or []}
+        index = {token: old for old, token in enumerate(tokens) if token in contents and token is not None}
     else:
         index = {}
         for window in _windows(raw, spans["vocab"]):
@@ -222,6 +223,8 @@ def _value_end(raw: bytes, start: int) -> int:
         return scalar.end()
     depth, position = 1, start + 1
     while depth:
+        while run := _RUN.match(raw, position):  # whole windows of plain entries; their brackets are balanced
+            position = run.end()
         step = _TO_BRACKET.match(raw, position)
         if step is None or step.end() == position:
             raise ValueError("a bracket is never closed")

@@ -150,16 +150,16 @@ def _with_declared(
 
     Returns  the document with them, their entries, and the ids of all tokens that the settings name
     """
-    tokens = list(document.tokens)
-    index = {token: old for old, token in enumerate(tokens)}
-    added, extra, named = dict(document.added), [], set()
-    for content, token_id, flags in declared_tokens(settings):
+    declared = list(declared_tokens(settings))
+    contents = {content for content, _, _ in declared}
+    index = {token: old for old, token in enumerate(document.tokens) if token in contents}
+    added, named = dict(document.added), set()
+    extra: list[dict[str, Any]] = []
+    for content, token_id, flags in declared:
         if content not in index:
-            index[content] = len(tokens)
-            entry = added_entry(len(tokens), content, flags)
-            tokens.append(content)
-            added[content] = entry
-            extra.append(entry)
+            index[content] = len(document.tokens) + len(extra)
+            extra.append(added_entry(index[content], content, flags))
+            added[content] = extra[-1]
         if token_id is not None and index[content] != token_id:
             raise TokenizerError(
                 f"{folder}: tokenizer_config.json or added_tokens.json gives {content!r} the id {token_id}, "
@@ -168,8 +168,9 @@ def _with_declared(
             )
         named.add(index[content])
     if extra:
+        tokens = (*document.tokens, *(str(entry["content"]) for entry in extra))
         in_model = document.in_model + bytes(len(tokens) - len(document.in_model))
-        document = replace(document, tokens=tuple(tokens), in_model=in_model, added=added)
+        document = replace(document, tokens=tokens, in_model=in_model, added=added)
     return document, extra, named
 
 

@@ -8,15 +8,14 @@ before a model token must be part of it.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
+from langslice.memory import return_freed_memory
 from langslice.tokenizer.bpe import merges_to_keep
 from langslice.tokenizer.document import Document, Json, refuse_unknown_keys
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILE = "tokenizer.json"
 _WINDOW = 4096  # entries written at a time
+quote = json.JSONEncoder(ensure_ascii=False).encode
+"""A value as JSON, non-ASCII characters as they are; `json.dumps` would make an encoder for every call."""
 _ADDED_DEFAULTS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
 
@@ -97,36 +98,29 @@ def check_written(path: Path, tokens: Sequence[str]) -> None:
     """
     from tokenizers import Tokenizer
 
+    distinct = len(set(tokens))
+    return_freed_memory()
     try:
         loaded = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception for every reason
         raise TokenizerError(f"{path}: the tokenizers library refuses what was written: {error}") from error
+    size = loaded.get_vocab_size(with_added_tokens=True)
+    if size != distinct:
+        raise TokenizerError(f"{path}: loads with {size} tokens, expected {distinct}")
     _compare_loaded(path, loaded, tokens)
     del loaded
-    _return_freed_memory()
+    return_freed_memory()
 
 
 def _compare_loaded(path: Path, loaded: Tokenizer, tokens: Sequence[str]) -> None:
-    size = loaded.get_vocab_size(with_added_tokens=True)
-    last = {token: new for new, token in enumerate(tokens)}
-    if size != len(last):
-        raise TokenizerError(f"{path}: loads with {size} tokens, expected {len(last)}")
+    """Every id has its token, and every token its id: of equal tokens the last."""
     for new, token in enumerate(tokens):
         if loaded.id_to_token(new) != token:
             raise TokenizerError(f"{path}: id {new} loads as {loaded.id_to_token(new)!r}, expected {token!r}")
-        if loaded.token_to_id(token) != last[token]:
-            raise TokenizerError(f"{path}: {token!r} loads with id {loaded.token_to_id(token)}, expected {last[token]}")
-
-
-def _return_freed_memory() -> None:
-    """Give memory that was freed in many small parts back to the system, where the C library can (glibc).
-
-    Loading a tokenizer for a check takes tens of megabytes, which would count in the peak of whatever runs next.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        found = loaded.token_to_id(token)
+        later = found is not None and new < found < len(tokens) and tokens[found] == token  # compared in its turn
+        if found != new and not later:
+            raise TokenizerError(f"{path}: {token!r} loads with id {found}, expected {new}")
 
 
 def _model_size(document: Document, kept: Sequence[int]) -> int:
@@ -167,9 +161,9 @@ def _write_entries(entries: Iterator[Any], brackets: str, file: HashedFile) -> N
     wrote = False
     for entry in entries:
         if brackets == "{}":
-            window.append(f"{json.dumps(entry[0], ensure_ascii=False)}: {entry[1]}")
+            window.append(f"{quote(entry[0])}: {entry[1]}")
         else:
-            window.append(json.dumps(entry, ensure_ascii=False))
+            window.append(f"[{quote(entry[0])}, {quote(entry[1])}]")
         if len(window) == _WINDOW:
             file.write(separator + ",\n      ".join(window))
             separator, wrote = ",\n      ", True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer.document import object_windows
-from langslice.tokenizer.rewrite import HashedFile
+from langslice.tokenizer.rewrite import HashedFile, quote
 from langslice.tokenizer.sentencepiece_model import (
     NORMAL,
     SentencePieceModel,
@@ -135,7 +134,7 @@ def _vocab_entries(path: Path, change: Renumbering) -> Iterator[bytes]:
     kept.sort()
     yield b"{"
     for place, (new, token) in enumerate(kept):
-        yield f"{',' if place else ''}{json.dumps(token, ensure_ascii=False)}:{new}".encode()
+        yield f"{',' if place else ''}{quote(token)}:{new}".encode()
     yield b"}\n"
 
 

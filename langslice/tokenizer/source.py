@@ -142,13 +142,30 @@ def missing_closure(source: SourceTokenizer, kept: Collection[int]) -> Mapping[i
     return close(source, kept).added
 
 
-def write_tokenizer(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewrite:
+def write_tokenizer(
+    source: SourceTokenizer, kept: Sequence[int], out: Path, *, closed: bool = False, check: bool = True
+) -> Rewrite:
     """Write the tokenizer restricted to `kept` and check what was written.
 
     kept    ascending old ids; new id = position. Ids beyond the last token (padding rows) may follow and are not
-    written out     an existing folder that holds none of the files yet
+    written
+    out     an existing folder that holds none of the files yet
+    closed  `kept` came out of `close` for this tokenizer, so it is not closed again to compare
+    check   load what was written; who passes False calls `check_tokenizer` when the source is no longer in memory
     Raises  TokenizerError when `kept` is not closed, or what was written does not load with exactly these ids
     """
     from langslice.tokenizer.writing import write_files
 
-    return write_files(source, kept, out)
+    return write_files(source, kept, out, closed=closed, check=check)
+
+
+def check_tokenizer(rewrite: Rewrite, out: Path, tokens: Sequence[str]) -> None:
+    """Load a written tokenizer.json, where there is one, and compare every id with `tokens` in both directions.
+
+    tokens  token string of each new id
+    Raises  TokenizerError at the first id that differs
+    """
+    from langslice.tokenizer.rewrite import TOKENIZER_FILE, check_written
+
+    if TOKENIZER_FILE in rewrite.written:
+        check_written(out / TOKENIZER_FILE, tokens)

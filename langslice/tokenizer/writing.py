@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from langslice.tokenizer.slow_files import Renumbering, write_slow_files
 from langslice.tokenizer.source import Rewrite, SourceTokenizer
 
 
-def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewrite:
+def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, closed: bool, check: bool) -> Rewrite:
     """See `langslice.tokenizer.write_tokenizer`."""
     kept = _real_tokens(source, kept)
-    missing = close_choice(source, kept).added
+    missing = {} if closed else close_choice(source, kept).added
     if missing:
         old, reason = next(iter(missing.items()))
         raise TokenizerError(
@@ -28,21 +28,27 @@ def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path) -> Rewr
         )
     if source.kind == "characters":
         return Rewrite({}, {})
-    old_to_new = {old: new for new, old in enumerate(kept)}
-    written: dict[str, str] = {}
-    for name, content in source.settings.items():
-        changed = renumber_settings(name, content, old_to_new, str(source.folder / name))
-        written[name] = write_json(out / name, changed)
+    written = _write_settings(source, kept, out)
     if source.document is None:
-        marian, left_out = write_marian(source.folder, _renumbering(source, old_to_new), out)
+        marian, left_out = write_marian(source.folder, _renumbering(source, kept), out)
         return Rewrite({**written, **marian}, left_out)
     written[TOKENIZER_FILE] = write_document(source.document, kept, out / TOKENIZER_FILE)
-    check_written(out / TOKENIZER_FILE, [token for old in kept if (token := source.tokens[old]) is not None])
-    slow, left_out = write_slow_files(source.folder, _renumbering(source, old_to_new), out)
+    if check:
+        check_written(out / TOKENIZER_FILE, [token for old in kept if (token := source.tokens[old]) is not None])
+    slow, left_out = write_slow_files(source.folder, _renumbering(source, kept), out)
     return Rewrite({**written, **slow}, left_out)
 
 
-def _renumbering(source: SourceTokenizer, old_to_new: Mapping[int, int]) -> Renumbering:
+def _write_settings(source: SourceTokenizer, kept: Sequence[int], out: Path) -> dict[str, str]:
+    old_to_new = {old: new for new, old in enumerate(kept)}
+    return {
+        name: write_json(out / name, renumber_settings(name, content, old_to_new, str(source.folder / name)))
+        for name, content in source.settings.items()
+    }
+
+
+def _renumbering(source: SourceTokenizer, kept: Sequence[int]) -> Renumbering:
+    old_to_new = {old: new for new, old in enumerate(kept)}
     return Renumbering(source.tokens, old_to_new, index_of(source.tokens), source.kind, source.surface)
 
 
