@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
@@ -325,10 +326,23 @@ def demo(
     print_demo(made)
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as one line for people: what it says, not where in the code it arose."""
+    typer.echo(f"note: {message}", err=True)
+
+
 def main() -> None:
     """Run the command line; errors of langslice become one message on stderr and an exit code."""
-    # The tokenizers library warns when a process forks after it was used in parallel; counting forks before.
+    # Transformers would otherwise warn about its tokenizers in processes that were forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.showwarning = _show_warning
     try:
         app()
     except LangsliceError as error:
