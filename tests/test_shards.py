@@ -756,8 +756,18 @@ def start_child(source: Path, out: Path) -> subprocess.Popen:
     if not (source / "model.safetensors").exists():
         save_single(source, {"a": torch.zeros(5000, 1000), "b": torch.zeros(1000, 100)})
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(source), str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, str(source), str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_signals,
     )
+
+
+def heed_signals() -> None:
+    """Undo what nohup and a shell's `&` do: a process that they start ignores these signals, and so do its children."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def interrupt(child: subprocess.Popen, number: int, after_steps: int) -> None:
