@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from langslice import __version__
 from langslice.checkpoint import Checkpoint, Shard
 from langslice.errors import PlanError
-from langslice.slice_plan import SlicePlan, plan_from_json, plan_text
+from langslice.slice_plan import SlicePlan, file_sha256, plan_from_json, plan_text
 from langslice.tokenizer import Rewrite
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def _source_hashes(checkpoint: Checkpoint, *, whole_weights: bool) -> dict[str, 
     """sha256 of config and of every shard; of a shard's header alone where its whole bytes were not to be read again."""
     hashes: dict[str, dict[str, Any]] = {}
     config = checkpoint.model_folder / "config.json"
-    hashes["config.json"] = {"size_bytes": config.stat().st_size, "sha256": _sha256(config)}
+    hashes["config.json"] = {"size_bytes": config.stat().st_size, "sha256": file_sha256(config)}
     for shard in checkpoint.shards:
         entry: dict[str, Any] = {"size_bytes": shard.path.stat().st_size, "tensors_sha256": _tensor_digest(shard)}
         if _SHA256.fullmatch(shard.path.name):
             # The hub's cache names large files by the sha256 of their content.
             entry["sha256"] = shard.path.name
         elif whole_weights:
-            entry["sha256"] = _sha256(shard.path)
+            entry["sha256"] = file_sha256(shard.path)
         hashes[shard.name] = entry
     return hashes
 
@@ -107,14 +107,6 @@ def _tensor_digest(shard: Shard) -> str:
     digest = hashlib.sha256()
     for tensor in shard.tensors:
         digest.update(f"{tensor.name}\0{tensor.dtype}\0{tensor.shape}\0{tensor.start}\n".encode())
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
     return digest.hexdigest()
 
 

@@ -113,16 +113,17 @@ def fingerprint(checkpoint: Checkpoint, tokenizer_files: Sequence[Path]) -> str:
     for name, tensor in sorted(checkpoint.tensors.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\n".encode())
     for path in sorted(tokenizer_files):
-        digest.update(f"{path.name}\0".encode() + _sha256(path))
+        digest.update(f"{path.name}\0".encode() + bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
 
 
-def _sha256(path: Path) -> bytes:
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content in hexadecimal, read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 18):
             digest.update(block)
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[int, int | None, dict[str, TensorPlan]]:
