@@ -157,9 +157,12 @@ FAMILIES = (
         Rule("feed-forward", r"mlp\.c_proj", ("neurons", "hidden"), "conv1d"))),
     Family(("gpt_neo", "gptj")),
     Family(("opt",), (Rule("other", "project_in", ("hidden", "embedding")), Rule("other", "project_out", ("embedding", "hidden")))),
+    Family(("cohere", "cohere2"), (
+        Rule("attention", "q_norm", ("num_heads", "head_dim")),
+        Rule("attention", "k_norm", ("num_kv_heads", "head_dim")))),
     Family((
         "llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "mixtral", "gemma", "gemma2",
-        "gemma3_text", "cohere", "cohere2", "phi", "phi3", "granite", "smollm3", "olmo", "stablelm", "starcoder2", "glm",
+        "gemma3_text", "phi", "phi3", "granite", "smollm3", "olmo", "stablelm", "starcoder2", "glm",
         "glm4", "eurobert", "helium", "arcee", "exaone4", "nemotron", "seed_oss", "internlm3", "hunyuan_v1_dense", "persimmon"),
         (Rule("router", r"mlp\.shared_expert_gate", ("one", "hidden")),)),
     Family(("olmo2", "olmo3"), (
@@ -225,6 +228,11 @@ def _match(rule: Rule, name: str) -> TensorAxes | None:
         return TensorAxes(rule.part, (rule.axes[1 if rule.layout == "conv1d" else 0],))
     # Quantised storage (qweight, scales, weight_scale, ...): the module is known, the packing is not.
     return TensorAxes(rule.part, None)
+
+
+def is_tower(name: str) -> bool:
+    """Whether a tensor belongs to the image or sound side of a multimodal wrapper."""
+    return _TOWERS.fullmatch(name) is not None
 
 
 def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabulary_sizes: frozenset[int]) -> TensorAxes:

@@ -109,7 +109,7 @@ def implied_fields(
     per_layer_rows  rows of the per-layer table, None where there is none
     Returns         dotted path -> id or ids, and dotted path -> size, as they are in the source
     """
-    full = _full_config(config)
+    full = full_config(config)
     ids: dict[str, int | list[int]] = {}
     # Defaults may lie beyond a small vocabulary, where they name nothing.
     for field in find_id_fields(full, file="defaults", rows=1 << 62, ignore=ignore):
@@ -125,7 +125,7 @@ def implied_fields(
     return ids, sizes
 
 
-def _full_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with its class's defaults; empty where this version of transformers cannot read it."""
     from transformers import AutoConfig
 

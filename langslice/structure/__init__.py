@@ -1,0 +1,1 @@
+"""Layers, attention heads and feed-forward neurons: what a model has, what is kept, and how the files change."""
