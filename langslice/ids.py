@@ -42,7 +42,7 @@ _NOT_IDS = re.compile(
 _SUSPICIOUS = re.compile(r"(?:.*_)?(?:tokens?|ids?|idx|index|indices)(?:_.*)?")
 _TOWER_CONFIGS = re.compile(r"(?:vision|audio|image|video|vq|qformer|perceiver|backbone)\w*")
 # In these maps the keys are free text: nothing in them is looked at.
-_OPAQUE = frozenset({"id2label", "label2id", "quantization_config", "compression_config", "auto_map"})
+_OPAQUE = frozenset({"id2label", "label2id", "quantization_config", "compression_config", "auto_map", "sliced_shapes"})
 
 
 @dataclass(frozen=True)

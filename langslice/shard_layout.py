@@ -82,6 +82,7 @@ def lay_out(
     shard: Shard,
     name: str,
     kept: Iterable[TensorEntry],
+    names: Mapping[str, str],
     indices: Mapping[str, Mapping[int, Indices]],
     method: str,
     reflink: bool,
@@ -90,6 +91,7 @@ def lay_out(
     """Decide the order, header and byte ranges of an output shard.
 
     kept       the shard's tensors that are not dropped, in file order
+    names      name -> name in the output
     indices    name -> dimension -> indices; {} for a tensor kept whole
     untouched  copy the file as it is, header included
     """
@@ -101,10 +103,10 @@ def lay_out(
         header = _header_of(shard.path, sum(sizes.values()))
     else:
         modulo = _sharing_remainder(_runs(ordered, indices, offsets, 0)) if reflink else (HEADER_ALIGNMENT, 0)
-        described = ((tensor.name, tensor.dtype, shapes[tensor.name], sizes[tensor.name]) for tensor in ordered)
+        described = ((names[tensor.name], tensor.dtype, shapes[tensor.name], sizes[tensor.name]) for tensor in ordered)
         header = build_header(described, {"format": "pt", **shard.metadata}, modulo)
     tensors = tuple(
-        OutputTensor(t.name, shapes[t.name], sizes[t.name], len(header) + offsets[t.name], t, indices[t.name])
+        OutputTensor(names[t.name], shapes[t.name], sizes[t.name], len(header) + offsets[t.name], t, indices[t.name])
         for t in ordered
     )
     runs = _runs(ordered, indices, offsets, len(header))

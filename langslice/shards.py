@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -41,11 +42,13 @@ class TensorEdit:
     action   "keep" | "slice" | "drop"
     indices  for "slice": dimension -> int64 indices to gather along it, in output order (an index may repeat)
     reason   why, for "drop"
+    name     name in the output, where it is another
     """
 
     action: str
     indices: Mapping[int, npt.NDArray[np.int64]] = field(default_factory=dict)
     reason: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,10 @@ def check_edits(checkpoint: Checkpoint, edits: Mapping[str, TensorEdit]) -> None
         fault = _fault(edits[name], tensor.dtype, tensor.shape)
         if fault:
             raise PlanError(f"impossible edit of {name}  {tensor.dtype} {tensor.shape}\n  {fault}", "correct the plan")
+    names = Counter(edit.name or name for name, edit in edits.items() if edit.action != "drop")
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise PlanError(f"{len(twice)} tensors of the output have one name\n  {twice[0]}", "correct the plan")
     if all(edit.action == "drop" for edit in edits.values()):
         raise PlanError("the plan drops every tensor", "nothing would be left; correct the plan")
 
@@ -184,7 +191,7 @@ def _layouts(
         untouched = (
             shard.format == "safetensors"
             and "format" in shard.metadata
-            and all(edits[tensor.name].action == "keep" for tensor in shard.tensors)
+            and all(edits[tensor.name] == TensorEdit("keep") for tensor in shard.tensors)
         )
         method = "write"
         if untouched and reflinks[device]:
@@ -195,7 +202,8 @@ def _layouts(
                 notes.append(f"{shard.name} was copied: a hard link from {out.parent} to {shard.path} is not possible")
         name = _output_name(shard, number, len(checkpoint.shards))
         indices = {tensor.name: edits[tensor.name].indices for tensor in kept}
-        layouts.append(lay_out(shard, name, kept, indices, method, reflinks[device], untouched))
+        names = {tensor.name: edits[tensor.name].name or tensor.name for tensor in kept}
+        layouts.append(lay_out(shard, name, kept, names, indices, method, reflinks[device], untouched))
     return layouts
 
 

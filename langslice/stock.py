@@ -143,6 +143,20 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
+def config_error(config: Mapping[str, Any]) -> str:
+    """What the configuration class has against a config.json; "" when it takes it, or this version does not know it."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if config.get("model_type") not in CONFIG_MAPPING:
+        return ""
+    with quiet_transformers():
+        try:
+            AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
+        except (ValueError, TypeError, KeyError, _invalid_field()) as error:
+            return " ".join(str(error).split())
+    return ""
+
+
 def _invalid_field() -> type[Exception]:
     """What a field of the wrong type raises: an error of huggingface_hub's own since its version 1."""
     from huggingface_hub import errors

@@ -72,7 +72,8 @@ class Anatomy:
     experts  stack -> layers whose neurons are those of experts
     axes     tensor of a layer -> its named axes, None where nothing is known of them
     places   tensor of a layer -> where it stands
-    config   config.json with the defaults of its class
+    config   the part of config.json that holds them, with the defaults of its class
+    given    the same part as it is written
     """
 
     body: Body
@@ -83,6 +84,7 @@ class Anatomy:
     axes: Mapping[str, tuple[str, ...] | None]
     places: Mapping[str, Place]
     config: Mapping[str, Any]
+    given: Mapping[str, Any]
 
     def fields(self, stack: str) -> StackFields:
         """Configuration fields of a stack."""
@@ -115,9 +117,10 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
 
     body = body_of(checkpoint.config)
     family = family_of(checkpoint.config)
-    whole = {**full_config(checkpoint.config), **checkpoint.config}
+    given, full = checkpoint.config, full_config(checkpoint.config)
     if body.section:
-        whole = {**(full_config(checkpoint.config).get(body.section) or {}), **checkpoint.config.get(body.section, {})}
+        given, full = given.get(body.section, {}), full.get(body.section) or {}
+    whole = {**full, **given}
     if "sliced_shapes" in whole:
         raise PlanError(
             "this model is a slice with layers of different sizes, which cannot be cut again",
@@ -139,7 +142,7 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
         if by_layer:
             heads[key] = by_layer
     neurons, experts = _neurons_of(body, places, axes, shapes)
-    return Anatomy(body, layers, heads, neurons, experts, axes, places, whole)
+    return Anatomy(body, layers, heads, neurons, experts, axes, places, whole, given)
 
 
 def _count_layers(body: Body, places: Mapping[str, Place], config: Mapping[str, Any]) -> dict[str, int]:

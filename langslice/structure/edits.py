@@ -1,0 +1,156 @@
+"""What a structural slice does to each tensor: a new name, and which indices stay along which dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from langslice.errors import PlanError
+from langslice.structure.anatomy import HEAD_AXES, NEURON_AXES, Anatomy, Heads, Place
+from langslice.structure.kept import Kept
+
+Indices = npt.NDArray[np.int64]
+# Axes whose entries another layer may need, or that scale what a zeroed head puts out anyway: never zeroed.
+_NOT_ZEROED = frozenset({"num_heads", "num_kv_heads"})
+
+
+@dataclass(frozen=True)
+class LayerEdit:
+    """What becomes of one tensor of a layer.
+
+    name     new name
+    indices  dimension -> old indices that stay, in order
+    dropped  why it is left out, "" when it stays
+    """
+
+    name: str
+    indices: Mapping[int, Indices] = field(default_factory=dict)
+    dropped: str = ""
+
+
+def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, LayerEdit]:
+    """Edits of all tensors that stand in a layer.
+
+    Raises   PlanError for a tensor of a cut layer of which the table does not know the axes
+    """
+    edits: dict[str, LayerEdit] = {}
+    for name, place in anatomy.places.items():
+        if _owns_first_bias(anatomy, name):
+            # Stock code looks for it in block 0, whichever block that was.
+            edits[name] = LayerEdit(name, _indices(anatomy, kept, name, place, shapes[name]))
+        elif not kept.keeps_layer(place.stack, place.layer):
+            edits[name] = LayerEdit(name, dropped=f"layer {place.layer} of the {place.stack} stack is not kept")
+        else:
+            number = kept.new_layer(place.stack, place.layer)
+            indices = {} if kept.style == "masked" else _indices(anatomy, kept, name, place, shapes[name])
+            edits[name] = LayerEdit(f"{place.before}{number}.{place.rest}", indices)
+    return edits
+
+
+def zeroed_indices(
+    anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, dict[int, Indices]]:
+    """Where a masked slice holds zeros: tensor (old name) -> dimension -> indices.
+
+    All of a head goes, its output columns included, so that it adds nothing whatever its input.
+    """
+    zeroed: dict[str, dict[int, Indices]] = {}
+    for name, place in anatomy.places.items():
+        if not kept.keeps_layer(place.stack, place.layer) or _NOT_ZEROED & set(anatomy.axes[name] or ()):
+            continue
+        for dim, stay in _indices(anatomy, kept, name, place, shapes[name]).items():
+            gone = np.setdiff1d(np.arange(shapes[name][dim], dtype=np.int64), stay)
+            if gone.size:
+                zeroed.setdefault(name, {})[dim] = gone
+    return zeroed
+
+
+def _owns_first_bias(anatomy: Anatomy, name: str) -> bool:
+    return anatomy.body.first_bias and "relative_attention_bias" in name
+
+
+def _indices(
+    anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple[int, ...]
+) -> dict[int, Indices]:
+    """Old indices that stay along each dimension that is cut."""
+    layer = place.layer
+    if _owns_first_bias(anatomy, name):
+        # All layers that stay have the same heads: `express` has seen to that.
+        layer = min(kept.heads.get(place.attention_key, {layer: ()}))
+    query = kept.heads.get(place.attention_key, {}).get(layer)
+    neurons = kept.neurons.get(place.stack, {}).get(place.layer)
+    axes = anatomy.axes[name]
+    if axes is None:
+        if _may_need_cut(place, query, neurons):
+            raise PlanError(
+                f"{name}, shape {shape}: the table does not say along which axes it runs, so its layer cannot be cut",
+                hint="quantised weights cannot be cut; for a new layout add a line to langslice/families.py",
+            )
+        return {}
+    found: dict[int, Indices] = {}
+    for dim, axis in enumerate(axes):
+        if axis in HEAD_AXES and query is not None:
+            heads = anatomy.heads[place.attention_key][layer]
+            key_value = kept.key_value.get(place.attention_key, {}).get(layer, tuple(range(heads.key_value)))
+            found[dim] = _along_heads(axis, anatomy, heads, query, key_value)
+        elif axis in NEURON_AXES and neurons is not None:
+            stay = np.asarray(neurons, dtype=np.int64)
+            found[dim] = stay if axis == "neurons" else np.concatenate([stay, stay + shape[dim] // 2])
+    return found
+
+
+def _may_need_cut(place: Place, query: Sequence[int] | None, neurons: Sequence[int] | None) -> bool:
+    """Whether a tensor without axes stands in a part that loses something; masks and buffers without a size do not."""
+    buffers = ("bias", "masked_bias", "inv_freq")
+    if place.rest.rpartition(".")[2] in buffers and place.rest.count(".") == 1:
+        return False
+    in_attention = "att" in place.rest.lower()
+    return (query is not None and in_attention) or (neurons is not None and not in_attention)
+
+
+def _along_heads(axis: str, anatomy: Anatomy, heads: Heads, query: Sequence[int], key_value: Sequence[int]) -> Indices:
+    if axis == "num_heads":
+        return np.asarray(query, dtype=np.int64)
+    if axis == "num_kv_heads":
+        return np.asarray(key_value, dtype=np.int64)
+    if axis == "heads":
+        return _expand(query, heads.size)
+    if axis == "kv_heads":
+        return _expand(key_value, heads.size)
+    return _fused(_fused_order(anatomy, heads), heads, query, key_value)
+
+
+def _fused_order(anatomy: Anatomy, heads: Heads) -> str:
+    if anatomy.body.fused != "falcon":
+        return anatomy.body.fused
+    if anatomy.config.get("new_decoder_architecture"):
+        return "groups"
+    return "parts" if anatomy.config.get("multi_query") else "heads"
+
+
+def _fused(order: str, heads: Heads, query: Sequence[int], key_value: Sequence[int]) -> Indices:
+    """Rows of a fused query-key-value projection.
+
+    "parts"   all queries, all keys, all values          "heads"  query, key and value of one head after the other
+    "groups"  the queries of a group, its key, its value
+    """
+    if order == "parts":
+        keys = [heads.query + number for number in key_value]
+        values = [heads.query + heads.key_value + number for number in key_value]
+        return _expand([*query, *keys, *values], heads.size)
+    if order == "heads":
+        return _expand([3 * head + part for head in query for part in range(3)], heads.size)
+    stride = heads.group + 2
+    rows: list[int] = []
+    for group in key_value:
+        own = [head % heads.group for head in query if head // heads.group == group]
+        rows += [group * stride + place for place in (*own, heads.group, heads.group + 1)]
+    return _expand(rows, heads.size)
+
+
+def _expand(units: Sequence[int], size: int) -> Indices:
+    """Indices of units of `size` neighbours each."""
+    return (np.asarray(units, dtype=np.int64)[:, None] * size + np.arange(size)).ravel()

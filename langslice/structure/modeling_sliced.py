@@ -1,0 +1,49 @@
+"""A transformers model whose layers have sizes of their own, as `sliced_shapes` in config.json says.
+
+The stock class builds its layers alike; the parameters that were cut are then replaced by smaller ones, and the modules that
+remember a number of heads are told the new one. Everything else, loading and generation included, is the stock class's.
+"""
+
+from torch import empty, nn
+
+
+def sliced(stock):
+    """The stock class with the sizes of `config.sliced_shapes`."""
+
+    class Sliced(stock):
+        def __init__(self, config, *arguments, **options):
+            super().__init__(config, *arguments, **options)
+            body = getattr(self, self.base_model_prefix, self)
+            for name, shape in config.sliced_shapes["parameters"].items():
+                _resize(body, name, shape)
+            for name, attributes in config.sliced_shapes["attributes"].items():
+                for attribute, value in attributes.items():
+                    setattr(body.get_submodule(name), attribute, value)
+            for name, heads in config.sliced_shapes.get("slopes", {}).items():
+                _keep_slopes(body.get_submodule(name), heads, config.num_attention_heads)
+
+    Sliced.__name__ = Sliced.__qualname__ = "Sliced" + stock.__name__
+    return Sliced
+
+
+def _resize(body, name, shape):
+    """Replace one parameter; its module's own record of its size follows."""
+    owner, _, leaf = name.rpartition(".")
+    module = body.get_submodule(owner)
+    old = getattr(module, leaf)
+    setattr(module, leaf, nn.Parameter(empty(shape, dtype=old.dtype, device=old.device), old.requires_grad))
+    if leaf == "weight" and isinstance(module, nn.Linear):
+        module.out_features, module.in_features = shape
+    elif leaf == "weight" and hasattr(module, "nf"):  # GPT-2's Conv1D
+        module.nx, module.nf = shape
+
+
+def _keep_slopes(attention, heads, count):
+    """Give an attention the position slopes of the heads that it kept, (batch * heads, 1, length)."""
+
+    def select(_, arguments, options):
+        alibi = options["alibi"]
+        kept = alibi.view(-1, count, *alibi.shape[1:])[:, heads]
+        return arguments, {**options, "alibi": kept.flatten(0, 1)}
+
+    attention.register_forward_pre_hook(select, with_kwargs=True)

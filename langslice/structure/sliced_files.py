@@ -1,0 +1,125 @@
+"""The files of a slice whose layers have sizes of their own: `sliced_shapes` in config.json, and modeling_sliced.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from langslice.errors import PlanError
+from langslice.gathering import sliced_shape
+from langslice.structure.anatomy import Anatomy
+from langslice.structure.edits import layer_edits
+from langslice.structure.expressing import key_values, queries
+from langslice.structure.kept import Kept
+
+MODULE = "modeling_sliced"
+# Auto class -> transformers' own table of the stock classes behind it.
+_AUTO_CLASSES = {
+    "AutoModel": "MODEL_MAPPING_NAMES",
+    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "AutoModelForSpeechSeq2Seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "AutoModelForTokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+    "AutoModelForQuestionAnswering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
+}
+
+
+def stock_classes(model_type: str, architectures: tuple[str, ...]) -> dict[str, str]:
+    """Auto class -> stock class, for all tasks that transformers has the model type for.
+
+    Raises   PlanError where transformers knows none
+    """
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    found: dict[str, str] = {}
+    for auto, table in _AUTO_CLASSES.items():
+        names = getattr(modeling_auto, table, {}).get(model_type)
+        name = names[0] if isinstance(names, list | tuple) else names
+        if name and hasattr(transformers, name):
+            found[auto] = name
+    for name in architectures:
+        if name not in found.values() and hasattr(transformers, name):
+            found.setdefault("AutoModelForPreTraining", name)
+    if not found:
+        raise PlanError(
+            f"this version of transformers has no class for `{model_type}`, so sizes by layer cannot be written",
+            hint="--output-style masked writes zeros instead",
+        )
+    return found
+
+
+def sliced_fields(
+    anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fields that config.json needs beside those of the plan: `sliced_shapes`, `auto_map`.
+
+    shapes  of the source's tensors
+    """
+    classes = stock_classes(str(config["model_type"]), tuple(config.get("architectures") or ()))
+    prefix = _body_prefix(classes)
+    parameters: dict[str, list[int]] = {}
+    for name, edit in layer_edits(anatomy, kept, shapes).items():
+        if edit.indices and not edit.dropped:
+            parameters[edit.name.removeprefix(prefix)] = list(sliced_shape(shapes[name], edit.indices))
+    sizes: dict[str, Any] = {"parameters": parameters, "attributes": _attributes(anatomy, kept, prefix)}
+    if anatomy.body.slopes and kept.heads:
+        sizes["slopes"] = {
+            module: list(queries(anatomy, kept, place, layer))
+            for place, layer, module in _attention_modules(anatomy, kept, prefix)
+        }
+    return {
+        "sliced_shapes": sizes,
+        "auto_map": {auto: f"{MODULE}.Sliced{name}" for auto, name in classes.items()},
+    }
+
+
+def _body_prefix(classes: Mapping[str, str]) -> str:
+    """What stands before the names of the body's tensors in a model with a head."""
+    import transformers
+
+    prefix: str = getattr(transformers, next(iter(classes.values()))).base_model_prefix
+    return f"{prefix}." if prefix else ""
+
+
+def _attention_modules(anatomy: Anatomy, kept: Kept, prefix: str) -> list[tuple[str, int, str]]:
+    """Attention, old layer and new module name of every attention that lost heads."""
+    found: dict[tuple[str, int], str] = {}
+    for name, place in anatomy.places.items():
+        axes = set(anatomy.axes[name] or ())
+        if axes & {"heads", "qkv"} and "hidden" in axes and "output" not in place.rest:
+            key = (place.attention_key, place.layer)
+            if place.layer in kept.heads.get(place.attention_key, {}) and key not in found:
+                number = kept.new_layer(place.stack, place.layer)
+                module = f"{place.before}{number}.{place.rest}".rpartition(".")[0].rpartition(".")[0]
+                found[key] = module.removeprefix(prefix)
+    return [(place, layer, module) for (place, layer), module in found.items()]
+
+
+def _attributes(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, dict[str, int]]:
+    """What attention modules of the stock class remember of their number of heads."""
+    attributes: dict[str, dict[str, int]] = {}
+    for place, layer, module in _attention_modules(anatomy, kept, prefix):
+        heads = anatomy.heads[place][layer]
+        query, key_value = len(queries(anatomy, kept, place, layer)), len(key_values(anatomy, kept, place, layer))
+        own = dict.fromkeys(anatomy.body.head_counts, query)
+        own.update(dict.fromkeys(anatomy.body.head_widths, query * heads.size))
+        if anatomy.fields(place.split(".")[0]).kv_heads:
+            own.update(num_key_value_groups=query // key_value, num_kv_heads=key_value, num_key_value_heads=key_value)
+        if own:
+            attributes[module] = own
+    return attributes
+
+
+def write_module(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write modeling_sliced.py, with one class for each stock class that config.json maps."""
+    source = Path(__file__).with_name(f"{MODULE}.py").read_text(encoding="utf-8")
+    names = sorted({entry.rpartition(".Sliced")[2] for entry in config["auto_map"].values()})
+    lines = [f"Sliced{name} = sliced({name})" for name in names]
+    source = source.replace(
+        "from torch import empty, nn\n", f"from torch import empty, nn\nfrom transformers import {', '.join(names)}\n"
+    )
+    (folder / f"{MODULE}.py").write_text(source + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
