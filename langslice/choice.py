@@ -27,6 +27,13 @@ class Choice(TypedDict, total=False):
     top_k               most tokens from each piece of evidence
     keep_tokens         files of tokens to keep, one a line
     keep_code           keep indentation, operators and identifiers
+    layers, drop_layers layers to keep or to drop: "0-3,8-11", "decoder.0-5"
+    first_layers        keep the first n layers: "4", "decoder.4"
+    every_layer         keep every k-th layer
+    drop_heads          attention heads to drop: "3:0,5", "decoder.cross.2:1"
+    drop_neurons        feed-forward neurons to drop: "3:0-99"
+    output_style        "auto", "stock", "sliced" (sizes by layer) or "masked" (zeros)
+    replicate_kv        give every query head its own key-value head where groups become uneven
     pad_to_multiple_of  pad the vocabulary to a multiple
     ignore_field        configuration fields that do not hold token ids, whatever their names say
     carry, leave_out    patterns for files beside the model that langslice does not know
@@ -48,6 +55,14 @@ class Choice(TypedDict, total=False):
     top_k: int | None
     keep_tokens: str | Path | Sequence[str | Path]
     keep_code: bool
+    layers: str | Sequence[str]
+    drop_layers: str | Sequence[str]
+    first_layers: str | Sequence[str]
+    every_layer: str | Sequence[str]
+    drop_heads: str | Sequence[str]
+    drop_neurons: str | Sequence[str]
+    output_style: str | None
+    replicate_kv: bool
     pad_to_multiple_of: int | None
     ignore_field: str | Sequence[str]
     carry: str | Sequence[str]

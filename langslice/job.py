@@ -23,10 +23,13 @@ from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
 from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
+from langslice.structure.config_files import restructured
+from langslice.structure.finishing import finish_structure
 from langslice.tokenizer import (
     Rewrite,
     SourceTokenizer,
     check_tokenizer,
+    copy_tokenizer,
     missing_closure,
     open_tokenizer,
     write_tokenizer,
@@ -116,7 +119,7 @@ def count(
 
 
 def plan(model: str | Path, *, report: Report = silent, **choice: Unpack[Choice]) -> SlicePlan:
-    """Choose what to keep of a model's vocabulary, without writing anything.
+    """Choose what to keep of a model, without writing anything.
 
     model    a local folder, or the id of a model on the hub
     choice   see Choice
@@ -141,7 +144,7 @@ def slice(
     report: Report = silent,
     **choice: Unpack[Choice],
 ) -> SliceResult:
-    """Slice a model's vocabulary into a new folder, and prove the result.
+    """Slice a model into a new folder: vocabulary, layers, heads and neurons, in one pass; and prove the result.
 
     model      a local folder, or the id of a model on the hub
     out        folder to make; nothing that looks finished appears there before the work is done and proven
@@ -175,8 +178,9 @@ def slice(
     with staging_folder(out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append) as staging:
         (staging / prefix).mkdir(parents=True, exist_ok=True)
         write_side_files(
-            checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields)
-        )
+            checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
+            restructure=partial(restructured, checkpoint, made.structure),
+        )  # fmt: skip
         return_freed_memory()
         rewrite = _write_tokenizer(tokenizer, made, staging / prefix)
         # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
@@ -184,9 +188,11 @@ def slice(
         check_tokenizer(rewrite, staging / prefix, [token for token in made.tokens if token is not None])
         return_freed_memory()
         written = write_shards(
-            checkpoint, edits, staging / prefix, link=link, threads=threads,
+            checkpoint, edits, staging / prefix, link=link and not _masks(made), threads=threads,
             progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
         )  # fmt: skip
+        if made.structure is not None:
+            finish_structure(checkpoint, made.structure, staging)
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
@@ -316,11 +322,18 @@ def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SliceP
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
+    if made.keeps_vocabulary:
+        return copy_tokenizer(tokenizer, folder)
     size = len(tokenizer.tokens)
     # Whoever made or loaded the plan has closed it for this tokenizer: planning, or `_checked` by its digest.
     return write_tokenizer(
         tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
     )
+
+
+def _masks(made: SlicePlan) -> bool:
+    """Whether zeros are written into the shards, which must then be files of their own."""
+    return made.structure is not None and made.structure.style == "masked"
 
 
 def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:

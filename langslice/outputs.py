@@ -1,16 +1,18 @@
 """Run the source and the slice on the same tokens and compare what they compute.
 
-One model is in memory at a time. Hidden states must be equal bit for bit: the blocks are the same bytes and see the same
-embeddings. Logits of kept tokens may differ by float rounding, because a matrix product of another width may be summed in
-another order.
+One model is in memory at a time. Where only the vocabulary is cut, hidden states must be equal bit for bit: the blocks are
+the same bytes and see the same embeddings. Logits of kept tokens may differ by float rounding, because a matrix product of
+another width may be summed in another order. Where layers, heads or neurons are cut, the slice is compared with the source
+in which these are masked and skipped, and its last hidden states, too, may differ by rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from langslice.checkpoint import Checkpoint
 from langslice.checks import Check
 from langslice.slice_plan import SlicePlan
 from langslice.stock import model_class, quiet_transformers
+
+if TYPE_CHECKING:
+    from langslice.structure.kept import Kept
 
 _RANDOM_SAMPLES = 4
 _RANDOM_LENGTH = 24
@@ -57,19 +62,27 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
+    structure = plan.structure
+    load = partial(_load, checkpoint.model_folder) if structure is None else partial(_load_masked, checkpoint, structure)
+    ends = structure is not None
     try:
-        before = _run(checkpoint.model_folder, old_ids, start[0], keep=plan.kept)
+        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends)
     except _CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
-        after = _run(sliced.model_folder, new_ids, start[1], keep=np.arange(size))
+        after = _run(partial(_load, sliced.model_folder), new_ids, start[1], keep=np.arange(size), ends=ends)
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error),))
     wrong: list[str] = []
     worst_hidden = worst_logits = 0.0
     for index, (left, right) in enumerate(zip(before, after, strict=True)):
+        if structure is not None and left.hidden.shape == right.hidden.shape:
+            hidden = _relative_difference(left.hidden, right.hidden)
+            worst_hidden = max(worst_hidden, hidden)
+            if not hidden <= _TOLERANCE[left.dtype]:
+                wrong.append(f"sample {index}: last hidden states differ by {hidden:g} of the largest")
         # Equal bit for bit, also where a half-precision model overflows to infinity or NaN.
-        if not np.array_equal(left.hidden, right.hidden, equal_nan=True):
+        elif not np.array_equal(left.hidden, right.hidden, equal_nan=True):
             hidden = float(np.nanmax(np.abs(left.hidden - right.hidden)))
             worst_hidden = max(worst_hidden, hidden)
             wrong.append(f"sample {index}: hidden states differ by {hidden:g}")
@@ -86,7 +99,8 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     if finite < len(before):
         logits += f"; the source itself overflows in {len(before) - finite} of them"
     of_text = len(new_ids) - _RANDOM_SAMPLES
-    detail = f"{len(new_ids)} samples ({of_text} of text): hidden states differ by {worst_hidden:g}{logits}"
+    compared = "hidden states differ by" if structure is None else "last hidden states of the masked source differ by"
+    detail = f"{len(new_ids)} samples ({of_text} of text): {compared} {worst_hidden:g}{logits}"
     return Check("outputs", not wrong, detail, tuple(wrong[:10]))
 
 
@@ -116,30 +130,45 @@ def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
     return int(plan.kept[0]), 0
 
 
-def _run(folder: Path, batches: Sequence[list[int]], start: int, keep: np.ndarray) -> list[Outputs]:
-    """Hidden states of every layer, and logits of the kept tokens, for each sample."""
+def _run(
+    load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool
+) -> list[Outputs]:
+    """Hidden states of every layer, or of the last alone, and logits of the kept tokens, for each sample."""
     import torch
 
     with quiet_transformers():
-        model = _load(folder)
+        model = load()
         results = []
         with torch.inference_mode():
             sound = _encode_sound(model)
             for ids in batches:
                 output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
-                results.append(_collect(output, keep))
+                results.append(_collect(output, keep, ends))
     return results
 
 
 def _load(folder: Path) -> Any:
     """The stock model in the type it is stored in, on the CPU, with plain attention."""
     import torch
+
+    model = model_class(folder).from_pretrained(folder, **_loading_options())
+    return model.to(torch.device("cpu")).eval()
+
+
+def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
+    """The source in the type it is stored in, with what the slice removed masked and skipped."""
+    import torch
+
+    from langslice.structure.masked_source import load_masked
+
+    return load_masked(checkpoint, structure, _loading_options()).to(torch.device("cpu")).eval()
+
+
+def _loading_options() -> dict[str, str]:
     import transformers
 
     version = int(transformers.__version__.split(".")[0])
-    dtype = {"dtype" if version >= 5 else "torch_dtype": "auto"}
-    model = model_class(folder).from_pretrained(folder, attn_implementation="eager", **dtype)
-    return model.to(torch.device("cpu")).eval()
+    return {"attn_implementation": "eager", "dtype" if version >= 5 else "torch_dtype": "auto"}
 
 
 def _encode_sound(model: Any) -> dict[str, Any]:
@@ -168,14 +197,14 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     )
 
 
-def _collect(output: Any, keep: np.ndarray) -> Outputs:
+def _collect(output: Any, keep: np.ndarray, ends: bool) -> Outputs:
     import torch
 
     states: list[Any] = []
     for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "last_hidden_state"):
         value = getattr(output, name, None)
         if value is not None:
-            states += list(value) if isinstance(value, tuple) else [value]
+            states += list(value)[-1 if ends else 0 :] if isinstance(value, tuple) else [value]
     hidden = np.concatenate([state.to(torch.float64).numpy().ravel() for state in states])
     logits = getattr(output, "logits", None)
     dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")

@@ -13,14 +13,21 @@ from langslice.checkpoint import Checkpoint
 from langslice.choice import Choice, codes, listed, request_json
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
-from langslice.sidefiles import SideFile, id_fields, plan_side_files, renumbered
-from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors
+from langslice.sidefiles import SideFile, as_it_is, id_fields, plan_side_files, renumbered
+from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors, with_structure
 from langslice.tokenizer import SourceTokenizer
 
 if TYPE_CHECKING:
     from langslice.choose.vocabulary import VocabularyRequest
     from langslice.counting import TokenCounts
+    from langslice.structure.anatomy import Anatomy
+    from langslice.structure.kept import Kept
 
+# Entries of a choice that say which tokens stay; without any of them a structural slice keeps all.
+_VOCABULARY_ENTRIES = (
+    "languages", "corpus", "counts", "lexicon", "scripts", "drop_scripts", "coverage", "min_count", "max_vocab", "top_k",
+    "keep_tokens", "keep_code", "language_id",
+)  # fmt: skip
 # Bytes that no UTF-8 text holds: their tokens are trained as little as padding rows are.
 _IMPOSSIBLE_BYTES = (0xC0, 0xC1, *range(0xF5, 0x100))
 
@@ -49,17 +56,22 @@ def make_plan(
     implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     protected = protected_rows(named, implied)
 
-    counts = read_evidence(tokenizer, choice, report)
-    report("choosing tokens", 0, 0)
-    chosen = choose_vocabulary(
-        tokenizer,
-        vocabulary_request(choice),
-        counts=counts,
-        protected=[row for row in protected if row < len(tokenizer.tokens)],
-        chat_template=read_chat_template(checkpoint.model_folder),
-    )
-    reasons = {row: f"named by {why}" for row, why in protected.items()}
-    reasons.update({row: ", ".join(why) for row, why in chosen.reasons.items()})
+    anatomy, structure = choose_layers(checkpoint, choice)
+    chosen = None
+    if structure is not None and not chooses_vocabulary(choice):
+        reasons = dict.fromkeys(range(rows), "whole vocabulary")
+    else:
+        counts = read_evidence(tokenizer, choice, report)
+        report("choosing tokens", 0, 0)
+        chosen = choose_vocabulary(
+            tokenizer,
+            vocabulary_request(choice),
+            counts=counts,
+            protected=[row for row in protected if row < len(tokenizer.tokens)],
+            chat_template=read_chat_template(checkpoint.model_folder),
+        )
+        reasons = {row: f"named by {why}" for row, why in protected.items()}
+        reasons.update({row: ", ".join(why) for row, why in chosen.reasons.items()})
     kept = np.array(sorted(reasons), dtype=np.int64)
     written_out = {**_moved(implied, kept), **sizes}
     _, _, tensors = plan_tensors(checkpoint, drop=_tied_copies(checkpoint))
@@ -80,11 +92,39 @@ def make_plan(
         implied_ids={_config_name(checkpoint): written_out} if written_out else {},
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
-        coverage={} if chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=(*tokenizer.notes, *chosen.notes),
+        coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
+        notes=(*tokenizer.notes, *(chosen.notes if chosen else ())),
+        structure=structure,
     )
+    plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
     return plan
+
+
+def choose_layers(checkpoint: Checkpoint, choice: Choice) -> tuple[Anatomy | None, Kept | None]:
+    """The model's layers and what is kept of them; None twice where the choice does not touch them.
+
+    Raises   PlanError for what does not exist or cannot be expressed, or an entry that would have no effect
+    """
+    from langslice.structure.choosing import MANNERS, choose_structure, cuts_structure
+
+    if not cuts_structure(choice):
+        given = [name for name in MANNERS if choice.get(name)]
+        if given:
+            raise PlanError(
+                f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is cut",
+                hint="add --drop-heads, --drop-neurons or --drop-layers",
+            )
+        return None, None
+    from langslice.structure.anatomy import read_anatomy
+
+    anatomy = read_anatomy(checkpoint)
+    return anatomy, choose_structure(anatomy, choice)
+
+
+def chooses_vocabulary(choice: Choice) -> bool:
+    """Whether a choice says which tokens to keep."""
+    return any(choice.get(name) not in (None, (), [], False) for name in _VOCABULARY_ENTRIES)
 
 
 def _check_renumbering(checkpoint: Checkpoint, files: Sequence[SideFile], plan: SlicePlan) -> None:
@@ -92,7 +132,9 @@ def _check_renumbering(checkpoint: Checkpoint, files: Sequence[SideFile], plan: 
     for file in files:
         if file.action == "renumber":
             ignore = frozenset(plan.ignore_fields)
-            renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore)
+            renumbered(
+                checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore, restructure=as_it_is
+            )
 
 
 def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from langslice.checkpoint import Checkpoint, TensorEntry, open_checkpoint
 from langslice.checks import MAX_EXAMPLES, Check
 from langslice.errors import CheckpointError, CorpusError
+from langslice.gathering import sliced_shape
 from langslice.ids import find_id_fields, is_id_field
 from langslice.samples import CORPUS
 from langslice.sidefiles import SideFile
@@ -101,10 +102,7 @@ def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -
     for name, edit in tensor_edits(plan, checkpoint).items():
         entry = checkpoint.tensors[name]
         if edit.action != "drop":
-            shape = tuple(
-                int(edit.indices[dim].shape[0]) if dim in edit.indices else size for dim, size in enumerate(entry.shape)
-            )
-            expected[name] = (entry.dtype, shape)
+            expected[edit.name or name] = (entry.dtype, sliced_shape(entry.shape, edit.indices))
     found = {name: (entry.dtype, entry.shape) for name, entry in sliced.tensors.items()}
     wrong = [
         f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
@@ -140,26 +138,61 @@ def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
 def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
     """Sampled rows of every sliced tensor, and sampled stretches of every kept one, equal the source's byte for byte."""
     rng = np.random.default_rng(0)
+    zeroed = _zeroed(checkpoint, plan)
     wrong: list[str] = []
     compared = 0
     for name, edit in tensor_edits(plan, checkpoint).items():
-        if edit.action == "drop" or name not in sliced.tensors:
+        new_name = edit.name or name
+        if edit.action == "drop" or new_name not in sliced.tensors:
             continue
-        old, new = checkpoint.tensors[name], sliced.tensors[name]
+        old, new = checkpoint.tensors[name], sliced.tensors[new_name]
+        if name in zeroed:
+            compared += new.size_bytes
+            wrong += _masked_differences(old, new, zeroed[name])
+            continue
         if edit.action == "keep":
             compared += min(old.size_bytes, 2 * _SAMPLED_BYTES)
             if not _same_stretches(old, new):
-                wrong.append(f"{name}: bytes differ")
+                wrong.append(f"{new_name}: bytes differ")
             continue
         dim, indices = next(iter(edit.indices.items()))
+        others = {other: stay for other, stay in edit.indices.items() if other != dim}
         rows = np.unique(np.concatenate([rng.integers(0, len(indices), _SAMPLED_ROWS), [0, len(indices) - 1]]))
-        old_table, new_table = _as_rows(old, dim), _as_rows(new, dim)
-        taken, expected = new_table[rows], old_table[indices[rows]]
+        taken, expected = _as_rows(new, dim)[rows], _as_rows(old, dim)[indices[rows]]
+        for other, stay in others.items():
+            # The sliced dimension stands first in these views, the others behind it in their old order.
+            expected = np.take(expected, stay, axis=other + 1 if other < dim else other)
         compared += taken.nbytes
         if not np.array_equal(taken, expected):
             first = int(rows[np.flatnonzero((taken != expected).reshape(len(rows), -1).any(axis=1))[0]])
-            wrong.append(f"{name}: new row {first} is not old row {int(indices[first])}")
+            wrong.append(f"{new_name}: new row {first} is not old row {int(indices[first])} of {name}")
     return Check("bytes", not wrong, f"{compared / 1e6:.1f} MB of sampled rows compared", tuple(wrong[:MAX_EXAMPLES]))
+
+
+def _zeroed(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:
+    """Where a masked slice holds zeros; nothing for other slices."""
+    if plan.structure is None or plan.structure.style != "masked":
+        return {}
+    from langslice.structure.anatomy import read_anatomy
+    from langslice.structure.edits import zeroed_indices
+
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    return zeroed_indices(read_anatomy(checkpoint), plan.structure, shapes)
+
+
+def _masked_differences(old: TensorEntry, new: TensorEntry, by_dim: Mapping[int, np.ndarray]) -> list[str]:
+    """What is wrong with a masked tensor: it must be zero where it is masked, and the source's elsewhere."""
+    for start in range(0, old.shape[0], _SAMPLED_ROWS):
+        expected = np.array(_as_rows(old, 0)[start : start + _SAMPLED_ROWS])
+        found = _as_rows(new, 0)[start : start + _SAMPLED_ROWS]
+        for dim, gone in by_dim.items():
+            if dim == 0:
+                expected[gone[(gone >= start) & (gone < start + len(expected))] - start] = 0
+            else:
+                np.moveaxis(expected, dim, 0)[gone] = 0
+        if not np.array_equal(found, expected):
+            return [f"{new.name}: differs from the source with zeros, in rows {start} to {start + len(expected) - 1}"]
+    return []
 
 
 def _as_rows(entry: TensorEntry, dim: int) -> np.ndarray:

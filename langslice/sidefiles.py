@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,6 +17,9 @@ from typing import Any
 from langslice.checkpoint import Checkpoint
 from langslice.errors import CheckpointError
 from langslice.ids import IdField, IdMap, find_id_fields, renumber
+
+# Name of a configuration file and its content -> its content with the fields of another structure.
+Restructure = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 _OLD_WEIGHTS = "holds the old weights in another format"
 # No configuration has so many numbers at its top, and no list of words that a model carries is so short.
@@ -223,12 +226,18 @@ def renumbered(
     *,
     implied: Mapping[str, Mapping[str, Any]],
     ignore: frozenset[str],
+    restructure: Restructure,
 ) -> tuple[dict[str, Any], bool]:
     """A JSON file of the source in the new numbering, and whether anything in it changed."""
     document = _read_json(checkpoint.folder / file.name)
     completed = _with_implied(document, implied.get(file.name, {}))
-    result = renumber(completed, ids, file=file.name, ignore=ignore)
+    result = restructure(file.name, renumber(completed, ids, file=file.name, ignore=ignore))
     return result, result != document
+
+
+def as_it_is(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """What a slice that keeps all layers, heads and neurons makes of a configuration file."""
+    return document
 
 
 def write_side_files(
@@ -239,8 +248,12 @@ def write_side_files(
     *,
     implied: Mapping[str, Mapping[str, Any]],
     ignore: frozenset[str],
+    restructure: Restructure,
 ) -> None:
-    """Write every carried and renumbered file below `out`; renumbered JSON keeps its keys and their order."""
+    """Write every carried and renumbered file below `out`; renumbered JSON keeps its keys and their order.
+
+    restructure  gives configuration files, by name, the fields of another number of layers, heads or neurons
+    """
     for file in files:
         source, target = checkpoint.folder / file.name, out / file.name
         if file.action == "leave out":
@@ -251,7 +264,9 @@ def write_side_files(
             continue
         changed = False
         if file.action == "renumber":
-            document, changed = renumbered(checkpoint, file, ids, implied=implied, ignore=ignore)
+            document, changed = renumbered(
+                checkpoint, file, ids, implied=implied, ignore=ignore, restructure=restructure
+            )
         if changed:
             target.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         else:

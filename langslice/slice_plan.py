@@ -11,9 +11,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,19 +23,28 @@ from langslice.errors import PlanError
 from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
 from langslice.ids import IdMap
 from langslice.shards import TensorEdit
+from langslice.structure.kept import Kept, kept_from_json, kept_json
+
+if TYPE_CHECKING:
+    from langslice.structure.anatomy import Anatomy
+    from langslice.structure.edits import LayerEdit
 
 FORMAT = "langslice-plan/1"
 
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """What happens to one tensor: its shape in the source, its named axes, and keep, slice or drop."""
+    """What happens to one tensor: its shape in the source, its named axes, and keep, slice or drop.
+
+    name   in the output, where it is another: layers are counted anew
+    """
 
     shape: tuple[int, ...]
     part: str
     action: str
     axes: tuple[str, ...] | None = None
     reason: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class SlicePlan:
     ignore_fields    configuration fields declared not to hold token ids
     request          what the user asked for, as typed
     coverage         text -> share of token occurrences that are kept
+    structure        layers, heads and neurons that are kept; None where all are
     """
 
     model: str
@@ -75,6 +85,12 @@ class SlicePlan:
     request: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    structure: Kept | None = None
+
+    @property
+    def keeps_vocabulary(self) -> bool:
+        """Whether all rows of the vocabulary stay as they are."""
+        return len(self.kept) == self.rows and not self.padding
 
     @property
     def new_to_old(self) -> np.ndarray:
@@ -127,7 +143,7 @@ def file_sha256(path: Path) -> str:
 
 
 def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[int, int | None, dict[str, TensorPlan]]:
-    """Say for every tensor of the checkpoint whether it is kept, sliced or dropped.
+    """Say for every tensor of the checkpoint whether it is kept, sliced along the vocabulary, or dropped.
 
     drop     tensor -> reason
     Returns  rows of the vocabulary, rows of the per-layer table or None, and the plan of each tensor
@@ -148,25 +164,62 @@ def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[in
     return rows, per_layer_rows, plans
 
 
-def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdit]:
-    """Turn the plan into gathers, refusing a plan that does not name exactly the checkpoint's tensors."""
-    _check_tensors(plan, checkpoint)
-    indices = {"vocab": plan.new_to_old}
-    if plan.per_layer_rows is not None:
-        per_layer = plan.per_layer_new_to_old
-        if per_layer is not None:
-            indices["per_layer_vocab"] = per_layer
-    edits: dict[str, TensorEdit] = {}
+def with_structure(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy) -> SlicePlan:
+    """The plan with the action and name of every tensor as its own structure and vocabulary ask for."""
+    tensors: dict[str, TensorPlan] = {}
+    edits = _edits(plan, checkpoint, anatomy)
     for name, tensor in plan.tensors.items():
-        if tensor.action == "slice":
-            along = {dim: indices[axis] for dim, axis in enumerate(tensor.axes or ()) if axis in indices}
-            edits[name] = TensorEdit("slice", along)
-        else:
-            edits[name] = TensorEdit(tensor.action, reason=tensor.reason)
+        edit = edits[name]
+        reason = tensor.reason if tensor.action == "drop" else edit.reason
+        action = "drop" if tensor.action == "drop" else edit.action
+        tensors[name] = replace(tensor, action=action, reason=reason, name="" if action == "drop" else edit.name)
+    return replace(plan, tensors=tensors)
+
+
+def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdit]:
+    """Turn the plan into gathers and new names, refusing a plan that does not name exactly the checkpoint's tensors."""
+    _check_names(plan, checkpoint)
+    anatomy = None
+    if plan.structure is not None:
+        from langslice.structure.anatomy import read_anatomy
+        from langslice.structure.expressing import check_kept
+
+        anatomy = read_anatomy(checkpoint)
+        check_kept(anatomy, plan.structure)
+    edits = _edits(plan, checkpoint, anatomy)
+    for name, tensor in plan.tensors.items():
+        edits[name] = _checked(plan, checkpoint, name, tensor, edits[name])
     return edits
 
 
-def _check_tensors(plan: SlicePlan, checkpoint: Checkpoint) -> None:
+def _edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> dict[str, TensorEdit]:
+    """What vocabulary and structure make of each tensor, whatever the plan says of it."""
+    vocabulary: dict[str, np.ndarray] = {} if plan.keeps_vocabulary else {"vocab": plan.new_to_old}
+    per_layer = plan.per_layer_new_to_old
+    if per_layer is not None and not plan.keeps_vocabulary:
+        vocabulary["per_layer_vocab"] = per_layer
+    layers: dict[str, LayerEdit] = {}
+    if anatomy is not None and plan.structure is not None:
+        from langslice.structure.edits import layer_edits
+
+        layers = layer_edits(
+            anatomy, plan.structure, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+        )
+    edits: dict[str, TensorEdit] = {}
+    for name, tensor in plan.tensors.items():
+        indices = {dim: vocabulary[axis] for dim, axis in enumerate(tensor.axes or ()) if axis in vocabulary}
+        new_name = ""
+        if name in layers:
+            if layers[name].dropped:
+                edits[name] = TensorEdit("drop", reason=layers[name].dropped)
+                continue
+            indices.update(layers[name].indices)
+            new_name = "" if layers[name].name == name else layers[name].name
+        edits[name] = TensorEdit("slice" if indices else "keep", indices, name=new_name)
+    return edits
+
+
+def _check_names(plan: SlicePlan, checkpoint: Checkpoint) -> None:
     found = checkpoint.tensors
     missing = sorted(set(plan.tensors) - set(found))
     unplanned = sorted(set(found) - set(plan.tensors))
@@ -190,16 +243,30 @@ def _check_tensors(plan: SlicePlan, checkpoint: Checkpoint) -> None:
                 f"the plan says {name} has shape {tensor.shape}, the checkpoint says {found[name].shape}",
                 hint="make a new plan for this model with `langslice plan`",
             )
-        if tensor.action not in {"keep", "slice", "drop"}:
-            raise PlanError(f"tensor {name}: action `{tensor.action}` is not keep, slice or drop")
-        along = tensor.axes is not None and not set(tensor.axes).isdisjoint(VOCABULARY_AXES)
-        if tensor.action == "drop" and not tensor.reason:
+
+
+def _checked(
+    plan: SlicePlan, checkpoint: Checkpoint, name: str, tensor: TensorPlan, edit: TensorEdit
+) -> TensorEdit:
+    """The edit of a tensor, when the plan's own line says the same; a line may also drop a tensor, with a reason."""
+    if tensor.action not in {"keep", "slice", "drop"}:
+        raise PlanError(f"tensor {name}: action `{tensor.action}` is not keep, slice or drop")
+    if tensor.action == "drop":
+        if not tensor.reason:
             raise PlanError(f"tensor {name} is dropped without a reason", hint="give it a `reason` in the plan")
-        if tensor.action != "drop" and along != (tensor.action == "slice"):
-            raise PlanError(
-                f"tensor {name}: action `{tensor.action}` does not fit its axes {tensor.axes}",
-                hint="tensors along the vocabulary are sliced, all others are kept",
-            )
+        return TensorEdit("drop", reason=tensor.reason)
+    if tensor.action != edit.action:
+        raise PlanError(
+            f"tensor {name}: action `{tensor.action}` does not fit its axes {tensor.axes}",
+            hint="tensors along something that is cut are sliced, those of a layer that goes are dropped, all others kept",
+        )
+    if (tensor.name or name) != (edit.name or name):
+        raise PlanError(
+            f"tensor {name}: the plan calls it {tensor.name or name} in the output, its layer's new number asks for "
+            f"{edit.name or name}",
+            hint="make a new plan with `langslice plan`",
+        )
+    return edit
 
 
 def save_plan(plan: SlicePlan, path: Path) -> None:
@@ -223,6 +290,7 @@ def plan_text(plan: SlicePlan) -> str:
         "notes": list(plan.notes),
         "ignore_fields": list(plan.ignore_fields),
         "implied_ids": {file: dict(fields) for file, fields in plan.implied_ids.items()},
+        "structure": None if plan.structure is None else kept_json(plan.structure),
         "vocabulary": {
             "rows": plan.rows,
             "per_layer_rows": plan.per_layer_rows,
@@ -254,6 +322,8 @@ def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:
         entry["axes"] = list(tensor.axes)
     if tensor.reason:
         entry["reason"] = tensor.reason
+    if tensor.name:
+        entry["name"] = tensor.name
     return entry
 
 
@@ -276,14 +346,14 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
         raise PlanError(f"{place}: expected format {FORMAT}, found {found}", hint="is this a plan of another version?")
     known = {
-        "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "vocabulary",
-        "kept", "tensors",
+        "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "structure",
+        "vocabulary", "kept", "tensors",
     }  # fmt: skip
     unknown = sorted(set(document) - known)
     if unknown:
         raise PlanError(f"{place}: unknown entry `{unknown[0]}`", hint=f"a plan has: {', '.join(sorted(known))}")
     try:
-        source, vocabulary = document["source"], document["vocabulary"]
+        source, vocabulary, structure = document["source"], document["vocabulary"], document.get("structure")
         kept = np.array([row[0] for row in document["kept"]], dtype=np.int64)
         plan = SlicePlan(
             model=source["model"],
@@ -303,6 +373,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
             request=document["request"],
             coverage=document["coverage"],
             notes=tuple(document["notes"]),
+            structure=None if structure is None else kept_from_json(structure, place=place),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise PlanError(f"{place}: the plan is damaged: {type(error).__name__}: {error}") from error
@@ -318,6 +389,7 @@ def _tensor_from_json(entry: Mapping[str, Any]) -> TensorPlan:
         action=str(entry["action"]),
         axes=None if axes is None else tuple(axes),
         reason=str(entry.get("reason", "")),
+        name=str(entry.get("name", "")),
     )
 
 

@@ -37,7 +37,11 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def model_class(folder: Path) -> Any:
-    """The class that config.json names and transformers has; None where there is none."""
+    """The class that config.json names and transformers has; None where there is none.
+
+    For a slice with sizes by layer it is that class with those sizes, built by this package: the modeling_sliced.py in the
+    folder, which does the same for clients, is not run.
+    """
     import transformers
 
     with quiet_transformers():
@@ -48,7 +52,12 @@ def model_class(folder: Path) -> Any:
             return None
     for name in config.architectures or ():
         if hasattr(transformers, name):
-            return getattr(transformers, name)
+            stock = getattr(transformers, name)
+            if getattr(config, "sliced_shapes", None) is None:
+                return stock
+            from langslice.structure.modeling_sliced import sliced
+
+            return sliced(stock)
     return None
 
 

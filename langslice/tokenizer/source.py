@@ -159,6 +159,18 @@ def write_tokenizer(
     return write_files(source, kept, out, closed=closed, check=check)
 
 
+def copy_tokenizer(source: SourceTokenizer, out: Path) -> Rewrite:
+    """Copy all files of a tokenizer as they are, for a slice that keeps its whole vocabulary."""
+    import shutil
+
+    from langslice.slice_plan import file_sha256
+
+    for name in source.files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.folder / name, out / name)
+    return Rewrite({name: file_sha256(out / name) for name in source.files}, {})
+
+
 def check_tokenizer(rewrite: Rewrite, out: Path, tokens: Sequence[str]) -> None:
     """Load a written tokenizer.json, where there is one, and compare every id with `tokens` in both directions.
 

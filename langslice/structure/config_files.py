@@ -1,0 +1,54 @@
+"""Configuration files of a slice with fewer layers, heads or neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langslice.checkpoint import Checkpoint
+from langslice.structure.anatomy import Anatomy, read_anatomy
+from langslice.structure.expressing import queries
+from langslice.structure.kept import Kept
+
+
+def restructured(checkpoint: Checkpoint, kept: Kept | None, name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the fields that the structure changes, in the order in which it has them.
+
+    name  path of the file below the model's root
+    """
+    if kept is None:
+        return document
+    folder = checkpoint.model_folder.relative_to(checkpoint.folder)
+    if name == (folder / "config.json").as_posix():
+        return _config(checkpoint, kept, document)
+    if name == (folder / "generation_config.json").as_posix() and document.get("alignment_heads"):
+        return {**document, "alignment_heads": _alignment_heads(read_anatomy(checkpoint), kept, document)}
+    return document
+
+
+def _config(checkpoint: Checkpoint, kept: Kept, document: dict[str, Any]) -> dict[str, Any]:
+    result = dict(document)
+    for dotted, value in kept.config.items():
+        *path, key = dotted.split(".")
+        holder = result
+        for step in path:
+            holder[step] = dict(holder[step])
+            holder = holder[step]
+        holder[key] = value
+    if kept.style == "sliced":
+        from langslice.structure.sliced_files import sliced_fields
+
+        shapes = {tensor: entry.shape for tensor, entry in checkpoint.tensors.items()}
+        result.update(sliced_fields(read_anatomy(checkpoint), kept, shapes, document))
+    return result
+
+
+def _alignment_heads(anatomy: Anatomy, kept: Kept, document: Mapping[str, Any]) -> list[list[int]]:
+    """Whisper's pairs of decoder layer and cross-attention head that follow the sound, without those that are gone."""
+    pairs = []
+    for layer, head in document["alignment_heads"]:
+        if kept.keeps_layer("decoder", layer):
+            stay = queries(anatomy, kept, "decoder.cross", layer)
+            if head in stay:
+                pairs.append([kept.new_layer("decoder", layer), head if kept.style == "masked" else stay.index(head)])
+    return pairs
