@@ -81,6 +81,31 @@ MaxVocab = Annotated[int | None, _option("--max-vocab", help="Most tokens in the
 TopK = Annotated[int | None, _option("--top-k", help="Most tokens from each piece of evidence.")]
 KeepTokens = Annotated[list[str] | None, _option("--keep-tokens", help="Tokens to keep, one a line.", metavar="FILE")]
 KeepCode = Annotated[bool, _option("--keep-code", help="Keep indentation, operators and identifiers of source code.")]
+Layers = Annotated[
+    list[str] | None, _option("--layers", help="Layers to keep: 0-3,8-11; encoder.0-3 where there are two stacks.")
+]
+DropLayers = Annotated[list[str] | None, _option("--drop-layers", help="Layers to drop: 4-7, decoder.2.")]
+FirstLayers = Annotated[list[str] | None, _option("--first-layers", help="Keep the first N layers: 4, decoder.4.")]
+EveryLayer = Annotated[list[str] | None, _option("--every-layer", help="Keep every K-th layer, from the first.")]
+DropHeads = Annotated[
+    list[str] | None,
+    _option("--drop-heads", help="Attention heads to drop, LAYER:HEADS: 3:0,5, decoder.cross.2:1.", metavar="WHERE"),
+]
+DropNeurons = Annotated[
+    list[str] | None,
+    _option("--drop-neurons", help="Feed-forward neurons to drop, LAYER:NEURONS: 3:0-99.", metavar="WHERE"),
+]
+OutputStyle = Annotated[
+    str | None,
+    _option(
+        "--output-style",
+        help="stock (plain config), sliced (sizes by layer, own code) or masked (zeros); by default what fits.",
+        metavar="STYLE",
+    ),
+]
+ReplicateKv = Annotated[
+    bool, _option("--replicate-kv", help="Give query heads key-value heads of their own where groups become uneven.")
+]
 PadTo = Annotated[int | None, _option("--pad-to-multiple-of", help="Pad the vocabulary, for tensor cores: 64.")]
 IgnoreField = Annotated[
     list[str] | None,
@@ -167,6 +192,14 @@ def plan(
     top_k: TopK = None,
     keep_tokens: KeepTokens = None,
     keep_code: KeepCode = False,
+    layers: Layers = None,
+    drop_layers: DropLayers = None,
+    first_layers: FirstLayers = None,
+    every_layer: EveryLayer = None,
+    drop_heads: DropHeads = None,
+    drop_neurons: DropNeurons = None,
+    output_style: OutputStyle = None,
+    replicate_kv: ReplicateKv = False,
     pad_to_multiple_of: PadTo = None,
     ignore_field: IgnoreField = None,
     carry: Carry = None,
@@ -212,6 +245,14 @@ def slice(
     top_k: TopK = None,
     keep_tokens: KeepTokens = None,
     keep_code: KeepCode = False,
+    layers: Layers = None,
+    drop_layers: DropLayers = None,
+    first_layers: FirstLayers = None,
+    every_layer: EveryLayer = None,
+    drop_heads: DropHeads = None,
+    drop_neurons: DropNeurons = None,
+    output_style: OutputStyle = None,
+    replicate_kv: ReplicateKv = False,
     pad_to_multiple_of: PadTo = None,
     ignore_field: IgnoreField = None,
     carry: Carry = None,
@@ -236,6 +277,35 @@ def slice(
             model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
             report=report, **choice,
         )  # fmt: skip
+    if not quiet:
+        from langslice.console import print_result
+
+        print_result(result)
+
+
+@app.command()
+def mask(
+    model: Model,
+    out: Out,
+    drop_heads: DropHeads = None,
+    drop_neurons: DropNeurons = None,
+    text: HeldOut = None,
+    carry: Carry = None,
+    leave_out: LeaveOut = None,
+    revision: Revision = None,
+    token: Token = None,
+    cache_dir: CacheDir = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Prove the result, or only write.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Zero heads and neurons instead of removing them: same shapes, any client."""
+    choice = _choice(locals())
+    choice["output_style"] = "masked"
+    from langslice import job
+
+    with _progress(quiet) as report:
+        result = job.slice(model, out, verify=verify, text=text or (), overwrite=overwrite, report=report, **choice)
     if not quiet:
         from langslice.console import print_result
 

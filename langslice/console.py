@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from langslice.job import SliceResult
     from langslice.proof import Proof
     from langslice.slice_plan import SlicePlan
+    from langslice.structure.kept import Kept
 
 _VERDICTS = {True: "[green]equal[/]", False: "[red]DIFFERS[/]", None: "[yellow]not checked[/]"}
 
@@ -121,7 +122,8 @@ def print_plan(plan: SlicePlan, path: Path) -> None:
     """What a plan keeps, and where it was written."""
     console = _console()
     console.print(f"[bold]{escape(str(path))}[/]: keeps {_kept_text(plan)}")
-    _print_reasons(console, plan)
+    if not plan.keeps_vocabulary:
+        _print_reasons(console, plan)
     _print_left_out(console, {}, plan.notes)
     console.print(f"Next: langslice slice {escape(plan.model)} --plan {escape(str(path))} -o OUT", highlight=False)
 
@@ -131,13 +133,13 @@ def print_result(result: SliceResult) -> None:
     console = _console()
     plan = result.plan
     console.print(f"[bold]{escape(str(result.out))}[/]: keeps {_kept_text(plan)}")
-    _print_reasons(console, plan)
+    if not plan.keeps_vocabulary:
+        _print_reasons(console, plan)
     table = Table("part", *_right("parameters before", "after", "change"), box=None)
-    before, after = part_sizes(plan)
-    for part in before:
-        change = after[part] / before[part] - 1 if before[part] else 0.0
-        table.add_row(part, f"{before[part]:,}", f"{after[part]:,}", f"{change:+.1%}" if change else "same")
-    total = (sum(before.values()), sum(after.values()))
+    for part, (before, after) in sorted(result.parameters.items(), key=lambda item: -item[1][0]):
+        change = after / before - 1 if before else 0.0
+        table.add_row(part, f"{before:,}", f"{after:,}", f"{change:+.1%}" if change else "same")
+    total = [sum(sizes) for sizes in zip(*result.parameters.values(), strict=True)]
     table.add_row("[bold]all[/]", f"{total[0]:,}", f"{total[1]:,}", f"{total[1] / max(total[0], 1) - 1:+.1%}")
     console.print(table)
     console.print(f"Weights: {bytes_text(result.written.size_bytes)} ({_methods(result.written)})", highlight=False)
@@ -181,29 +183,36 @@ def print_counts(counts: TokenCounts, path: Path) -> None:
         console.print(f"note: {escape(counts.note)}")
 
 
-def part_sizes(plan: SlicePlan) -> tuple[dict[str, int], dict[str, int]]:
-    """Parameters by part before and after a plan."""
-    from math import prod
-
-    sizes = {"vocab": len(plan.new_to_old)}
-    per_layer = plan.per_layer_new_to_old
-    if per_layer is not None:
-        sizes["per_layer_vocab"] = len(per_layer)
-    before: dict[str, int] = {}
-    after: dict[str, int] = {}
-    for tensor in plan.tensors.values():
-        before[tensor.part] = before.get(tensor.part, 0) + prod(tensor.shape)
-        axes = tensor.axes or ("",) * len(tensor.shape)
-        shape = [sizes.get(axis, size) for axis, size in zip(axes, tensor.shape, strict=True)]
-        after[tensor.part] = after.get(tensor.part, 0) + (0 if tensor.action == "drop" else prod(shape))
-    order = sorted(before, key=lambda part: -before[part])
-    return {part: before[part] for part in order}, after
-
-
 def _kept_text(plan: SlicePlan) -> str:
     padding = f" and {len(plan.padding)} rows of padding" if plan.padding else ""
     share = len(plan.kept) / max(plan.rows, 1)
-    return f"{len(plan.kept):,} of {plan.rows:,} vocabulary rows ({share:.1%}){padding}"
+    vocabulary = f"{len(plan.kept):,} of {plan.rows:,} vocabulary rows ({share:.1%}){padding}"
+    if plan.keeps_vocabulary:
+        vocabulary = f"all {plan.rows:,} vocabulary rows"
+    return vocabulary if plan.structure is None else f"{_structure_text(plan.structure)}, {vocabulary}"
+
+
+def _structure_text(structure: Kept) -> str:
+    """Which layers stay, and in how many of them heads and neurons go."""
+    parts = [f"{stack} {_ranges(layers)}" for stack, layers in structure.layers.items()]
+    cut = {"heads": structure.heads, "neurons": structure.neurons}
+    for unit, places in cut.items():
+        for place, rows in places.items():
+            sizes = sorted({len(stay) for stay in rows.values()})
+            span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+            parts.append(f"{span} {unit} in {len(rows)} {'layer' if len(rows) == 1 else 'layers'} of {place}")
+    return f"{'; '.join(parts)} ({structure.style})"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """(0, 1, 2, 5) -> "0-2,5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _print_reasons(console: Console, plan: SlicePlan) -> None:
@@ -235,9 +244,9 @@ def _right(*names: str) -> list[Column]:
 def print_demo(demo: Demo) -> None:
     """Before and after of the packaged model, by size, speed and language."""
     console = _console()
-    before, after = part_sizes(demo.result.plan)
+    before, after = (sum(sizes) for sizes in zip(*demo.result.parameters.values(), strict=True))
     rows = [
-        ("parameters", sum(before.values()), sum(after.values()), count_text),
+        ("parameters", before, after, count_text),
         ("bytes on disk", demo.disk["before"], demo.disk["after"], bytes_text),
         (
             "memory to load and run (float32)",

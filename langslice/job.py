@@ -22,7 +22,7 @@ from langslice.progress import Report, adding_up, silent
 from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
-from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, tensor_edits
+from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, part_sizes, tensor_edits
 from langslice.structure.config_files import restructured
 from langslice.structure.finishing import finish_structure
 from langslice.tokenizer import (
@@ -53,16 +53,18 @@ _RECORD_BYTES = 32 << 20
 class SliceResult:
     """What `slice` made.
 
-    out       the folder
-    plan      what it did
-    written   bytes and files, by method
-    left_out  file of the source -> why it is not in the output
-    proof     None when verification was switched off
-    notes     what else a user should know: stale partial outputs removed, weights that had to be converted first
+    out         the folder
+    plan        what it did
+    parameters  part -> number of parameters before and after
+    written     bytes and files, by method
+    left_out    file of the source -> why it is not in the output
+    proof       None when verification was switched off
+    notes       what else a user should know: stale partial outputs removed, weights that had to be converted first
     """
 
     out: Path
     plan: SlicePlan
+    parameters: Mapping[str, tuple[int, int]]
     written: WriteReport
     left_out: Mapping[str, str]
     proof: Proof | None
@@ -203,7 +205,7 @@ def slice(
                 )
         return_freed_memory()
         write_record(staging, checkpoint, made, rewrite, left_out, proof)
-    return SliceResult(out, made, written, left_out, proof, (*notes, *written.notes))
+    return SliceResult(out, made, part_sizes(made, edits), written, left_out, proof, (*notes, *written.notes))
 
 
 def verify(

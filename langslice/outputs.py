@@ -63,7 +63,9 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
-    load = partial(_load, checkpoint.model_folder) if structure is None else partial(_load_masked, checkpoint, structure)
+    load = (
+        partial(_load, checkpoint.model_folder) if structure is None else partial(_load_masked, checkpoint, structure)
+    )
     ends = structure is not None
     try:
         before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends)

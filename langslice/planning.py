@@ -132,9 +132,7 @@ def _check_renumbering(checkpoint: Checkpoint, files: Sequence[SideFile], plan: 
     for file in files:
         if file.action == "renumber":
             ignore = frozenset(plan.ignore_fields)
-            renumbered(
-                checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore, restructure=as_it_is
-            )
+            renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore, restructure=as_it_is)
 
 
 def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict[str, Any]:

@@ -142,8 +142,8 @@ def check_edits(checkpoint: Checkpoint, edits: Mapping[str, TensorEdit]) -> None
         fault = _fault(edits[name], tensor.dtype, tensor.shape)
         if fault:
             raise PlanError(f"impossible edit of {name}  {tensor.dtype} {tensor.shape}\n  {fault}", "correct the plan")
-    names = Counter(edit.name or name for name, edit in edits.items() if edit.action != "drop")
-    twice = [name for name, count in names.items() if count > 1]
+    written = Counter(edit.name or name for name, edit in edits.items() if edit.action != "drop")
+    twice = [name for name, count in written.items() if count > 1]
     if twice:
         raise PlanError(f"{len(twice)} tensors of the output have one name\n  {twice[0]}", "correct the plan")
     if all(edit.action == "drop" for edit in edits.values()):

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from langslice import __version__
 from langslice.checkpoint import Checkpoint
 from langslice.errors import PlanError
 from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
+from langslice.gathering import sliced_shape
 from langslice.ids import IdMap
 from langslice.shards import TensorEdit
 from langslice.structure.kept import Kept, kept_from_json, kept_json
@@ -164,7 +166,7 @@ def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[in
     return rows, per_layer_rows, plans
 
 
-def with_structure(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy) -> SlicePlan:
+def with_structure(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> SlicePlan:
     """The plan with the action and name of every tensor as its own structure and vocabulary ask for."""
     tensors: dict[str, TensorPlan] = {}
     edits = _edits(plan, checkpoint, anatomy)
@@ -245,9 +247,7 @@ def _check_names(plan: SlicePlan, checkpoint: Checkpoint) -> None:
             )
 
 
-def _checked(
-    plan: SlicePlan, checkpoint: Checkpoint, name: str, tensor: TensorPlan, edit: TensorEdit
-) -> TensorEdit:
+def _checked(plan: SlicePlan, checkpoint: Checkpoint, name: str, tensor: TensorPlan, edit: TensorEdit) -> TensorEdit:
     """The edit of a tensor, when the plan's own line says the same; a line may also drop a tensor, with a reason."""
     if tensor.action not in {"keep", "slice", "drop"}:
         raise PlanError(f"tensor {name}: action `{tensor.action}` is not keep, slice or drop")
@@ -267,6 +267,17 @@ def _checked(
             hint="make a new plan with `langslice plan`",
         )
     return edit
+
+
+def part_sizes(plan: SlicePlan, edits: Mapping[str, TensorEdit]) -> dict[str, tuple[int, int]]:
+    """Parameters of each part before and after."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, tensor in plan.tensors.items():
+        edit = edits[name]
+        after = 0 if edit.action == "drop" else prod(sliced_shape(tensor.shape, edit.indices))
+        before, so_far = sizes.get(tensor.part, (0, 0))
+        sizes[tensor.part] = before + prod(tensor.shape), so_far + after
+    return sizes
 
 
 def save_plan(plan: SlicePlan, path: Path) -> None:

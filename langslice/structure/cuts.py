@@ -1,8 +1,8 @@
 """What a user asks to cut, as text, and as lists of what is dropped.
 
-    layers   "0-3,8-11", in a model with two stacks "encoder.0-3"
-    heads    "3:0,5" layer 3, heads 0 and 5; "decoder.cross.2:1" in a model with several attentions
-    neurons  "3:0-99", "decoder.2:5"
+layers   "0-3,8-11", in a model with two stacks "encoder.0-3"
+heads    "3:0,5" layer 3, heads 0 and 5; "decoder.cross.2:1" in a model with several attentions
+neurons  "3:0-99", "decoder.2:5"
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _stack(anatomy: Anatomy, text: str, flag: str) -> tuple[str, str]:
 
 
 def _steps(anatomy: Anatomy, text: str, flag: str) -> dict[str, int]:
-    stack, dot, rest = str(text).rpartition(".")
+    _, dot, rest = str(text).rpartition(".")
     stacks = [_stack(anatomy, text, flag)[0]] if dot else list(anatomy.layers)
     if not rest.isdigit() or int(rest) < 1:
         raise PlanError(f"{flag} {text}: `{rest}` is not a positive number")
@@ -128,7 +128,9 @@ def heads_dropped(anatomy: Anatomy, texts: Iterable[str]) -> Dropped:
     for text in texts:
         where, colon, numbers = text.partition(":")
         if not colon:
-            raise PlanError(f"--drop-heads {text}: no heads", hint="write LAYER:HEADS, such as 3:0,5 or decoder.cross.2:1")
+            raise PlanError(
+                f"--drop-heads {text}: no heads", hint="write LAYER:HEADS, such as 3:0,5 or decoder.cross.2:1"
+            )
         place, _, layer = where.rpartition(".")
         key = _attention(anatomy, place, text)
         by_layer = anatomy.heads[key]
@@ -158,7 +160,8 @@ def _attention(anatomy: Anatomy, place: str, text: str) -> str:
         if name in anatomy.heads:
             return name
     raise PlanError(
-        f"--drop-heads {text}: there is no attention `{place}`", hint=f"this model has {', '.join(anatomy.heads) or 'none'}"
+        f"--drop-heads {text}: there is no attention `{place}`",
+        hint=f"this model has {', '.join(anatomy.heads) or 'none'}",
     )
 
 

@@ -72,9 +72,7 @@ def _owns_first_bias(anatomy: Anatomy, name: str) -> bool:
     return anatomy.body.first_bias and "relative_attention_bias" in name
 
 
-def _indices(
-    anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple[int, ...]
-) -> dict[int, Indices]:
+def _indices(anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple[int, ...]) -> dict[int, Indices]:
     """Old indices that stay along each dimension that is cut."""
     layer = place.layer
     if _owns_first_bias(anatomy, name):

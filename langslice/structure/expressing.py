@@ -155,7 +155,10 @@ def _complements(
 def _key_value_masked(anatomy: Anatomy, kept: Kept) -> dict[str, dict[int, tuple[int, ...]]]:
     """Key-value heads that some query head which stays still reads."""
     return {
-        place: {layer: tuple(sorted({head // anatomy.heads[place][layer].group for head in stay})) for layer, stay in rows.items()}
+        place: {
+            layer: tuple(sorted({head // anatomy.heads[place][layer].group for head in stay}))
+            for layer, stay in rows.items()
+        }
         for place, rows in kept.heads.items()
     }
 
@@ -207,7 +210,9 @@ def _not_stock(anatomy: Anatomy, kept: Kept) -> str:
     if kept.heads and body.first_bias:
         for place in (place for place in kept.heads if place.endswith(".self")):
             stack = place.split(".")[0]
-            rows = {queries(anatomy, kept, place, layer) for layer in anatomy.heads[place] if kept.keeps_layer(stack, layer)}
+            rows = {
+                queries(anatomy, kept, place, layer) for layer in anatomy.heads[place] if kept.keeps_layer(stack, layer)
+            }
             if len(rows) > 1:
                 return f"block 0 holds the position bias of all blocks, so that {place} needs the same heads in every layer"
     for fields, widths in _widths(anatomy, kept).items():

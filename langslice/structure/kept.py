@@ -71,7 +71,9 @@ def kept_from_json(document: Any, *, place: str) -> Kept:
     known = {"style", "layers", "heads", "key_value_heads", "neurons", "config"}
     if not isinstance(document, dict) or set(document) - known:
         extra = sorted(set(document) - known)[:1] if isinstance(document, dict) else [type(document).__name__]
-        raise PlanError(f"{place}: unknown entry `{extra[0]}` in `structure`", hint=f"it has {', '.join(sorted(known))}")
+        raise PlanError(
+            f"{place}: unknown entry `{extra[0]}` in `structure`", hint=f"it has {', '.join(sorted(known))}"
+        )
     try:
         kept = Kept(
             document.get("style", "stock"),

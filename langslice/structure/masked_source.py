@@ -68,7 +68,9 @@ def layer_list(model: Any, anatomy: Anatomy, stack: str) -> Any:
             and not is_tower(name)
         ):
             return module
-    raise CheckpointError(f"{type(model).__name__} has no list of the {anatomy.layers[stack]} layers of its {stack} stack")
+    raise CheckpointError(
+        f"{type(model).__name__} has no list of the {anatomy.layers[stack]} layers of its {stack} stack"
+    )
 
 
 def _hand_on(module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any], output: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,15 +34,9 @@ def write_zeros(tensors: Mapping[str, TensorEntry], zeroed: Mapping[str, Mapping
         table.flush()
 
 
-def are_zero(entry: TensorEntry, by_dim: Mapping[int, Indices]) -> bool:
-    """Whether a tensor on disk is zero at these indices."""
-    table = _opened(entry, "r")
-    return all(not np.moveaxis(table, dim, 0)[indices].any() for dim, indices in by_dim.items())
-
-
-def _opened(entry: TensorEntry, mode: str) -> np.memmap:
+def _opened(entry: TensorEntry, mode: Literal["r", "r+"]) -> Any:
     """Elements of a tensor as unsigned integers of their size."""
     bits = DTYPE_BITS[entry.dtype]
     if bits % 8:
         raise PlanError(f"{entry.name}: {entry.dtype} packs several elements into a byte, which cannot be masked")
-    return np.memmap(entry.path, f"u{bits // 8}", mode, entry.start, entry.shape)
+    return np.memmap(entry.path, np.dtype(f"u{bits // 8}"), mode, entry.start, entry.shape)

@@ -4,14 +4,16 @@ The stock class builds its layers alike; the parameters that were cut are then r
 remember a number of heads are told the new one. Everything else, loading and generation included, is the stock class's.
 """
 
+from typing import Any
+
 from torch import empty, nn
 
 
-def sliced(stock):
+def sliced(stock: Any) -> Any:
     """The stock class with the sizes of `config.sliced_shapes`."""
 
-    class Sliced(stock):
-        def __init__(self, config, *arguments, **options):
+    class Sliced(stock):  # type: ignore[misc]
+        def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
             super().__init__(config, *arguments, **options)
             body = getattr(self, self.base_model_prefix, self)
             for name, shape in config.sliced_shapes["parameters"].items():
@@ -22,11 +24,16 @@ def sliced(stock):
             for name, heads in config.sliced_shapes.get("slopes", {}).items():
                 _keep_slopes(body.get_submodule(name), heads, config.num_attention_heads)
 
-    Sliced.__name__ = Sliced.__qualname__ = "Sliced" + stock.__name__
+        @classmethod
+        def is_custom_code(cls) -> bool:
+            """Names on disk are those of the stock class: version 5 renames them for classes of its own only."""
+            return False
+
+    Sliced.__name__ = Sliced.__qualname__ = stock.__name__
     return Sliced
 
 
-def _resize(body, name, shape):
+def _resize(body: Any, name: str, shape: list[int]) -> None:
     """Replace one parameter; its module's own record of its size follows."""
     owner, _, leaf = name.rpartition(".")
     module = body.get_submodule(owner)
@@ -38,10 +45,10 @@ def _resize(body, name, shape):
         module.nx, module.nf = shape
 
 
-def _keep_slopes(attention, heads, count):
+def _keep_slopes(attention: Any, heads: list[int], count: int) -> None:
     """Give an attention the position slopes of the heads that it kept, (batch * heads, 1, length)."""
 
-    def select(_, arguments, options):
+    def select(_: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         alibi = options["alibi"]
         kept = alibi.view(-1, count, *alibi.shape[1:])[:, heads]
         return arguments, {**options, "alibi": kept.flatten(0, 1)}

@@ -73,7 +73,7 @@ def sliced_fields(
         }
     return {
         "sliced_shapes": sizes,
-        "auto_map": {auto: f"{MODULE}.Sliced{name}" for auto, name in classes.items()},
+        "auto_map": {auto: f"{MODULE}.{name}" for auto, name in classes.items()},
     }
 
 
@@ -117,9 +117,7 @@ def _attributes(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, dict[str
 def write_module(folder: Path, config: Mapping[str, Any]) -> None:
     """Write modeling_sliced.py, with one class for each stock class that config.json maps."""
     source = Path(__file__).with_name(f"{MODULE}.py").read_text(encoding="utf-8")
-    names = sorted({entry.rpartition(".Sliced")[2] for entry in config["auto_map"].values()})
-    lines = [f"Sliced{name} = sliced({name})" for name in names]
-    source = source.replace(
-        "from torch import empty, nn\n", f"from torch import empty, nn\nfrom transformers import {', '.join(names)}\n"
-    )
+    names = sorted({entry.rpartition(".")[2] for entry in config["auto_map"].values()})
+    lines = [f"{name} = sliced(transformers.{name})" for name in names]
+    source = source.replace("from torch import empty, nn\n", "import transformers\nfrom torch import empty, nn\n", 1)
     (folder / f"{MODULE}.py").write_text(source + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
