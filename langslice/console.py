@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from langslice.slice_plan import SlicePlan
     from langslice.structure.kept import Kept
 
+_SHOWN_NAMES = 4  # of what is left out for one reason; a layer's tensors are summed up
 _VERDICTS = {True: "[green]equal[/]", False: "[red]DIFFERS[/]", None: "[yellow]not checked[/]"}
 
 
@@ -226,8 +227,12 @@ def _print_reasons(console: Console, plan: SlicePlan) -> None:
 
 
 def _print_left_out(console: Console, left_out: Mapping[str, str], notes: tuple[str, ...]) -> None:
+    names: dict[str, list[str]] = {}
     for name, reason in left_out.items():
-        console.print(f"left out: {escape(name)} ({escape(reason)})", highlight=False)
+        names.setdefault(reason, []).append(name)
+    for reason, group in names.items():
+        shown = ", ".join(group) if len(group) <= _SHOWN_NAMES else f"{len(group)} tensors, {group[0]} to {group[-1]}"
+        console.print(f"left out: {escape(shown)} ({escape(reason)})", highlight=False)
     for note in notes:
         console.print(f"note: {escape(note)}", highlight=False)
 

@@ -47,6 +47,7 @@ class Body:
     slopes        positions enter by a slope for each head (ALiBi)
     head_counts   attributes of a stock attention module that hold its number of query heads
     head_widths   attributes that hold heads times head size
+    even_heads    why heads must be as many in every layer even with sizes by layer, "" where they need not
     clients       other clients (see clients.py) -> what they take: "layers", "heads", "neurons"
     """
 
@@ -62,6 +63,7 @@ class Body:
     slopes: bool = False
     head_counts: tuple[str, ...] = ("num_heads",)
     head_widths: tuple[str, ...] = ()
+    even_heads: str = ""
     clients: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -99,7 +101,8 @@ BODIES = (
          first_layer="it has no attention norm, and stock code gives every later layer one",
          clients=_clients("neurons", "neurons")),
     Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
-    Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
+    Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True,
+         even_heads="the position bias of block 0 has one column for each head of all blocks", head_counts=("n_heads",), head_widths=("inner_dim",),
          clients=_clients(_NO_HEADS, "", _NO_HEADS)),
     Body(("umt5",), _T5, head_size="d_kv", head_counts=("n_heads",), head_widths=("inner_dim",)),
     Body(("bart", "mbart", "m2m_100", "marian", "pegasus"), _BART, head_widths=("embed_dim",),
@@ -129,7 +132,8 @@ BODIES = (
     Body(("cohere",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _ALL)),
     Body(("cohere2",), _GROUPED, head_size="head_dim", lists=("layer_types",), clients=_clients("neurons", _ALL)),
     Body(("phi",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _NO_HEADS)),
-    Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts", clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+    Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
+         even_heads="stock code splits the fused projection by the one number of heads in config.json", clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL)),
     Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"),
          clients=_clients("heads neurons", _ALL)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langslice.choice import Choice, listed
+from langslice.errors import PlanError
 from langslice.structure.anatomy import Anatomy
 from langslice.structure.cuts import heads_dropped, kept_layers, neurons_dropped
 from langslice.structure.expressing import express
@@ -33,11 +34,22 @@ def choose_structure(anatomy: Anatomy, choice: Choice) -> Kept:
         first=listed(choice.get("first_layers")),
         every=listed(choice.get("every_layer")),
     )
+    heads = heads_dropped(anatomy, listed(choice.get("drop_heads")))
+    neurons = neurons_dropped(anatomy, listed(choice.get("drop_neurons")))
+    for flag, dropped in (("--drop-heads", heads), ("--drop-neurons", neurons)):
+        for place, by_layer in dropped.items():
+            stack = place.split(".")[0]
+            gone = sorted(layer for layer in by_layer if layer not in layers.get(stack, (layer,)))
+            if gone:
+                raise PlanError(
+                    f"{flag} names layer {gone[0]} of {place}, which is dropped as a whole",
+                    hint="leave that layer out of one of the two",
+                )
     return express(
         anatomy,
         layers=layers,
-        heads=heads_dropped(anatomy, listed(choice.get("drop_heads"))),
-        neurons=neurons_dropped(anatomy, listed(choice.get("drop_neurons"))),
+        heads=heads,
+        neurons=neurons,
         style=choice.get("output_style") or "auto",
         replicate=bool(choice.get("replicate_kv")),
     )

@@ -16,6 +16,8 @@ from langslice.structure.kept import Kept
 
 # Lists that may be as long as the model has layers, and have nothing to do with them.
 _OTHER_LISTS = frozenset({"architectures", "pos_att_type", "id2label", "suppress_tokens", "begin_suppress_tokens"})
+# Rows of a grouped matrix product must be a multiple of 16 bytes: eight elements of two bytes.
+_EXPERT_MULTIPLE = 8
 STYLE_NAMES = ("auto", "stock", "sliced", "masked")
 
 
@@ -220,6 +222,10 @@ def _not_stock(anatomy: Anatomy, kept: Kept) -> str:
             return f"stock code of `{body.model_types[0]}` ties the feed-forward width to the hidden size"
         if kept.neurons and len(widths) > 1:
             return f"layers keep {min(widths):,} to {max(widths):,} neurons, and `{fields}` holds one number"
+    if kept.neurons and any(anatomy.experts.values()):
+        width = next(iter(_widths(anatomy, kept)[_experts_field(anatomy)]))
+        if width % _EXPERT_MULTIPLE:
+            return f"experts are multiplied in groups, and {width} neurons are no multiple of {_EXPERT_MULTIPLE}"
     return ""
 
 
@@ -248,13 +254,17 @@ def _widths(anatomy: Anatomy, kept: Kept) -> dict[str, set[int]]:
     return widths
 
 
+def _experts_field(anatomy: Anatomy) -> str:
+    return next(fields.experts for fields in anatomy.body.stacks.values() if fields.experts)
+
+
 def _not_sliced(anatomy: Anatomy, kept: Kept) -> str:
     """Why sizes by layer cannot express a cut; "" where they can."""
     body = anatomy.body
     if body.section:
         return "the text model stands inside a wrapper with other towers"
-    if kept.heads and body.first_bias:
-        return "the position bias of block 0 has one column for each head of all blocks"
+    if kept.heads and body.even_heads:
+        return body.even_heads
     if kept.heads and anatomy.config.get("alibi"):
         return "positions enter by a slope for each head"
     if kept.neurons and any(anatomy.experts.values()):

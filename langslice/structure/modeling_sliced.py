@@ -15,7 +15,7 @@ def sliced(stock: Any) -> Any:
     class Sliced(stock):  # type: ignore[misc]
         def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
             super().__init__(config, *arguments, **options)
-            body = getattr(self, self.base_model_prefix, self)
+            body: Any = getattr(self, self.base_model_prefix, self)
             for name, shape in config.sliced_shapes["parameters"].items():
                 _resize(body, name, shape)
             for name, attributes in config.sliced_shapes["attributes"].items():
