@@ -50,7 +50,9 @@ def angular_distance(running: Running, batches: Sequence[Batch], seed: int, *, r
 
     for stack, count in running.anatomy.layers.items():
         if not 0 < run < count:
-            raise ScoreError(f"a run of {run} layers does not fit the {count} layers of `{stack}`, one of which must stay")
+            raise ScoreError(
+                f"a run of {run} layers does not fit the {count} layers of `{stack}`, one of which must stay"
+            )
     totals: dict[tuple[str, int], float] = {}
     waiting: dict[tuple[str, int], Any] = {}
     picks: dict[str, Any] = {}

@@ -34,7 +34,7 @@ def head_importance(running: Running, batches: Sequence[Batch], seed: int) -> Va
 
 def neuron_taylor(running: Running, batches: Sequence[Batch], seed: int) -> Values:
     """|a dL/da| of each neuron's output a at each token, summed and divided by tokens."""
-    return _over_tokens(running, batches, seed, running.sites.neurons, lambda place, layer: (lambda product: product))
+    return _over_tokens(running, batches, seed, running.sites.neurons, lambda place, layer: lambda product: product)
 
 
 def _by_head(running: Running) -> Callable[[str, int], Callable[[Any], Any]]:
@@ -197,8 +197,10 @@ def head_gates(
     def gate(key: tuple[str, int]) -> Callable[..., Any]:
         return lambda module, args: (args[0] * drawn[key].repeat_interleave(heads[key].size), *args[1:])
 
-    hooks = [running.sites.heads[place][layer].register_forward_pre_hook(gate((place, layer))) for place, layer in places]
-    references = running.references(batches)
+    references = running.references(batches)  # of the whole model: before any gate is in place
+    hooks = [
+        running.sites.heads[place][layer].register_forward_pre_hook(gate((place, layer))) for place, layer in places
+    ]
     optimiser = torch.optim.Adam(log_a.values(), lr=_GATE_RATE)
     order = torch.Generator().manual_seed(seed)
     with hooked(hooks), torch.enable_grad():

@@ -138,7 +138,12 @@ def _near(word: str, known: Any) -> str:
 
 
 def _check_settings(settings: Settings) -> None:
-    numbers = {"samples": settings.samples, "max_tokens": settings.max_tokens, "run": settings.run, "steps": settings.steps}
+    numbers = {
+        "samples": settings.samples,
+        "max_tokens": settings.max_tokens,
+        "run": settings.run,
+        "steps": settings.steps,
+    }
     for name, number in numbers.items():
         least = 4 if name == "max_tokens" else 1
         if number < least:
@@ -178,7 +183,11 @@ def _open(checkpoint: Checkpoint, anatomy: Anatomy, method: str, settings: Setti
     model.config.get_text_config().use_cache = False
     model.config.use_cache = False
     return Running(
-        model, anatomy, find_sites(model, anatomy), open_reader(checkpoint, anatomy, model, settings.max_tokens), weights
+        model,
+        anatomy,
+        find_sites(model, anatomy),
+        open_reader(checkpoint, anatomy, model, settings.max_tokens),
+        weights,
     )
 
 
@@ -232,7 +241,9 @@ def _finite(values: Values, method: str) -> Values:
     for place, layers in values.items():
         for layer, scores in layers.items():
             if not np.isfinite(scores).all():
-                raise ScoreError(f"{method} gives no finite number at {place} layer {layer}: the model overflows on this text")
+                raise ScoreError(
+                    f"{method} gives no finite number at {place} layer {layer}: the model overflows on this text"
+                )
     return values
 
 
