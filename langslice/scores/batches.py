@@ -100,7 +100,7 @@ def open_reader(checkpoint: Checkpoint, anatomy: Anatomy, model: Any, max_tokens
     tokenizer = open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
     hidden = next((at for at, token in enumerate(tokenizer.tokens[:rows]) if token in _MASKS), None)
     task = _task(model, hidden)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if task == "embedding":
         why = "has no language model head" if model.get_output_embeddings() is None else "has no mask token"
         notes = (f"the model {why}: scores speak of its embedding (mean over tokens, length 1)",)

@@ -143,7 +143,7 @@ def neurons_to_drop(scores: Scores, anatomy: Anatomy, share: float, even: bool =
     everything = np.concatenate([row for _, _, row in rows])
     owner = np.repeat(np.arange(len(rows)), [len(row) for _, _, row in rows])
     index = np.concatenate([np.arange(len(row)) for _, _, row in rows])
-    for place, _, row in rows:
+    for place in values:
         dropped.setdefault(place, {})
     budget = _count(share, len(everything))
     for at in np.argsort(everything, kind="stable"):

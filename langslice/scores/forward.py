@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import ScoreError
-from langslice.errors import ScoreError
 from langslice.progress import Report, silent
 from langslice.scores.batches import Batch
 from langslice.scores.loading import one_layer_at_a_time
@@ -32,10 +31,10 @@ def block_influence(running: Running, batches: Sequence[Batch], seed: int) -> Va
         cosine = torch.nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)  # (lines, width)
         totals[stack, layer] = totals.get((stack, layer), 0.0) + float(cosine[batch.masks[stack]].double().sum())
 
-    with one_layer_at_a_time(running.model, running.sites, running.weights), torch.no_grad():
-        with hooked(watching_layers(running.sites, seen)):
-            for batch in batches:
-                running.hidden(batch)
+    hooks = watching_layers(running.sites, seen)
+    with one_layer_at_a_time(running.model, running.sites, running.weights), torch.no_grad(), hooked(hooks):
+        for batch in batches:
+            running.hidden(batch)
     tokens = {stack: sum(int(one.masks[stack].sum()) for one in batches) for stack in running.sites.layers}
     return _of_layers({key: 1 - total / tokens[key[0]] for key, total in totals.items()})
 
@@ -66,14 +65,14 @@ def angular_distance(running: Running, batches: Sequence[Batch], seed: int, *, r
             totals[stack, first] = totals.get((stack, first), 0.0) + float((cosine.arccos() / math.pi).sum())
 
     counts = dict.fromkeys(running.sites.layers, 0)
-    with one_layer_at_a_time(running.model, running.sites, running.weights), torch.no_grad():
-        with hooked(watching_layers(running.sites, seen)):
-            for batch in batches:
-                picks.update({stack: _picked(running, stack, mask) for stack, mask in batch.masks.items()})
-                waiting.clear()
-                running.hidden(batch)
-                for stack, pick in picks.items():
-                    counts[stack] += int(pick.sum())
+    hooks = watching_layers(running.sites, seen)
+    with one_layer_at_a_time(running.model, running.sites, running.weights), torch.no_grad(), hooked(hooks):
+        for batch in batches:
+            picks.update({stack: _picked(running, stack, mask) for stack, mask in batch.masks.items()})
+            waiting.clear()
+            running.hidden(batch)
+            for stack, pick in picks.items():
+                counts[stack] += int(pick.sum())
     return _of_layers({key: total / counts[key[0]] for key, total in totals.items()})
 
 

@@ -9,6 +9,7 @@ torch.nn.utils.prune.ln_structured along dimension 0.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,12 @@ from langslice.scores.table import Values
 from langslice.structure.anatomy import Anatomy, Heads
 
 _WINDOW_BYTES = 16 << 20
-_NUMPY = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_NUMPY: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
 
 
 def head_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: Report = silent) -> Values:
@@ -96,17 +102,21 @@ def rows_by_head(
     """
     query, shared, group = heads.query, heads.key_value, heads.group
     if axis == "heads":
-        return rows.reshape(query, -1).sum(1)
+        return _summed(rows, query)
     if axis == "kv_heads":
-        return np.repeat(rows.reshape(shared, -1).sum(1), group)
+        return np.repeat(_summed(rows, shared), group)
     if fused == "heads" or (fused == "falcon" and not new_falcon and shared == query):
-        return rows.reshape(query, -1).sum(1)  # head: q k v
+        return _summed(rows, query)  # head: q k v
     if fused == "falcon" and new_falcon:
         parts = rows.reshape(shared, group + 2, -1).sum(2)  # group: its queries, k, v
-        return (parts[:, :group] + parts[:, group:].sum(1, keepdims=True)).reshape(query)
-    parts = rows.reshape(query + 2 * shared, -1).sum(1)  # [q; k; v]
+        return np.asarray((parts[:, :group] + parts[:, group:].sum(1, keepdims=True)).reshape(query), np.float64)
+    parts = _summed(rows, query + 2 * shared)  # [q; k; v]
     keys, values = parts[query : query + shared], parts[query + shared :]
     return np.asarray(parts[:query] + np.repeat(keys + values, group), dtype=np.float64)
+
+
+def _summed(rows: npt.NDArray[np.float64], parts: int) -> npt.NDArray[np.float64]:
+    return np.asarray(rows.reshape(parts, -1).sum(1), dtype=np.float64)
 
 
 def power_sums(entry: TensorEntry, dim: int, order: int) -> npt.NDArray[np.float64]:
