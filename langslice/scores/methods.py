@@ -108,7 +108,9 @@ def compute(
             f"{method} compares languages and needs text of at least {needed}, each under its code",
             hint="--texts ko=ko.txt --texts en=en.txt",
         )
-    running = _open(checkpoint, anatomy, method, settings)
+    from langslice.scores.running import open_running
+
+    running = open_running(checkpoint, anatomy, whole=method in FROM_GRADIENTS, max_tokens=settings.max_tokens)
     measured = _measure(running, kind, method, lines, settings, report)
     columns = averaged(measured, overall=method != "lape")
     return base(
@@ -169,26 +171,6 @@ def _check_anatomy(anatomy: Anatomy, kind: str, method: str) -> None:
             f"layer {min(experts)} has experts, whose neurons {method} cannot score: each token runs through few of them",
             hint="l1 and l2 score the neurons of experts, summed over experts",
         )
-
-
-def _open(checkpoint: Checkpoint, anatomy: Anatomy, method: str, settings: Settings) -> Any:
-    from langslice.scores.batches import open_reader
-    from langslice.scores.loading import MappedWeights, load_stock
-    from langslice.scores.running import Running
-    from langslice.scores.sites import find_sites
-
-    weights = MappedWeights(checkpoint)
-    model = load_stock(checkpoint, anatomy, weights, whole=method in FROM_GRADIENTS)
-    # A cache of keys and values would only cost memory here.
-    model.config.get_text_config().use_cache = False
-    model.config.use_cache = False
-    return Running(
-        model,
-        anatomy,
-        find_sites(model, anatomy),
-        open_reader(checkpoint, anatomy, model, settings.max_tokens),
-        weights,
-    )
 
 
 def _measure(

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from langslice.scores.batches import IGNORED, Batch, Reader
-from langslice.scores.loading import MappedWeights
-from langslice.scores.sites import Sites
+from langslice.checkpoint import Checkpoint
+from langslice.scores.batches import IGNORED, Batch, Reader, open_reader
+from langslice.scores.loading import MappedWeights, load_stock
+from langslice.scores.sites import Sites, find_sites
 from langslice.structure.anatomy import Anatomy
 
 Dropped = Mapping[str, Mapping[int, Sequence[int]]]
@@ -84,6 +85,22 @@ class Running:
             return None
         with torch.no_grad():
             return [self.embed(batch) for batch in batches]
+
+
+def open_running(checkpoint: Checkpoint, anatomy: Anatomy, *, whole: bool, max_tokens: int = 128) -> Running:
+    """Load the stock model of a checkpoint, ready to run.
+
+    whole       in memory and in float32, for gradients and for many runs; otherwise mapped, see loading.py
+    max_tokens  longest line that it will read
+    Raises      ScoreError as load_stock and open_reader do
+    """
+    weights = MappedWeights(checkpoint)
+    model = load_stock(checkpoint, anatomy, weights, whole=whole)
+    # A cache of keys and values would only cost memory here.
+    model.config.get_text_config().use_cache = False
+    model.config.use_cache = False
+    reader = open_reader(checkpoint, anatomy, model, max_tokens)
+    return Running(model, anatomy, find_sites(model, anatomy), reader, weights)
 
 
 def first_tensor(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
