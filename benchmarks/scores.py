@@ -131,9 +131,10 @@ def cut_rows(subject: Subject, seeds: Sequence[int]) -> list[str]:
                 if method == "lahis" and len(subject.score_on) < 2:
                     continue
                 own, same = [], []
-                for seed in seeds[:1] if method in ("l1", "l2") else seeds:
-                    dropped = chosen(subject, kind, method, size, seed)
-                    own.append(subject.loss(subject.hooks(kind, dropped)) - whole)
+                for seed in seeds:
+                    if seed == seeds[0] or method not in ("l1", "l2"):
+                        dropped = chosen(subject, kind, method, size, seed)
+                        own.append(subject.loss(subject.hooks(kind, dropped)) - whole)
                     if kind != "layers":
                         control = random_control(dropped, subject.anatomy, seed)
                         same.append(subject.loss(subject.hooks(kind, control)) - whole)

@@ -259,7 +259,7 @@ def test_language_importance_equals_the_gradient_of_an_explicit_mask(zoo):
         masks = torch.ones(3, 4, requires_grad=True)
         hooks = [
             one.self_attn.o_proj.register_forward_pre_hook(
-                lambda module, args, at=at: args[0] * masks[at].repeat_interleave(10)
+                lambda module, args, mask=masks[at]: args[0] * mask.repeat_interleave(10)
             )
             for at, one in enumerate(model.model.layers)
         ]
@@ -414,7 +414,7 @@ def test_at_most_one_layer_is_in_memory(zoo, tmp_path):
     import torch
 
     from langslice.scores.loading import one_layer_at_a_time
-    from langslice.scores.running import hooked, open_running
+    from langslice.scores.running import open_running
     from tests.zoo import add_tokenizer, build
 
     checkpoint = open_checkpoint(add_tokenizer(build("llama", tmp_path / "half", dtype="bfloat16")))
@@ -430,8 +430,10 @@ def test_at_most_one_layer_is_in_memory(zoo, tmp_path):
 
     ids = torch.arange(10, 30)[None]
     with one_layer_at_a_time(running.model, running.sites, running.weights), torch.no_grad():
-        with hooked([layer.register_forward_pre_hook(count) for layer in layers]):
-            logits = running.model(input_ids=ids).logits
+        hooks = [layer.register_forward_pre_hook(count) for layer in layers]
+        logits = running.model(input_ids=ids).logits
+    for hook in hooks:
+        hook.remove()
     assert most == [1, 1, 1]
     assert {p.untyped_storage().data_ptr() for p in running.model.parameters()} <= mapped
     with torch.no_grad():
@@ -564,19 +566,17 @@ def test_bad_input_is_one_clear_message(zoo, kind, method, texts, settings, erro
 
 
 def test_text_without_tokens_is_refused(zoo, monkeypatch):
-    from langslice.tokenizer.source import SourceTokenizer
-
-    checkpoint = open_checkpoint(zoo("llama"))
-    import langslice.scores.batches as batches
     from dataclasses import replace
 
+    from langslice.scores import batches
+
+    checkpoint = open_checkpoint(zoo("llama"))
     opened = batches.open_tokenizer
     monkeypatch.setattr(
         batches,
         "open_tokenizer",
         lambda *args, **more: replace(opened(*args, **more), encode=lambda lines: [[] for _ in lines]),
     )
-    assert SourceTokenizer
     with pytest.raises(CorpusError, match="the text tokenises to nothing: none of 3 sampled lines gives a token"):
         compute(checkpoint, "heads", "gradient", {"": KO})
 
