@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from langslice import __version__
+from langslice.commands.score import score
 from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
@@ -394,6 +395,9 @@ def demo(
     print_inspection(found)
     print_result(made.result)
     print_demo(made)
+
+
+app.command()(score)
 
 
 def _show_warning(

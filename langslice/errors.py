@@ -8,6 +8,7 @@
     ├── TokenizerError          tokenizer files that are missing, inconsistent, or not understood
     ├── LanguageError           an unknown language, or one without any evidence
     ├── CorpusError             text that cannot be read
+    ├── ScoreError              scores of another model, or a method that does not exist or does not suit the model
     ├── PlanError               a plan that does not fit its source, or contradicts itself
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
     └── VerificationError       exit code 1; the slice differs from its source
@@ -58,6 +59,10 @@ class LanguageError(LangsliceError):
 
 class CorpusError(LangsliceError):
     """Text that cannot be found, read or decoded."""
+
+
+class ScoreError(LangsliceError):
+    """Scores of another model, or a method that does not exist or does not suit the model."""
 
 
 class PlanError(LangsliceError):
