@@ -32,6 +32,15 @@ class Choice(TypedDict, total=False):
     every_layer         keep every k-th layer
     drop_heads          attention heads to drop: "3:0,5", "decoder.cross.2:1"
     drop_neurons        feed-forward neurons to drop: "3:0-99"
+    drop_layers_by      drop the lowest-scored layers: "block-influence:4", "layers.parquet:4"
+    heads_sparsity      share of heads to drop by score, 0 to 1
+    heads_by            a method of `score`, or a file that it wrote; gradient with text, l2 without
+    neurons_sparsity    share of feed-forward neurons to drop by score
+    neurons_by          a method of `score`, or a file that it wrote; activation with text, l2 without
+    language_neurons    drop the neurons and heads that serve only other languages than `languages`
+    score_texts         text that scores are measured on: "ko.txt", or "ko=ko.txt" for one language
+    even                drop equally many of every layer, so that stock code can express it
+    prune_rows          rows of linears to set to zero: "encoder.layer.*.attention.self.query=0.2:l1"
     output_style        "auto", "stock", "sliced" (sizes by layer) or "masked" (zeros)
     replicate_kv        give every query head its own key-value head where groups become uneven
     pad_to_multiple_of  pad the vocabulary to a multiple
@@ -61,6 +70,15 @@ class Choice(TypedDict, total=False):
     every_layer: str | Sequence[str]
     drop_heads: str | Sequence[str]
     drop_neurons: str | Sequence[str]
+    drop_layers_by: str | Sequence[str]
+    heads_sparsity: float | None
+    heads_by: str | None
+    neurons_sparsity: float | None
+    neurons_by: str | None
+    language_neurons: bool
+    score_texts: str | Sequence[str]
+    even: bool
+    prune_rows: str | Sequence[str]
     output_style: str | None
     replicate_kv: bool
     pad_to_multiple_of: int | None

@@ -96,6 +96,34 @@ DropNeurons = Annotated[
     list[str] | None,
     _option("--drop-neurons", help="Feed-forward neurons to drop, LAYER:NEURONS: 3:0-99.", metavar="WHERE"),
 ]
+DropLayersBy = Annotated[
+    list[str] | None,
+    _option("--drop-layers-by", help="Drop the lowest-scored layers: block-influence:4, layers.parquet:4."),
+]
+HeadsSparsity = Annotated[float | None, _option("--heads-sparsity", help="Share of heads to drop by score: 0.25.")]
+HeadsBy = Annotated[
+    str | None, _option("--heads-by", help="Method of `langslice score`, or its file; gradient with text, else l2.")
+]
+NeuronsSparsity = Annotated[float | None, _option("--neurons-sparsity", help="Share of neurons to drop by score: 0.2.")]
+NeuronsBy = Annotated[
+    str | None, _option("--neurons-by", help="Method of `langslice score`, or its file; activation with text, else l2.")
+]
+LanguageNeurons = Annotated[
+    bool, _option("--language-neurons", help="Drop neurons and heads that serve only languages outside --languages.")
+]
+ScoreTexts = Annotated[
+    list[str] | None,
+    _option("--score-texts", help="Text to measure scores on; ko=ko.txt says its language.", metavar="[CODE=]PATH"),
+]
+Even = Annotated[bool, _option("--even", help="Drop equally many in every layer, so that stock code can express it.")]
+PruneRows = Annotated[
+    list[str] | None,
+    _option(
+        "--prune-rows",
+        help='Set the lowest rows of linears to zero: "encoder.layer.*.attention.self.query=0.2:l1".',
+        metavar="PATTERN=SHARE",
+    ),
+]
 OutputStyle = Annotated[
     str | None,
     _option(
@@ -197,8 +225,17 @@ def plan(
     drop_layers: DropLayers = None,
     first_layers: FirstLayers = None,
     every_layer: EveryLayer = None,
+    drop_layers_by: DropLayersBy = None,
     drop_heads: DropHeads = None,
+    heads_sparsity: HeadsSparsity = None,
+    heads_by: HeadsBy = None,
     drop_neurons: DropNeurons = None,
+    neurons_sparsity: NeuronsSparsity = None,
+    neurons_by: NeuronsBy = None,
+    language_neurons: LanguageNeurons = False,
+    score_texts: ScoreTexts = None,
+    even: Even = False,
+    prune_rows: PruneRows = None,
     output_style: OutputStyle = None,
     replicate_kv: ReplicateKv = False,
     pad_to_multiple_of: PadTo = None,
@@ -250,8 +287,17 @@ def slice(
     drop_layers: DropLayers = None,
     first_layers: FirstLayers = None,
     every_layer: EveryLayer = None,
+    drop_layers_by: DropLayersBy = None,
     drop_heads: DropHeads = None,
+    heads_sparsity: HeadsSparsity = None,
+    heads_by: HeadsBy = None,
     drop_neurons: DropNeurons = None,
+    neurons_sparsity: NeuronsSparsity = None,
+    neurons_by: NeuronsBy = None,
+    language_neurons: LanguageNeurons = False,
+    score_texts: ScoreTexts = None,
+    even: Even = False,
+    prune_rows: PruneRows = None,
     output_style: OutputStyle = None,
     replicate_kv: ReplicateKv = False,
     pad_to_multiple_of: PadTo = None,
@@ -289,7 +335,13 @@ def mask(
     model: Model,
     out: Out,
     drop_heads: DropHeads = None,
+    heads_sparsity: HeadsSparsity = None,
+    heads_by: HeadsBy = None,
     drop_neurons: DropNeurons = None,
+    neurons_sparsity: NeuronsSparsity = None,
+    neurons_by: NeuronsBy = None,
+    score_texts: ScoreTexts = None,
+    prune_rows: PruneRows = None,
     text: HeldOut = None,
     carry: Carry = None,
     leave_out: LeaveOut = None,

@@ -335,7 +335,7 @@ def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) 
 
 def _masks(made: SlicePlan) -> bool:
     """Whether zeros are written into the shards, which must then be files of their own."""
-    return made.structure is not None and made.structure.style == "masked"
+    return made.structure is not None and made.structure.writes_zeros
 
 
 def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:

@@ -56,7 +56,7 @@ def make_plan(
     implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     protected = protected_rows(named, implied)
 
-    anatomy, structure = choose_layers(checkpoint, choice)
+    anatomy, structure = choose_layers(checkpoint, choice, report)
     chosen = None
     if structure is not None and not chooses_vocabulary(choice):
         reasons = dict.fromkeys(range(rows), "whole vocabulary")
@@ -101,7 +101,9 @@ def make_plan(
     return plan
 
 
-def choose_layers(checkpoint: Checkpoint, choice: Choice) -> tuple[Anatomy | None, Kept | None]:
+def choose_layers(
+    checkpoint: Checkpoint, choice: Choice, report: Callable[[str, int, int], None]
+) -> tuple[Anatomy | None, Kept | None]:
     """The model's layers and what is kept of them; None twice where the choice does not touch them.
 
     Raises   PlanError for what does not exist or cannot be expressed, or an entry that would have no effect
@@ -113,13 +115,13 @@ def choose_layers(checkpoint: Checkpoint, choice: Choice) -> tuple[Anatomy | Non
         if given:
             raise PlanError(
                 f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is cut",
-                hint="add --drop-heads, --drop-neurons or --drop-layers",
+                hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None, None
     from langslice.structure.anatomy import read_anatomy
 
     anatomy = read_anatomy(checkpoint)
-    return anatomy, choose_structure(anatomy, choice)
+    return anatomy, choose_structure(checkpoint, anatomy, choice, report)
 
 
 def chooses_vocabulary(choice: Choice) -> bool:

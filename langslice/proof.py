@@ -138,7 +138,7 @@ def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
 def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
     """Sampled rows of every sliced tensor, and sampled stretches of every kept one, equal the source's byte for byte."""
     rng = np.random.default_rng(0)
-    zeroed = _zeroed(checkpoint, plan)
+    zeroed = _zeros(checkpoint, plan)
     wrong: list[str] = []
     compared = 0
     for name, edit in tensor_edits(plan, checkpoint).items():
@@ -146,53 +146,51 @@ def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> 
         if edit.action == "drop" or new_name not in sliced.tensors:
             continue
         old, new = checkpoint.tensors[name], sliced.tensors[new_name]
-        if name in zeroed:
-            compared += new.size_bytes
-            wrong += _masked_differences(old, new, zeroed[name])
-            continue
-        if edit.action == "keep":
+        if edit.action == "keep" and name not in zeroed:
             compared += min(old.size_bytes, 2 * _SAMPLED_BYTES)
             if not _same_stretches(old, new):
                 wrong.append(f"{new_name}: bytes differ")
             continue
-        dim, indices = next(iter(edit.indices.items()))
-        others = {other: stay for other, stay in edit.indices.items() if other != dim}
-        rows = np.unique(np.concatenate([rng.integers(0, len(indices), _SAMPLED_ROWS), [0, len(indices) - 1]]))
-        taken, expected = _as_rows(new, dim)[rows], _as_rows(old, dim)[indices[rows]]
-        for other, stay in others.items():
-            # The sliced dimension stands first in these views, the others behind it in their old order.
-            expected = np.take(expected, stay, axis=other + 1 if other < dim else other)
+        dim = next(iter(edit.indices), 0)
+        length = new.shape[dim]
+        rows = np.unique(np.concatenate([rng.integers(0, length, _SAMPLED_ROWS), [0, length - 1]]))
+        taken = np.moveaxis(_as_rows(new, dim)[rows], 0, dim)
+        expected = _expected_rows(old, edit.indices, dim, rows, zeroed.get(name, {}))
         compared += taken.nbytes
         if not np.array_equal(taken, expected):
-            first = int(rows[np.flatnonzero((taken != expected).reshape(len(rows), -1).any(axis=1))[0]])
-            wrong.append(f"{new_name}: new row {first} is not old row {int(indices[first])} of {name}")
+            differing = (taken != expected).any(axis=tuple(at for at in range(taken.ndim) if at != dim))
+            first = int(rows[np.flatnonzero(differing)[0]])
+            source = int(edit.indices[dim][first]) if dim in edit.indices else first
+            wrong.append(f"{new_name}: new row {first} is not old row {source} of {name}")
     return Check("bytes", not wrong, f"{compared / 1e6:.1f} MB of sampled rows compared", tuple(wrong[:MAX_EXAMPLES]))
 
 
-def _zeroed(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:
-    """Where a masked slice holds zeros; nothing for other slices."""
-    if plan.structure is None or plan.structure.style != "masked":
+def _expected_rows(
+    old: TensorEntry,
+    indices: Mapping[int, np.ndarray],
+    dim: int,
+    rows: np.ndarray,
+    zeroed: Mapping[int, np.ndarray],
+) -> np.ndarray:
+    """What the plan makes of a tensor, at some new indices along one dimension."""
+    chosen = {**indices, dim: indices[dim][rows] if dim in indices else rows}
+    expected = np.array(np.moveaxis(_as_rows(old, dim)[chosen.pop(dim)], 0, dim))
+    for other, stay in chosen.items():
+        expected = np.take(expected, stay, axis=other)
+    for other, gone in zeroed.items():
+        np.moveaxis(expected, other, 0)[np.isin(rows, gone) if other == dim else gone] = 0
+    return expected
+
+
+def _zeros(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:
+    """Where the slice holds zeros, by old name; nothing for most slices."""
+    if plan.structure is None or not plan.structure.writes_zeros:
         return {}
     from langslice.structure.anatomy import read_anatomy
-    from langslice.structure.edits import zeroed_indices
+    from langslice.structure.edits import zeros
 
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-    return zeroed_indices(read_anatomy(checkpoint), plan.structure, shapes)
-
-
-def _masked_differences(old: TensorEntry, new: TensorEntry, by_dim: Mapping[int, np.ndarray]) -> list[str]:
-    """What is wrong with a masked tensor: it must be zero where it is masked, and the source's elsewhere."""
-    for start in range(0, old.shape[0], _SAMPLED_ROWS):
-        expected = np.array(_as_rows(old, 0)[start : start + _SAMPLED_ROWS])
-        found = _as_rows(new, 0)[start : start + _SAMPLED_ROWS]
-        for dim, gone in by_dim.items():
-            if dim == 0:
-                expected[gone[(gone >= start) & (gone < start + len(expected))] - start] = 0
-            else:
-                np.moveaxis(expected, dim, 0)[gone] = 0
-        if not np.array_equal(found, expected):
-            return [f"{new.name}: differs from the source with zeros, in rows {start} to {start + len(expected) - 1}"]
-    return []
+    return zeros(read_anatomy(checkpoint), plan.structure, shapes)
 
 
 def _as_rows(entry: TensorEntry, dim: int) -> np.ndarray:

@@ -23,11 +23,44 @@ from langslice.structure.finishing import finish_structure
 from tests.zoo import FAMILIES, VOCABULARY
 
 COVERED = sorted(set(bodies._BY_TYPE) & set(FAMILIES))
-NAMED = (
-    "bert roberta xlm-roberta distilbert deberta-v2 modernbert albert t5 mt5 umt5 bart mbart m2m_100 marian xglm bloom gpt2 "
-    "opt gpt_neox falcon llama mistral qwen2 qwen3 qwen3_moe gemma2 gemma3_text gemma3 cohere cohere2 phi phi3 granite "
-    "smollm3 olmo2 whisper"
-).split()
+NAMED = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "distilbert",
+    "deberta-v2",
+    "modernbert",
+    "albert",
+    "t5",
+    "mt5",
+    "umt5",
+    "bart",
+    "mbart",
+    "m2m_100",
+    "marian",
+    "xglm",
+    "bloom",
+    "gpt2",
+    "opt",
+    "gpt_neox",
+    "falcon",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gemma2",
+    "gemma3_text",
+    "gemma3",
+    "cohere",
+    "cohere2",
+    "phi",
+    "phi3",
+    "granite",
+    "smollm3",
+    "olmo2",
+    "whisper",
+]
 # Why heads of different numbers, or of any number, are refused.
 SAME_HEADS = {"t5": "position bias", "mt5": "position bias", "phi3": "splits the fused", "gemma3": "wrapper"}
 UNEVEN_NEURONS = {"gemma3": "wrapper", "qwen3_moe": "one tensor"}
@@ -37,7 +70,7 @@ def cut(folder, out, **choice):
     """What `slice` does to weights and config.json, without a tokenizer; returns the structure and both checks."""
     checkpoint = open_checkpoint(folder)
     anatomy = read_anatomy(checkpoint)
-    kept = choose_structure(anatomy, choice)
+    kept = choose_structure(checkpoint, anatomy, choice)
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     edits = {name: TensorEdit("keep") for name in shapes}
     for name, edit in layer_edits(anatomy, kept, shapes).items():
@@ -106,7 +139,7 @@ def test_the_same_number_in_every_layer(model_type, zoo, tmp_path):
     choice = even_cut(anatomy, model_type)
     if anatomy.body.norm_all:
         with pytest.raises(PlanError, match="a norm spans"):
-            choose_structure(anatomy, choice)
+            choose_structure(open_checkpoint(folder), anatomy, choice)
         choice["drop_heads"] = []
     kept, _ = cut(folder, tmp_path / "out", **choice)
     stock = bool(anatomy.body.head_size) or not choice["drop_heads"]
@@ -121,7 +154,7 @@ def test_another_number_in_one_layer(model_type, zoo, tmp_path):
     for refused, entry in ((SAME_HEADS, "drop_heads"), (UNEVEN_NEURONS, "drop_neurons")):
         if model_type in refused:
             with pytest.raises(PlanError, match=refused[model_type]):
-                choose_structure(anatomy, {entry: choice[entry]})
+                choose_structure(open_checkpoint(folder), anatomy, {entry: choice[entry]})
             choice[entry] = []
     if anatomy.body.norm_all:
         choice["drop_heads"] = []

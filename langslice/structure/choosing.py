@@ -2,54 +2,209 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from langslice.choice import Choice, listed
+import numpy as np
+
+from langslice.checkpoint import Checkpoint
+from langslice.choice import Choice, codes, listed
 from langslice.errors import PlanError
+from langslice.progress import Report, silent
 from langslice.structure.anatomy import Anatomy
-from langslice.structure.cuts import heads_dropped, kept_layers, neurons_dropped
+from langslice.structure.cuts import Dropped, heads_dropped, kept_layers, merge, neurons_dropped
 from langslice.structure.expressing import express
 from langslice.structure.kept import Kept
 
+if TYPE_CHECKING:
+    from langslice.scores.table import Scores
+
 # Entries of a choice that cut something, and those that only say how.
-CUTS = ("layers", "drop_layers", "first_layers", "every_layer", "drop_heads", "drop_neurons")
-MANNERS = ("output_style", "replicate_kv")
+CUTS = (
+    "layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by", "drop_heads", "heads_sparsity",
+    "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows",
+)  # fmt: skip
+MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "score_texts")
+_DEFAULT_METHODS = {"heads": ("gradient", "l2"), "neurons": ("activation", "l2")}  # with text, and without
 
 
 def cuts_structure(choice: Mapping[str, Any]) -> bool:
-    """Whether a choice asks for fewer layers, heads or neurons."""
+    """Whether a choice asks for fewer layers, heads, neurons or rows."""
     return any(choice.get(name) not in (None, (), [], False) for name in CUTS)
 
 
-def choose_structure(anatomy: Anatomy, choice: Choice) -> Kept:
+def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report = silent) -> Kept:
     """Read every structural entry of a choice and find the form in which the cut can be written.
 
-    Raises   PlanError for what does not exist or cannot be expressed
+    Raises   PlanError for what does not exist or cannot be expressed, ScoreError for scores that do not fit
     """
-    layers = kept_layers(
-        anatomy,
-        keep=listed(choice.get("layers")),
-        drop=listed(choice.get("drop_layers")),
-        first=listed(choice.get("first_layers")),
-        every=listed(choice.get("every_layer")),
-    )
+    layers = _layers(checkpoint, anatomy, choice, report)
     heads = heads_dropped(anatomy, listed(choice.get("drop_heads")))
     neurons = neurons_dropped(anatomy, listed(choice.get("drop_neurons")))
-    for flag, dropped in (("--drop-heads", heads), ("--drop-neurons", neurons)):
-        for place, by_layer in dropped.items():
-            stack = place.split(".")[0]
-            gone = sorted(layer for layer in by_layer if layer not in layers.get(stack, (layer,)))
-            if gone:
-                raise PlanError(
-                    f"{flag} names layer {gone[0]} of {place}, which is dropped as a whole",
-                    hint="leave that layer out of one of the two",
-                )
-    return express(
+    _refuse_gone(layers, "--drop-heads", heads)
+    _refuse_gone(layers, "--drop-neurons", neurons)
+    by_score = _heads_and_neurons(checkpoint, anatomy, choice, report)
+    kept = express(
         anatomy,
         layers=layers,
-        heads=heads,
-        neurons=neurons,
+        heads=merge(heads, by_score[0]),
+        neurons=merge(neurons, by_score[1]),
         style=choice.get("output_style") or "auto",
         replicate=bool(choice.get("replicate_kv")),
     )
+    zeroed = _pruned_rows(checkpoint, anatomy, kept, listed(choice.get("prune_rows")))
+    return replace(kept, zeroed=zeroed)
+
+
+def _layers(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report) -> dict[str, tuple[int, ...]]:
+    """Layers that stay, for each stack of which any go."""
+    drop = list(listed(choice.get("drop_layers")))
+    for text in listed(choice.get("drop_layers_by")):
+        where, _, number = text.rpartition(":")
+        stack, dot, method = where.rpartition(".") if where.split(".")[0] in anatomy.layers else ("", "", where)
+        if not method or not number.isdigit() or int(number) < 1:
+            raise PlanError(
+                f"--drop-layers-by {text}: expected METHOD:NUMBER", hint="write block-influence:4, or layers.parquet:4"
+            )
+        if not dot and len(anatomy.layers) > 1:
+            raise PlanError(
+                f"--drop-layers-by {text}: which stack? this model has {', '.join(anatomy.layers)}",
+                hint=f"write {next(iter(anatomy.layers))}.{text}",
+            )
+        from langslice.scores.choosing import layers_to_drop
+
+        stack = stack or next(iter(anatomy.layers))
+        scores = _scores(checkpoint, "layers", method, choice, report, number=int(number))
+        gone = layers_to_drop(scores, anatomy, int(number), stack)
+        drop.append(f"{stack}." + ",".join(map(str, gone)))
+    return kept_layers(
+        anatomy,
+        keep=listed(choice.get("layers")),
+        drop=drop,
+        first=listed(choice.get("first_layers")),
+        every=listed(choice.get("every_layer")),
+    )
+
+
+def _refuse_gone(layers: Mapping[str, tuple[int, ...]], flag: str, dropped: Dropped) -> None:
+    """Refuse a part of a layer that goes as a whole: one of the two was not meant."""
+    for place, by_layer in dropped.items():
+        gone = sorted(layer for layer in by_layer if layer not in layers.get(place.split(".")[0], (layer,)))
+        if gone:
+            raise PlanError(
+                f"{flag} names layer {gone[0]} of {place}, which is dropped as a whole",
+                hint="leave that layer out of one of the two",
+            )
+
+
+def _heads_and_neurons(
+    checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report
+) -> tuple[Dropped, Dropped]:
+    """What scores choose to drop."""
+    from langslice.scores import choosing
+
+    even = bool(choice.get("even"))
+    heads: list[Mapping[str, Mapping[int, Iterable[int]]]] = []
+    neurons: list[Mapping[str, Mapping[int, Iterable[int]]]] = []
+    share = choice.get("heads_sparsity")
+    if share is not None:
+        scores = _scores(checkpoint, "heads", _method("heads", choice), choice, report)
+        grouped = not choice.get("replicate_kv") and choice.get("output_style") != "masked"
+        heads.append(choosing.heads_to_drop(scores, anatomy, share, even, whole_groups=grouped))
+    share = choice.get("neurons_sparsity")
+    if share is not None:
+        scores = _scores(checkpoint, "neurons", _method("neurons", choice), choice, report)
+        neurons.append(choosing.neurons_to_drop(scores, anatomy, share, even))
+    if choice.get("language_neurons"):
+        keep = codes(choice.get("languages"))
+        if not keep:
+            raise PlanError("--language-neurons keeps what serves --languages, but none are given", hint="-l ko,en")
+        lape = _scores(checkpoint, "neurons", "lape", choice, report)
+        lahis = _scores(checkpoint, "heads", "lahis", choice, report)
+        neurons.append(choosing.language_neurons_to_drop(lape, anatomy, keep))
+        heads.append(choosing.language_heads_to_drop(lahis, anatomy, keep))
+    return merge(*heads), merge(*neurons)
+
+
+def _method(kind: str, choice: Choice) -> str:
+    given = choice.get("heads_by") if kind == "heads" else choice.get("neurons_by")
+    return given or _DEFAULT_METHODS[kind][0 if listed(choice.get("score_texts")) else 1]
+
+
+def _scores(
+    checkpoint: Checkpoint, kind: str, method: str, choice: Choice, report: Report, number: int | None = None
+) -> Scores:
+    """Scores from a file, or computed now on --score-texts."""
+    from langslice.scores.methods import Settings, compute
+    from langslice.scores.table import load_scores
+
+    if method.endswith(".parquet"):
+        return load_scores(Path(method), checkpoint)
+    texts = listed(choice.get("score_texts"))
+    run = number if method == "angular" and number else 1
+    settings = Settings(run=run, count=number if method == "perplexity" else None)
+    return compute(checkpoint, kind, method, texts, settings=settings, report=report)
+
+
+def _pruned_rows(
+    checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, texts: Sequence[str]
+) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Rows or columns of named linears that become zero: the lowest by norm, as `torch.nn.utils.prune.ln_structured` does.
+
+    texts    PATTERN=SHARE[:l1|l2][:rows|columns]; a pattern is a module's name with * and ?
+    Returns  tensor -> dimension -> old indices
+    """
+    zeroed: dict[str, dict[int, tuple[int, ...]]] = {}
+    for text in texts:
+        pattern, share, order, dim = _parse_rows(text)
+        names = [
+            name
+            for name, tensor in checkpoint.tensors.items()
+            if name.endswith(".weight") and len(tensor.shape) == 2 and _matches(name, pattern)
+        ]
+        if not names:
+            raise PlanError(
+                f"--prune-rows {text}: no linear layer is called like `{pattern}`",
+                hint="names are those of the checkpoint without .weight; `langslice inspect MODEL --json` lists them",
+            )
+        for name in names:
+            place = anatomy.places.get(name)
+            if place is None:
+                raise PlanError(
+                    f"--prune-rows {text}: {name} stands in no layer", hint="embeddings and heads stay whole"
+                )
+            if kept.keeps_layer(place.stack, place.layer):
+                zeroed.setdefault(name, {})[dim] = _lowest(checkpoint, name, share, order, dim)
+    return zeroed
+
+
+def _matches(name: str, pattern: str) -> bool:
+    module = name.removesuffix(".weight")
+    return fnmatchcase(module, pattern) or fnmatchcase(module, f"*.{pattern}")
+
+
+def _parse_rows(text: str) -> tuple[str, float, int, int]:
+    pattern, equals, rest = text.rpartition("=")
+    share, *manner = rest.split(":")
+    known = {"l1", "l2", "rows", "columns"}
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not equals or not pattern or not 0 < value < 1 or set(manner) - known:
+        raise PlanError(
+            f"--prune-rows {text}: expected PATTERN=SHARE[:l1|l2][:rows|columns], the share between 0 and 1",
+            hint='--prune-rows "encoder.layer.*.attention.self.query=0.2:l1"',
+        )
+    return pattern, value, 1 if "l1" in manner else 2, 1 if "columns" in manner else 0
+
+
+def _lowest(checkpoint: Checkpoint, name: str, share: float, order: int, dim: int) -> tuple[int, ...]:
+    from langslice.scores.magnitude import power_sums
+
+    sums = power_sums(checkpoint.tensors[name], dim, order)
+    number = round(share * len(sums))
+    return tuple(sorted(np.argsort(sums, kind="stable")[:number].tolist()))

@@ -51,22 +51,42 @@ def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ..
     return edits
 
 
-def zeroed_indices(
+def removed_indices(
     anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, dict[int, Indices]]:
-    """Where a masked slice holds zeros: tensor (old name) -> dimension -> indices.
+    """What goes of each tensor that stays: tensor (old name) -> dimension -> old indices; pruned rows included.
 
     All of a head goes, its output columns included, so that it adds nothing whatever its input.
     """
-    zeroed: dict[str, dict[int, Indices]] = {}
+    removed: dict[str, dict[int, Indices]] = {}
     for name, place in anatomy.places.items():
-        if not kept.keeps_layer(place.stack, place.layer) or _NOT_ZEROED & set(anatomy.axes[name] or ()):
+        if not kept.keeps_layer(place.stack, place.layer):
+            continue
+        pruned = kept.zeroed.get(name, {})
+        for dim, rows in pruned.items():
+            removed.setdefault(name, {})[dim] = np.asarray(rows, dtype=np.int64)
+        if _NOT_ZEROED & set(anatomy.axes[name] or ()):
             continue
         for dim, stay in _indices(anatomy, kept, name, place, shapes[name]).items():
             gone = np.setdiff1d(np.arange(shapes[name][dim], dtype=np.int64), stay)
             if gone.size:
-                zeroed.setdefault(name, {})[dim] = gone
-    return zeroed
+                removed.setdefault(name, {})[dim] = np.union1d(gone, np.asarray(pruned.get(dim, ()), dtype=np.int64))
+    return removed
+
+
+def zeros(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, Indices]]:
+    """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor."""
+    if kept.style == "masked":
+        return removed_indices(anatomy, kept, shapes)
+    found: dict[str, dict[int, Indices]] = {}
+    for name, by_dim in kept.zeroed.items():
+        stay = _indices(anatomy, kept, name, anatomy.places[name], shapes[name])
+        for dim, rows in by_dim.items():
+            gone = np.asarray(rows, dtype=np.int64)
+            if dim in stay:
+                gone = np.flatnonzero(np.isin(stay[dim], gone))
+            found.setdefault(name, {})[dim] = gone
+    return found
 
 
 def _owns_first_bias(anatomy: Anatomy, name: str) -> bool:

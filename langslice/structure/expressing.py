@@ -112,7 +112,7 @@ def check_kept(anatomy: Anatomy, kept: Kept) -> None:
         style=kept.style,
         replicate=any(len(set(row)) < len(row) for rows in kept.key_value.values() for row in rows.values()),
     )
-    if made != kept:
+    if replace(made, zeroed=kept.zeroed) != kept:
         raise PlanError(
             "the plan's structure contradicts itself: its lists of what is kept ask for other key-value heads or settings",
             hint="make a new plan with `langslice plan`; edit only its lists of layers, heads and neurons",

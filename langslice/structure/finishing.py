@@ -14,14 +14,17 @@ def finish_structure(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
 
     The shards must be files of their own: zeros would be written through a link into the source.
     """
-    if kept.style == "masked":
+    if kept.writes_zeros:
         from langslice.structure.anatomy import read_anatomy
-        from langslice.structure.edits import zeroed_indices
+        from langslice.structure.edits import layer_edits, zeros
         from langslice.structure.masking import write_zeros
 
+        anatomy = read_anatomy(checkpoint)
         shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-        write_zeros(open_checkpoint(staging).tensors, zeroed_indices(read_anatomy(checkpoint), kept, shapes))
-    elif kept.style == "sliced":
+        names = {name: edit.name for name, edit in layer_edits(anatomy, kept, shapes).items()}
+        zeroed = {names[name]: by_dim for name, by_dim in zeros(anatomy, kept, shapes).items()}
+        write_zeros(open_checkpoint(staging).tensors, zeroed)
+    if kept.style == "sliced":
         from langslice.structure.sliced_files import write_module
 
         folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)

@@ -21,6 +21,7 @@ class Kept:
     key_value  attention -> old layer -> old key-value head of each new one; one may repeat (replicated)
     neurons    stack -> old layer -> ascending old neurons
     config     dotted field of config.json -> new value
+    zeroed     tensor (old name) -> dimension -> old indices that are set to zero and stay
     """
 
     style: str = "stock"
@@ -29,6 +30,12 @@ class Kept:
     key_value: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
     neurons: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    zeroed: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
+
+    @property
+    def writes_zeros(self) -> bool:
+        """Whether zeros are written into the shards."""
+        return self.style == "masked" or bool(self.zeroed)
 
     def keeps_layer(self, stack: str, layer: int) -> bool:
         """Whether a layer stays."""
@@ -52,6 +59,7 @@ def kept_json(kept: Kept) -> dict[str, Any]:
         "key_value_heads": by_layer(kept.key_value),
         "neurons": by_layer(kept.neurons),
         "config": dict(kept.config),
+        "zeroed": by_layer(kept.zeroed),
     }
 
 
@@ -68,7 +76,7 @@ def kept_from_json(document: Any, *, place: str) -> Kept:
             for key, rows in table.items()
         }
 
-    known = {"style", "layers", "heads", "key_value_heads", "neurons", "config"}
+    known = {"style", "layers", "heads", "key_value_heads", "neurons", "config", "zeroed"}
     if not isinstance(document, dict) or set(document) - known:
         extra = sorted(set(document) - known)[:1] if isinstance(document, dict) else [type(document).__name__]
         raise PlanError(
@@ -82,6 +90,7 @@ def kept_from_json(document: Any, *, place: str) -> Kept:
             by_layer("key_value_heads"),
             by_layer("neurons"),
             dict(document.get("config", {})),
+            by_layer("zeroed"),
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise PlanError(f"{place}: `structure` is damaged: {error}") from error

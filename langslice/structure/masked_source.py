@@ -13,7 +13,7 @@ from langslice.errors import CheckpointError
 from langslice.families import is_tower
 from langslice.stock import model_class
 from langslice.structure.anatomy import Anatomy, read_anatomy
-from langslice.structure.edits import zeroed_indices
+from langslice.structure.edits import removed_indices
 from langslice.structure.kept import Kept
 
 
@@ -31,7 +31,7 @@ def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) 
     for path in {entry.path: None for entry in checkpoint.tensors.values()}:
         tensors |= load_state_dict(str(path), map_location="cpu")
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-    for name, by_dim in zeroed_indices(anatomy, kept, shapes).items():
+    for name, by_dim in removed_indices(anatomy, kept, shapes).items():
         tensors[name] = tensors[name].clone()
         for dim, gone in by_dim.items():
             tensors[name].index_fill_(dim, torch.from_numpy(gone), 0)
