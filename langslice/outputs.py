@@ -3,7 +3,7 @@
 One model is in memory at a time. Where only the vocabulary is cut, hidden states must be equal bit for bit: the blocks are
 the same bytes and see the same embeddings. Logits of kept tokens may differ by float rounding, because a matrix product of
 another width may be summed in another order. Where layers, heads or neurons are cut, the slice is compared with the source
-in which these are masked and skipped, and its last hidden states, too, may differ by rounding.
+in which these are masked and skipped, both in float32, and its last hidden states, too, may differ by rounding.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     except _CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
-        after = _run(partial(_load, sliced.model_folder), new_ids, start[1], keep=np.arange(size), ends=ends)
+        dtype = "auto" if structure is None else "float32"
+        after = _run(partial(_load, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends)
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error),))
     wrong: list[str] = []
@@ -149,28 +150,28 @@ def _run(
     return results
 
 
-def _load(folder: Path) -> Any:
-    """The stock model in the type it is stored in, on the CPU, with plain attention."""
+def _load(folder: Path, dtype: str = "auto") -> Any:
+    """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given."""
     import torch
 
-    model = model_class(folder).from_pretrained(folder, **_loading_options())
+    model = model_class(folder).from_pretrained(folder, **_loading_options(dtype))
     return model.to(torch.device("cpu")).eval()
 
 
 def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
-    """The source in the type it is stored in, with what the slice removed masked and skipped."""
+    """The source in float32, with what the slice removed masked and skipped."""
     import torch
 
     from langslice.structure.masked_source import load_masked
 
-    return load_masked(checkpoint, structure, _loading_options()).to(torch.device("cpu")).eval()
+    return load_masked(checkpoint, structure, _loading_options("float32")).to(torch.device("cpu")).eval()
 
 
-def _loading_options() -> dict[str, str]:
+def _loading_options(dtype: str) -> dict[str, str]:
     import transformers
 
     version = int(transformers.__version__.split(".")[0])
-    return {"attn_implementation": "eager", "dtype" if version >= 5 else "torch_dtype": "auto"}
+    return {"attn_implementation": "eager", "dtype" if version >= 5 else "torch_dtype": dtype}
 
 
 def _encode_sound(model: Any) -> dict[str, Any]:
