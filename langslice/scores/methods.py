@@ -42,7 +42,7 @@ FROM_GRADIENTS = frozenset({"gradient", "gates", "lahis", "taylor"})
 BY_LANGUAGE = {"lahis": 1, "lape": 2}
 """Methods that need text with a language, and of how many languages."""
 _PREDICTING = frozenset({"perplexity", "gradient", "gates", "lahis", "taylor"})
-_GATE_TOKENS = 512
+_GATE_TOKENS = 256
 
 Texts = Sequence[str] | Mapping[str, Sequence[str]]
 
