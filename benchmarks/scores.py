@@ -11,9 +11,14 @@ news. Every seed draws its own sample to score on, and its own random choice. Re
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -33,6 +38,7 @@ CUTS = (
 )
 KEEP = ("ko", "en")
 STEPS = 80
+MEMORY = (("heads", "l2"), ("layers", "block-influence"), ("neurons", "activation"), ("heads", "gradient"))
 
 
 class Subject:
@@ -183,6 +189,65 @@ def language_rows(subject: Subject, seeds: Sequence[int]) -> list[str]:
     return rows
 
 
+def memory_rows() -> list[str]:
+    """Peak memory of scoring a random Llama of 0.42 B parameters in float16, each method in a process of its own."""
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        subprocess.run([sys.executable, __file__, "--make", work], capture_output=True, text=True, check=True)
+        for kind, method in MEMORY:
+            command = [sys.executable, __file__, "--measure", work, kind, method]
+            found = json.loads(
+                subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+            )
+            rows.append(f"| {kind}, {method} | {found['peak_mb']:,.0f} | {found['cpu_seconds']:.1f} |")
+            print(rows[-1], flush=True)
+        stored = sum(path.stat().st_size for path in Path(work).glob("*.safetensors"))
+    return [f"\nThe weights take {stored / 1e6:,.0f} MB as they are stored, and {2 * stored / 1e6:,.0f} MB in float32.\n",
+            "| scored | MB above the libraries | CPU seconds |", "|---|--:|--:|", *rows]  # fmt: skip
+
+
+def make_large(folder: Path) -> None:
+    """Save the random model, with the packaged tokenizer."""
+    import torch
+    import transformers
+
+    from langslice.mini import mini_model_path
+
+    config = transformers.LlamaConfig(
+        vocab_size=12288, hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+        num_key_value_heads=16, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=1,
+    )  # fmt: skip
+    torch.set_default_dtype(torch.float16)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(mini_model_path() / name, folder / name)
+
+
+def measure(folder: Path, kind: str, method: str) -> None:
+    """Print peak memory above that of the libraries, and CPU seconds, of one method."""
+    from transformers.models.llama import modeling_llama  # noqa: F401 - counted with the libraries
+
+    import langslice.scores.forward
+    import langslice.scores.gradients  # noqa: F401
+    from langslice.checkpoint import open_checkpoint
+    from langslice.mini import heldout_text
+    from langslice.scores import Settings, compute
+    from langslice.tokenizer import open_tokenizer
+
+    open_tokenizer(folder, rows=12288).encode(["warm"])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of importing (proc(5))
+    before, started = _memory("VmRSS"), time.process_time()
+    lines = {"": heldout_text("ko")[:32]}
+    compute(open_checkpoint(folder), kind, method, lines, settings=Settings(seeds=(0,), samples=16, max_tokens=48))
+    found = {"peak_mb": (_memory("VmHWM") - before) / 1e6, "cpu_seconds": time.process_time() - started}
+    print(json.dumps(found))
+
+
+def _memory(field: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
 def mini() -> Subject:
     """The packaged model and the halves of its held-out text."""
     from langslice.mini import heldout_languages, heldout_text, mini_model_path
@@ -210,7 +275,13 @@ def main() -> None:
     default = os.environ.get("LANGSLICE_ASSETS", str(HERE.parent / "../shared/assets"))
     parser.add_argument("assets", nargs="?", type=Path, default=Path(default))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.make:
+        return make_large(given.make)
+    if given.measure:
+        return measure(Path(given.measure[0]), *given.measure[1:])
     seeds = list(range(given.seeds))
     started = time.monotonic()
     head = "| removed | chosen by | loss over the whole model | over random, anywhere | as many at random in the same layers |"
@@ -233,6 +304,11 @@ def main() -> None:
         ]
     else:
         print(f"MiniLM: left out, {given.assets} has no weights/all-MiniLM-L6-v2")
+    sections += [
+        "\n## Memory\n\nA random Llama of 0.42 B parameters, stored in float16; 16 lines of at most 48 tokens, each method in a "
+        "process of its own.",
+        *memory_rows(),
+    ]
     machine = (
         f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, {date.today()}; {time.monotonic() - started:.0f} s."

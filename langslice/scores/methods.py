@@ -198,7 +198,8 @@ def _measure(
     total = len(lines) * len(settings.seeds)
     for language in lines:
         for seed in settings.seeds:
-            report(f"scoring {kind} by {method}", sum(map(len, measured.values())), total)
+            done = sum(map(len, measured.values()))
+            report(f"scoring {kind} by {method}, {done} of {total} samples", 0, 0)
             measured.setdefault(language, []).append(_finite(function(running, batches(language, seed), seed), method))
     return measured
 
