@@ -38,7 +38,7 @@ CUTS = (
 )
 KEEP = ("ko", "en")
 STEPS = 80
-MEMORY = (("heads", "l2"), ("layers", "block-influence"), ("neurons", "activation"), ("heads", "gradient"))
+MEMORY = (("heads", "l2"), ("neurons", "l2"), ("layers", "block-influence"), ("neurons", "activation"))
 
 
 class Subject:
@@ -279,9 +279,11 @@ def main() -> None:
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.make:
-        return make_large(given.make)
+        make_large(given.make)
+        return
     if given.measure:
-        return measure(Path(given.measure[0]), *given.measure[1:])
+        measure(Path(given.measure[0]), *given.measure[1:])
+        return
     seeds = list(range(given.seeds))
     started = time.monotonic()
     head = "| removed | chosen by | loss over the whole model | over random, anywhere | as many at random in the same layers |"
