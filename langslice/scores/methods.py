@@ -152,6 +152,8 @@ def _check_settings(settings: Settings) -> None:
             raise ScoreError(f"{name.replace('_', '-')} is {number}; expected at least {least}")
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
         raise ScoreError(f"seeds are {list(settings.seeds)}; expected at least one, and no number twice")
+    if not 0 <= settings.penalty < float("inf"):
+        raise ScoreError(f"penalty is {settings.penalty:g}; expected a number that is not negative")
     if settings.count is not None and settings.count < 1:
         raise ScoreError(f"count is {settings.count}; expected at least 1")
 
