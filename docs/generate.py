@@ -39,6 +39,7 @@ PUBLIC = (
             "random_control",
         ),
     ),
+    ("langslice.scores.cost", ("cut_costs", "Cost")),
     ("langslice.families", ("Rule", "Family")),
 )
 

@@ -21,15 +21,7 @@ EN = ["the sting and letter", "list the nest", "same tale", "the salt", "nine li
 QUICK = Settings(seeds=(0,), samples=8, steps=3)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny models on a busy machine are many times quicker in one thread."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def stock(folder, dtype="float32"):
