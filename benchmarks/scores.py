@@ -1,6 +1,6 @@
 """Are the lowest-scored heads, neurons and layers the ones to remove? Against the same number at random.
 
-    python benchmarks/scores.py [ASSETS] [--seeds 5]
+    python benchmarks/scores.py [ASSETS] [--seeds 3]
 
 Scores are measured on one half of the text, the cut on the other half, by silencing the heads and neurons and skipping the
 layers that were chosen. langslice-mini: loss of a token on the packaged held-out sentences, all eight languages. MiniLM
@@ -11,24 +11,34 @@ news. Every seed draws its own sample to score on, and its own random choice. Re
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langslice.scores import Scores
 
 HERE = Path(__file__).parent
 # (kind, methods, shares of heads or neurons, or numbers of layers)
 CUTS = (
-    ("heads", ("l1", "l2", "gradient", "gates", "lahis"), (0.125, 0.25, 0.5)),
+    ("heads", ("l1", "l2", "gradient", "gates", "lahis"), (0.25, 0.5)),
     ("neurons", ("l1", "l2", "activation", "taylor"), (0.2, 0.4)),
     ("layers", ("block-influence", "angular", "perplexity"), (1, 2)),
 )
 KEEP = ("ko", "en")
-STEPS = 100
+STEPS = 80
+MEMORY = (("heads", "l2"), ("neurons", "l2"), ("layers", "block-influence"), ("neurons", "activation"))
 
 
 class Subject:
@@ -43,6 +53,7 @@ class Subject:
         self.checkpoint = open_checkpoint(folder)
         self.anatomy = read_anatomy(self.checkpoint)
         self.score_on = score_on
+        self.known: dict[tuple[str, str, int, int], Scores] = {}
         self.running = open_running(self.checkpoint, self.anatomy, whole=True)
         self.batches = {
             name: make_batches(self.running.reader, lines, 0, predict=True) for name, lines in measure_on.items()
@@ -70,11 +81,15 @@ class Subject:
         """Scores by one seed."""
         from langslice.scores import Settings, compute
 
+        if (kind, method, seed, run) in self.known:
+            return self.known[kind, method, seed, run]
         pooled = [line for lines in self.score_on.values() for line in lines]
         texts = self.score_on if method in ("lahis", "lape") else {"": pooled}
         samples = 96 if method != "perplexity" else 32
         settings = Settings(seeds=(seed,), samples=samples if len(texts) == 1 else 24, run=run, steps=STEPS)
-        return compute(self.checkpoint, kind, method, texts, settings=settings)
+        scores = compute(self.checkpoint, kind, method, texts, settings=settings)
+        self.known[kind, method, seed, run] = scores
+        return scores
 
 
 def chosen(subject: Subject, kind: str, method: str, size: float, seed: int):
@@ -174,6 +189,65 @@ def language_rows(subject: Subject, seeds: Sequence[int]) -> list[str]:
     return rows
 
 
+def memory_rows() -> list[str]:
+    """Peak memory of scoring a random Llama of 0.42 B parameters in float16, each method in a process of its own."""
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        subprocess.run([sys.executable, __file__, "--make", work], capture_output=True, text=True, check=True)
+        for kind, method in MEMORY:
+            command = [sys.executable, __file__, "--measure", work, kind, method]
+            found = json.loads(
+                subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+            )
+            rows.append(f"| {kind}, {method} | {found['peak_mb']:,.0f} | {found['cpu_seconds']:.1f} |")
+            print(rows[-1], flush=True)
+        stored = sum(path.stat().st_size for path in Path(work).glob("*.safetensors"))
+    return [f"\nThe weights take {stored / 1e6:,.0f} MB as they are stored, and {2 * stored / 1e6:,.0f} MB in float32.\n",
+            "| scored | MB above the libraries | CPU seconds |", "|---|--:|--:|", *rows]  # fmt: skip
+
+
+def make_large(folder: Path) -> None:
+    """Save the random model, with the packaged tokenizer."""
+    import torch
+    import transformers
+
+    from langslice.mini import mini_model_path
+
+    config = transformers.LlamaConfig(
+        vocab_size=12288, hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+        num_key_value_heads=16, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=1,
+    )  # fmt: skip
+    torch.set_default_dtype(torch.float16)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(mini_model_path() / name, folder / name)
+
+
+def measure(folder: Path, kind: str, method: str) -> None:
+    """Print peak memory above that of the libraries, and CPU seconds, of one method."""
+    from transformers.models.llama import modeling_llama  # noqa: F401 - counted with the libraries
+
+    import langslice.scores.forward
+    import langslice.scores.gradients  # noqa: F401
+    from langslice.checkpoint import open_checkpoint
+    from langslice.mini import heldout_text
+    from langslice.scores import Settings, compute
+    from langslice.tokenizer import open_tokenizer
+
+    open_tokenizer(folder, rows=12288).encode(["warm"])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of importing (proc(5))
+    before, started = _memory("VmRSS"), time.process_time()
+    lines = {"": heldout_text("ko")[:32]}
+    compute(open_checkpoint(folder), kind, method, lines, settings=Settings(seeds=(0,), samples=16, max_tokens=48))
+    found = {"peak_mb": (_memory("VmHWM") - before) / 1e6, "cpu_seconds": time.process_time() - started}
+    print(json.dumps(found))
+
+
+def _memory(field: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
 def mini() -> Subject:
     """The packaged model and the halves of its held-out text."""
     from langslice.mini import heldout_languages, heldout_text, mini_model_path
@@ -182,14 +256,14 @@ def mini() -> Subject:
     return Subject(
         mini_model_path(),
         {language: lines[::2] for language, lines in texts.items()},
-        {language: lines[1::2][::6] for language, lines in texts.items()},
+        {language: lines[1::2][::12] for language, lines in texts.items()},
     )
 
 
 def minilm(assets: Path) -> Subject:
     """A trained sentence encoder and English news."""
     lines = (assets / "data/ntrex128/newstest2019-src.eng.txt").read_text(encoding="utf-8").splitlines()
-    return Subject(assets / "weights/all-MiniLM-L6-v2", {"en": lines[:1000]}, {"en": lines[1000::16]})
+    return Subject(assets / "weights/all-MiniLM-L6-v2", {"en": lines[:1000]}, {"en": lines[1000::20]})
 
 
 def main() -> None:
@@ -200,8 +274,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("LANGSLICE_ASSETS", str(HERE.parent / "../shared/assets"))
     parser.add_argument("assets", nargs="?", type=Path, default=Path(default))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.make:
+        make_large(given.make)
+        return
+    if given.measure:
+        measure(Path(given.measure[0]), *given.measure[1:])
+        return
     seeds = list(range(given.seeds))
     started = time.monotonic()
     head = "| removed | chosen by | loss over the whole model | over random, anywhere | as many at random in the same layers |"
@@ -224,6 +306,11 @@ def main() -> None:
         ]
     else:
         print(f"MiniLM: left out, {given.assets} has no weights/all-MiniLM-L6-v2")
+    sections += [
+        "\n## Memory\n\nA random Llama of 0.42 B parameters, stored in float16; 16 lines of at most 48 tokens, each method in a "
+        "process of its own.",
+        *memory_rows(),
+    ]
     machine = (
         f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, {date.today()}; {time.monotonic() - started:.0f} s."

@@ -27,6 +27,19 @@ PUBLIC = (
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
     ("langslice.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
+    ("langslice.scores", ("compute", "Settings", "Scores", "load_scores")),
+    (
+        "langslice.scores.choosing",
+        (
+            "heads_to_drop",
+            "neurons_to_drop",
+            "layers_to_drop",
+            "language_neurons_to_drop",
+            "language_heads_to_drop",
+            "random_control",
+        ),
+    ),
+    ("langslice.scores.cost", ("cut_costs", "Cost")),
     ("langslice.families", ("Rule", "Family")),
 )
 

@@ -36,3 +36,14 @@ def zoo(tmp_path_factory):
         return folder if folder.is_dir() else add_tokenizer(build(model_type, folder))
 
     return checkpoint
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Let torch use one thread: tiny models on a busy machine are many times quicker so."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

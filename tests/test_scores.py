@@ -21,15 +21,7 @@ EN = ["the sting and letter", "list the nest", "same tale", "the salt", "nine li
 QUICK = Settings(seeds=(0,), samples=8, steps=3)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny models on a busy machine are many times quicker in one thread."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def stock(folder, dtype="float32"):
@@ -460,6 +452,72 @@ def test_silenced_heads_are_zero_columns(zoo):
         assert not torch.equal(silent, running.model(input_ids=ids).logits)
 
 
+def test_masked_models_guess_tokens_and_others_speak_of_their_embedding(zoo, tmp_path):
+    folder = tmp_path / "masked"
+    shutil.copytree(zoo("bert"), folder)
+    tokenizer = (folder / "tokenizer.json").read_text().replace("<extra_0>", "<mask>")
+    (folder / "tokenizer.json").write_text(tokenizer)
+    masked = compute(open_checkpoint(folder), "heads", "gradient", {"": KO}, settings=QUICK)
+    assert (masked.loss, masked.notes) == ("masked", ())
+    embedding = compute(open_checkpoint(zoo("bert")), "heads", "gradient", {"": KO}, settings=QUICK)
+    assert embedding.loss == "embedding"
+    assert embedding.notes == (
+        "the model has no mask token: scores speak of its embedding (mean over tokens, length 1)",
+    )
+    assert not np.allclose(masked.score, embedding.score)
+
+
+def test_hidden_tokens_are_never_special_ones():
+    import random
+
+    from langslice.scores.batches import _guessed
+
+    line = [0, *range(10, 30), 2]
+    for seed in range(20):
+        chosen = _guessed(line, 25, frozenset({0, 2}), random.Random(seed))
+        assert sum(chosen) == 3  # 15% of twenty
+        assert not any(chosen[at] for at in (0, 21, 22, 23, 24))
+    assert sum(_guessed([0, 11, 2], 3, frozenset({0, 2}), random.Random(0))) == 1
+
+
+@pytest.mark.assets
+def test_marian_reads_through_its_own_files(assets, tmp_path):
+    from tests.zoo import build
+
+    ids = {"vocab_size": 54688, "pad_token_id": 54687, "eos_token_id": 0, "decoder_start_token_id": 54687}
+    folder = build("marian", tmp_path / "marian", **ids)
+    for file in (assets / "tokenizers/opus-mt-en-mg").iterdir():
+        if file.name not in ("config.json", "generation_config.json"):
+            shutil.copyfile(file, folder / file.name)
+    checkpoint = open_checkpoint(folder)
+    scores = compute(checkpoint, "heads", "gradient", {"": ["A cold wind blew.", "Nobody came."]}, settings=QUICK)
+    assert set(scores.values()) == {"encoder.self", "decoder.self", "decoder.cross"}
+    assert (scores.score > 0).all()
+
+
+@pytest.mark.assets
+def test_lowest_heads_of_a_sentence_encoder_move_its_embeddings_less_than_random_ones(assets):
+    from langslice.scores.batches import make_batches
+    from langslice.scores.choosing import heads_to_drop, random_control
+    from langslice.scores.running import hooked, open_running, silencing
+
+    lines = (assets / "data/ntrex128/newstest2019-src.eng.txt").read_text(encoding="utf-8").splitlines()
+    checkpoint = open_checkpoint(assets / "weights/all-MiniLM-L6-v2")
+    settings = Settings(seeds=(0,), samples=24, max_tokens=48)
+    scores = compute(checkpoint, "heads", "gradient", {"": lines[:100]}, settings=settings)
+    running = open_running(checkpoint, read_anatomy(checkpoint), whole=True, max_tokens=48)
+    batches = make_batches(running.reader, lines[1000:1024], 0, predict=True)
+    references = running.references(batches)
+
+    def distance(dropped):
+        with hooked(silencing(running, dropped)):
+            return running.mean_loss(batches, references)
+
+    dropped = heads_to_drop(scores, running.anatomy, 0.25)
+    assert distance({}) == pytest.approx(0, abs=1e-6)
+    assert distance(dropped) < np.mean([distance(random_control(dropped, running.anatomy, seed)) for seed in range(3)])
+
+
 def test_lowest_heads_of_the_packaged_model_cost_less_than_random_ones():
     from langslice.mini import heldout_text, mini_model_path
     from langslice.scores.batches import make_batches
@@ -556,6 +614,7 @@ def test_what_is_no_file_of_scores_is_refused(zoo, tmp_path):
         ("neurons", "lape", {"ko": KO}, {}, ScoreError, "lape compares languages and needs text of at least 2"),
         ("layers", "angular", {"": KO}, {"run": 3}, ScoreError, "a run of 3 layers does not fit the 3 layers of `layers`"),
         ("layers", "angular", {"": KO}, {"run": 0}, ScoreError, "run is 0; expected at least 1"),
+        ("heads", "gates", {"": KO}, {"penalty": -1.0}, ScoreError, "penalty is -1; expected a number that is not negative"),
         ("heads", "gradient", {"": KO}, {"seeds": ()}, ScoreError, "seeds are []; expected at least one"),
     ],
 )  # fmt: skip

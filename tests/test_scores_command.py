@@ -10,6 +10,7 @@ from langslice import cli
 from langslice.checkpoint import open_checkpoint
 from langslice.scores import Settings, compute, load_scores
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 KO = ["가감값 갔강", "각간 갈", "갈 감갔 가각강", "값 각"]
 EN = ["the sting and letter", "list the nest", "same tale", "the salt"]
 

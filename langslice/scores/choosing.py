@@ -24,6 +24,7 @@ _COMPARABLE = frozenset({"gates", "lape"})
 LANGUAGE_SPECIFIC_SHARE = 0.01
 ACTIVE_QUANTILE = 0.95
 HIGH_HEADS_SHARE = 0.25
+LOW_HEADS_SHARE = 0.5
 
 
 def heads_to_drop(
@@ -241,14 +242,21 @@ def language_neurons_to_drop(
 
 
 def language_heads_to_drop(
-    scores: Scores, anatomy: Anatomy, keep_languages: Sequence[str], *, high: float = HIGH_HEADS_SHARE
+    scores: Scores,
+    anatomy: Anatomy,
+    keep_languages: Sequence[str],
+    *,
+    high: float = HIGH_HEADS_SHARE,
+    low: float = LOW_HEADS_SHARE,
 ) -> Dropped:
-    """Choose the heads that are high for a language that is not kept and for none that is.
+    """Choose the heads that are high for a language that is not kept, and low for every one that is.
 
-    A head is high for a language when it is in the top share of all heads, scaled within a layer as in `heads_to_drop`. Heads
-    that are high for no language are left alone: they belong to nobody.
-    high     that share
+    Heads are ranked within a language, scaled within a layer as in `heads_to_drop`. Those that are high for no language are
+    left alone, as are the general ones, which are high for many.
+    high     share of all heads that is high for a language
+    low      share of all heads that is low for a language; the lowest ranks
     Raises   as language_neurons_to_drop
+    Source   the split into language-specific and general heads: Liu et al. 2025, arXiv 2511.07498; the two shares are ours
     """
     _check(scores, "heads", 0.0)
     others = _other_languages(scores, keep_languages)
@@ -258,14 +266,15 @@ def language_heads_to_drop(
     ]
     sizes = {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
     _check_fit(tables[scores.languages[0]], sizes)
-    is_high: dict[str, npt.NDArray[np.bool_]] = {}
+    ranks: dict[str, npt.NDArray[np.int64]] = {}  # 0 for the highest
     for language, table in tables.items():
         row = np.concatenate([table[place][layer] for place, layer, _ in places])
-        order = np.argsort(-row, kind="stable")
-        is_high[language] = np.isin(np.arange(len(row)), order[: max(_count(high, len(row)), 1)])
-    wanted = np.any([is_high[language] for language in scores.languages if language not in others], axis=0)
-    foreign = np.any([is_high[language] for language in others], axis=0)
-    return _arrange(np.flatnonzero(foreign & ~wanted), places)
+        ranks[language] = np.argsort(np.argsort(-row, kind="stable"))
+    total = len(row)
+    foreign = np.any([ranks[language] < max(_count(high, total), 1) for language in others], axis=0)
+    kept = [language for language in scores.languages if language not in others]
+    unwanted = np.all([ranks[language] >= total - _count(low, total) for language in kept], axis=0)
+    return _arrange(np.flatnonzero(foreign & unwanted), places)
 
 
 def _other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]:

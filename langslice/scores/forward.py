@@ -114,7 +114,7 @@ def greedy_losses(
 
         def measure(dropped: Sequence[tuple[str, int]]) -> np.ndarray:
             nonlocal done
-            report("removing layers", done, work)
+            report(f"removing layers, {done} of {work} measured", 0, 0)
             done += 1
             gone: dict[str, list[int]] = {}
             for stack, layer in dropped:

@@ -205,7 +205,7 @@ def head_gates(
     order = torch.Generator().manual_seed(seed)
     with hooked(hooks), torch.enable_grad():
         for step in range(steps):
-            report(f"training gates, seed {seed}", step, steps)
+            report(f"training gates, seed {seed}, {step} of {steps} steps", 0, 0)
             at = int(torch.randint(len(batches), (1,), generator=order))
             for key, location in log_a.items():
                 uniform = torch.rand(location.shape, generator=generator).clamp(1e-6, 1 - 1e-6)

@@ -39,6 +39,9 @@ class MappedWeights:
                     f"{name} is stored as {entry.dtype}, which the model cannot be run from",
                     hint="score the model that was quantised",
                 )
+            if not entry.size_bytes:
+                self.tensors[name] = torch.empty(entry.shape, dtype=getattr(torch, _TORCH[entry.dtype]))
+                continue
             if str(entry.path) not in self._maps:
                 with entry.path.open("rb") as file:
                     # Private: whatever a library writes into a weight stays in this process.

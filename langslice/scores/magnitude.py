@@ -44,7 +44,7 @@ def head_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: Rep
     ]
     sums: Values = {}
     for done, name in enumerate(names):
-        report("reading weights", done, len(names))
+        report(f"reading weights, {done} of {len(names)} tensors", 0, 0)
         place, axes = anatomy.places[name], anatomy.axes[name] or ()
         axis = next(axis for axis in axes if axis in {"heads", "kv_heads", "qkv"})
         heads = anatomy.heads[place.attention_key][place.layer]
@@ -64,7 +64,7 @@ def neuron_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: R
     transposed = any(rule.layout == "conv1d" for rule in family_of(checkpoint.config).rules)
     sums: Values = {}
     for done, (name, place) in enumerate(anatomy.places.items()):
-        report("reading weights", done, len(anatomy.places))
+        report(f"reading weights, {done} of {len(anatomy.places)} tensors", 0, 0)
         axes = anatomy.axes[name] or ()
         axis = "gate_up" if "gate_up" in axes else "neurons"
         if len(axes) < 2 or axis not in axes or (axis == "neurons" and _is_second(axes, transposed)):

@@ -42,7 +42,7 @@ FROM_GRADIENTS = frozenset({"gradient", "gates", "lahis", "taylor"})
 BY_LANGUAGE = {"lahis": 1, "lape": 2}
 """Methods that need text with a language, and of how many languages."""
 _PREDICTING = frozenset({"perplexity", "gradient", "gates", "lahis", "taylor"})
-_GATE_TOKENS = 512
+_GATE_TOKENS = 256
 
 Texts = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -152,6 +152,8 @@ def _check_settings(settings: Settings) -> None:
             raise ScoreError(f"{name.replace('_', '-')} is {number}; expected at least {least}")
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
         raise ScoreError(f"seeds are {list(settings.seeds)}; expected at least one, and no number twice")
+    if not 0 <= settings.penalty < float("inf"):
+        raise ScoreError(f"penalty is {settings.penalty:g}; expected a number that is not negative")
     if settings.count is not None and settings.count < 1:
         raise ScoreError(f"count is {settings.count}; expected at least 1")
 
@@ -198,7 +200,8 @@ def _measure(
     total = len(lines) * len(settings.seeds)
     for language in lines:
         for seed in settings.seeds:
-            report(f"scoring {kind} by {method}", sum(map(len, measured.values())), total)
+            done = sum(map(len, measured.values()))
+            report(f"scoring {kind} by {method}, {done} of {total} samples", 0, 0)
             measured.setdefault(language, []).append(_finite(function(running, batches(language, seed), seed), method))
     return measured
 

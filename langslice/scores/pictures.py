@@ -76,6 +76,9 @@ def _draw(scores: Scores, place: str, language: str, axis: Any, figure: Any) -> 
 
 def _draw_bars(scores: Scores, place: str, axis: Any) -> None:
     """One bar for each layer and language: a layer's score, the mean of its heads, or the range of its neurons."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layer", fontsize=8)
     axis.set_ylabel("mean of heads" if scores.kind == "heads" else "score", fontsize=8)
     languages = list(scores.languages) or [OVERALL]
