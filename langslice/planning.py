@@ -45,6 +45,7 @@ def make_plan(
     """
     from langslice.choose.vocabulary import choose_vocabulary
     from langslice.stock import implied_fields
+    from langslice.structure.choosing import language_control
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
@@ -53,12 +54,18 @@ def make_plan(
         checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
     )
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
-    implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
-    protected = protected_rows(named, implied)
-
     anatomy, structure = choose_layers(checkpoint, choice, report)
+    whole = structure is not None and not chooses_vocabulary(choice)
+    implied: Mapping[str, int | Sequence[int]] = {}
+    sizes: Mapping[str, int] = {}
+    if not whole or choice.get("pad_to_multiple_of"):
+        implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
+    protected = protected_rows(named, implied)
+    control: tuple[str, ...] = ()
+    if anatomy is not None and structure is not None:
+        control = language_control(checkpoint, anatomy, structure, choice, report)
     chosen = None
-    if structure is not None and not chooses_vocabulary(choice):
+    if whole:
         reasons = dict.fromkeys(range(rows), "whole vocabulary")
     else:
         counts = read_evidence(tokenizer, choice, report)
@@ -93,7 +100,7 @@ def make_plan(
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=(*tokenizer.notes, *(chosen.notes if chosen else ())),
+        notes=(*tokenizer.notes, *(chosen.notes if chosen else ()), *control),
         structure=structure,
     )
     plan = with_structure(plan, checkpoint, anatomy)

@@ -115,14 +115,16 @@ def test_rows_of_named_linears_become_zero(tmp_path):
 
 def test_language_neurons_say_what_they_drop(tmp_path):
     texts = []
-    for code in ("ko", "en", "ar", "hi"):
-        (tmp_path / f"{code}.txt").write_text("\n".join(heldout_text(code)[:30]), encoding="utf-8")
+    for code in ("ko", "ar"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(heldout_text(code)[:10]), encoding="utf-8")
         texts.append(f"{code}={tmp_path / code}.txt")
     result = langslice.slice(
-        mini_model_path(), tmp_path / "out", languages="ko,en", language_neurons=True, score_texts=texts
+        mini_model_path(), tmp_path / "out", languages="ko", language_neurons=True, score_texts=texts
     )
     outputs_of(result)
     assert result.plan.structure.neurons
+    notes = [note for note in result.plan.notes if "at random" in note]
+    assert {note[:2] for note in notes} == {"ko", "ar"}
 
 
 @pytest.mark.assets
@@ -132,7 +134,7 @@ def test_language_neurons_say_what_they_drop(tmp_path):
         ("all-MiniLM-L6-v2", {"first_layers": "4"}),
         ("all-MiniLM-L6-v2", {"drop_heads": ["0:1,2", "3:5"], "neurons_sparsity": 0.2, "drop_layers": "5", "languages": "en"}),
         ("stories260K-llama", {"heads_sparsity": 0.25, "neurons_sparsity": 0.1, "even": True, "drop_layers": "2"}),
-        ("misaki-bart-us", {"drop_heads": "decoder.cross.0:1", "neurons_sparsity": 0.25}),
+        ("misaki-bart-us", {"neurons_sparsity": 0.25}),  # one layer a side, of one head
     ],
 )  # fmt: skip
 def test_trained_models_equal_their_masked_source(assets, tmp_path, model, cut):
@@ -306,5 +308,7 @@ def test_whisper_forgets_the_alignment_heads_that_are_gone(zoo, tmp_path):
     checkpoint = open_checkpoint(zoo("whisper"))
     kept = Kept("sliced", {"decoder": (0, 2)}, {"decoder.cross": {2: (1, 3)}})
     assert read_anatomy(checkpoint).layers["decoder"] == 3
-    document = restructured(checkpoint, kept, "generation_config.json", {"alignment_heads": [[0, 2], [1, 1], [2, 3], [2, 0]]})
+    document = restructured(
+        checkpoint, kept, "generation_config.json", {"alignment_heads": [[0, 2], [1, 1], [2, 3], [2, 0]]}
+    )
     assert document["alignment_heads"] == [[0, 2], [1, 1]]

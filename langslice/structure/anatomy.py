@@ -117,10 +117,13 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
 
     body = body_of(checkpoint.config)
     family = family_of(checkpoint.config)
-    given, full = checkpoint.config, full_config(checkpoint.config)
+    given: Mapping[str, Any] = checkpoint.config
     if body.section:
-        given, full = given.get(body.section, {}), full.get(body.section) or {}
-    whole = {**full, **given}
+        given = given.get(body.section, {})
+    whole: Mapping[str, Any] = given
+    if body.needs_defaults(given):  # asking the class takes seconds, for its imports
+        full = full_config(checkpoint.config)
+        whole = {**(full.get(body.section) or {} if body.section else full), **given}
     if "sliced_shapes" in whole:
         raise PlanError(
             "this model is a slice with layers of different sizes, which cannot be cut again",

@@ -41,6 +41,7 @@ class Body:
     head_size     field that holds the size of a head, "" where stock code divides the hidden size by the number of heads
     fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "falcon"
     lists         fields with one entry a layer, gathered by kept layer; written out where config.json leaves them implicit
+    consults      other fields on which a cut depends
     first_bias    block 0 owns the position bias that all blocks use
     first_layer   why layer 0 cannot go, "" where it can
     norm_all      a norm spans all heads, so that no head can go
@@ -57,6 +58,7 @@ class Body:
     head_size: str = ""
     fused: str = ""
     lists: tuple[str, ...] = ()
+    consults: tuple[str, ...] = ()
     first_bias: bool = False
     first_layer: str = ""
     norm_all: bool = False
@@ -65,6 +67,13 @@ class Body:
     head_widths: tuple[str, ...] = ()
     even_heads: str = ""
     clients: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def needs_defaults(self, config: Mapping[str, Any]) -> bool:
+        """Whether config.json leaves something to its class that a cut depends on."""
+        fields = [*self.lists, *self.consults]
+        for stack in self.stacks.values():
+            fields += [name for name in (stack.layers, stack.heads, stack.kv_heads) if name]
+        return any(name not in config for name in fields)
 
 
 def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size", **more: str) -> dict[str, StackFields]:
@@ -94,7 +103,7 @@ BODIES = (
     Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
          head_counts=("num_attention_heads",), head_widths=("all_head_size",),
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("deberta-v2",), _BERT, head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
+    Body(("deberta-v2",), _BERT, consults=("conv_kernel_size",), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
          head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
     Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), head_counts=(),
@@ -102,7 +111,8 @@ BODIES = (
          clients=_clients("neurons", "neurons")),
     Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True,
-         even_heads="the position bias of block 0 has one column for each head of all blocks", head_counts=("n_heads",), head_widths=("inner_dim",),
+         even_heads="the position bias of block 0 has one column for each head of all blocks",
+         head_counts=("n_heads",), head_widths=("inner_dim",),
          clients=_clients(_NO_HEADS, "", _NO_HEADS)),
     Body(("umt5",), _T5, head_size="d_kv", head_counts=("n_heads",), head_widths=("inner_dim",)),
     Body(("bart", "mbart", "m2m_100", "marian", "pegasus"), _BART, head_widths=("embed_dim",),
@@ -111,16 +121,18 @@ BODIES = (
     Body(("xglm",), _one("attention_heads", "ffn_dim", layers="num_layers"), head_widths=("embed_dim",)),
     Body(("bloom",), _one("n_head", "", layers="n_layer"), fused="heads", slopes=True,
          clients=_clients("layers", "layers", "layers")),
-    Body(("gpt2",), _one("n_head", "n_inner", layers="n_layer"), fused="parts", head_widths=("split_size", "embed_dim"),
+    Body(("gpt2",), _one("n_head", "n_inner", layers="n_layer"), fused="parts",
+         consults=("scale_attn_by_inverse_layer_idx",), head_widths=("split_size", "embed_dim"),
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("opt",), _one(neurons="ffn_dim"), head_widths=("embed_dim",), clients=_clients("", _NO_HEADS, _NO_HEADS)),
     Body(("gpt_neox",), _BERT, fused="heads", head_counts=(), clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("falcon",), _one(neurons="ffn_hidden_size", kv_heads="num_kv_heads"), fused="falcon",
-         clients=_clients("layers", "layers", "layers")),
+         consults=("new_decoder_architecture", "multi_query", "alibi"), clients=_clients("layers", "layers", "layers")),
     Body(("llama", "mistral"), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
-    Body(("qwen2",), _GROUPED, head_size="head_dim", lists=("layer_types",),
+    Body(("qwen2",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("qwen3",), _GROUPED, head_size="head_dim", lists=("layer_types",), clients=_clients(_ALL, _ALL, _NO_HEADS)),
+    Body(("qwen3",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
+         clients=_clients(_ALL, _ALL, _NO_HEADS)),
     Body(("qwen3_moe",), _one(kv_heads="num_key_value_heads", experts="moe_intermediate_size"), head_size="head_dim",
          lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
     Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
@@ -133,7 +145,8 @@ BODIES = (
     Body(("cohere2",), _GROUPED, head_size="head_dim", lists=("layer_types",), clients=_clients("neurons", _ALL)),
     Body(("phi",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _NO_HEADS)),
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
-         even_heads="stock code splits the fused projection by the one number of heads in config.json", clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+         even_heads="stock code splits the fused projection by the one number of heads in config.json",
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL)),
     Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"),
          clients=_clients("heads neurons", _ALL)),

@@ -107,12 +107,12 @@ def _heads_and_neurons(
     from langslice.scores import choosing
 
     even = bool(choice.get("even"))
+    grouped = not choice.get("replicate_kv") and choice.get("output_style") != "masked"
     heads: list[Mapping[str, Mapping[int, Iterable[int]]]] = []
     neurons: list[Mapping[str, Mapping[int, Iterable[int]]]] = []
     share = choice.get("heads_sparsity")
     if share is not None:
         scores = _scores(checkpoint, "heads", _method("heads", choice), choice, report)
-        grouped = not choice.get("replicate_kv") and choice.get("output_style") != "masked"
         heads.append(choosing.heads_to_drop(scores, anatomy, share, even, whole_groups=grouped))
     share = choice.get("neurons_sparsity")
     if share is not None:
@@ -125,8 +125,50 @@ def _heads_and_neurons(
         lape = _scores(checkpoint, "neurons", "lape", choice, report)
         lahis = _scores(checkpoint, "heads", "lahis", choice, report)
         neurons.append(choosing.language_neurons_to_drop(lape, anatomy, keep))
-        heads.append(choosing.language_heads_to_drop(lahis, anatomy, keep))
+        foreign = choosing.language_heads_to_drop(lahis, anatomy, keep)
+        heads.append(_whole_groups(anatomy, foreign) if grouped else foreign)
     return merge(*heads), merge(*neurons)
+
+
+def _whole_groups(anatomy: Anatomy, dropped: Mapping[str, Mapping[int, Iterable[int]]]) -> Dropped:
+    """Of heads to drop, those that go with all others that share their key and value."""
+    whole: Dropped = {}
+    for place, by_layer in dropped.items():
+        for layer, numbers in by_layer.items():
+            group, gone = anatomy.heads[place][layer].group, set(numbers)
+            stay = {head for head in gone if all(head // group * group + at in gone for at in range(group))}
+            if stay:
+                whole.setdefault(place, {})[layer] = stay
+    return whole
+
+
+def language_control(
+    checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, choice: Choice, report: Report = silent
+) -> tuple[str, ...]:
+    """What a cut of language-specific parts costs each language, and the same cut at random; nothing for other cuts."""
+    if not choice.get("language_neurons"):
+        return ()
+    from langslice.scores.cost import cut_costs
+
+    heads = {
+        place: {
+            layer: sorted(set(range(anatomy.heads[place][layer].query)) - set(stay)) for layer, stay in rows.items()
+        }
+        for place, rows in kept.heads.items()
+    }
+    neurons = {
+        stack: {layer: sorted(set(range(anatomy.neurons[stack][layer])) - set(stay)) for layer, stay in rows.items()}
+        for stack, rows in kept.neurons.items()
+    }
+    number = sum(len(gone) for rows in (*heads.values(), *neurons.values()) for gone in rows.values())
+    if not number:
+        return ("no neuron or head serves only languages outside --languages, so none of them was dropped",)
+    costs = cut_costs(checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, report=report)
+    return tuple(
+        f"{cost.language or 'text'}: {cost.whole:.3f} nats a token, {cost.chosen:+.4f} by this cut of {number} heads and "
+        f"neurons, {cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
+        for cost in costs
+    )
 
 
 def _method(kind: str, choice: Choice) -> str:

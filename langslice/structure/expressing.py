@@ -342,7 +342,12 @@ def _aliases(anatomy: Anatomy) -> dict[str, str]:
 
 
 def _refused_by_class(anatomy: Anatomy, kept: Kept) -> str:
-    """What the stock configuration class says against the new sizes; "" when it takes them."""
+    """What the stock configuration class says against the new sizes; "" when it takes them.
+
+    Fewer layers and neurons are always taken; numbers of heads may have to divide the hidden size.
+    """
+    if not kept.heads:
+        return ""
     from langslice.stock import config_error
 
     changed = {name.removeprefix(f"{anatomy.body.section}."): value for name, value in kept.config.items()}
