@@ -116,6 +116,22 @@ def print_inspection(found: Inspection) -> None:
     if found.savings:
         console.print()
         console.print(savings)
+    units = Table(
+        "one", "of", *_right("number", "parameters", "bytes", "FLOPs a token"), box=None,
+        title="What cutting one saves", title_justify="left",
+    )  # fmt: skip
+    for unit in found.units:
+        units.add_row(
+            unit.name,
+            unit.place,
+            f"{unit.count:,}",
+            f"{unit.parameters:,}",
+            bytes_text(unit.size_bytes),
+            f"{unit.flops:,}",
+        )
+    if found.units:
+        console.print()
+        console.print(units)
     _print_left_out(console, found.left_out, found.notes)
 
 

@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langslice.checkpoint import Checkpoint
-from langslice.errors import LanguageError
+from langslice.errors import LanguageError, PlanError
 from langslice.sidefiles import plan_side_files
 from langslice.slice_plan import TensorPlan, plan_tensors
 from langslice.tokenizer import SourceTokenizer
+
+if TYPE_CHECKING:
+    from langslice.structure.anatomy import Anatomy
+    from langslice.structure.kept import Kept
 
 # What people most often need of a multilingual model; `--languages` asks for another set.
 COMMON_SETS = (
@@ -53,6 +57,26 @@ class Saving:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What one layer, attention head or neuron is worth.
+
+    name        "layer", "head", "group of 2 heads" (that share a key-value head), "neuron"
+    place       stack or attention that it stands in
+    count       how many of them there are
+    parameters  of one
+    size_bytes  of one
+    flops       floating-point operations a token that go with one: two for each weight of a matrix
+    """
+
+    name: str
+    place: str
+    count: int
+    parameters: int
+    size_bytes: int
+    flops: int
+
+
+@dataclass(frozen=True)
 class Inspection:
     """A model by part, its vocabulary by script and kind, and what vocabulary cuts would save."""
 
@@ -68,6 +92,7 @@ class Inspection:
     scripts: dict[str, int]
     kinds: dict[str, int]
     savings: tuple[Saving, ...]
+    units: tuple[Unit, ...]
     left_out: dict[str, str]
     notes: tuple[str, ...]
 
@@ -114,6 +139,7 @@ def inspect_model(
         scripts=dict(scripts.by_script().most_common()),
         kinds=dict(scripts.by_kind().most_common()),
         savings=tuple(savings),
+        units=_units(checkpoint, notes),
         left_out={file.name: file.reason for file in files if file.action == "leave out"},
         notes=tuple(notes),
     )
@@ -131,6 +157,56 @@ def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[Part
         parameters[part] += prod(entry.shape)
         size[part] += entry.size_bytes
     return tuple(Part(name, count[name], parameters[name], size[name]) for name, _ in parameters.most_common())
+
+
+def _units(checkpoint: Checkpoint, notes: list[str]) -> tuple[Unit, ...]:
+    """What a layer, a head and a neuron of each stack are worth, measured on its first layer."""
+    from langslice.structure.anatomy import read_anatomy
+    from langslice.structure.kept import Kept
+
+    try:
+        anatomy = read_anatomy(checkpoint)
+    except PlanError as error:
+        notes.append(error.message)
+        return ()
+    units: list[Unit] = []
+    for stack, count in anatomy.layers.items():
+        if anatomy.fields(stack).layers and count > 1:
+            units.append(
+                _unit(checkpoint, anatomy, "layer", stack, count, Kept(layers={stack: tuple(range(1, count))}))
+            )
+    for place, rows in anatomy.heads.items():
+        heads = rows[0]
+        if heads.query > heads.group or heads.key_value == 1 < heads.query:
+            gone = 1 if heads.key_value == 1 else heads.group
+            kept = Kept(
+                heads={place: {0: tuple(range(gone, heads.query))}},
+                key_value={place: {0: (0,) if heads.key_value == 1 else tuple(range(1, heads.key_value))}},
+            )
+            name = "head" if gone == 1 else f"group of {gone} heads"
+            number = sum(one.query // gone for one in rows.values())
+            units.append(_unit(checkpoint, anatomy, name, place, number, kept))
+    for stack, widths in anatomy.neurons.items():
+        if widths.get(0, 0) > 1:
+            kept = Kept(neurons={stack: {0: tuple(range(1, widths[0]))}})
+            units.append(_unit(checkpoint, anatomy, "neuron", stack, sum(widths.values()), kept))
+    return tuple(units)
+
+
+def _unit(checkpoint: Checkpoint, anatomy: Anatomy, name: str, place: str, count: int, kept: Kept) -> Unit:
+    """Compare the tensors of the layers with what is left of them."""
+    from langslice.gathering import sliced_shape
+    from langslice.structure.edits import layer_edits
+
+    parameters = size_bytes = flops = 0
+    shapes = {tensor: entry.shape for tensor, entry in checkpoint.tensors.items()}
+    for tensor, edit in layer_edits(anatomy, kept, shapes).items():
+        before = prod(shapes[tensor])
+        gone = before if edit.dropped else before - prod(sliced_shape(shapes[tensor], edit.indices))
+        parameters += gone
+        size_bytes += gone * checkpoint.tensors[tensor].size_bytes // max(before, 1)
+        flops += 2 * gone if len(shapes[tensor]) > 1 else 0
+    return Unit(name, place, count, parameters, size_bytes, flops)
 
 
 def _saving(

@@ -46,6 +46,7 @@ def make_plan(
     from langslice.choose.vocabulary import choose_vocabulary
     from langslice.stock import implied_fields
     from langslice.structure.choosing import language_control
+    from langslice.structure.clients import client_note, place_note
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
@@ -61,9 +62,13 @@ def make_plan(
     if not whole or choice.get("pad_to_multiple_of"):
         implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     protected = protected_rows(named, implied)
-    control: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     if anatomy is not None and structure is not None:
-        control = language_control(checkpoint, anatomy, structure, choice, report)
+        remarks = (
+            client_note(anatomy, structure),
+            place_note(anatomy, structure),
+            *language_control(checkpoint, anatomy, structure, choice, report),
+        )
     chosen = None
     if whole:
         reasons = dict.fromkeys(range(rows), "whole vocabulary")
@@ -100,7 +105,7 @@ def make_plan(
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=(*tokenizer.notes, *(chosen.notes if chosen else ()), *control),
+        notes=(*tokenizer.notes, *(chosen.notes if chosen else ()), *filter(None, remarks)),
         structure=structure,
     )
     plan = with_structure(plan, checkpoint, anatomy)

@@ -81,7 +81,7 @@ def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size",
 
 
 def _clients(llama_cpp: str = "", vllm: str = "", ctranslate2: str = "") -> dict[str, frozenset[str]]:
-    """Words are what a client takes of a stock slice; measured, see docs/concepts/clients.md."""
+    """Words are what a client takes of a stock slice, as its loader reads the configuration: docs/concepts/clients.md."""
     given = {"llama.cpp": llama_cpp, "vLLM": vllm, "CTranslate2": ctranslate2}
     return {name: frozenset(words.split()) for name, words in given.items() if words}
 
@@ -103,7 +103,8 @@ BODIES = (
     Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
          head_counts=("num_attention_heads",), head_widths=("all_head_size",),
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("deberta-v2",), _BERT, consults=("conv_kernel_size",), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
+    Body(("deberta-v2",), _BERT, consults=("conv_kernel_size",),
+         head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
          head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
     Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), head_counts=(),

@@ -1,0 +1,45 @@
+"""Which clients will load a structural slice, by what the table of families says of each."""
+
+from __future__ import annotations
+
+from langslice.structure.anatomy import Anatomy
+from langslice.structure.kept import Kept
+
+CLIENTS = ("vLLM", "llama.cpp", "CTranslate2")
+_EVERYWHERE = "transformers, sentence-transformers, ONNX Runtime (by export)"
+
+
+def client_note(anatomy: Anatomy, kept: Kept) -> str:
+    """One sentence for people: where the slice loads, where it does not, and where that is not known."""
+    if kept.style == "masked" or not (kept.layers or kept.heads or kept.neurons):
+        return "loads wherever the source does: shapes and configuration are the source's"
+    if kept.style == "sliced":
+        return (
+            f"loads in {_EVERYWHERE} and PEFT with trust_remote_code=True; not in {', '.join(CLIENTS)}, which expect layers "
+            "of one size"
+        )
+    cut = {word for word, part in (("layers", kept.layers), ("heads", kept.heads), ("neurons", kept.neurons)) if part}
+    loads = [name for name in CLIENTS if cut <= anatomy.body.clients.get(name, frozenset())]
+    refuses = [
+        f"{name} (not with fewer {' and '.join(sorted(cut - anatomy.body.clients[name]))})"
+        for name in CLIENTS
+        if name in anatomy.body.clients and not cut <= anatomy.body.clients[name]
+    ]
+    unknown = [name for name in CLIENTS if name not in anatomy.body.clients]
+    parts = [f"loads in {', '.join([_EVERYWHERE, *loads])}"]
+    parts += [f"not in {', '.join(refuses)}"] if refuses else []
+    parts += [f"not known of {', '.join(unknown)}"] if unknown else []
+    return "; ".join(parts)
+
+
+def place_note(anatomy: Anatomy, kept: Kept) -> str:
+    """A warning where clients that derive a layer's kind from its place would compute something else; else ""."""
+    for stack, stay in kept.layers.items():
+        for name in ("layer_types", "no_rope_layers"):
+            values = anatomy.config.get(name) if name in anatomy.body.lists else None
+            if isinstance(values, list) and [values[layer] for layer in stay] != values[: len(stay)]:
+                return (
+                    f"`{name}` of the {stack} stack no longer follows the family's pattern: it is written out in config.json, "
+                    "and clients that derive it from a layer's place (llama.cpp, transformers before 4.53) would go wrong"
+                )
+    return ""
