@@ -91,7 +91,7 @@ class Journal:
         path = folder / EDITS
         with path.open("wb") as file:
             for _, data in edits:
-                file.write(memoryview(data))
+                file.write(data.data if isinstance(data, np.ndarray) else data)
         fsync_path(path)
 
     def _read(self, tensors: Mapping[str, TensorEntry]) -> None:
