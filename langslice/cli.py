@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from langslice import __version__
+from langslice.commands.demonstrations import demonstrations
+from langslice.commands.features import features
 from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
@@ -324,6 +326,10 @@ def demo(
     print_inspection(found)
     print_result(made.result)
     print_demo(made)
+
+
+app.command()(demonstrations)
+app.command()(features)
 
 
 def _show_warning(

@@ -69,7 +69,7 @@ def naive_masks(
             hooks = []
             for name, module in linears.items():
 
-                def note(_, given, name=name, prompt=prompt):
+                def note(_, given, name=name, prompt=prompt, sums=sums):
                     rows = given[0].detach().double().numpy().reshape(-1, given[0].shape[-1])
                     squares = sum(row**2 for row in rows)
                     sums[prompt.condition, name] = sums.get((prompt.condition, name), 0) + squares

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from langslice.demonstrations.tokens import Prompt, load_prompts
-from langslice.errors import PlanError
+from langslice.errors import CheckpointError, PlanError
 from langslice.progress import Report, silent
 from langslice.sparsity.choosing import choose_linears, outlier_shares, uniform_shares
 from langslice.sparsity.journal import Edit, Journal
@@ -51,6 +51,7 @@ def sparsify(
     """
     check_request(request)
     skeleton = Skeleton(folder)
+    _refuse_pickles(skeleton)
     chosen = choose_linears(skeleton, request.linears)
     shares = uniform_shares(skeleton, chosen, request)
     _check_groups(skeleton, chosen, request)
@@ -76,6 +77,15 @@ def sparsify(
             hint="rows may be too short for so small a share; ask for more, or for other layers",
         )
     return _make_report(skeleton, chosen, request, prompts, journal, resumed)
+
+
+def _refuse_pickles(skeleton: Skeleton) -> None:
+    for shard in skeleton.checkpoint.shards:
+        if shard.format != "safetensors":
+            raise CheckpointError(
+                f"weights are pruned in place in safetensors files only\n  found {shard.name}",
+                "copy the model with langslice first; its output is safetensors",
+            )
 
 
 def _visits(

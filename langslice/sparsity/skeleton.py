@@ -219,11 +219,6 @@ def _refuse_what_cannot_stream(checkpoint: Checkpoint) -> None:
     if any(text.get("quantization_config") for text in texts):
         method = next(t["quantization_config"] for t in texts if t.get("quantization_config"))
         raise _quantised(checkpoint, f"config.json has a quantization_config ({method.get('quant_method', 'unnamed')})")
-    if any(shard.format != "safetensors" for shard in checkpoint.shards):
-        raise CheckpointError(
-            f"weights are pruned in place in safetensors files only\n  found {checkpoint.shards[0].name}",
-            "copy the model with langslice first; its output is safetensors",
-        )
     shared = [name for text in texts for name in ("num_kv_shared_layers",) if text.get(name)]
     if shared or any(text.get("model_type") == "albert" for text in texts):
         why = "its blocks share one set of weights" if not shared else "its later blocks read keys of earlier ones"
