@@ -27,7 +27,7 @@ def print_particular(measured: Magnitudes, condition: str, marks: Marks) -> None
         listed = ", ".join(f"{one}: {values[layer, one]:.3g}" for one in largest)
         table.add_row(name, str(found.size), listed)
     console = Console()
-    console.print(f"[bold]{escape(condition)}[/bold]: large here, small in every other set")
+    console.print(f"Dimensions particular to [bold]{escape(condition)}[/bold]")
     console.print(table)
 
 
@@ -37,12 +37,17 @@ def print_ablation(condition: str, rows: Sequence[Ablation]) -> None:
     table = Table(
         "zeroed", Column("dimensions", justify="right"), *(Column(one, justify="right") for one in conditions)
     )
+    answers = any(row.answer_loss is not None for row in rows)
+    if answers:
+        table.add_column("answers alone", justify="right")
     for kind in dict.fromkeys(row.zeroed for row in rows):
-        cells = []
-        for one in conditions:
-            losses = [row.loss for row in rows if (row.zeroed, row.condition) == (kind, one)]
-            spread = f" ({min(losses):.3f} to {max(losses):.3f})" if len(losses) > 1 else ""
-            cells.append(f"{np.mean(losses):.3f}{spread}")
+        cells = [
+            _spread([row.loss for row in rows if (row.zeroed, row.condition) == (kind, one)]) for one in conditions
+        ]
+        if answers:
+            cells.append(
+                _spread([row.answer_loss for row in rows if row.zeroed == kind and row.answer_loss is not None])
+            )
         count = next(row.dimensions for row in rows if row.zeroed == kind)
         table.add_row(kind, str(count), *cells)
     console = Console()
@@ -50,3 +55,8 @@ def print_ablation(condition: str, rows: Sequence[Ablation]) -> None:
         f"Loss in nats a token, with dimensions of [bold]{escape(condition)}[/bold] zeroed behind every layer"
     )
     console.print(table)
+
+
+def _spread(losses: Sequence[float]) -> str:
+    spread = f"\n{min(losses):.3f} to {max(losses):.3f}" if len(losses) > 1 else ""
+    return f"{np.mean(losses):.3f}{spread}"

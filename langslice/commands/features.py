@@ -39,6 +39,13 @@ def features(
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Zero the dimensions found, others, and random ones, and compare the loss.")
     ] = False,
+    stand_out: Annotated[
+        int | None,
+        _option(
+            "--stand-out",
+            help="Instead of those small in every other set: so many of each layer that stand out most.",
+        ),
+    ] = None,
     ablation_count: Annotated[
         int, typer.Option("--ablation-count", help="Demonstrations of each set for --ablate.", min=1)
     ] = 20,
@@ -57,7 +64,7 @@ def features(
     from langslice.checkpoint import open_checkpoint
     from langslice.cli import _progress, _refuse_existing
     from langslice.features import ablate as measure_ablation
-    from langslice.features import measure_magnitudes, overlap, particular_dimensions
+    from langslice.features import measure_magnitudes, overlap, particular_dimensions, standing_out
     from langslice.features.pictures import check_matplotlib
 
     _refuse_existing(out, overwrite)
@@ -72,10 +79,15 @@ def features(
             folder, conditions, max_tokens=max_tokens, offload=Path(scratch) if offload else None, report=report
         )
         compared = overlap(measured, share)
-        marks = {name: particular_dimensions(measured, name, list(others), share) for name in wanted} if others else {}
+        marks = {}
+        for name in wanted if others else ():
+            if stand_out is None:
+                marks[name] = particular_dimensions(measured, name, list(others), share)
+            else:
+                marks[name] = standing_out(measured, name, list(others), stand_out, share)
         rows = {
             name: measure_ablation(
-                folder, measured, conditions, name, list(others), share=share, limit=ablation_count,
+                folder, measured, conditions, name, marks[name], share=share, limit=ablation_count,
                 max_tokens=max_tokens, report=report,
             )
             for name in marks

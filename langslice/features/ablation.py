@@ -17,9 +17,9 @@ import numpy as np
 
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.demonstrations.tokens import Prompt, load_prompts
-from langslice.errors import CheckpointError
+from langslice.errors import CheckpointError, PlanError
 from langslice.features.magnitudes import Magnitudes
-from langslice.features.overlap import Marks, largest, particular_dimensions
+from langslice.features.overlap import Marks, largest
 from langslice.progress import Report, silent
 from langslice.stock import model_class, quiet_transformers
 
@@ -49,7 +49,7 @@ def ablate(
     magnitudes: Magnitudes,
     conditions: Mapping[str, Sequence[str | Path | Demonstration]],
     wanted: str,
-    others: Sequence[str],
+    particular: Marks,
     *,
     share: float = 0.4,
     seeds: Sequence[int] = (0, 1, 2),
@@ -60,9 +60,18 @@ def ablate(
     """Measure a model's loss with dimensions zeroed behind every layer.
 
     conditions  as they were measured; the first `limit` demonstrations of each are used
-    wanted, others, share  see `particular_dimensions`
-    Raises      CheckpointError for a model without logits
+    wanted      the condition that `particular` belongs to
+    particular  bool (layers, hidden), see `particular_dimensions` and `standing_out`; layer 0, the embeddings, is not zeroed
+    share       of the dimensions that count as large
+    Raises      PlanError when nothing is marked; CheckpointError for a model without logits
     """
+    particular = particular.copy()
+    particular[0] = False
+    if not particular.any():
+        raise PlanError(
+            f"no dimension behind a layer is large in {wanted} and small in every other set, so that there is nothing to zero",
+            hint="pass --stand-out 5 to zero the five of each layer that stand out most, or a larger --share",
+        )
     model = _load(folder)
     prompts = [
         (prompt, answer)
@@ -70,7 +79,7 @@ def ablate(
         for prompt, answer in _with_answers(folder, name, given, max_tokens)[:limit]
     ]
     rows: list[Ablation] = []
-    cases = list(_cases(magnitudes, wanted, others, share, seeds))
+    cases = list(_cases(magnitudes, wanted, particular, share, seeds))
     for number, (zeroed, seed, marks) in enumerate(cases):
         report(f"zeroing {zeroed}", number, len(cases))
         with _zeroed(model, magnitudes.layers, marks):
@@ -81,9 +90,8 @@ def ablate(
 
 
 def _cases(
-    magnitudes: Magnitudes, wanted: str, others: Sequence[str], share: float, seeds: Sequence[int]
+    magnitudes: Magnitudes, wanted: str, particular: Marks, share: float, seeds: Sequence[int]
 ) -> Iterator[tuple[str, int | None, Marks]]:
-    particular = particular_dimensions(magnitudes, wanted, others, share)
     yield "nothing", None, np.zeros_like(particular)
     yield "particular", None, particular
     large = largest(magnitudes.of(wanted), share) & ~particular
@@ -155,11 +163,17 @@ def _with_answers(
         if question is not None:
             shorter = next(lengths)
             if prompt.decoder_ids is None:
-                # Tokens of the question may join with the answer's first: only a true beginning counts.
-                start = len(shorter.ids) if prompt.ids[: len(shorter.ids)] == shorter.ids else 0
-                start = 0 if start >= len(prompt.ids) else start
+                # The last token of the question alone may be an end that the tokenizer adds, or join with the answer.
+                start = _common(prompt.ids, shorter.ids)
+                start = start if len(shorter.ids) - 1 <= start < len(prompt.ids) else 0
         result.append((prompt, start))
     return result
+
+
+def _common(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """Length of the common beginning."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(left), len(right)))
 
 
 def _losses(model: Any, prompt: Prompt, answer: int) -> tuple[float, int, float, int]:

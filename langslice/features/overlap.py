@@ -58,6 +58,35 @@ def particular_dimensions(magnitudes: Magnitudes, wanted: str, others: Sequence[
     return marks
 
 
+def standing_out(magnitudes: Magnitudes, wanted: str, others: Sequence[str], count: int, share: float = 0.4) -> Marks:
+    """Mark, among the largest dimensions of a condition, the `count` of each layer that stand out most from the others.
+
+    A dimension stands out by its `prominence`. Where no dimension is large in one condition and small in all others, as
+    in small models, these are the nearest there is.
+    Returns  bool (layers, hidden)
+    """
+    _check_share(share)
+    values = np.where(largest(magnitudes.of(wanted), share), prominence(magnitudes, wanted, others), -1.0)
+    marks = np.zeros(values.shape, dtype=np.bool_)
+    np.put_along_axis(marks, np.argsort(-values, axis=-1, kind="stable")[:, :count], True, axis=-1)
+    return marks & (values >= 0)
+
+
+def prominence(magnitudes: Magnitudes, wanted: str, others: Sequence[str]) -> npt.NDArray[np.float64]:
+    """How many times larger each dimension is in one condition than in the others, at most.
+
+    Magnitudes are taken relative to the norm of their layer, since they grow with the length of the demonstrations.
+    Returns  (layers, hidden)
+    """
+    if not others:
+        raise PlanError("no condition to compare with was given", hint="pass --against FILE")
+    relative = magnitudes.values / np.maximum(np.linalg.norm(magnitudes.values, axis=-1, keepdims=True), 1e-300)
+    own = relative[magnitudes.conditions.index(wanted)]
+    elsewhere = np.max([relative[magnitudes.conditions.index(other)] for other in others], axis=0)
+    found: npt.NDArray[np.float64] = own / np.maximum(elsewhere, 1e-300)
+    return found
+
+
 def _first(order: npt.NDArray[np.int64], share: float) -> Marks:
     marks = np.zeros(order.shape, dtype=np.bool_)
     np.put_along_axis(marks, order[..., : int(order.shape[-1] * share)], True, axis=-1)

@@ -48,7 +48,7 @@ def draw_bars(magnitudes: Magnitudes, condition: str, path: Path, *, top: int = 
         axis.set_xticks(range(order.size), [str(one) for one in order], rotation=90, fontsize=5)
         axis.tick_params(axis="y", labelsize=6)
         axis.set_title(_layer_title(magnitudes, layer), fontsize=7)
-    legend = "" if marks is None else "; red: small in every other condition"
+    legend = "" if marks is None else "; red: particular to it"
     _save(figure, path, f"Largest dimensions while reading {condition}{legend}")
 
 
@@ -68,7 +68,7 @@ def draw_overlap(magnitudes: Magnitudes, values: np.ndarray, path: Path, *, shar
             )  # fmt: skip
     axes[0].set_xlabel(f"among the smallest {share:.0%} in", fontsize=8)
     axes[0].set_ylabel(f"among the largest {share:.0%} in", fontsize=8)
-    figure.colorbar(image, ax=axes[0], fraction=0.05)
+    figure.colorbar(image, ax=axes[0], fraction=0.05).ax.tick_params(labelsize=7)
     _save(figure, path, "Share of dimensions, mean over layers")
 
 
@@ -80,7 +80,7 @@ def draw_overlap_by_layer(magnitudes: Magnitudes, values: np.ndarray, path: Path
         image = axis.imshow(values[:, :, layer], cmap="magma", vmin=0.0, vmax=max(values.max(), 1e-9))
         _label(axis, magnitudes.conditions, size=5)
         axis.set_title(_layer_title(magnitudes, layer), fontsize=7)
-    figure.colorbar(image, ax=axes, fraction=0.02)
+    figure.colorbar(image, ax=axes, fraction=0.02).ax.tick_params(labelsize=7)
     _save(figure, path, "Share of dimensions: large in the row, small in the column", tight=False)
 
 
@@ -100,7 +100,7 @@ def draw_ablation(rows: Sequence[Ablation], path: Path) -> None:
         axes[0].bar(positions, means, width=0.2, yerr=spread, color=colours[kind], label=kind, error_kw={"lw": 0.8})
     axes[0].set_xticks(range(len(conditions)), conditions, fontsize=8)
     axes[0].set_ylabel("loss, nats a token", fontsize=8)
-    axes[0].legend(fontsize=7, frameon=False)
+    axes[0].legend(fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     _save(figure, path, "Loss with dimensions zeroed behind every layer")
 
 
@@ -133,7 +133,7 @@ def _layer_title(magnitudes: Magnitudes, layer: int) -> str:
 
 
 def _save(figure: Any, path: Path, title: str, *, tight: bool = True) -> None:
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, y=0.99 if tight else 0.96)
     if tight:
         figure.tight_layout()
     figure.savefig(path, dpi=150, bbox_inches="tight")

@@ -10,9 +10,9 @@ import numpy as np
 
 from langslice.features.ablation import Ablation
 from langslice.features.magnitudes import Magnitudes
-from langslice.features.overlap import Marks
+from langslice.features.overlap import Marks, prominence
 
-PARTICULAR_COLUMNS = ("layer", "name", "dimension", "rank", "magnitude", "elsewhere", "ratio")
+PARTICULAR_COLUMNS = ("layer", "name", "dimension", "rank", "magnitude", "prominence")
 
 
 def write_magnitudes(magnitudes: Magnitudes, path: Path) -> None:
@@ -49,13 +49,12 @@ def write_overlap(magnitudes: Magnitudes, values: np.ndarray, path: Path) -> Non
 def particular_rows(
     magnitudes: Magnitudes, marks: Marks, wanted: str, others: Sequence[str]
 ) -> list[dict[str, object]]:
-    """One row a marked dimension: layer, dimension, its magnitude and rank in `wanted`, the largest elsewhere, the ratio."""
+    """One row a marked dimension: layer, dimension, its magnitude and rank in `wanted`, and its prominence."""
     own = magnitudes.of(wanted)
-    elsewhere = np.max([magnitudes.of(other) for other in others], axis=0)
+    standing = prominence(magnitudes, wanted, others)
     ranks = np.argsort(np.argsort(-own, axis=1, kind="stable"), axis=1)
     rows: list[dict[str, object]] = []
     for layer, dimension in np.argwhere(marks).tolist():
-        other = float(elsewhere[layer, dimension])
         rows.append(
             {
                 "layer": layer,
@@ -63,8 +62,7 @@ def particular_rows(
                 "dimension": dimension,
                 "rank": int(ranks[layer, dimension]) + 1,
                 "magnitude": float(own[layer, dimension]),
-                "elsewhere": other,
-                "ratio": float(own[layer, dimension]) / other if other else float("inf"),
+                "prominence": float(standing[layer, dimension]),
             }
         )
     return rows
