@@ -173,8 +173,8 @@ def main() -> None:
     text = [
         "# What weight pruning costs langslice-mini, by language\n",
         f"Loss in nats a token on the first {arguments.lines} held-out lines of each language, all linear layers pruned, "
-        f"means over {len(SEEDS)} calibration seeds; {arguments.count} demonstrations of each kind (fr-en, es-en, zh-en from NTREX-128; "
-        f"HumanEval), at most 512 tokens. {time.strftime('%Y-%m-%d')}, {seconds:.0f} s.\n",
+        f"means over {len(SEEDS)} calibration seeds; {arguments.count} demonstrations of each kind (fr-en, es-en, "
+        f"zh-en from NTREX-128; HumanEval), at most 512 tokens. {time.strftime('%Y-%m-%d')}, {seconds:.0f} s.\n",
         "`mt`: Wanda on translation demonstrations. `mono`: on the same languages one at a time. `mt-avoid-code`: weights that "
         "serve code count less. `random`, `magnitude`: without demonstrations. `top`: the highest Wanda scores go.\n",
         *table(rows),

@@ -28,6 +28,9 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "exactness": (["exactness.py", str(assets)], no_assets),
         "families": (["families.py"], no_assets),
         "counting": (["counting.py"], no_assets),
+        "sparsity": (["sparsity.py"], ""),
+        "sparsity_memory": (["sparsity.py", "--memory"], ""),
+        "mini_sparsity": (["mini_sparsity.py"], no_assets),
         "rewrite": (["rewrite.py", "--work", str(work)], "less than 46 GB of disk" if small else ""),
         "against_trimbed": (
             ["against_trimbed.py", "--trimbed-python", trimbed],

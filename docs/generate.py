@@ -28,6 +28,34 @@ PUBLIC = (
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
     ("langslice.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
     ("langslice.families", ("Rule", "Family")),
+    (
+        "langslice.demonstrations",
+        (
+            "Demonstration",
+            "Layout",
+            "parallel_demonstrations",
+            "text_demonstrations",
+            "code_demonstrations",
+            "read_demonstrations",
+            "write_demonstrations",
+            "read_pairs",
+        ),
+    ),
+    ("langslice.sparsity", ("SparsityRequest", "SparsityReport", "TensorSparsity", "sparsify", "prune_copy")),
+    ("langslice.sparsity.structured", ("StructuredScores", "structured_scores")),
+    (
+        "langslice.features",
+        (
+            "Magnitudes",
+            "measure_magnitudes",
+            "overlap",
+            "particular_dimensions",
+            "standing_out",
+            "prominence",
+            "Ablation",
+            "ablate",
+        ),
+    ),
 )
 
 
