@@ -219,9 +219,8 @@ def test_padding_counts_only_when_asked_for(zoo, tmp_path):
 
 def test_towers_that_text_does_not_reach_are_named(zoo, tmp_path):
     done = prune_copy(zoo("gemma3"), tmp_path / "out", SparsityRequest(0.3, keep_demos=KEEP))
-    assert done.notes == (
-        "not pruned, because text does not reach them: model.vision_tower.encoder.layers.0, model.vision_tower.encoder.layers.1",
-    )
+    (note,) = done.notes
+    assert note.startswith("not pruned, because text does not reach them: ") and note.count("vision_tower") == 2
     assert len(done.layers) == 3
 
 

@@ -7,6 +7,7 @@ whatever the checkpoint stores.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -269,7 +270,8 @@ def _compute_positions(module: Any) -> bool:
     if fill is None or not isinstance(module, torch.nn.Embedding):
         return False
     module._parameters["weight"] = torch.nn.Parameter(torch.empty(module.weight.shape), requires_grad=False)
-    made = fill()
+    # Versions before 4.51 fill a parameter that they are given.
+    made = fill(module.weight) if inspect.signature(fill).parameters else fill()
     if isinstance(made, torch.Tensor):
         module._parameters["weight"] = torch.nn.Parameter(made, requires_grad=False)
     return True
