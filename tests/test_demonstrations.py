@@ -224,6 +224,7 @@ def test_a_tokenizer_without_an_end_or_without_files(zoo, tmp_path):
     demonstration = Demonstration("mt", ("the", "lamb"), "{eos}")
     with pytest.raises(TokenizerError, match="this tokenizer has no end-of-sequence token"):
         load_prompts(folder, {"keep": [demonstration]}, max_tokens=64)
+    assert load_prompts(folder, {"keep": [Demonstration("mt", ("the",))]}, max_tokens=64)[0].padding == 0
     with pytest.raises(TokenizerError, match="this tokenizer has no padding token to count"):
         load_prompts(folder, {"keep": [Demonstration("mt", ("the",))]}, max_tokens=64, count_padding=True)
     (folder / "tokenizer.json").unlink()

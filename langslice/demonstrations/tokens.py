@@ -137,7 +137,9 @@ class _Maker:
         if not ids:
             raise CorpusError(f"demonstration {number} ({condition}) has no tokens", "remove it, or check its text")
         padding = self.max_tokens - len(ids) if self.count_padding else 0
-        return Prompt(condition, number, ids + (self._pad(),) * padding, decoder_ids, padding)
+        if padding:
+            ids += (self._pad(),) * padding
+        return Prompt(condition, number, ids, decoder_ids, padding)
 
     def _read(self, demonstration: Demonstration) -> tuple[int, ...]:
         if demonstration.messages:
