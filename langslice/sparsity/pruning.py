@@ -30,7 +30,7 @@ from langslice.sparsity.sparsegpt import prune_by_reconstruction
 from langslice.sparsity.walking import Visit, walk
 from langslice.sparsity.weight_bytes import rounded, stored_bytes
 
-WINDOW = 4 << 20  # elements of a matrix that are scored at once
+WINDOW = 1 << 20  # elements of a matrix that are scored at once
 
 Chosen = Callable[[Block], tuple[Linear, ...]]
 
@@ -125,9 +125,9 @@ def _prune_block(
         else:
             factors = None if visit.statistics is None else _factors(linear, visit.statistics, request)
             edits.append((linear.entry, np.packbits(_zero(linear, factors, share, request))))
-        weight = linear.module.weight.data
-        zeros = weight.numel() - int(weight.count_nonzero())
-        sparsity[linear.entry.name] = TensorSparsity(linear.entry.shape, share, zeros, weight.numel())
+        weight = linear.module.weight.data.numpy()
+        zeros = sum(int(np.count_nonzero(part == 0)) for part in np.array_split(weight, max(weight.size // WINDOW, 1)))
+        sparsity[linear.entry.name] = TensorSparsity(linear.entry.shape, share, zeros, weight.size)
     return edits, sparsity
 
 

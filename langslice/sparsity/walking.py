@@ -18,6 +18,7 @@ from typing import Any
 
 from langslice.demonstrations.tokens import Prompt
 from langslice.errors import CheckpointError
+from langslice.memory import return_freed_memory
 from langslice.progress import Report, silent
 from langslice.sparsity.activations import Activations, hidden_of
 from langslice.sparsity.observing import InputStatistics
@@ -101,6 +102,7 @@ def _walk(
         else:
             run.passed.append(block)
         run.skeleton.release(block)
+        return_freed_memory()
         block = run.next_block()
     report("blocks", total, total)
 
@@ -113,6 +115,8 @@ class _Run:
     ) -> None:
         self.skeleton, self.prompts, self.activations, self.on_hidden = skeleton, prompts, activations, on_hidden
         self.passed: list[Block] = []
+        # What each stack made of the prompt at hand; read once for a replay, whichever of its blocks asks.
+        self._answers: dict[str, Any] = {}
         self._prompt = 0
         self._handles: list[Any] = []
         for block in skeleton.blocks:
@@ -179,10 +183,12 @@ class _Run:
     def _replay(self, number: int) -> _Reached | None:
         """Run the stock forward until a block that was not passed yet is called."""
         self._prompt = number
+        self._answers.clear()
         try:
             self.skeleton.model(**self.prompts[number].inputs())
         except _Reached as reached:
-            return reached
+            # The traceback holds every tensor of the forward, in a cycle that only the collector would break.
+            return reached.with_traceback(None)
         except _HeadReached:
             return None
         return None
@@ -190,7 +196,9 @@ class _Run:
     def _gate(self, block: Block) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if any(block is passed for passed in self.passed):
-                return self.activations.get(self._prompt, block.stack)
+                if block.stack not in self._answers:
+                    self._answers[block.stack] = self.activations.get(self._prompt, block.stack)
+                return self._answers[block.stack]
             raise _Reached(block, args, kwargs)
 
         return forward
