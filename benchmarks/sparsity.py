@@ -68,11 +68,11 @@ def make_prompts(path: Path, count: int, tokens: int) -> None:
     path.write_text("\n".join(lines))
 
 
-def run_langslice(folder: Path, prompts: Path) -> None:
+def run_langslice(folder: Path, prompts: Path, compute: str = "float32") -> None:
     """The road of this package: prune a folder in place."""
     from langslice.sparsity import SparsityRequest, sparsify
 
-    done = sparsify(folder, SparsityRequest(SHARE, keep_demos=(prompts,)))
+    done = sparsify(folder, SparsityRequest(SHARE, keep_demos=(prompts,), compute=compute))
     print_result(done.zeros, done.size)
 
 

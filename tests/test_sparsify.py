@@ -179,6 +179,14 @@ def test_offloading_an_encoder_decoder_changes_nothing(zoo, tmp_path):
     assert (tmp_path / "disk/model.safetensors").read_bytes() == (tmp_path / "memory/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("model_type", ["llama", "mt5", "bloom"])
+def test_products_in_bfloat16_prune_nearly_the_same(zoo, tmp_path, model_type):
+    exact = prune_copy(zoo(model_type), tmp_path / "exact", SparsityRequest(0.3, keep_demos=KEEP))
+    prune_copy(zoo(model_type), tmp_path / "fast", SparsityRequest(0.3, keep_demos=KEEP, compute="bfloat16"))
+    same = [(zeros_of(tmp_path / "exact", name) == zeros_of(tmp_path / "fast", name)).mean() for name in exact.tensors]
+    assert np.mean(same) > 0.97
+
+
 def test_layers_by_pattern_and_allocation(zoo, tmp_path):
     request = SparsityRequest(
         0.5, keep_demos=KEEP, linears=("*.mlp.*", "!*.2.mlp.up_proj"), allocation="*.layers.0.*=0.25"

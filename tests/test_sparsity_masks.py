@@ -151,6 +151,7 @@ def test_sparsegpt_groups_and_dead_inputs():
         ({"sparsity": 0.3, "score": "random", "allocation": "*.mlp=2"}, "is not understood at '\\*.mlp=2'"),
         ({"pattern": "2:4", "score": "random", "allocation": "*=0.1"}, "pattern 2:4 fixes the share of every layer"),
         ({"sparsity": 0.3, "score": "random", "allocation": "outliers"}, "allocation 'outliers' needs demonstrations"),
+        ({"sparsity": 0.3, "keep_demos": ("x",), "compute": "int8"}, "unknown type to compute in 'int8'"),
         ({"sparsity": 0.3, "keep_demos": ("x",), "max_tokens": 0}, "demonstrations of at most 0 tokens hold nothing"),
     ],
 )

@@ -59,3 +59,20 @@ def test_every_parameter_outside_the_vocabulary_is_given_back(zoo):
     assert all(next(block.module.parameters()).is_meta for block in skeleton.blocks)
     assert skeleton.model.lm_head.weight.is_meta
     assert skeleton.model.model.embed_tokens.weight.shape == (2, 24), "only the rows that are used"
+
+
+def test_products_in_bfloat16_are_used_and_outputs_are_float32(zoo):
+    import torch
+
+    found = {}
+    for compute in ("float32", "bfloat16"):
+        for _ in walk(
+            Skeleton(zoo("llama")),
+            [Prompt("keep", 0, (4, 99, 17, 30, 11))],
+            compute=compute,
+            on_hidden=lambda name, _, hidden, compute=compute: found.__setitem__((name, compute), hidden.clone()),
+        ):
+            pass
+    exact, fast = found["model.layers.2", "float32"], found["model.layers.2", "bfloat16"]
+    assert fast.dtype == torch.float32 and not torch.equal(exact, fast)
+    assert float((exact - fast).norm() / exact.norm()) < 0.02

@@ -78,6 +78,7 @@ def outlier_shares(
     share: float,
     *,
     offload: Path | None,
+    compute: str,
     report: Report,
 ) -> dict[str, float]:
     """Share of each chosen layer, lower for blocks with more outlying scores; blocks are equal in the mean.
@@ -86,7 +87,7 @@ def outlier_shares(
     Raises   PlanError when a share would leave 0 to 1
     """
     ratios: dict[str, float] = {}
-    for visit in walk(skeleton, prompts, watched=chosen, offload=offload, report=report):
+    for visit in walk(skeleton, prompts, watched=chosen, offload=offload, compute=compute, report=report):
         if visit.statistics is not None:
             ratios[visit.block.name] = _outlier_ratio(
                 [

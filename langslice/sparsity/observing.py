@@ -84,7 +84,7 @@ class InputStatistics:
         self._order.append(id(module))
         rows = given[0]
         if rows is not self._seen:
-            flat = rows.reshape(-1, rows.shape[-1])
+            flat = rows.reshape(-1, rows.shape[-1]).float()
             self._seen, self._of_seen = rows, (flat * flat).sum(dim=0)
             self._owner = linear.name
             if self._with_products:

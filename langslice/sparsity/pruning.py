@@ -61,7 +61,9 @@ def sparsify(
         if request.allocation == "outliers":
             if not journal.shares:
                 kept = [prompt for prompt in prompts if prompt.condition == "keep"]
-                found = outlier_shares(skeleton, chosen, kept, request.share(), offload=offload, report=report)
+                found = outlier_shares(
+                    skeleton, chosen, kept, request.share(), offload=offload, compute=request.compute, report=report
+                )
                 journal.settle_shares(found)
                 skeleton = Skeleton(folder)
                 chosen = choose_linears(skeleton, request.linears)
@@ -101,8 +103,9 @@ def _visits(
     if request.score in CALIBRATED:
         products = request.score == "sparsegpt"
         yield from walk(
-            skeleton, prompts, watched=chosen, with_products=products, finished=finished, offload=offload, report=report
-        )
+            skeleton, prompts, watched=chosen, with_products=products, finished=finished, offload=offload,
+            compute=request.compute, report=report,
+        )  # fmt: skip
         return
     for number, block in enumerate(skeleton.blocks):
         report(f"block {block.name}", number, len(skeleton.blocks))

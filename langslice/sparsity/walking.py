@@ -56,6 +56,7 @@ def walk(
     with_products: bool = False,
     finished: Collection[str] = (),
     offload: Path | None = None,
+    compute: str = "float32",
     on_hidden: OnHidden | None = None,
     report: Report = silent,
 ) -> Iterator[Visit]:
@@ -65,11 +66,12 @@ def walk(
     with_products  see InputStatistics
     finished       blocks that are passed without counting and without being yielded
     offload        folder for activations, instead of memory
+    compute        "float32" or "bfloat16", of matrix products
     on_hidden      told the hidden states before the first block and behind each; prompts pass even the last block then
     Raises         CheckpointError for an infinite or NaN activation, naming the block
     """
     skeleton.load_surroundings(token for prompt in prompts for token in prompt.all_tokens())
-    run = _Run(skeleton, prompts, Activations(offload), on_hidden)
+    run = _Run(skeleton, prompts, Activations(offload), on_hidden, compute)
     try:
         yield from _walk(run, watched, with_products, finished, report)
     finally:
@@ -111,9 +113,15 @@ class _Run:
     """Prompts on their way through a skeleton."""
 
     def __init__(
-        self, skeleton: Skeleton, prompts: Sequence[Prompt], activations: Activations, on_hidden: OnHidden | None
+        self,
+        skeleton: Skeleton,
+        prompts: Sequence[Prompt],
+        activations: Activations,
+        on_hidden: OnHidden | None,
+        compute: str,
     ) -> None:
         self.skeleton, self.prompts, self.activations, self.on_hidden = skeleton, prompts, activations, on_hidden
+        self._compute = compute
         self.passed: list[Block] = []
         # What each stack made of the prompt at hand; read once for a replay, whichever of its blocks asks.
         self._answers: dict[str, Any] = {}
@@ -151,14 +159,14 @@ class _Run:
             reached = self._reach(number, block)
             statistics.watch(
                 prompt.condition,
-                lambda reached=reached: _forward(block, reached.args_given, reached.kwargs_given),  # type: ignore[misc]
+                lambda reached=reached: self._forward(reached),  # type: ignore[misc]
             )
 
     def advance(self, block: Block) -> None:
         """Pass every prompt through a block, as it is now, and keep what it makes of them."""
         for number, prompt in enumerate(self.prompts):
             reached = self._reach(number, block)
-            output = _settled(block, _forward(block, reached.args_given, reached.kwargs_given))
+            output = _settled(block, self._forward(reached))
             hidden = hidden_of(output)
             if not bool(hidden.isfinite().all()):
                 raise _not_finite(f"in the output of {block.name}", prompt, hidden)
@@ -166,6 +174,14 @@ class _Run:
             if self.on_hidden is not None:
                 self.on_hidden(block.name, number, hidden)
         self.passed.append(block)
+
+    def _forward(self, reached: _Reached) -> Any:
+        """What a block makes of what it was called with."""
+        import torch
+
+        module = reached.block.module
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._compute == "bfloat16"):
+            return type(module).forward(module, *reached.args_given, **reached.kwargs_given)
 
     def _reach(self, number: int, block: Block) -> _Reached:
         reached = self._replay(number)
@@ -204,10 +220,6 @@ class _Run:
         return forward
 
 
-def _forward(block: Block, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return type(block.module).forward(block.module, *args, **kwargs)
-
-
 def _stop_at_head(module: Any, given: tuple[Any, ...]) -> None:
     raise _HeadReached
 
@@ -233,7 +245,8 @@ def _settled(block: Block, output: Any) -> Any:
                 f"{block.name} returns a {type(item).__name__} among its outputs, expected tensors",
                 "this architecture cannot be walked block by block",
             )
-    return output
+    floats = tuple(item.float() if item is not None and item.is_floating_point() else item for item in items)
+    return floats if isinstance(output, tuple) else floats[0]
 
 
 def _not_finite(where: str, prompt: Prompt, hidden: Any) -> CheckpointError:
