@@ -202,6 +202,15 @@ def test_tokens_that_name_languages_come_first(zoo, tmp_path):
     assert prompt.decoder_ids[:2] == (2, tokenizer.token_to_id("__en__"))
 
 
+@pytest.mark.parametrize(("model_type", "longest"), [("llama", 96), ("xlm-roberta", 94), ("t5", 200)])
+def test_no_demonstration_is_longer_than_the_model_can_read(zoo, model_type, longest):
+    from langslice.features import measure_magnitudes
+
+    text = Demonstration("mono", ("the lamb and " * 200,))
+    assert len(load_prompts(zoo(model_type), {"keep": [text]}, max_tokens=200)[0].ids) == longest
+    measure_magnitudes(zoo(model_type), {"keep": [text]}, max_tokens=200)
+
+
 def test_a_chat_template_is_used(zoo, tmp_path):
     import shutil
 

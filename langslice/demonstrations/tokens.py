@@ -19,6 +19,7 @@ from langslice.errors import CorpusError, TokenizerError
 from langslice.stock import quiet_transformers
 
 POSITION_FIELDS = ("max_position_embeddings", "n_positions")
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,8 @@ def load_prompts(
     Raises         CorpusError, TokenizerError
     """
     config = read_json_object(folder / "config.json", "a model folder needs one")
-    inner = config.get("text_config")
-    text: Mapping[str, Any] = inner if isinstance(inner, dict) else config
-    limits = [max_tokens, *(text[name] for name in POSITION_FIELDS if isinstance(text.get(name), int))]
-    maker = _Maker(_tokenizer(folder), _decoder_start(folder, config), min(limits), count_padding)
+    limit = min([max_tokens, *_positions(config)])
+    maker = _Maker(_tokenizer(folder), _decoder_start(folder, config), limit, count_padding)
     prompts: list[Prompt] = []
     for condition, given in conditions.items():
         demonstrations: list[Demonstration] = []
@@ -84,6 +83,15 @@ def load_prompts(
             demonstrations += [item] if isinstance(item, Demonstration) else read_demonstrations(item)
         prompts += [maker.prompt(condition, number, one) for number, one in enumerate(demonstrations)]
     return tuple(prompts)
+
+
+def _positions(config: Mapping[str, Any]) -> list[int]:
+    """Longest inputs that the configuration allows, where it sets a limit."""
+    inner = config.get("text_config")
+    text: Mapping[str, Any] = inner if isinstance(inner, dict) else config
+    # These count positions from behind the padding token's id.
+    offset = int(text.get("pad_token_id") or 0) + 1 if text.get("model_type") in OFFSET_POSITIONS else 0
+    return [text[name] - offset for name in POSITION_FIELDS if isinstance(text.get(name), int)]
 
 
 def _tokenizer(folder: Path) -> Any:
