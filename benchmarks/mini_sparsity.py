@@ -164,7 +164,7 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=24, help="demonstrations of each kind")
-    parser.add_argument("--lines", type=int, default=100, help="held-out lines of each language")
+    parser.add_argument("--lines", type=int, default=50, help="held-out lines of each language")
     arguments = parser.parse_args()
     assets = Path(os.environ.get("LANGSLICE_ASSETS", HERE.parent / "../shared/assets")).resolve()
     started = time.monotonic()

@@ -30,6 +30,7 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "counting": (["counting.py"], no_assets),
         "sparsity": (["sparsity.py"], ""),
         "sparsity_memory": (["sparsity.py", "--memory"], ""),
+        "mini_features": (["mini_features.py"], no_assets),
         "mini_sparsity": (["mini_sparsity.py"], no_assets),
         "rewrite": (["rewrite.py", "--work", str(work)], "less than 46 GB of disk" if small else ""),
         "against_trimbed": (
