@@ -129,8 +129,8 @@ def main() -> None:
         "## Overlap\nShare of the dimensions that are among the largest for the pair and among the smallest elsewhere, mean over "
         "layers. Particular: small in both its languages alone, layers together.\n",
         *overlap_lines(measured),
-        f"\n## Ablation\nLoss in nats a token with {STAND_OUT} dimensions of each layer zeroed: those of the largest that stand out "
-        "most from both languages alone, other large ones, random ones (three seeds).\n",
+        f"\n## Ablation\nLoss in nats a token with {STAND_OUT} dimensions of each layer zeroed: of the largest those that stand "
+        "out most from both languages alone, other large ones, random ones (three seeds).\n",
         "| pair | zeroed | dimensions | pair | its answers | source alone | English alone |",
         "|---|---|---:|---:|---:|---:|---:|",
         *ablation,

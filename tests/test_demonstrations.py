@@ -147,6 +147,36 @@ def test_parallel_text_that_does_not_fit(tmp_path):
         read_pairs([one], ("fr", "en"))
 
 
+def test_pairs_of_a_hub_dataset_are_streamed(monkeypatch):
+    import sys
+    from types import ModuleType
+
+    asked = []
+
+    def load_dataset(*arguments, **options):
+        asked.append((arguments, options))
+        if arguments[0] == "owner/gone":
+            raise ConnectionError("no network")
+        return [
+            {"sentence_fra_Latn": "un", "sentence_eng_Latn": "one"},
+            {"sentence_fra_Latn": "deux", "sentence_eng_Latn": "two"},
+        ]
+
+    fake = ModuleType("datasets")
+    fake.load_dataset = load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    fields = ("sentence_fra_Latn", "sentence_eng_Latn")
+    assert read_pairs(["owner/flores:all@dev"], fields) == [("un", "one"), ("deux", "two")]
+    assert asked == [(("owner/flores", "all"), {"split": "dev", "streaming": True})]
+    with pytest.raises(CorpusError, match=r"owner/flores: record 0: no text in field 'fr'; found: sentence_fra_Latn"):
+        read_pairs(["owner/flores"], ("fr", "en"))
+    with pytest.raises(CorpusError, match="owner/gone: cannot be opened: ConnectionError: no network"):
+        read_pairs(["owner/gone"], fields)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(CorpusError, match="datasets of the hub need the package `datasets`"):
+        read_pairs(["owner/flores"], fields)
+
+
 def test_code_is_found_by_suffix(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src/b.py").write_text("b = 1\n")
