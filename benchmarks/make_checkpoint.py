@@ -92,12 +92,12 @@ def write_shard(path: Path, shapes: Shapes, noise: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def make_checkpoint(out: Path, gigabytes: float) -> None:
-    """Write config.json, shards and index into a new folder."""
+def make_checkpoint(out: Path, gigabytes: float, noise: bytes | None = None) -> None:
+    """Write config.json, shards and index into a new folder; the weights are these bytes over and over."""
     out.mkdir(parents=True)
     layers, vocab = scaled(gigabytes)
     shards = split(all_shapes(layers, vocab))
-    noise = os.urandom(NOISE_BYTES)
+    noise = noise or os.urandom(NOISE_BYTES)
     weight_map, total = {}, 0
     for number, shapes in enumerate(shards, 1):
         single = len(shards) == 1

@@ -29,6 +29,10 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "families": (["families.py"], no_assets),
         "counting": (["counting.py"], no_assets),
         "scores": (["scores.py", str(assets)], ""),
+        "sparsity": (["sparsity.py"], ""),
+        "sparsity_memory": (["sparsity.py", "--memory"], ""),
+        "mini_features": (["mini_features.py"], no_assets),
+        "mini_sparsity": (["mini_sparsity.py"], no_assets),
         "rewrite": (["rewrite.py", "--work", str(work)], "less than 46 GB of disk" if small else ""),
         "against_trimbed": (
             ["against_trimbed.py", "--trimbed-python", trimbed],

@@ -41,6 +41,34 @@ PUBLIC = (
     ),
     ("langslice.scores.cost", ("cut_costs", "Cost")),
     ("langslice.families", ("Rule", "Family")),
+    (
+        "langslice.demonstrations",
+        (
+            "Demonstration",
+            "Layout",
+            "parallel_demonstrations",
+            "text_demonstrations",
+            "code_demonstrations",
+            "read_demonstrations",
+            "write_demonstrations",
+            "read_pairs",
+        ),
+    ),
+    ("langslice.sparsity", ("SparsityRequest", "SparsityReport", "TensorSparsity", "sparsify", "prune_copy")),
+    ("langslice.sparsity.structured", ("StructuredScores", "structured_scores")),
+    (
+        "langslice.features",
+        (
+            "Magnitudes",
+            "measure_magnitudes",
+            "overlap",
+            "particular_dimensions",
+            "standing_out",
+            "prominence",
+            "Ablation",
+            "ablate",
+        ),
+    ),
 )
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from langslice import __version__
+from langslice.commands.demonstrations import demonstrations
+from langslice.commands.features import features
 from langslice.commands.score import score
 from langslice.errors import LangsliceError
 
@@ -450,6 +452,8 @@ def demo(
 
 
 app.command()(score)
+app.command()(demonstrations)
+app.command()(features)
 
 
 def _show_warning(

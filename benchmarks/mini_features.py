@@ -1,0 +1,146 @@
+"""Are there dimensions in langslice-mini that are large only while it reads translations, and do they matter?
+
+    LANGSLICE_ASSETS=... python benchmarks/mini_features.py [--pictures FOLDER]
+
+Sets: each language alone (eight), and each with its translation into English (seven), from NTREX-128 in the layout of
+arXiv 2409.16911. Writes results/mini_features.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+
+from langslice.demonstrations import (
+    Demonstration,
+    Layout,
+    parallel_demonstrations,
+    read_pairs,
+    read_sentences,
+    text_demonstrations,
+)
+from langslice.features import (
+    Ablation,
+    Magnitudes,
+    ablate,
+    measure_magnitudes,
+    overlap,
+    particular_dimensions,
+    standing_out,
+)
+from langslice.mini import mini_model_path
+
+HERE = Path(__file__).parent
+FILES = {"ar": "arb", "es": "spa", "fr": "fra", "hi": "hin", "ko": "kor", "sw": "swa", "zh": "zho-CN"}
+SHARE = 0.4
+STAND_OUT = 5
+
+
+def sets(assets: Path, count: int) -> dict[str, list[Demonstration]]:
+    """Every set by name; a pair is called fr-en."""
+    folder = assets / "data/ntrex128"
+    english = str(folder / "newstest2019-src.eng.txt")
+    layout = Layout(shots=4, count=count, separator="{eos}", order="shuffled")
+    made = {"en": text_demonstrations(read_sentences([english]), "en", layout)}
+    for code, name in FILES.items():
+        path = str(folder / f"newstest2019-ref.{name}.txt")
+        made[code] = text_demonstrations(read_sentences([path]), code, layout)
+    for code, name in FILES.items():
+        pairs = read_pairs([str(folder / f"newstest2019-ref.{name}.txt"), english], (code, "en"))
+        made[f"{code}-en"] = parallel_demonstrations(pairs, (code, "en"), layout)
+    return made
+
+
+def overlap_lines(measured: Magnitudes) -> list[str]:
+    """Each pair against its languages, against other languages, and against other pairs; mean over layers."""
+    means = overlap(measured, SHARE).mean(axis=2)
+    place = {name: number for number, name in enumerate(measured.conditions)}
+    lines = [
+        "| pair | small in its source | in English | in other languages | in other pairs | particular |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for code in FILES:
+        pair = f"{code}-en"
+        others = [other for other in FILES if other != code]
+        alone = statistics.mean(means[place[pair], place[other]] for other in others)
+        pairs = statistics.mean(means[place[pair], place[f"{other}-en"]] for other in others)
+        found = particular_dimensions(measured, pair, [code, "en"], SHARE)[1:]
+        own, english = means[place[pair], place[code]], means[place[pair], place["en"]]
+        lines.append(
+            f"| {pair} | {own:.3f} | {english:.3f} | {alone:.3f} | {pairs:.3f} | {found.sum()} of {found.size} |"
+        )
+    return lines
+
+
+def ablation_lines(rows: list[Ablation], pair: str) -> list[str]:
+    """Loss on the pair, on its answers alone, and on each of its languages."""
+    lines = []
+    for kind in dict.fromkeys(row.zeroed for row in rows):
+        own = [row for row in rows if row.zeroed == kind]
+        cells = [[row.loss for row in own if row.condition == name] for name in (pair, *pair.split("-"))]
+        cells.insert(1, [row.answer_loss for row in own if row.condition == pair and row.answer_loss is not None])
+        shown = " | ".join(
+            f"{statistics.mean(cell):.3f}" + (f" ({min(cell):.3f} to {max(cell):.3f})" if len(cell) > 1 else "")
+            for cell in cells
+        )
+        lines.append(f"| {pair} | {kind} | {own[0].dimensions} | {shown} |")
+    return lines
+
+
+def draw(measured: Magnitudes, folder: Path) -> None:
+    """The pictures that `langslice features` draws."""
+    from langslice.features import pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    values = overlap(measured, SHARE)
+    pictures.draw_overlap(measured, values, folder / "overlap.png", share=SHARE)
+    pictures.draw_overlap_by_layer(measured, values, folder / "overlap-layers.png")
+    for code in FILES:
+        pair = f"{code}-en"
+        marks = standing_out(measured, pair, [code, "en"], STAND_OUT, SHARE)
+        pictures.draw_bars(measured, pair, folder / f"bars-{pair}.png", marks=marks)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=8, help="demonstrations of each set")
+    parser.add_argument("--pictures", type=Path, help="folder for PNG files")
+    arguments = parser.parse_args()
+    assets = Path(os.environ.get("LANGSLICE_ASSETS", HERE.parent / "../shared/assets")).resolve()
+    started = time.monotonic()
+    given = sets(assets, arguments.count)
+    measured = measure_magnitudes(mini_model_path(), given)
+    ablation: list[str] = []
+    for pair in ("fr-en", "es-en", "zh-en"):
+        alone = pair.split("-")
+        marks = standing_out(measured, pair, alone, STAND_OUT, SHARE)
+        used = {name: given[name] for name in (pair, *alone)}
+        ablation += ablation_lines(
+            ablate(mini_model_path(), measured, used, pair, marks, limit=arguments.count // 2), pair
+        )
+    text = [
+        "# Features of translation in langslice-mini\n",
+        f"{arguments.count} demonstrations of four shots in each set, NTREX-128; largest and smallest: {SHARE:.0%} of "
+        f"the dimensions; {time.strftime('%Y-%m-%d')}, {time.monotonic() - started:.0f} s.\n",
+        "## Overlap\nShare of the dimensions that are among the largest for the pair and among the smallest elsewhere, mean over "
+        "layers. Particular: small in both its languages alone, layers together.\n",
+        *overlap_lines(measured),
+        f"\n## Ablation\nLoss in nats a token with {STAND_OUT} dimensions of each layer zeroed: of the largest those that stand "
+        "out most from both languages alone, other large ones, random ones (three seeds).\n",
+        "| pair | zeroed | dimensions | pair | its answers | source alone | English alone |",
+        "|---|---|---:|---:|---:|---:|---:|",
+        *ablation,
+    ]
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results/mini_features.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    print("\n".join(text))
+    if arguments.pictures is not None:
+        draw(measured, arguments.pictures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Tables of the feature analysis, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from langslice.features import Ablation, Magnitudes
+    from langslice.features.overlap import Marks
+
+SHOWN = 6
+
+
+def print_particular(measured: Magnitudes, condition: str, marks: Marks) -> None:
+    """For each layer, how many dimensions are particular to a condition, and the largest of them."""
+    table = Table("layer", Column("particular", justify="right"), "largest of them (dimension: magnitude)")
+    values = measured.of(condition)
+    for layer, name in enumerate(measured.layers):
+        found = np.flatnonzero(marks[layer])
+        largest = found[np.argsort(-values[layer, found], kind="stable")][:SHOWN]
+        listed = ", ".join(f"{one}: {values[layer, one]:.3g}" for one in largest)
+        table.add_row(name, str(found.size), listed)
+    console = Console()
+    console.print(f"Dimensions particular to [bold]{escape(condition)}[/bold]")
+    console.print(table)
+
+
+def print_ablation(condition: str, rows: Sequence[Ablation]) -> None:
+    """Loss by what was zeroed, mean and range over seeds."""
+    conditions = list(dict.fromkeys(row.condition for row in rows))
+    table = Table(
+        "zeroed", Column("dimensions", justify="right"), *(Column(one, justify="right") for one in conditions)
+    )
+    answers = any(row.answer_loss is not None for row in rows)
+    if answers:
+        table.add_column("answers alone", justify="right")
+    for kind in dict.fromkeys(row.zeroed for row in rows):
+        cells = [
+            _spread([row.loss for row in rows if (row.zeroed, row.condition) == (kind, one)]) for one in conditions
+        ]
+        if answers:
+            cells.append(
+                _spread([row.answer_loss for row in rows if row.zeroed == kind and row.answer_loss is not None])
+            )
+        count = next(row.dimensions for row in rows if row.zeroed == kind)
+        table.add_row(kind, str(count), *cells)
+    console = Console()
+    console.print(
+        f"Loss in nats a token, with dimensions of [bold]{escape(condition)}[/bold] zeroed behind every layer"
+    )
+    console.print(table)
+
+
+def _spread(losses: Sequence[float]) -> str:
+    spread = f"\n{min(losses):.3f} to {max(losses):.3f}" if len(losses) > 1 else ""
+    return f"{np.mean(losses):.3f}{spread}"

@@ -1,0 +1,184 @@
+"""`langslice features`: which hidden dimensions are large while a model translates, and small otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from langslice.features import Ablation, Magnitudes
+    from langslice.features.overlap import Marks
+
+
+def _option(*names: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+
+
+def features(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, or the id of a model on the hub.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of tables and pictures.", show_default=False)],
+    demos: Annotated[
+        list[str] | None,
+        _option(
+            "--demos",
+            help="Demonstrations of what is looked for, such as translation. NAME=FILE names them.",
+            metavar="FILE",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        _option("--against", help="Demonstrations of everything else, such as each language alone.", metavar="FILE"),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="Bars for each layer.", min=1)] = 20,
+    share: Annotated[
+        float, typer.Option("--share", help="Share of the dimensions that count as large, and as small.")
+    ] = 0.4,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Zero the dimensions found, others, and random ones, and compare the loss.")
+    ] = False,
+    stand_out: Annotated[
+        int | None,
+        _option(
+            "--stand-out",
+            help="Instead of those small in every other set: so many of each layer that stand out most.",
+        ),
+    ] = None,
+    ablation_count: Annotated[
+        int, typer.Option("--ablation-count", help="Demonstrations of each set for --ablate.", min=1)
+    ] = 20,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest demonstration.", min=1)] = 512,
+    offload: Annotated[bool, typer.Option("--offload", help="Keep activations on disk, not in memory.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw PNG files.")] = True,
+    revision: Annotated[str | None, _option("--revision", help="Branch, tag or commit of a hub model.")] = None,
+    token: Annotated[str | None, _option("--token", help="Hub token, for gated models.")] = None,
+    cache_dir: Annotated[Path | None, _option("--cache-dir", help="Hub cache.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into an existing folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+) -> None:
+    """Measure hidden dimensions on sets of demonstrations, compare them, and draw the result."""
+    from tempfile import TemporaryDirectory
+
+    from langslice.checkpoint import open_checkpoint
+    from langslice.cli import _progress, _refuse_existing
+    from langslice.features import ablate as measure_ablation
+    from langslice.features import measure_magnitudes, overlap, particular_dimensions, standing_out
+    from langslice.features.pictures import check_matplotlib
+
+    _refuse_existing(out, overwrite)
+    wanted, others = _sets(demos, "--demos"), _sets(against, "--against")
+    _check_sets(wanted, others)
+    if pictures:
+        check_matplotlib()
+    folder = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir).model_folder
+    conditions: dict[str, Sequence[Any]] = {name: [path] for name, path in (*wanted.items(), *others.items())}
+    with _progress(quiet) as report, TemporaryDirectory(prefix="langslice-") as scratch:
+        measured = measure_magnitudes(
+            folder, conditions, max_tokens=max_tokens, offload=Path(scratch) if offload else None, report=report
+        )
+        compared = overlap(measured, share)
+        marks = {}
+        for name in wanted if others else ():
+            if stand_out is None:
+                marks[name] = particular_dimensions(measured, name, list(others), share)
+            else:
+                marks[name] = standing_out(measured, name, list(others), stand_out, share)
+        rows = {
+            name: measure_ablation(
+                folder, measured, conditions, name, marks[name], share=share, limit=ablation_count,
+                max_tokens=max_tokens, report=report,
+            )
+            for name in marks
+            if ablate
+        }  # fmt: skip
+    out.mkdir(exist_ok=True)
+    _write_tables(out, measured, compared, marks, list(others), rows)
+    if pictures:
+        _draw(out, measured, compared, marks, rows, top, share)
+    if not quiet:
+        _print(out, measured, marks, rows)
+
+
+def _sets(given: Sequence[str] | None, option: str) -> dict[str, Path]:
+    """Name -> file; a set without a name is called as its file is."""
+    from langslice.errors import PlanError
+
+    found: dict[str, Path] = {}
+    for item in given or ():
+        name, equals, path = item.partition("=")
+        file = Path(path if equals else item)
+        name = name if equals else file.stem
+        if name in found:
+            raise PlanError(f"two sets of demonstrations are called {name!r}", hint=f"name them: {option} NAME=FILE")
+        found[name] = file
+    return found
+
+
+def _check_sets(wanted: dict[str, Path], others: dict[str, Path]) -> None:
+    from langslice.errors import PlanError
+
+    if not wanted:
+        raise PlanError("no demonstrations were given", hint="pass --demos FILE, made by `langslice demonstrations`")
+    twice = sorted(wanted.keys() & others.keys())
+    if twice:
+        raise PlanError(f"two sets of demonstrations are called {twice[0]!r}", hint="name them: --against NAME=FILE")
+
+
+def _write_tables(
+    out: Path,
+    measured: Magnitudes,
+    compared: Any,
+    marks: dict[str, Marks],
+    others: list[str],
+    rows: dict[str, list[Ablation]],
+) -> None:
+    from langslice.features.pictures import file_name
+    from langslice.features.tables import (
+        PARTICULAR_COLUMNS,
+        particular_rows,
+        write_ablation,
+        write_magnitudes,
+        write_overlap,
+        write_rows,
+    )
+
+    write_magnitudes(measured, out / "magnitudes.parquet")
+    write_overlap(measured, compared, out / "overlap.parquet")
+    for name, marked in marks.items():
+        found = particular_rows(measured, marked, name, others)
+        write_rows(found, PARTICULAR_COLUMNS, out / f"particular-{file_name(name)}.parquet")
+    for name, measurements in rows.items():
+        write_ablation(measurements, out / f"ablation-{file_name(name)}.parquet")
+
+
+def _draw(
+    out: Path,
+    measured: Magnitudes,
+    compared: Any,
+    marks: dict[str, Marks],
+    rows: dict[str, list[Ablation]],
+    top: int,
+    share: float,
+) -> None:
+    from langslice.features import pictures
+
+    for name in measured.conditions:
+        path = out / f"bars-{pictures.file_name(name)}.png"
+        pictures.draw_bars(measured, name, path, top=top, marks=marks.get(name))
+    if len(measured.conditions) > 1:
+        pictures.draw_overlap(measured, compared, out / "overlap.png", share=share)
+        pictures.draw_overlap_by_layer(measured, compared, out / "overlap-layers.png")
+    for name, measurements in rows.items():
+        pictures.draw_ablation(measurements, out / f"ablation-{pictures.file_name(name)}.png")
+
+
+def _print(out: Path, measured: Magnitudes, marks: dict[str, Marks], rows: dict[str, list[Ablation]]) -> None:
+    from langslice.commands.feature_tables import print_ablation, print_particular
+
+    for name, marked in marks.items():
+        print_particular(measured, name, marked)
+    for name, measurements in rows.items():
+        print_ablation(name, measurements)
+    typer.echo(f"{out}: tables and pictures", err=True)

@@ -1,0 +1,166 @@
+"""What a user asks of weight pruning, checked before any work begins."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langslice.errors import PlanError
+
+if TYPE_CHECKING:
+    from langslice.demonstrations import Demonstration
+
+SCORES = ("wanda", "magnitude", "random", "top", "sparsegpt")
+# Scores that look at activations, and therefore at demonstrations.
+CALIBRATED = ("wanda", "top", "sparsegpt")
+UNSTRUCTURED = "unstructured"
+COMPUTE = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class SparsityRequest:
+    """How many weights become zero, which, and on what evidence. Each entry is a command-line option of the same name.
+
+    sparsity       share of the weights of each chosen linear layer, 0 < sparsity < 1; may be left out with an N:M pattern
+    pattern        "unstructured", or "N:M": in every M consecutive inputs of an output row, N weights become zero
+    keep_demos     jsonl files of demonstrations, or demonstrations, whose inputs count as important
+    avoid_demos    the same for inputs that count against a weight (score "wanda" only)
+    score          "wanda", "magnitude", "random", "top" (the highest Wanda scores go), or "sparsegpt"
+    epsilon        added to the squared norm that `avoid_demos` give, so that nothing is divided by zero
+    allocation     "uniform"; "outliers" (layers with more outlying scores lose fewer weights); or "PATTERN=SHARE,...":
+                   other shares for the linear layers that match
+    linears        patterns of linear layers such as "*.mlp.*"; a leading "!" leaves the matching ones out; () is all
+    offload        keep activations on disk instead of in memory
+    max_tokens     longest demonstration, in tokens; the rest is cut
+    count_padding  pad each demonstration to `max_tokens` and count the padding, as the reference code of Kim et al. does
+    seed           of "random"
+    compute        "float32", or "bfloat16": matrix products in bfloat16 (weights, statistics and scores stay float32), about
+                   twice as fast where the processor has instructions for it
+    """
+
+    sparsity: float | None = None
+    pattern: str = UNSTRUCTURED
+    keep_demos: tuple[str | Path | Demonstration, ...] = ()
+    avoid_demos: tuple[str | Path | Demonstration, ...] = ()
+    score: str = "wanda"
+    epsilon: float = 1e-6
+    allocation: str = "uniform"
+    linears: tuple[str, ...] = ()
+    offload: bool = False
+    max_tokens: int = 512
+    count_padding: bool = False
+    seed: int = 0
+    compute: str = "float32"
+
+    def group(self) -> tuple[int, int] | None:
+        """(N, M) of an N:M pattern, None for the unstructured one."""
+        if self.pattern == UNSTRUCTURED:
+            return None
+        removed, _, size = self.pattern.partition(":")
+        return int(removed), int(size)
+
+    def share(self) -> float:
+        """Share of the weights to remove, of the pattern where no sparsity was given."""
+        group = self.group()
+        if group is not None:
+            return group[0] / group[1]
+        if self.sparsity is None:
+            raise _refusal("no sparsity was given", "pass --sparsity, such as 0.3, or --pattern 2:4")
+        return self.sparsity
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as JSON: files by name, demonstrations by number."""
+        document = {name: value for name, value in asdict(self).items() if not name.endswith("_demos")}
+        for name in ("keep_demos", "avoid_demos"):
+            given: tuple[Any, ...] = getattr(self, name)
+            files = [str(item) for item in given if isinstance(item, str | Path)]
+            others = len(given) - len(files)
+            document[name] = files + ([f"{others} demonstrations"] if others else [])
+        return {**document, "linears": list(self.linears)}
+
+
+def check_request(request: SparsityRequest) -> None:
+    """Refuse what contradicts itself or cannot be done.
+
+    Raises  PlanError
+    """
+    _check_shares(request)
+    if request.score not in SCORES:
+        raise _refusal(f"unknown score {request.score!r}", f"one of {', '.join(SCORES)}")
+    if request.score in CALIBRATED and not request.keep_demos:
+        raise _refusal(
+            f"score {request.score!r} needs demonstrations, and none were given",
+            "pass --keep-demos FILE, made by `langslice demonstrations`; or --score magnitude",
+        )
+    if request.avoid_demos and request.score != "wanda":
+        raise _refusal(
+            f"demonstrations to avoid have no meaning for score {request.score!r}",
+            "use --score wanda with --avoid-demos",
+        )
+    if request.keep_demos and request.score not in CALIBRATED:
+        raise _refusal(f"score {request.score!r} does not look at demonstrations", "leave --keep-demos out")
+    if not (math.isfinite(request.epsilon) and request.epsilon >= 0):
+        raise _refusal(f"epsilon must be a number that is not negative, found {request.epsilon}", "such as 1e-6")
+    if request.compute not in COMPUTE:
+        raise _refusal(f"unknown type to compute in {request.compute!r}", f"one of {', '.join(COMPUTE)}")
+    if request.max_tokens < 1:
+        raise _refusal(f"demonstrations of at most {request.max_tokens} tokens hold nothing", "pass 512, for example")
+    if request.allocation != "uniform":
+        if request.pattern != UNSTRUCTURED:
+            raise _refusal(
+                f"pattern {request.pattern} fixes the share of every layer; allocation {request.allocation!r} would change it",
+                "leave --allocation or --pattern out",
+            )
+        allocation_shares(request.allocation)
+        if request.allocation == "outliers" and request.score not in CALIBRATED:
+            raise _refusal("allocation 'outliers' needs demonstrations", "use it with --score wanda and --keep-demos")
+
+
+def allocation_shares(allocation: str) -> Mapping[str, float]:
+    """Read "PATTERN=SHARE,..."; empty for the named allocations.
+
+    Example   allocation_shares("*.mlp.*=0.4,*.0.*=0.1") == {"*.mlp.*": 0.4, "*.0.*": 0.1}
+    Raises    PlanError
+    """
+    if allocation in ("uniform", "outliers"):
+        return {}
+    shares: dict[str, float] = {}
+    for item in allocation.split(","):
+        pattern, equals, text = item.strip().rpartition("=")
+        try:
+            share = float(text)
+        except ValueError:
+            share = math.nan
+        if not equals or not pattern or not 0 <= share < 1:
+            raise _refusal(
+                f"allocation {allocation!r} is not understood at {item.strip()!r}",
+                'uniform, outliers, or "PATTERN=SHARE,..." with shares from 0 to below 1',
+            )
+        shares[pattern] = share
+    return shares
+
+
+def _check_shares(request: SparsityRequest) -> None:
+    if request.sparsity is not None and not 0 < request.sparsity < 1:
+        raise _refusal(f"sparsity must lie between 0 and 1, found {request.sparsity}", "0.3 zeroes 30% of the weights")
+    if request.pattern == UNSTRUCTURED:
+        request.share()
+        return
+    if not re.fullmatch(r"[1-9]\d?:[1-9]\d?", request.pattern):
+        raise _refusal(f"unknown pattern {request.pattern!r}", "unstructured, or N:M such as 2:4 or 4:8")
+    removed, size = request.group() or (0, 0)
+    if removed >= size:
+        raise _refusal(f"pattern {request.pattern} would leave no weight", "N must be smaller than M")
+    if request.sparsity is not None and abs(request.sparsity - removed / size) > 1e-9:
+        raise _refusal(
+            f"pattern {request.pattern} zeroes {removed / size:g} of the weights, not the {request.sparsity:g} asked for",
+            f"leave --sparsity out, or pass --sparsity {removed / size:g}",
+        )
+
+
+def _refusal(message: str, hint: str) -> PlanError:
+    return PlanError(message, hint=hint)

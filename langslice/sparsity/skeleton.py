@@ -1,0 +1,342 @@
+"""The stock model of a checkpoint without its weights: loaded and released one block at a time.
+
+Everything outside the blocks (norms, positions, projections) is loaded once, except what is as long as the vocabulary:
+of embeddings only the rows that the prompts use are read, and the output head is never reached. Computation is in float32
+whatever the checkpoint stores.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langslice.checkpoint import Checkpoint, open_checkpoint
+from langslice.errors import CheckpointError
+from langslice.families import describe_tensor, family_of, find_vocabulary_size
+from langslice.safetensors_header import TensorEntry
+from langslice.sparsity.weight_bytes import FLOATS, read_rows, read_tensor
+from langslice.stock import model_class, quiet_transformers
+
+_OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # layer norms of checkpoints from before 2020
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One linear layer of a block.
+
+    name        of the module in the stock class, such as "model.layers.0.mlp.down_proj"
+    entry       its weight on disk
+    transposed  stored as (inputs, outputs), as GPT-2's Conv1D is
+    """
+
+    name: str
+    module: Any
+    entry: TensorEntry
+    transposed: bool
+
+    @property
+    def inputs(self) -> int:
+        """Length of what the layer reads."""
+        return self.entry.shape[0 if self.transposed else 1]
+
+    @property
+    def outputs(self) -> int:
+        """Length of what the layer writes."""
+        return self.entry.shape[1 if self.transposed else 0]
+
+    def rows(self) -> Any:
+        """(outputs, inputs) float32: the loaded weight, one row an output; writing to it writes to the layer."""
+        weight = self.module.weight.data
+        return weight.T if self.transposed else weight
+
+
+@dataclass(frozen=True)
+class Block:
+    """One of a stack's equal modules.
+
+    stack   name of its ModuleList, such as "model.layers"
+    """
+
+    stack: str
+    index: int
+    module: Any
+    linears: tuple[Linear, ...]
+
+    @property
+    def name(self) -> str:
+        """Its path in the stock class."""
+        return f"{self.stack}.{self.index}"
+
+
+class Skeleton:
+    """A stock model whose weights come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkpoint: Checkpoint = open_checkpoint(folder)
+        _refuse_what_cannot_stream(self.checkpoint)
+        self.model = _empty_model(self.checkpoint)
+        self._entries = _places(self.model, self.checkpoint)
+        self._vocabulary = _vocabulary_names(self.checkpoint)
+        self.blocks = tuple(self._find_blocks())
+        if not self.blocks:
+            raise CheckpointError(
+                f"no blocks found in {type(self.model).__name__}\n  expected a list of equal layers",
+                "this architecture cannot be walked block by block",
+            )
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model reads with one stack and writes with another."""
+        return bool(getattr(self.model.config, "is_encoder_decoder", False))
+
+    def load_surroundings(self, token_ids: Iterable[int]) -> None:
+        """Load everything outside the blocks, and of the vocabulary's tables the rows of these tokens."""
+        used = np.unique(np.fromiter(token_ids, dtype=np.int64))
+        tables = set(self._tables())
+        inside = {id(module) for block in self.blocks for module in block.module.modules()}
+        for path, module in self.model.named_modules():
+            if id(module) in inside:
+                continue
+            if path in tables:
+                self._load_rows(path, module, used)
+            else:
+                self._load_own(path, module, required=False)
+
+    def load(self, block: Block) -> None:
+        """Load a block's weights as float32.
+
+        Raises  CheckpointError when a weight is not in the checkpoint
+        """
+        for path, module in block.module.named_modules():
+            self._load_own(f"{block.name}.{path}" if path else block.name, module, required=True)
+
+    def release(self, block: Block) -> None:
+        """Give a block's memory back."""
+        block.module.to("meta")
+
+    def _load_own(self, path: str, module: Any, *, required: bool) -> None:
+        import torch
+
+        for leaf, parameter in list(module._parameters.items()):
+            if parameter is None:
+                continue
+            entry = self._entry(f"{path}.{leaf}" if path else leaf)
+            if entry is not None and entry.name in self._vocabulary:
+                continue
+            if entry is None or entry.shape != tuple(parameter.shape):
+                if entry is None and _compute_positions(module):
+                    continue
+                if required:
+                    raise _misplaced(f"{path}.{leaf}", tuple(parameter.shape), entry)
+                continue
+            module._parameters[leaf] = torch.nn.Parameter(read_tensor(entry), requires_grad=False)
+        for leaf, buffer in list(module._buffers.items()):
+            entry = self._entry(f"{path}.{leaf}" if path else leaf)
+            if buffer is not None and entry is not None and entry.shape == tuple(buffer.shape):
+                module._buffers[leaf] = read_tensor(entry).to(buffer.dtype)
+
+    def _tables(self) -> Iterator[str]:
+        """Embeddings that tokens are looked up in."""
+        import torch
+
+        rows = find_vocabulary_size(family_of(self.checkpoint.config), _shapes(self.checkpoint))
+        for path, module in self.model.named_modules():
+            if isinstance(module, torch.nn.Embedding) and module.num_embeddings == rows:
+                yield path
+
+    def _load_rows(self, path: str, module: Any, used: np.ndarray) -> None:
+        """Put only the used rows into an embedding, and translate the ids that it is asked for."""
+        import torch
+
+        rows = module.num_embeddings
+        entry = self._entry(f"{path}.weight") or self._tied_table()
+        if entry.shape[0] != rows or (used.size and int(used[-1]) >= rows):
+            raise CheckpointError(
+                f"token {int(used[-1])} lies beyond the {entry.shape[0]} rows of {entry.name}",
+                "the tokenizer and the model do not belong together",
+            )
+        weight = read_rows(entry, used)
+        module._parameters["weight"] = torch.nn.Parameter(weight, requires_grad=False)
+        module.padding_idx = None
+        known = torch.from_numpy(used)
+        module.register_forward_pre_hook(lambda _, given: (torch.searchsorted(known, given[0]), *given[1:]))
+
+    def _tied_table(self) -> TensorEntry:
+        """The one table of a model whose embeddings are tied and stored under another name."""
+        found = [self.checkpoint.tensors[name] for name in self._vocabulary]
+        tables = [entry for entry in found if len(entry.shape) == 2 and entry.shape[0] > 1]
+        if not tables:
+            raise CheckpointError("no embedding table found\n  expected one tensor along the vocabulary")
+        return min(tables, key=lambda entry: "head" in entry.name)
+
+    def _entry(self, name: str) -> TensorEntry | None:
+        return self._entries.get(name)
+
+    def _find_blocks(self) -> Iterator[Block]:
+        import torch
+
+        def lists(module: Any, path: str) -> Iterator[tuple[str, Any]]:
+            for leaf, child in module.named_children():
+                full = f"{path}.{leaf}" if path else leaf
+                if isinstance(child, torch.nn.ModuleList):
+                    yield full, child
+                else:
+                    yield from lists(child, full)
+
+        for stack, modules in lists(self.model, ""):
+            for index, module in enumerate(modules):
+                linears = tuple(self._linears(f"{stack}.{index}", module))
+                if linears:
+                    yield Block(stack, index, module, linears)
+
+    def _linears(self, block: str, module: Any) -> Iterator[Linear]:
+        import torch
+        from transformers.pytorch_utils import Conv1D
+
+        for path, child in module.named_modules():
+            if not isinstance(child, torch.nn.Linear | Conv1D) or not path:
+                continue
+            entry = self._entry(f"{block}.{path}.weight")
+            if entry is None or len(entry.shape) != 2:
+                raise _misplaced(f"{block}.{path}.weight", tuple(child.weight.shape), entry)
+            if entry.dtype not in FLOATS:
+                raise _quantised(self.checkpoint, f"{entry.name} is stored as {entry.dtype}")
+            yield Linear(f"{block}.{path}", child, entry, isinstance(child, Conv1D))
+
+
+def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    return {name: entry.shape for name, entry in checkpoint.tensors.items()}
+
+
+def _refuse_what_cannot_stream(checkpoint: Checkpoint) -> None:
+    config: Mapping[str, Any] = checkpoint.config
+    texts = [config, *(value for value in config.values() if isinstance(value, dict))]
+    if any(text.get("quantization_config") for text in texts):
+        method = next(t["quantization_config"] for t in texts if t.get("quantization_config"))
+        raise _quantised(checkpoint, f"config.json has a quantization_config ({method.get('quant_method', 'unnamed')})")
+    shared = [name for text in texts for name in ("num_kv_shared_layers",) if text.get(name)]
+    if shared or any(text.get("model_type") == "albert" for text in texts):
+        why = "its blocks share one set of weights" if not shared else "its later blocks read keys of earlier ones"
+        raise CheckpointError(
+            f"model type `{config.get('model_type')}` cannot be pruned block by block: {why}",
+            "choose another model; nothing was written",
+        )
+
+
+def _quantised(checkpoint: Checkpoint, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"quantised weights cannot be pruned\n  {checkpoint.model_folder}\n  {why}",
+        "prune the full-precision model, then quantise the result",
+    )
+
+
+def _empty_model(checkpoint: Checkpoint) -> Any:
+    """The stock class with its buffers and without its weights."""
+    import transformers
+    from accelerate import init_empty_weights
+
+    stock = model_class(checkpoint.model_folder)
+    if stock is None:
+        raise CheckpointError(
+            f"transformers {transformers.__version__} has no class for this model\n  {checkpoint.model_folder}\n"
+            f"  architectures: {checkpoint.config.get('architectures')}",
+            "custom code in a checkpoint is never run",
+        )
+    with quiet_transformers(), init_empty_weights(include_buffers=False):
+        config = transformers.AutoConfig.from_pretrained(checkpoint.model_folder, trust_remote_code=False)
+        for one in (config, *(getattr(config, name, None) for name in ("text_config", "decoder", "encoder"))):
+            if hasattr(one, "use_cache"):
+                one.use_cache = False
+        model = stock._from_config(config)
+    if model.main_input_name != "input_ids":
+        raise CheckpointError(
+            f"{stock.__name__} reads {model.main_input_name}, expected a model that reads text",
+            "demonstrations are text; speech and vision models cannot be calibrated with them",
+        )
+    return model.eval()
+
+
+def _compute_positions(module: Any) -> bool:
+    """Fill a table of sinusoidal positions that checkpoints leave out (Marian, Pegasus); False for any other module."""
+    import torch
+
+    fill = getattr(module, "create_weight", None) or getattr(module, "_init_weight", None)
+    if fill is None or not isinstance(module, torch.nn.Embedding):
+        return False
+    module._parameters["weight"] = torch.nn.Parameter(torch.empty(module.weight.shape), requires_grad=False)
+    # Versions before 4.51 fill a parameter that they are given.
+    made = fill(module.weight) if inspect.signature(fill).parameters else fill()
+    if isinstance(made, torch.Tensor):
+        module._parameters["weight"] = torch.nn.Parameter(made, requires_grad=False)
+    return True
+
+
+def _places(model: Any, checkpoint: Checkpoint) -> dict[str, TensorEntry]:
+    """Name of each parameter and buffer in the class -> its tensor on disk, whichever prefix the file was saved with."""
+    tensors = _renamed(model, checkpoint.tensors)
+    for name in list(tensors):
+        stem, _, leaf = name.rpartition(".")
+        if leaf in _OLD_LEAVES:
+            tensors.setdefault(f"{stem}.{_OLD_LEAVES[leaf]}", tensors[name])
+    prefix = model.base_model_prefix + "."
+    places = {}
+    for name in [name for name, _ in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())]:
+        for known in (name, name.removeprefix(prefix), prefix + name):
+            if known in tensors:
+                places[name] = tensors[known]
+                break
+    return places
+
+
+def _renamed(model: Any, tensors: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
+    """Tensors by the name that the class reads them under, as transformers' own table of renamings says.
+
+    Tensors that transformers would merge, split or transpose on loading are left out: they have no one place.
+    """
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, rename_source_key
+    except ImportError:  # transformers 4 keeps a table of patterns at the class
+        table: Mapping[str, str] = getattr(model, "_checkpoint_conversion_mapping", None) or {}
+        return {_substituted(name, table): entry for name, entry in tensors.items()}
+    steps = get_model_conversion_mapping(model)
+    converters = [step for step in steps if isinstance(step, WeightConverter)]
+    renamings = [step for step in steps if not isinstance(step, WeightConverter)]
+    found = {}
+    for name, entry in tensors.items():
+        new, converted = rename_source_key(name, renamings, converters)
+        if converted is None:
+            found[new] = entry
+    return found
+
+
+def _substituted(name: str, table: Mapping[str, str]) -> str:
+    for pattern, replacement in table.items():
+        new, count = re.subn(pattern, replacement, name)
+        if count:
+            return new
+    return name
+
+
+def _vocabulary_names(checkpoint: Checkpoint) -> frozenset[str]:
+    """Tensors that run along the vocabulary."""
+    family = family_of(checkpoint.config)
+    shapes = _shapes(checkpoint)
+    sizes = frozenset({find_vocabulary_size(family, shapes)})
+    return frozenset(
+        name for name, shape in shapes.items() if "vocab" in (describe_tensor(family, name, shape, sizes).axes or ())
+    )
+
+
+def _misplaced(name: str, shape: tuple[int, ...], entry: TensorEntry | None) -> CheckpointError:
+    found = "no such tensor" if entry is None else f"{entry.name} {entry.shape}"
+    return CheckpointError(
+        f"weight {name} of the stock class has no counterpart in the checkpoint\n  expected shape {shape}, found {found}",
+        "mixtures of experts, and models whose blocks differ in size, cannot be pruned yet",
+    )
