@@ -4,8 +4,9 @@
 
 Two corpora are built in FOLDER (and kept, so that a second run finds them):
 
-natural.txt  Python sources and documentation of this machine (--roots) as they are, files in the order of their paths,
-             each file content once. Lines repeat as they do in such files.
+natural.txt  what a crawl of this machine (--roots) finds: the visible text of web pages, one line a block, as crawlers
+             extract it, and sources and documentation as they are; roots in turn, files in the order of their paths, each
+             file content once. Lines repeat as they do on pages and in files of several versions; how much is printed.
 unique.txt   resampled text in which no line repeats: NTREX (all languages), XQuAD and UDHR, each language apart; every line
              is a walk along that language's real word bigrams (seed 0), as long as a real line. Synthetic in its order,
              real in its words, so new words do not appear as they would in 100 MB of real text.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import html
 import json
 import os
 import platform
@@ -36,7 +38,21 @@ import psutil
 
 TOKENIZERS = ("o200k-base", "xlm-roberta")
 DEFAULT_ROOTS = (f"{sys.prefix}/lib", "/usr/lib/python3", "/usr/lib/python3.11", "/usr/share/doc", "/usr/share/vim")
-NATURAL_TYPES = {".py", ".md", ".rst", ".txt", ".gz", ".pm", ".pod", ".html"}
+NATURAL_TYPES = {".py", ".md", ".rst", ".txt", ".gz", ".pm", ".pod", ".html", ".htm", ".c", ".h", ".js", ".rs", ".po"}
+
+
+_UNSEEN = re.compile(r"(?is)<(script|style|svg|head)\b.*?</\1>|<!--.*?-->")
+_BLOCKS = re.compile(
+    r"(?i)</?(?:p|div|h[1-6]|li|ul|ol|section|article|tr|td|th|table|pre|br|nav|main|summary|details|dt|dd|dl|header"
+    r"|footer|title|button)\b[^>]*>"
+)
+
+
+def visible_text(page: str) -> str:
+    """The text of a web page, one line a block."""
+    page = _BLOCKS.sub("\n", _UNSEEN.sub("\n", page))
+    page = html.unescape(re.sub(r"<[^>]*>", "", page))
+    return "\n".join(line for line in (" ".join(line.split()) for line in page.split("\n")) if line)
 
 
 def natural_files(roots: list[Path]) -> Iterator[bytes]:
@@ -51,6 +67,8 @@ def natural_files(roots: list[Path]) -> Iterator[bytes]:
                 data.decode()
             except (OSError, EOFError, UnicodeDecodeError):
                 continue
+            if path.suffix in {".html", ".htm"}:
+                data = visible_text(data.decode()).encode()
             digest = hashlib.sha256(data).digest()
             if digest not in seen and b"\0" not in data:
                 seen.add(digest)

@@ -41,6 +41,15 @@ class Choice(TypedDict, total=False):
     score_texts         text that scores are measured on: "ko.txt", or "ko=ko.txt" for one language
     even                drop equally many of every layer, so that stock code can express it
     prune_rows          rows of linears to set to zero: "encoder.layer.*.attention.self.query=0.2:l1"
+    sparsity            share of the weights of each linear layer to set to zero
+    pattern             "unstructured", or "N:M": N of every M inputs of an output become zero
+    keep_demos          demonstrations whose inputs count as important, files of `langslice demonstrations`
+    avoid_demos         demonstrations whose inputs count against a weight
+    score               "wanda", "magnitude", "random", "top" or "sparsegpt"
+    epsilon             added to what avoid_demos divide by
+    allocation          "uniform", "outliers", or "PATTERN=SHARE,..."
+    linears             patterns of linear layers to prune; a leading "!" leaves the matching ones out
+    offload             keep activations on disk instead of in memory
     output_style        "auto", "stock", "sliced" (sizes by layer) or "masked" (zeros)
     replicate_kv        give every query head its own key-value head where groups become uneven
     pad_to_multiple_of  pad the vocabulary to a multiple
@@ -79,6 +88,15 @@ class Choice(TypedDict, total=False):
     score_texts: str | Sequence[str]
     even: bool
     prune_rows: str | Sequence[str]
+    sparsity: float | None
+    pattern: str | None
+    keep_demos: str | Sequence[str]
+    avoid_demos: str | Sequence[str]
+    score: str | None
+    epsilon: float | None
+    allocation: str | None
+    linears: str | Sequence[str]
+    offload: bool
     output_style: str | None
     replicate_kv: bool
     pad_to_multiple_of: int | None

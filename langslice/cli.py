@@ -18,7 +18,7 @@ import typer
 from langslice import __version__
 from langslice.commands.demonstrations import demonstrations
 from langslice.commands.features import features
-from langslice.commands.score import score
+from langslice.commands.score import score as score_command
 from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
@@ -126,6 +126,36 @@ PruneRows = Annotated[
         metavar="PATTERN=SHARE",
     ),
 ]
+Sparsity = Annotated[
+    float | None, _option("--sparsity", help="Share of the weights of each linear layer to set to zero: 0.3.")
+]
+Pattern = Annotated[
+    str | None, _option("--pattern", help="N:M zeroes N of every M inputs of an output: 2:4.", metavar="N:M")
+]
+KeepDemos = Annotated[
+    list[str] | None,
+    _option(
+        "--keep-demos", help="Demonstrations that weights are kept for (`langslice demonstrations`).", metavar="FILE"
+    ),
+]
+AvoidDemos = Annotated[
+    list[str] | None,
+    _option("--avoid-demos", help="Demonstrations that count against a weight, such as code.", metavar="FILE"),
+]
+Score = Annotated[
+    str | None,
+    _option("--score", help="wanda, magnitude, random, top or sparsegpt; wanda unless given.", metavar="NAME"),
+]
+Epsilon = Annotated[float | None, _option("--epsilon", help="Added to what --avoid-demos divide by: 1e-6.")]
+Allocation = Annotated[
+    str | None,
+    _option("--allocation", help='uniform, outliers, or shares by pattern: "*.mlp.*=0.4".', metavar="HOW"),
+]
+Linears = Annotated[
+    list[str] | None,
+    _option("--linears", help='Linear layers to prune: "*.mlp.*"; "!*.0.*" leaves some out.', metavar="PATTERN"),
+]
+Offload = Annotated[bool, _option("--offload", help="Keep activations on disk while weights are pruned.")]
 OutputStyle = Annotated[
     str | None,
     _option(
@@ -238,6 +268,15 @@ def plan(
     score_texts: ScoreTexts = None,
     even: Even = False,
     prune_rows: PruneRows = None,
+    sparsity: Sparsity = None,
+    pattern: Pattern = None,
+    keep_demos: KeepDemos = None,
+    avoid_demos: AvoidDemos = None,
+    score: Score = None,
+    epsilon: Epsilon = None,
+    allocation: Allocation = None,
+    linears: Linears = None,
+    offload: Offload = False,
     output_style: OutputStyle = None,
     replicate_kv: ReplicateKv = False,
     pad_to_multiple_of: PadTo = None,
@@ -300,6 +339,15 @@ def slice(
     score_texts: ScoreTexts = None,
     even: Even = False,
     prune_rows: PruneRows = None,
+    sparsity: Sparsity = None,
+    pattern: Pattern = None,
+    keep_demos: KeepDemos = None,
+    avoid_demos: AvoidDemos = None,
+    score: Score = None,
+    epsilon: Epsilon = None,
+    allocation: Allocation = None,
+    linears: Linears = None,
+    offload: Offload = False,
     output_style: OutputStyle = None,
     replicate_kv: ReplicateKv = False,
     pad_to_multiple_of: PadTo = None,
@@ -451,7 +499,7 @@ def demo(
     print_demo(made)
 
 
-app.command()(score)
+app.command(name="score")(score_command)
 app.command()(demonstrations)
 app.command()(features)
 

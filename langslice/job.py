@@ -23,6 +23,7 @@ from langslice.record import read_record, write_record
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
 from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, part_sizes, tensor_edits
+from langslice.sparsity.slicing import prune_staged
 from langslice.structure.config_files import restructured
 from langslice.structure.finishing import finish_structure
 from langslice.tokenizer import (
@@ -190,7 +191,7 @@ def slice(
         check_tokenizer(rewrite, staging / prefix, [token for token in made.tokens if token is not None])
         return_freed_memory()
         written = write_shards(
-            checkpoint, edits, staging / prefix, link=link and not _masks(made), threads=threads,
+            checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
             progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
         )  # fmt: skip
         if made.structure is not None:
@@ -198,13 +199,18 @@ def slice(
         left_out = _left_out(files, rewrite, made)
         proof = None
         if verify:
+            # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
             proof = _prove(checkpoint, _tokenizer(checkpoint), staging, made, files, listed(text), report)
-            if not proof.passed:
-                raise VerificationError(
-                    failure_text(proof, f"{out} was not written: the slice differs from its source")
-                )
+        pruned = None
+        if made.weights is not None and (proof is None or proof.passed):
+            pruned = prune_staged(staging, made.weights, report)
+            made = replace(made, pruned=pruned)
+            notes += pruned["notes"]
+            proof = None if proof is None else prove_pruned(proof, checkpoint, staging, made)
+        if proof is not None and not proof.passed:
+            raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
         return_freed_memory()
-        write_record(staging, checkpoint, made, rewrite, left_out, proof)
+        write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned)
     return SliceResult(out, made, part_sizes(made, edits), written, left_out, proof, (*notes, *written.notes))
 
 
@@ -333,9 +339,9 @@ def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) 
     )
 
 
-def _masks(made: SlicePlan) -> bool:
+def _rewrites(made: SlicePlan) -> bool:
     """Whether zeros are written into the shards, which must then be files of their own."""
-    return made.structure is not None and made.structure.writes_zeros
+    return made.weights is not None or (made.structure is not None and made.structure.writes_zeros)
 
 
 def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:
@@ -343,6 +349,20 @@ def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> d
     left_out.update(rewrite.left_out)
     left_out.update({name: tensor.reason for name, tensor in made.tensors.items() if tensor.action == "drop"})
     return left_out
+
+
+def prove_pruned(proof: Proof, checkpoint: Checkpoint, out: Path, made: SlicePlan) -> Proof:
+    """A slice's proof with what still holds, and is checked again, after its weights were pruned."""
+    from langslice.proof import check_bytes
+    from langslice.sparsity.slicing import check_zeros
+
+    sliced = open_checkpoint(out)
+    checks = [check_bytes(checkpoint, sliced, made) if check.name == "bytes" else check for check in proof.checks]
+    checks = [
+        replace(check, detail=f"before weights were pruned: {check.detail}") if check.name == "outputs" else check
+        for check in checks
+    ]
+    return replace(proof, checks=(*checks, check_zeros(sliced, made.pruned)))
 
 
 def _prove(

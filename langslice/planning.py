@@ -44,6 +44,7 @@ def make_plan(
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.choose.vocabulary import choose_vocabulary
+    from langslice.sparsity.slicing import weights_request
     from langslice.stock import implied_fields
     from langslice.structure.choosing import language_control
     from langslice.structure.clients import client_note, place_note
@@ -56,7 +57,8 @@ def make_plan(
     )
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
     anatomy, structure = choose_layers(checkpoint, choice, report)
-    whole = structure is not None and not chooses_vocabulary(choice)
+    weights = weights_request(choice)
+    whole = (structure is not None or weights is not None) and not chooses_vocabulary(choice)
     implied: Mapping[str, int | Sequence[int]] = {}
     sizes: Mapping[str, int] = {}
     if not whole or choice.get("pad_to_multiple_of"):
@@ -107,6 +109,7 @@ def make_plan(
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
         notes=(*tokenizer.notes, *(chosen.notes if chosen else ()), *filter(None, remarks)),
         structure=structure,
+        weights=weights,
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)

@@ -93,7 +93,15 @@ def prove(
             checks.append(Check("counted corpus", None, f"not read again: {error.message}"))
     checks.append(summarise_texts(proofs, source))
     progress("model outputs")
-    checks.append(check_outputs(checkpoint, sliced, plan, samples))
+    if plan.pruned:
+        from langslice.sparsity.slicing import check_zeros
+
+        checks.append(check_zeros(sliced, plan.pruned))
+        checks.append(
+            Check("outputs", None, "not compared: pruned weights change them; `langslice evaluate` measures how")
+        )
+    else:
+        checks.append(check_outputs(checkpoint, sliced, plan, samples))
     return Proof(tuple(checks), tuple(proofs))
 
 
@@ -147,7 +155,10 @@ def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> 
         if edit.action == "drop" or new_name not in sliced.tensors:
             continue
         old, new = checkpoint.tensors[name], sliced.tensors[new_name]
-        if edit.action == "keep" and name not in zeroed:
+        pruned = new_name in plan.pruned.get("tensors", {})
+        if pruned and plan.pruned["request"].get("score") == "sparsegpt":
+            continue  # its weights are updated
+        if edit.action == "keep" and name not in zeroed and not pruned:
             compared += min(old.size_bytes, 2 * _SAMPLED_BYTES)
             if not _same_stretches(old, new):
                 wrong.append(f"{new_name}: bytes differ")
@@ -158,6 +169,8 @@ def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> 
         taken = np.moveaxis(_as_rows(new, dim)[rows], 0, dim)
         expected = _expected_rows(old, edit.indices, dim, rows, zeroed.get(name, {}))
         compared += taken.nbytes
+        if pruned:  # zeros anywhere; what is not zero is the source's
+            expected = np.where(taken.any(axis=-1, keepdims=True), expected, 0)
         if not np.array_equal(taken, expected):
             differing = (taken != expected).any(axis=tuple(at for at in range(taken.ndim) if at != dim))
             first = int(rows[np.flatnonzero(differing)[0]])

@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,12 @@ def write_record(
     rewrite: Rewrite,
     left_out: Mapping[str, str],
     proof: Proof | None,
+    pruned: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write slice.json into the output: plan, maps, versions, hashes of the source, and the proof."""
+    """Write slice.json into the output: plan, maps, versions, hashes of the source, and the proof.
+
+    pruned  the report of weight pruning, with the zeros of each tensor
+    """
     head = {
         "format": FORMAT,
         "versions": _versions(),
@@ -47,6 +52,7 @@ def write_record(
         "tokenizer_files": dict(rewrite.written),
         "left_out": dict(left_out),
         "proof": None if proof is None else proof.to_json(),
+        "sparsity": None if pruned is None else dict(pruned),
     }
     text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
     maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
@@ -73,7 +79,7 @@ def read_record(folder: Path) -> SlicePlan:
         raise PlanError(
             f"{path}: `new_to_old` is not the map of the plan beside it", hint="the file was edited; slice again"
         )
-    return plan
+    return replace(plan, pruned=document.get("sparsity") or {})
 
 
 def _versions() -> dict[str, str | None]:

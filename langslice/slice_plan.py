@@ -68,6 +68,8 @@ class SlicePlan:
     request          what the user asked for, as typed
     coverage         text -> share of token occurrences that are kept
     structure        layers, heads and neurons that are kept; None where all are
+    weights          how weights are pruned, as fields of SparsityRequest; None where they are not
+    pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
     """
 
     model: str
@@ -88,6 +90,8 @@ class SlicePlan:
     coverage: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     structure: Kept | None = None
+    weights: Mapping[str, Any] | None = None
+    pruned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def keeps_vocabulary(self) -> bool:
@@ -302,6 +306,7 @@ def plan_text(plan: SlicePlan) -> str:
         "ignore_fields": list(plan.ignore_fields),
         "implied_ids": {file: dict(fields) for file, fields in plan.implied_ids.items()},
         "structure": None if plan.structure is None else kept_json(plan.structure),
+        "weights": None if plan.weights is None else dict(plan.weights),
         "vocabulary": {
             "rows": plan.rows,
             "per_layer_rows": plan.per_layer_rows,
@@ -358,7 +363,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
         raise PlanError(f"{place}: expected format {FORMAT}, found {found}", hint="is this a plan of another version?")
     known = {
         "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "structure",
-        "vocabulary", "kept", "tensors",
+        "weights", "vocabulary", "kept", "tensors",
     }  # fmt: skip
     unknown = sorted(set(document) - known)
     if unknown:
@@ -385,6 +390,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
             coverage=document["coverage"],
             notes=tuple(document["notes"]),
             structure=None if structure is None else kept_from_json(structure, place=place),
+            weights=document.get("weights"),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise PlanError(f"{place}: the plan is damaged: {type(error).__name__}: {error}") from error

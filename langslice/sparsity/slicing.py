@@ -1,0 +1,81 @@
+"""Weight pruning as a step of a slice: from a choice to a request, and from a staged slice to its check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from langslice.checkpoint import Checkpoint
+from langslice.checks import MAX_EXAMPLES, Check
+from langslice.choice import Choice, listed
+from langslice.errors import PlanError
+from langslice.progress import Report
+
+_HOW = ("keep_demos", "avoid_demos", "score", "epsilon", "allocation", "linears", "offload")
+
+
+def weights_request(choice: Choice) -> dict[str, Any] | None:
+    """What a choice says of weights, as JSON-ready fields of SparsityRequest; None where it prunes none.
+
+    Raises   PlanError for a contradiction, or an entry that would have no effect
+    """
+    given: Mapping[str, Any] = choice
+    if given.get("sparsity") is None and given.get("pattern") is None:
+        idle = [name for name in _HOW if given.get(name)]
+        if idle:
+            raise PlanError(
+                f"--{idle[0].replace('_', '-')} has no effect: no weight is pruned",
+                hint="add --sparsity 0.3, or --pattern 2:4",
+            )
+        return None
+    fields: dict[str, Any] = {}
+    for name in ("sparsity", "pattern", "score", "epsilon", "allocation"):
+        if given.get(name) is not None:
+            fields[name] = given[name]
+    for name in ("keep_demos", "avoid_demos", "linears"):
+        if listed(given.get(name)):
+            fields[name] = [
+                str(Path(item).absolute()) if name != "linears" else item for item in listed(given.get(name))
+            ]
+    if given.get("offload"):
+        fields["offload"] = True
+    prune_request(fields)
+    return fields
+
+
+def prune_request(fields: Mapping[str, Any]) -> Any:
+    """A SparsityRequest of a plan's fields, checked.
+
+    Raises   PlanError
+    """
+    from langslice.sparsity.request import SparsityRequest, check_request
+
+    try:
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list | tuple)}
+        request = SparsityRequest(**{**fields, **lists})
+    except TypeError as error:
+        raise PlanError(f"the plan's `weights` are not understood: {error}") from error
+    check_request(request)
+    return request
+
+
+def prune_staged(staging: Path, fields: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Prune the weights of a slice that stands in its staging folder; gives the report for slice.json."""
+    from langslice.sparsity.pruning import sparsify
+
+    return sparsify(staging, prune_request(fields), report=report).to_json()
+
+
+def check_zeros(sliced: Checkpoint, done: Mapping[str, Any]) -> Check:
+    """The zeros on disk are those that were reported."""
+    from langslice.sparsity.weight_bytes import count_zeros
+
+    wrong, zeros, size = [], 0, 0
+    for name, tensor in done["tensors"].items():
+        found = count_zeros(sliced.tensors[name]) if name in sliced.tensors else -1
+        zeros, size = zeros + max(found, 0), size + tensor["size"]
+        if found != tensor["zeros"]:
+            wrong.append(f"{name}: {found:,} zeros, {tensor['zeros']:,} were reported")
+    detail = f"{zeros:,} of {size:,} weights in {len(done['tensors'])} tensors are zero ({zeros / max(size, 1):.2%})"
+    return Check("weights", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
