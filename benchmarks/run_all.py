@@ -28,6 +28,12 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "exactness": (["exactness.py", str(assets)], no_assets),
         "families": (["families.py"], no_assets),
         "counting": (["counting.py"], no_assets),
+        "structure": (
+            ["structure.py", "--work", str(work), "--peers", os.environ.get("PRUNING_PEERS", "")],
+            ""
+            if os.environ.get("PRUNING_PEERS")
+            else "PRUNING_PEERS does not name a folder with Torch-Pruning and mergekit",
+        ),
         "scores": (["scores.py", str(assets)], ""),
         "sparsity": (["sparsity.py"], ""),
         "sparsity_memory": (["sparsity.py", "--memory"], ""),

@@ -60,7 +60,9 @@ def test_verify_again_and_after_a_weight_was_changed(pruned, tmp_path):
     row[np.flatnonzero(row)[0]] = 1.0
     save_file(tensors, file, metadata={"format": "pt"})
     try:
-        failed = {check.name for check in langslice.verify(mini_model_path(), pruned.out).checks if check.passed is False}
+        failed = {
+            check.name for check in langslice.verify(mini_model_path(), pruned.out).checks if check.passed is False
+        }
     finally:
         file.write_bytes(intact)
     assert failed == {"bytes"}
@@ -95,7 +97,9 @@ def test_without_demonstrations_and_with_links(tmp_path):
     ],
 )
 def test_what_cannot_be_pruned_is_refused(arguments, said, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["langslice", "slice", str(mini_model_path()), *arguments, "-o", str(tmp_path / "out")])
+    monkeypatch.setattr(
+        "sys.argv", ["langslice", "slice", str(mini_model_path()), *arguments, "-o", str(tmp_path / "out")]
+    )
     with pytest.raises(SystemExit) as stop:
         main()
     error = capsys.readouterr().err

@@ -344,9 +344,12 @@ def _aliases(anatomy: Anatomy) -> dict[str, str]:
 def _refused_by_class(anatomy: Anatomy, kept: Kept) -> str:
     """What the stock configuration class says against the new sizes; "" when it takes them.
 
-    Fewer layers and neurons are always taken; numbers of heads may have to divide the hidden size.
+    Fewer layers and neurons are always taken; a number of heads may have to divide the hidden size, and only where it does
+    not is the class asked, which takes seconds for its imports.
     """
-    if not kept.heads:
+    hidden = anatomy.config.get("hidden_size") or 0
+    counts = {query for sizes in _head_sizes(anatomy, kept).values() for query, _ in sizes}
+    if not kept.heads or all(hidden % count == 0 for count in counts):
         return ""
     from langslice.stock import config_error
 
