@@ -102,6 +102,7 @@ def test_rows_of_named_linears_become_zero(tmp_path):
         mini_model_path(), tmp_path / "out", prune_rows="layers.*.self_attn.q_proj=0.2:l1", drop_layers="0"
     )
     outputs_of(result)
+    assert not any("--neurons-sparsity" in note for note in result.plan.notes)
     before = load_file(mini_model_path() / "model.safetensors")
     after = load_file(tmp_path / "out/model.safetensors")
     for layer in range(5):
@@ -111,6 +112,11 @@ def test_rows_of_named_linears_become_zero(tmp_path):
         assert set(np.flatnonzero(~new.any(axis=1))) == set(lowest)
         kept = np.setdiff1d(np.arange(len(old)), lowest)
         assert np.array_equal(new[kept], old[kept])
+
+
+def test_rows_that_are_neurons_are_offered_for_removal():
+    plan = langslice.plan(mini_model_path(), prune_rows="*.up_proj=0.2:l1")
+    assert any("--neurons-sparsity 0.2 --neurons-by l1 removes neurons" in note for note in plan.notes)
 
 
 def test_language_neurons_say_what_they_drop(tmp_path):
@@ -133,6 +139,9 @@ def test_language_neurons_say_what_they_drop(tmp_path):
     [
         ("all-MiniLM-L6-v2", {"first_layers": "4"}),
         ("all-MiniLM-L6-v2", {"drop_heads": ["0:1,2", "3:5"], "neurons_sparsity": 0.2, "drop_layers": "5", "languages": "en"}),
+        ("stories260K-llama", {"layers": "0-2,4"}),
+        ("stories260K-llama", {"drop_heads": "0:0,1"}),
+        ("stories260K-llama", {"neurons_sparsity": 0.25, "neurons_by": "l1"}),
         ("stories260K-llama", {"heads_sparsity": 0.25, "neurons_sparsity": 0.1, "even": True, "drop_layers": "2"}),
         ("misaki-bart-us", {"neurons_sparsity": 0.25}),  # one layer a side, of one head
     ],
@@ -160,6 +169,24 @@ def test_minilm_of_four_layers_finds_translations_as_well_as_skipping(assets, tm
         del layers[4:]
         for lines in pairs:
             assert np.allclose(before.encode(lines), after.encode(lines), atol=1e-6)
+
+
+@pytest.mark.assets
+def test_minilm_with_layers_of_different_sizes_in_sentence_transformers(assets, tmp_path):
+    """Loads with trust_remote_code, and embeds as the masked model of the same shapes does."""
+    source, cut = assets / "weights/all-MiniLM-L6-v2", {"drop_heads": ["0:1,2", "3:5"], "drop_neurons": "2:0-499"}
+    for style in ("sliced", "masked"):
+        result = langslice.slice(source, tmp_path / style, output_style=style, verify=False, **cut)
+        assert result.plan.structure.style == style
+    lines = (assets / "data/ntrex128/newstest2019-src.eng.txt").read_text(encoding="utf-8").splitlines()[:40]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sentence_transformers import SentenceTransformer
+
+        sliced = SentenceTransformer(str(tmp_path / "sliced"), device="cpu", trust_remote_code=True)
+        masked = SentenceTransformer(str(tmp_path / "masked"), device="cpu")
+        assert sliced[0].auto_model.encoder.layer[2].intermediate.dense.out_features == 1536 - 500
+        assert np.allclose(sliced.encode(lines), masked.encode(lines), atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -223,6 +223,24 @@ def _pruned_rows(
     return zeroed
 
 
+def removal_offer(anatomy: Anatomy, choice: Choice) -> tuple[str, ...]:
+    """A sentence for rows that stand for something which could be removed instead of zeroed."""
+    notes = []
+    for text in listed(choice.get("prune_rows")):
+        pattern, share, order, dim = _parse_rows(text)
+        found = {
+            (anatomy.axes[name] or ("",) * 2)[dim]
+            for name in anatomy.places
+            if name.endswith(".weight") and len(anatomy.axes[name] or ()) == 2 and _matches(name, pattern)
+        }
+        if found & {"neurons", "gate_up"}:
+            notes.append(
+                f"--prune-rows {text} zeroes parts of neurons and keeps their bytes; "
+                f"--neurons-sparsity {share:g} --neurons-by l{order} removes neurons whole"
+            )
+    return tuple(notes)
+
+
 def _matches(name: str, pattern: str) -> bool:
     module = name.removesuffix(".weight")
     return fnmatchcase(module, pattern) or fnmatchcase(module, f"*.{pattern}")
