@@ -339,3 +339,22 @@ def test_whisper_forgets_the_alignment_heads_that_are_gone(zoo, tmp_path):
         checkpoint, kept, "generation_config.json", {"alignment_heads": [[0, 2], [1, 1], [2, 3], [2, 0]]}
     )
     assert document["alignment_heads"] == [[0, 2], [1, 1]]
+
+
+def test_uneven_heads_of_t5_share_the_bias_of_block_0(tmp_path):
+    """Each block takes its own columns of the bias that block 0 makes; with padding, and with a cache."""
+    import torch
+
+    from tests.zoo import add_tokenizer, build
+
+    source = add_tokenizer(build("mt5", tmp_path / "source", num_layers=3))
+    cut = {"drop_heads": ["encoder.self.1:1", "decoder.self.0:0", "decoder.self.2:1,3", "decoder.cross.1:2"]}
+    for style in ("sliced", "masked"):
+        outputs_of(langslice.slice(source, tmp_path / style, output_style=style, **cut))
+    sliced, masked = (load(tmp_path / style, "AutoModelForSeq2SeqLM") for style in ("sliced", "masked"))
+    ids = torch.arange(10, 30).view(2, 10)
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    settings = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": False}
+    with torch.no_grad():
+        assert torch.equal(sliced.generate(ids, **settings), masked.generate(ids, **settings))

@@ -62,7 +62,7 @@ NAMED = [
     "whisper",
 ]
 # Why heads of different numbers, or of any number, are refused.
-SAME_HEADS = {"t5": "position bias", "mt5": "position bias", "phi3": "splits the fused", "gemma3": "wrapper"}
+SAME_HEADS = {"phi3": "splits the fused", "gemma3": "wrapper"}
 UNEVEN_NEURONS = {"gemma3": "wrapper", "qwen3_moe": "one tensor"}
 
 

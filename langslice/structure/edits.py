@@ -40,8 +40,9 @@ def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ..
     for name, place in anatomy.places.items():
         if _owns_first_bias(anatomy, name):
             # Stock code looks for it in block 0, whichever block that was.
-            masked = kept.style == "masked"
-            edits[name] = LayerEdit(name, {} if masked else _indices(anatomy, kept, name, place, shapes[name]))
+            # With sizes by layer it keeps the columns of all heads, of which each block takes its own.
+            cut = _indices(anatomy, kept, name, place, shapes[name]) if kept.style == "stock" else {}
+            edits[name] = LayerEdit(name, cut)
         elif not kept.keeps_layer(place.stack, place.layer):
             edits[name] = LayerEdit(name, dropped=f"layer {place.layer} of the {place.stack} stack is not kept")
         else:

@@ -23,6 +23,10 @@ def sliced(stock: Any) -> Any:
                     setattr(body.get_submodule(name), attribute, value)
             for name, heads in config.sliced_shapes.get("slopes", {}).items():
                 _keep_slopes(body.get_submodule(name), heads, config.num_attention_heads)
+            for name, entry in config.sliced_shapes.get("position_bias", {}).items():
+                _keep_bias(body.get_submodule(name), body.get_submodule(entry["first"]), **entry["heads"])
+            for name, count in config.sliced_shapes.get("cross_bias", {}).items():
+                _spread_bias(body.get_submodule(name), count)
 
         @classmethod
         def is_custom_code(cls) -> bool:
@@ -52,5 +56,38 @@ def _keep_slopes(attention: Any, heads: list[int], count: int) -> None:
         alibi = options["alibi"]
         kept = alibi.view(-1, count, *alibi.shape[1:])[:, heads]
         return arguments, {**options, "alibi": kept.flatten(0, 1)}
+
+    attention.register_forward_pre_hook(select, with_kwargs=True)
+
+
+def _keep_bias(attention: Any, first: Any, own: list[int], before: list[int]) -> None:
+    """Give a self-attention of T5 the columns of the heads that it kept, of the position bias that block 0 makes for all."""
+    if attention is first:
+        whole_bias = first.compute_bias
+
+        def kept_bias(*arguments: Any, **options: Any) -> Any:
+            first.whole_bias = whole_bias(*arguments, **options)
+            return first.whole_bias[:, own]
+
+        first.compute_bias = kept_bias
+        return
+
+    def select(_: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        given = options["position_bias"]  # from the block before, for its heads
+        mask = (given - first.whole_bias[:, before])[:, :1]  # version 4 adds the mask to the bias
+        return arguments, {**options, "position_bias": first.whole_bias[:, own] + mask}
+
+    attention.register_forward_pre_hook(select, with_kwargs=True)
+
+
+def _spread_bias(attention: Any, count: int) -> None:
+    """Give a cross-attention of T5 as many columns of the bias as it kept heads: all are alike, zeros or a mask."""
+
+    def select(_: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        given = options["position_bias"]
+        return arguments, options if given is None else {
+            **options,
+            "position_bias": given[:, :1].expand(-1, count, -1, -1),
+        }
 
     attention.register_forward_pre_hook(select, with_kwargs=True)

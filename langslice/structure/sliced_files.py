@@ -71,10 +71,29 @@ def sliced_fields(
             module: list(queries(anatomy, kept, place, layer))
             for place, layer, module in _attention_modules(anatomy, kept, prefix)
         }
+    if anatomy.body.first_bias and kept.heads:
+        sizes |= _biases(anatomy, kept, prefix)
     return {
         "sliced_shapes": sizes,
         "auto_map": {auto: f"{MODULE}.{name}" for auto, name in classes.items()},
     }
+
+
+def _biases(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, Any]:
+    """Which columns of block 0's position bias each self-attention takes, and how many a cross-attention."""
+    own: dict[str, Any] = {}
+    cross: dict[str, int] = {}
+    modules = _modules(anatomy, kept, prefix)
+    for (place, layer), module in modules.items():
+        stay = list(queries(anatomy, kept, place, layer))
+        if place.endswith(".cross"):
+            cross[module] = len(stay)
+            continue
+        layers = sorted(number for key, number in modules if key == place)
+        before = layers[max(layers.index(layer) - 1, 0)]
+        heads = {"own": stay, "before": list(queries(anatomy, kept, place, before))}
+        own[module] = {"first": modules[place, layers[0]], "heads": heads}
+    return {"position_bias": own, "cross_bias": cross}
 
 
 def _body_prefix(classes: Mapping[str, str]) -> str:
@@ -87,16 +106,25 @@ def _body_prefix(classes: Mapping[str, str]) -> str:
 
 def _attention_modules(anatomy: Anatomy, kept: Kept, prefix: str) -> list[tuple[str, int, str]]:
     """Attention, old layer and new module name of every attention that lost heads."""
+    return [
+        (place, layer, module)
+        for (place, layer), module in _modules(anatomy, kept, prefix).items()
+        if layer in kept.heads.get(place, {})
+    ]
+
+
+def _modules(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[tuple[str, int], str]:
+    """Attention and old layer -> new name of the module that holds its query projection, for all layers that stay."""
     found: dict[tuple[str, int], str] = {}
     for name, place in anatomy.places.items():
         axes = set(anatomy.axes[name] or ())
-        if axes & {"heads", "qkv"} and "hidden" in axes and "output" not in place.rest:
-            key = (place.attention_key, place.layer)
-            if place.layer in kept.heads.get(place.attention_key, {}) and key not in found:
-                number = kept.new_layer(place.stack, place.layer)
-                module = f"{place.before}{number}.{place.rest}".rpartition(".")[0].rpartition(".")[0]
-                found[key] = module.removeprefix(prefix)
-    return [(place, layer, module) for (place, layer), module in found.items()]
+        if not kept.keeps_layer(place.stack, place.layer) or "output" in place.rest:
+            continue
+        if axes & {"heads", "qkv"} and "hidden" in axes:
+            number = kept.new_layer(place.stack, place.layer)
+            module = f"{place.before}{number}.{place.rest}".rpartition(".")[0].rpartition(".")[0]
+            found.setdefault((place.attention_key, place.layer), module.removeprefix(prefix))
+    return found
 
 
 def _attributes(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, dict[str, int]]:
