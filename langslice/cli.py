@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from langslice import __version__
+from langslice.commands.evaluate import evaluate
 from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
@@ -324,6 +325,9 @@ def demo(
     print_inspection(found)
     print_result(made.result)
     print_demo(made)
+
+
+app.command()(evaluate)
 
 
 def _show_warning(
