@@ -23,7 +23,7 @@ import numpy as np
 from langslice.errors import TaskError
 from langslice.evaluate.codes import one_language
 from langslice.evaluate.generation import decode, generate
-from langslice.evaluate.loading import Loaded
+from langslice.evaluate.loading import Loaded, encode_texts
 from langslice.evaluate.measurement import Measurement
 from langslice.evaluate.translation import chat_prompt
 
@@ -113,7 +113,7 @@ def measure_confusion(
     if loaded.kind != "causal":
         raise TaskError("language confusion needs a causal model", "leave `confusion` out")
     chat = bool(getattr(loaded.tokenizer, "chat_template", None))
-    ids = [chat_prompt(loaded, text) if chat else list(loaded.tokenizer(text).input_ids) for text in prompts]
+    ids = [chat_prompt(loaded, text) for text in prompts] if chat else encode_texts(loaded, prompts)
     if loaded.max_length is not None:
         room = loaded.max_length - new_tokens
         if any(len(tokens) > room for tokens in ids):

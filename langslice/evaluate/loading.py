@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -114,7 +115,13 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     from langslice.stock import quiet_transformers
+    from langslice.tokenizer.marian import is_marian
+    from langslice.tokenizer.slow_files import vocabulary_files
 
+    known = (folder / "tokenizer.json").is_file() or vocabulary_files(folder) or is_marian(folder)
+    if not known and not trust_remote_code:
+        # transformers would make up a tokenizer of a few tokens, and say nothing.
+        raise TokenizerError(f"{folder} holds no tokenizer that transformers reads", "evaluation needs a tokenizer")
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(
@@ -125,6 +132,16 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
                 f"{folder}: transformers cannot open its tokenizer\n  {error}", "evaluation needs a tokenizer"
             ) from error
     return tokenizer
+
+
+def encode_texts(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts, encoded as the tokenizer does by default; without the end of text where one is put behind them."""
+    # Callers look at lengths themselves; the tokenizer would warn of long texts.
+    found = [list(ids) for ids in loaded.tokenizer(list(texts), verbose=False).input_ids]
+    end = loaded.tokenizer.eos_token_id
+    if loaded.kind == "causal" and end is not None and loaded.tokenizer("a").input_ids[-1] == end:
+        return [ids[:-1] if ids and ids[-1] == end else ids for ids in found]
+    return found
 
 
 def _class(kind: str, folder: Path) -> Any:

@@ -2,7 +2,7 @@
 
 Intervals are percentiles of the bootstrap (Efron 1979). The paired test is the paired bootstrap of Koehn 2004 in the form
 that sacreBLEU uses: both models are scored on the same resamples, and p is the share of resamples whose difference lies
-further from the mean of all differences than the observed difference lies from zero.
+further from the mean of all differences than the observed difference lies from zero, and at least 2 / 2^n.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def difference(
         return Difference(observed, np.nan, np.nan, np.nan)
     # A tolerance: resampled sums differ in their last bits where the models do not differ at all.
     beyond = np.abs(values - values.mean()) >= abs(observed) * (1 - 1e-9) - 1e-12
-    p = (int(beyond.sum()) + 1) / (values.size + 1)
+    # Few pairs can be told apart by few signs only: below 2 / 2^n no test of n pairs can go.
+    p = max((int(beyond.sum()) + 1) / (values.size + 1), 2.0 ** (1 - first.shape[0]))
     return Difference(observed, *_bounds(values), p)
 
 

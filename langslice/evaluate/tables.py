@@ -65,7 +65,7 @@ def number_text(value: float, metric: str, *, figures: int = 4) -> str:
     if metric.endswith("bytes"):
         return f"-{bytes_text(-value)}" if value < 0 else bytes_text(value)
     if abs(value) >= 10_000:
-        return count_text(value)
+        return f"{value:.3g}"
     before = 3 if abs(value) >= 100 else 2 if abs(value) >= 10 else 1 if abs(value) >= 1 else 0
     return f"{value:.{max(figures - before, 0)}f}"
 

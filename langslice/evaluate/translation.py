@@ -16,7 +16,7 @@ import numpy as np
 from langslice.errors import TaskError
 from langslice.evaluate.codes import one_language, spellings
 from langslice.evaluate.generation import decode, generate, line_break_ids
-from langslice.evaluate.loading import Loaded
+from langslice.evaluate.loading import Loaded, encode_texts
 from langslice.evaluate.measurement import Measurement
 from langslice.evaluate.parallel import ParallelText
 
@@ -101,7 +101,7 @@ def chat_prompt(loaded: Loaded, request: str) -> list[int]:
             [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
         )
         return list(tokenizer(text, add_special_tokens=False).input_ids)
-    return list(tokenizer(request + "\n").input_ids)
+    return encode_texts(loaded, [request + "\n"])[0]
 
 
 def _few_shot(loaded: Loaded, pair: Pair, new_tokens: int, separator: str) -> list[list[int]]:
@@ -112,7 +112,7 @@ def _few_shot(loaded: Loaded, pair: Pair, new_tokens: int, separator: str) -> li
     for line in pair.sources:
         query = f"{source}: {line}{separator}{target}:"
         for first in range(len(shown) + 1):
-            ids = list(loaded.tokenizer("".join(shown[first:]) + query).input_ids)
+            ids = encode_texts(loaded, ["".join(shown[first:]) + query])[0]
             if loaded.max_length is None or len(ids) + new_tokens <= loaded.max_length:
                 break
         else:

@@ -20,7 +20,7 @@ import numpy as np
 from langslice.errors import TaskError
 from langslice.evaluate.choice_tasks import Example
 from langslice.evaluate.label_scores import score_sequences, score_with_encoder
-from langslice.evaluate.loading import Loaded
+from langslice.evaluate.loading import Loaded, encode_texts
 from langslice.evaluate.measurement import Measurement, mean_of
 
 # Scores nearer than this are a tie: the same token may be scored in two batches, with another rounding.
@@ -132,18 +132,18 @@ def _pmi(loaded: Loaded, examples: Sequence[Example], sums: Sequence[np.ndarray]
 
 def fill_examples(loaded: Loaded, examples: Sequence[Example]) -> list[_Filled]:
     """Encode every filled prompt whole, as the model's tokenizer does by default, and find where candidates begin."""
-    encode = loaded.tokenizer
-    prompts = encode([example.prompt for example in examples]).input_ids
-    flat = encode([example.prompt + text for example in examples for text in example.candidates]).input_ids
+    prompts = encode_texts(loaded, [example.prompt for example in examples])
+    flat = encode_texts(loaded, [example.prompt + text for example in examples for text in example.candidates])
     filled: list[_Filled] = []
     place = 0
     for example, prompt in zip(examples, prompts, strict=True):
-        groups = [list(ids) for ids in flat[place : place + len(example.candidates)]]
+        groups = flat[place : place + len(example.candidates)]
         place += len(example.candidates)
         starts = [max(1, _agreeing(prompt, ids)) for ids in groups]
         if any(start >= len(ids) for ids, start in zip(groups, starts, strict=True)):
             raise TaskError(
-                f"a candidate of {example.candidates!r} adds no token to its prompt", "end `prompt` before a space"
+                f"a candidate adds no token to its prompt: {', '.join(repr(text[:40]) for text in example.candidates)}",
+                "end `prompt` before a space",
             )
         filled.append(_shortened(groups, starts, loaded.max_length))
     return filled
