@@ -69,7 +69,7 @@ def check_responses(responses: Sequence[str], language: str, detector: Any = Non
     identified = iter(detector.detect_languages_in_parallel_of(flat) if flat else [])
     checks = []
     for text, lines in zip(responses, split, strict=True):
-        wrong = sum(next(identified) is not wanted for _ in lines)
+        wrong = sum(next(identified) != wanted for _ in lines)
         # Letters that are everyone's, such as the modifier letters of Unicode, are nobody's confusion.
         letters = [found for found in map(_character_scripts, filter(str.isalpha, text)) if found]
         foreign = [found for found in letters if found.isdisjoint(scripts)]
