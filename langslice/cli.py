@@ -17,6 +17,7 @@ import typer
 
 from langslice import __version__
 from langslice.commands.evaluate import evaluate
+from langslice.commands.sweep import sweep
 from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
@@ -328,6 +329,7 @@ def demo(
 
 
 app.command()(evaluate)
+app.command()(sweep)
 
 
 def _show_warning(

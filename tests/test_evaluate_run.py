@@ -169,7 +169,7 @@ def test_tasks_that_do_not_fit_are_refused_before_anything_is_loaded(monkeypatch
     (tmp_path / "sts").mkdir()
     (tmp_path / "sts" / "test.ko.tsv").write_text("sentence1\tsentence2\tscore\na\tb\t1\n")
     with pytest.raises(
-        TaskError, match="task sts does not fit .*: it needs a model that is encoder, and this one is causal"
+        TaskError, match=r"task sts does not fit .*: it needs a model that is encoder, and this one is causal"
     ):
         evaluate("mini", tasks="sts", languages="ko", data=tmp_path)
     with pytest.raises(TaskError, match="task perplexity does not fit"):

@@ -195,12 +195,12 @@ def test_unreadable_files(tmp_path, name, text):
 
 
 def test_rows_of_every_kind_of_file(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     write(tmp_path, "a.csv", 'x,y\n"1, 2",3\n')
     write(tmp_path, "a.json", '[{"x": "1, 2", "y": "3"}]')
-    pyarrow.parquet.write_table(pyarrow.table({"x": ["1, 2"], "y": ["3"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"x": ["1, 2"], "y": ["3"]}), tmp_path / "a.parquet")
     for name in ("a.csv", "a.json", "a.parquet"):
         assert read_rows(tmp_path / name) == [{"x": "1, 2", "y": "3"}]
 
