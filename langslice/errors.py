@@ -11,6 +11,7 @@
     ├── PlanError               a plan that does not fit its source, or contradicts itself
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
+    │   └── NoDataError         a language for which a task has no data
     ├── RecipeError             a sweep whose recipe is not understood
     └── VerificationError       exit code 1; the slice differs from its source
 
@@ -72,6 +73,10 @@ class OutputError(LangsliceError):
 
 class TaskError(LangsliceError):
     """An evaluation task that is unknown, whose data is missing or contradicts it, or that does not fit the model."""
+
+
+class NoDataError(TaskError):
+    """A language for which a task has no data."""
 
 
 class RecipeError(LangsliceError):

@@ -45,6 +45,9 @@ def evaluate(
     ] = None,
     shots: Annotated[int, typer.Option("--shots", help="Demonstrations in a translation prompt; 0 asks.")] = 4,
     new_tokens: Annotated[int, typer.Option("--new-tokens", help="Most tokens that the model writes.")] = 64,
+    available: Annotated[
+        bool, typer.Option("--available", help="Leave out languages that a task has no data in, and say so.")
+    ] = False,
     hub: Annotated[bool, typer.Option("--hub", help="Read parallel text from the hub (FLORES-200).")] = False,
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds of the speed measurement.")] = 3,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")] = "auto",
@@ -67,7 +70,7 @@ def evaluate(
     with cli._progress(quiet or json) as report:
         found = run(
             model, out, tasks=tasks, languages=languages or (), data=data, limit=limit, scores=scores or (),
-            pairs=pairs or (), shots=shots, new_tokens=new_tokens, hub=hub, rounds=rounds, device=device, dtype=dtype,
+            pairs=pairs or (), shots=shots, new_tokens=new_tokens, available=available, hub=hub, rounds=rounds, device=device, dtype=dtype,
             trust_remote_code=trust_remote_code, resamples=resamples, seed=seed, report=report,
         )  # fmt: skip
     if results is not None:

@@ -30,11 +30,13 @@ def measure_harness(folder: Path, tasks: Sequence[str], settings: Settings) -> l
         raise TaskError("lm-eval:NAME needs the package `lm_eval`", 'pip install "langslice[lm-eval]"') from error
     names = [_task_name(task) for task in tasks]
     folders = [str(Path(task).resolve().parent) for task in tasks if task.endswith((".yaml", ".yml"))]
+    # The harness reads all its thousands of task files first, which own tasks do not need.
+    known = TaskManager(include_path=folders or None, include_defaults=len(folders) < len(tasks))
     try:
         results = lm_eval.simple_evaluate(
             model="hf",
             model_args={"pretrained": str(folder), "dtype": settings.dtype, "trust_remote_code": settings.trust_remote_code},
-            tasks=names, task_manager=TaskManager(include_path=folders or None), limit=settings.limit,
+            tasks=names, task_manager=known, limit=settings.limit,
             device=pick_device(settings.device), batch_size=16, log_samples=True, bootstrap_iters=0,
         )  # fmt: skip
     except Exception as error:  # the harness and the data sets under it raise anything

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from langslice.errors import TaskError
+from langslice.errors import NoDataError, TaskError
 from langslice.evaluate.reading import Source, find_file, read_source
 
 # Patterns below a data folder for test lines and, where a set is published apart, lines for demonstrations.
@@ -54,7 +54,7 @@ def read_parallel(task: str, languages: Sequence[str], data: Path | None, *, hub
             return _checked(task, ParallelText(name, _read(found), _read(shots) if len(shots) == len(found) else {}))
         best = max(best, found, key=len)
     missing = [language for language in languages if language not in best]
-    raise TaskError(
+    raise NoDataError(
         f"task {task}: no parallel text in language {', '.join(missing)}\n  below {data}\n"
         f"  looked for {', '.join(pattern for _, pattern, _ in LAYOUTS)}",
         "add the file, or leave the language out",
@@ -104,7 +104,7 @@ def _packaged(task: str, languages: Sequence[str]) -> ParallelText:
 
     missing = [language for language in languages if language not in heldout_languages()]
     if missing:
-        raise TaskError(
+        raise NoDataError(
             f"task {task}: no data in language {', '.join(missing)}\n"
             f"  the sentences that come with the package are in {', '.join(heldout_languages())}",
             "name a folder with NTREX-128 or FLORES-200 with --data, or use --hub",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langslice.errors import TaskError
+from langslice.errors import NoDataError, TaskError
 from langslice.evaluate.codes import flores_code, spellings
 
 Row = Mapping[str, Any]
@@ -82,14 +82,14 @@ def read_source(
         looked = (
             ", ".join(dict.fromkeys(source.file for source in sources if source.file)) or "no local layout is known"
         )
-        raise TaskError(
+        raise NoDataError(
             f"task {task}: no data in language {language}\n  below {data}\n  looked for {looked}",
             "add the file, leave the language out, or leave out --data to use the hub",
         )
     for source in fitting:
         if source.hub:
             return source, _read_hub(source, task, language), f"{source.hub} on the hub"
-    raise TaskError(
+    raise NoDataError(
         f"task {task}: no data in language {language}\n  no data set of the hub is known for it",
         "name a folder of local files with --data",
     )
@@ -173,7 +173,7 @@ def _read_hub(source: Source, task: str, language: str) -> list[Row]:
     try:
         rows: list[Row] = [dict(row) for row in load_dataset(source.hub, config, split=source.split)]
     except Exception as error:  # `datasets` passes on the errors of every library under it
-        raise TaskError(
+        raise NoDataError(
             f"task {task}: no data in language {language}: {where} cannot be opened\n  {type(error).__name__}: {error}",
             "check the network and the language, or name a folder of local files with --data",
         ) from error

@@ -34,6 +34,8 @@ def evaluate(
     shots: int = 4,
     new_tokens: int = 64,
     separator: str = "\n",
+    available: bool = False,
+    reference: bool = False,
     hub: bool = False,
     rounds: int = 3,
     device: str = "auto",
@@ -57,7 +59,7 @@ def evaluate(
     """
     settings = make_settings(
         tasks=tasks, languages=languages, data=data, limit=limit, scores=scores, pairs=pairs, shots=shots,
-        new_tokens=new_tokens, separator=separator, hub=hub, rounds=rounds, device=device, dtype=dtype,
+        new_tokens=new_tokens, separator=separator, available=available, reference=reference, hub=hub, rounds=rounds, device=device, dtype=dtype,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
     checkpoints = {"original": open_model(model)}
@@ -66,7 +68,7 @@ def evaluate(
     prepared = prepare(settings)
     for checkpoint in checkpoints.values():
         refuse_unfit(prepared, checkpoint, settings)
-    notes: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {"tasks": list(prepared.notes)} if prepared.notes else {}
     measured: dict[str, list[Measurement]] = {}
     for role, checkpoint in checkpoints.items():
         measured[role], notes[role] = measure_model(checkpoint, prepared, settings, report, role)

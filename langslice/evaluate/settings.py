@@ -32,6 +32,8 @@ class Settings:
     shots       demonstrations of a translation prompt
     new_tokens  most tokens to write
     separator   what ends a line of a translation prompt; `eos` for the end-of-text token
+    available   leave out languages for which a task has no data, and say so, instead of refusing
+    reference   of RankC, also the figure that the code of Kim et al. 2024 computes
     hub         read parallel text from the hub instead of the package
     rounds      of the speed measurement
     """
@@ -45,6 +47,8 @@ class Settings:
     shots: int = 4
     new_tokens: int = 64
     separator: str = "\n"
+    available: bool = False
+    reference: bool = False
     hub: bool = False
     rounds: int = 3
     device: str = "auto"

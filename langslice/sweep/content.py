@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -34,7 +35,9 @@ def content_of(path: str) -> str:
     if root.is_file():
         return _of_file(root)
     found = hashlib.sha256()
-    for file in sorted(child for child in root.rglob("*") if child.is_file()):
+    # A data folder may be made of links.
+    files = sorted(Path(place) / name for place, _, names in os.walk(root, followlinks=True) for name in names)
+    for file in files:
         found.update(f"{file.relative_to(root)}\0{_of_file(file)}\n".encode())
     return found.hexdigest()
 

@@ -64,8 +64,8 @@ def _compared(job: Mapping[str, Any], work: Path) -> dict[str, Any]:
     if steps:
         checkpoints["slice"] = open_model(make_model(job, steps, work))
     measured = {"original": [measurement_from_json(each) for each in job["original"]["measured"]]}
-    notes = {"original": job["original"]["notes"]}
     prepared = prepare(settings)
+    notes = {"tasks": list(prepared.notes), "original": job["original"]["notes"]}
     if steps:
         measured["slice"], notes["slice"] = measure_model(checkpoints["slice"], prepared, settings)
     if prepared.speed:
