@@ -17,6 +17,7 @@ import typer
 
 from langslice import __version__
 from langslice.commands.evaluate import evaluate
+from langslice.commands.reproduce import reproduce
 from langslice.commands.sweep import sweep
 from langslice.errors import LangsliceError
 
@@ -330,6 +331,7 @@ def demo(
 
 app.command()(evaluate)
 app.command()(sweep)
+app.command()(reproduce)
 
 
 def _show_warning(

@@ -70,7 +70,8 @@ def evaluate(
     with cli._progress(quiet or json) as report:
         found = run(
             model, out, tasks=tasks, languages=languages or (), data=data, limit=limit, scores=scores or (),
-            pairs=pairs or (), shots=shots, new_tokens=new_tokens, available=available, hub=hub, rounds=rounds, device=device, dtype=dtype,
+            pairs=pairs or (), shots=shots, new_tokens=new_tokens,
+            available=available, hub=hub, rounds=rounds, device=device, dtype=dtype,
             trust_remote_code=trust_remote_code, resamples=resamples, seed=seed, report=report,
         )  # fmt: skip
     if results is not None:

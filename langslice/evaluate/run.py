@@ -59,8 +59,8 @@ def evaluate(
     """
     settings = make_settings(
         tasks=tasks, languages=languages, data=data, limit=limit, scores=scores, pairs=pairs, shots=shots,
-        new_tokens=new_tokens, separator=separator, available=available, reference=reference, hub=hub, rounds=rounds, device=device, dtype=dtype,
-        trust_remote_code=trust_remote_code,
+        new_tokens=new_tokens, separator=separator, available=available, reference=reference, hub=hub, rounds=rounds,
+        device=device, dtype=dtype, trust_remote_code=trust_remote_code,
     )  # fmt: skip
     checkpoints = {"original": open_model(model)}
     if out is not None:

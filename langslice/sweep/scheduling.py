@@ -87,7 +87,7 @@ def run_on_ray(jobs: Mapping[str, Job], folder: Path, *, address: str, processes
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise RecipeError(f"no Ray cluster at {address}\n  {error}", "start one, or use --ray local") from error
     try:
-        remote = ray.remote(num_cpus=1, max_calls=1)(_work_far)
+        remote = ray.remote(num_cpus=1)(_work_far)
         keys = {remote.remote(dict(job)): key for key, job in jobs.items()}
         waiting = list(keys)
         while waiting:
