@@ -9,7 +9,7 @@ What the paper leaves open and is settled here: demonstrations in one language a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,8 @@ def kim2024(
     data: Path | None = None,
     code: Path | None = None,
     limit: int | None = None,
+    new_tokens: int = 64,
+    tasks: Sequence[str] = ("xnli", "marc", "translation", "rankc"),
     device: str = "auto",
     processes: int = 1,
     ray: str | None = None,
@@ -51,6 +53,7 @@ def kim2024(
     data    folder that holds data sets in their usual layouts, beside or instead of these
     code    source files for the code-refined condition, or HumanEval's jsonl
     limit   most items of each task and language
+    tasks   of the paper's, those to run
     Raises  TaskError without text to translate; what the sweep raises
     """
     if flores is None and data is None and model != "mini":
@@ -58,13 +61,13 @@ def kim2024(
     sets = {"flores200_dataset": flores, "xnli": xnli, "marc": marc}
     folder = gather_data(Path(out) / "data", sets, data, packaged=flores is None and data is None)
     conditions, notes = make_conditions(folder, code)
-    tasks = ["xnli", "marc", "translation", _rankc_task(folder)]
+    asked = [_rankc_task(folder) if name == "rankc" else name for name in tasks]
     recipe: dict[str, Any] = {
         "model": model,
         "sparsify": list(conditions.values()),
         "evaluate": {
-            "tasks": ",".join(tasks), "languages": ",".join(LANGUAGES), "data": str(folder), "limit": limit,
-            "shots": SHOTS, "new_tokens": 64, "separator": "eos", "available": True, "reference": True,
+            "tasks": ",".join(asked), "languages": ",".join(LANGUAGES), "data": str(folder), "limit": limit,
+            "shots": SHOTS, "new_tokens": new_tokens, "separator": "eos", "available": True, "reference": True,
             "device": device, "dtype": "float32",
         },
     }  # fmt: skip
@@ -135,7 +138,7 @@ def _sheets(done: Sweep, names: tuple[str, ...]) -> list[Sheet]:
     for title, suffix in metrics:
         for task in ("xnli", "xcopa"):
             found.append(sheet(done, names, f"{title}, over {task}", "rankc", f"RankC {task}{suffix}"))
-    found.append(mean_sheet(done, names, "Mean over languages and pairs", found[:-4] + found[-4:]))
+    found.append(mean_sheet(done, names, "Mean over languages and pairs", found))
     return [each for each in found if each.columns]
 
 

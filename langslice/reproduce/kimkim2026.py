@@ -6,6 +6,7 @@ scores translation by XCOMET, which needs a model of its own; here it is BLEU an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ def kimkim2026(
     shots: int | None = None,
     new_tokens: int = 64,
     rounds: int = 5,
+    tasks: Sequence[str] = ("perplexity", "translation", "confusion", "speed"),
     device: str = "auto",
     report: Report = silent,
 ) -> Reproduction:
@@ -49,6 +51,7 @@ def kimkim2026(
     model   any causal model; `mini` for a small run with the package's sentences
     flores  flores200_dataset; or
     data    a folder that holds FLORES-200 or NTREX-128
+    tasks   of the paper's, those to run
     shots   of a translation prompt; four, and none for a model with a chat template, unless given
     Raises  TaskError without text to translate; what the sweep raises
     """
@@ -60,7 +63,7 @@ def kimkim2026(
         "model": model,
         "slice": list(CONDITIONS.values()),
         "evaluate": {
-            "tasks": "perplexity,translation,confusion,speed", "languages": ",".join(LANGUAGES),
+            "tasks": ",".join(tasks), "languages": ",".join(LANGUAGES),
             "pairs": "en-ko,ko-en,zh-ko,ko-zh", "data": str(folder), "limit": limit,
             "shots": _shots(model) if shots is None else shots, "new_tokens": new_tokens, "rounds": rounds,
             "available": True, "device": device,
