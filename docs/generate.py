@@ -27,6 +27,12 @@ PUBLIC = (
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
     ("langslice.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
+    ("langslice.evaluate.run", ("evaluate",)),
+    ("langslice.evaluate.settings", ("Settings",)),
+    ("langslice.evaluate.results", ("Evaluation", "Score", "Value")),
+    ("langslice.evaluate.choice_tasks", ("ChoiceTask", "load_task")),
+    ("langslice.evaluate.rankc", ("rank_consistency", "random_consistency")),
+    ("langslice.sweep.sweeping", ("sweep", "Sweep")),
     ("langslice.families", ("Rule", "Family")),
 )
 

@@ -95,7 +95,7 @@ def measure(
         model = load_causal(folder)
     else:
         with quiet_transformers():
-            model = model_class(folder).from_pretrained(folder, dtype=getattr(torch, dtype)).to(device).eval()
+            model = model_class(folder).from_pretrained(folder).to(getattr(torch, dtype)).to(device).eval()
     generator = torch.Generator().manual_seed(0)
     positions = getattr(model.config, "max_position_embeddings", None) or prompt + new_tokens
     size = max(1, min(prompt, positions - new_tokens))
