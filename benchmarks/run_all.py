@@ -1,6 +1,6 @@
 """Run every benchmark that this machine allows, one after the other; each writes its own table in results/.
 
-Names may be given: python benchmarks/run_all.py exactness families counting scores rewrite against_trimbed
+Names may be given: python benchmarks/run_all.py exactness families counting scores
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "sparsity_memory": (["sparsity.py", "--memory"], ""),
         "mini_features": (["mini_features.py"], no_assets),
         "mini_sparsity": (["mini_sparsity.py"], no_assets),
+        "label_scores": (["label_scores.py", "--assets", str(assets)], no_assets),
         "rewrite": (["rewrite.py", "--work", str(work)], "less than 46 GB of disk" if small else ""),
         "against_trimbed": (
             ["against_trimbed.py", "--trimbed-python", trimbed],

@@ -40,6 +40,12 @@ PUBLIC = (
         ),
     ),
     ("langslice.scores.cost", ("cut_costs", "Cost")),
+    ("langslice.evaluate.run", ("evaluate",)),
+    ("langslice.evaluate.settings", ("Settings",)),
+    ("langslice.evaluate.results", ("Evaluation", "Score", "Value")),
+    ("langslice.evaluate.choice_tasks", ("ChoiceTask", "load_task")),
+    ("langslice.evaluate.rankc", ("rank_consistency", "random_consistency")),
+    ("langslice.sweep.sweeping", ("sweep", "Sweep")),
     ("langslice.families", ("Rule", "Family")),
     (
         "langslice.demonstrations",

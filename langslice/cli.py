@@ -17,8 +17,11 @@ import typer
 
 from langslice import __version__
 from langslice.commands.demonstrations import demonstrations
+from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
+from langslice.commands.reproduce import reproduce
 from langslice.commands.score import score as score_command
+from langslice.commands.sweep import sweep
 from langslice.errors import LangsliceError
 
 if TYPE_CHECKING:
@@ -502,6 +505,9 @@ def demo(
 app.command(name="score")(score_command)
 app.command()(demonstrations)
 app.command()(features)
+app.command()(evaluate)
+app.command()(sweep)
+app.command()(reproduce)
 
 
 def _show_warning(

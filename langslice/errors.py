@@ -11,6 +11,9 @@
     ├── ScoreError              scores of another model, or a method that does not exist or does not suit the model
     ├── PlanError               a plan that does not fit its source, or contradicts itself
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
+    ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
+    │   └── NoDataError         a language for which a task has no data
+    ├── RecipeError             a sweep whose recipe is not understood
     └── VerificationError       exit code 1; the slice differs from its source
 
 The library raises; only the command line prints and exits.
@@ -71,6 +74,18 @@ class PlanError(LangsliceError):
 
 class OutputError(LangsliceError):
     """An output that exists already, lies inside the source, or does not fit on the disk."""
+
+
+class TaskError(LangsliceError):
+    """An evaluation task that is unknown, whose data is missing or contradicts it, or that does not fit the model."""
+
+
+class NoDataError(TaskError):
+    """A language for which a task has no data."""
+
+
+class RecipeError(LangsliceError):
+    """A sweep whose recipe is not understood, or of which some runs failed."""
 
 
 class VerificationError(LangsliceError):

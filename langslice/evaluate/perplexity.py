@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langslice.stock import model_class, quiet_transformers
 from langslice.tokenizer import open_tokenizer
+
+if TYPE_CHECKING:
+    from langslice.evaluate.loading import Loaded
+    from langslice.evaluate.measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def perplexity(
 
     tokenizer = open_tokenizer(folder)
     model = model if model is not None else load_causal(folder)
-    start = next(value for value in (model.config.bos_token_id, model.config.eos_token_id, 0) if isinstance(value, int))
+    start = start_token(model.config)
     encoded = sorted(([start, *ids] for ids in tokenizer.encode(list(lines)) if ids), key=len)
     chosen = None if keep is None else torch.from_numpy(np.asarray(keep, dtype=np.int64))
     nats, tokens = 0.0, 0
@@ -80,3 +84,39 @@ def perplexity(
             nats += float(((normaliser - picked) * mask[:, 1:]).double().sum())
             tokens += int(mask[:, 1:].sum())
     return Perplexity(nats, tokens, sum(len(line.encode()) for line in lines))
+
+
+def start_token(config: Any) -> int:
+    """The token that a line is read after: the beginning of text, or its end where a model has no beginning, or 0."""
+    return next(value for value in (config.bos_token_id, config.eos_token_id, 0) if isinstance(value, int))
+
+
+def measure_perplexity(loaded: Loaded, language: str, lines: Sequence[str]) -> list[Measurement]:
+    """Perplexity per byte and per character, and bits a byte, of lines read each by itself; empty ones are left out.
+
+    A line of more tokens than the model reads is read in pieces, each after the start token; `pieces` counts the further
+    ones. A slice shares out probability among fewer tokens, and so scores a little better than its source on kept text.
+    """
+    from langslice.evaluate.label_scores import score_sequences
+    from langslice.evaluate.measurement import Measurement
+
+    lines = [line for line in lines if line.strip()]
+    start = start_token(loaded.model.config)
+    encoded = loaded.tokenizer(lines, add_special_tokens=False).input_ids
+    step = max(map(len, encoded)) if loaded.max_length is None else loaded.max_length - 1
+    pieces = [[[start, *ids[at : at + step]] for at in range(0, len(ids), step)] for ids in encoded]
+    scored = score_sequences(loaded, pieces, share=False)
+    nats = np.array([-sum(float(values.sum(dtype=np.float64)) for values in line) for line in scored])
+    sizes = np.array([len(line.encode()) for line in lines], dtype=np.float64)
+    characters = np.array([len(line) for line in lines], dtype=np.float64)
+    details = {"tokens": sum(map(len, encoded)), "pieces": sum(len(line) - 1 for line in pieces)}
+
+    def measured(metric: str, statistic: str, over: np.ndarray, scale: float = 1.0) -> Measurement:
+        items = np.stack([nats * scale, over], axis=1)
+        return Measurement("perplexity", language, metric, statistic, items, "lower", details)
+
+    return [
+        measured("perplexity per byte", "exp_ratio", sizes),
+        measured("perplexity per character", "exp_ratio", characters),
+        measured("bits per byte", "ratio", sizes, 1 / log(2)),
+    ]

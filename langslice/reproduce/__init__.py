@@ -1,0 +1,4 @@
+"""Published experiments, run again: each is a recipe of a sweep and the tables that its paper prints.
+
+A figure that was not obtained, for want of data or because the model does not fit, is left out and named.
+"""

@@ -1,0 +1,135 @@
+"""Reproductions, end to end: every condition, the tables of the papers, and nothing filled in."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from langslice import cli
+from langslice.errors import RecipeError, TaskError
+from langslice.reproduce.gathering_data import gather_data
+from langslice.reproduce.kim2024 import kim2024, make_conditions
+from langslice.reproduce.kimkim2026 import CONDITIONS, PUBLISHED, kimkim2026
+from langslice.reproduce.tables import Reproduction, Sheet, mean_sheet
+
+LINES = 24
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A tiny model, and parallel text for it."""
+    from tests.zoo import add_tokenizer, build
+
+    root = tmp_path_factory.mktemp("reproduce")
+    add_tokenizer(build("llama", root / "model"))
+    text = root / "data" / "parallel"
+    text.mkdir(parents=True)
+    for number, code in enumerate(("en", "fr", "es", "zh", "ko", "hi")):
+        words = ["sand", "moon", "letter", "land", "summer"] if code != "ko" else ["가", "감", "나", "다", "라"]
+        lines = [" ".join(words[(row + step + number) % 5] for step in range(4)) for row in range(LINES)]
+        (text / f"{code}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code = root / "data" / "code"
+    code.mkdir()
+    for number in range(100):
+        (code / f"m{number}.py").write_text(f"def add_{number}(a, b):\n    return a + b + {number}\n")
+    return root
+
+
+def test_kimkim2026_end_to_end(tiny, tmp_path):
+    found = kimkim2026(
+        str(tiny / "model"), tmp_path, data=tiny / "data", limit=3, new_tokens=3, shots=1, rounds=1, device="cpu",
+        tasks=("perplexity", "translation"),
+    )  # fmt: skip
+    assert not found.sweep.failed, found.sweep.failed[0].error
+    sheets = {sheet.title: sheet for sheet in found.sheets}
+    assert list(sheets) == ["Vocabulary and size", "Perplexity per byte", "Translation, BLEU", "Translation, chrF++"]
+    rows = {name: int(cells[0].replace(",", "")) for name, cells in sheets["Vocabulary and size"].rows}
+    assert list(rows) == list(CONDITIONS)
+    assert rows["EnKo"] <= rows["EnKoZh"] <= rows["Original"]
+    assert sheets["Translation, BLEU"].columns == ("en-ko", "ko-en", "zh-ko", "ko-zh")
+    page = found.markdown
+    assert "| EnKo |" in page
+    assert "As published" not in page
+
+
+@pytest.mark.skipif(find_spec("langslice.sparsity") is None, reason="weight pruning is not in this installation")
+def test_kim2024_end_to_end(tiny, tmp_path):
+    found = kim2024(
+        str(tiny / "model"), tmp_path, data=tiny / "data", code=tiny / "data" / "code", limit=3, new_tokens=3,
+        device="cpu", processes=2,
+    )  # fmt: skip
+    assert not found.sweep.failed, found.sweep.failed[0].error
+    names = [name for name, _ in found.sheets[0].rows]
+    assert names == ["unpruned", "mt fr-en", "mt es-en", "mt zh-en", "mono en", "random", "code-refined"]
+    assert [sheet.title for sheet in found.sheets][:2] == [
+        "Translation into English, BLEU",
+        "Translation into English, chrF++",
+    ]
+    assert any("mt fr-en: 5 prompts instead of 100" in note for note in found.notes)
+    assert any(note == "left out: task xnli: no data in language en" for note in found.notes)
+    assert any("no parallel text in language sw" in note for note in found.notes)
+
+
+def test_kim2024_says_when_weights_cannot_be_pruned(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "langslice.sparsity", None)
+    with pytest.raises(RecipeError, match="this version of langslice does not prune weights"):
+        kim2024(str(tiny / "model"), tmp_path, data=tiny / "data")
+
+
+def test_conditions_without_data_are_left_out_and_named(tiny, tmp_path):
+    (tmp_path / "parallel").mkdir()
+    for code in ("en", "fr"):
+        (tmp_path / "parallel" / f"{code}.txt").write_text("a line\n" * 499)
+    made, notes = make_conditions(tmp_path, None)
+    assert list(made) == ["unpruned", "mt fr-en", "mono en", "random"]
+    assert made["mt fr-en"]["keep"]["count"] == 100
+    assert notes == [
+        "left out: mt es-en, task demonstrations: no parallel text in language es",
+        "left out: mt zh-en, task demonstrations: no parallel text in language zh",
+        "left out: code-refined, which needs source code (--code)",
+    ]
+
+
+def test_means_are_given_only_where_every_figure_is_there():
+    sheets = [
+        Sheet("A", ("x", "y"), (("one", ("1.0", "3.0*")), ("two", ("1.0", "–")))),
+        Sheet("B", ("x",), (("one", ("5.0",)),)),
+    ]
+    assert mean_sheet(None, ["one", "two"], "M", sheets) == Sheet("M", ("A", "B"), (("one", ("2", "5")),))
+
+
+def test_a_page_of_tables():
+    page = Reproduction("t", (Sheet("A", ("x",), (("one", ("1.0",)),)),), ("left out: B",), None).markdown
+    assert "## A\n\n| | x |\n|---|---:|\n| one | 1.0 |" in page
+    assert page.endswith("## Notes\n\n- left out: B\n")
+
+
+def test_published_figures_stand_beside_their_own_model_only():
+    assert PUBLISHED["seed-x"][0] == ("vocabulary, tokens", "65,269", "41,704", "56,660")
+    assert "mini" not in PUBLISHED
+
+
+def test_data_is_gathered_by_links(tiny, tmp_path):
+    folder = gather_data(tmp_path / "all", {"xnli": tiny / "data", "marc": None}, tiny / "data", packaged=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["code", "parallel", "xnli"]
+    again = gather_data(tmp_path / "all", {"marc": tiny / "data"}, None, packaged=True)
+    assert sorted(path.name for path in again.iterdir()) == ["marc", "parallel"]
+    assert len(list((again / "parallel").glob("*.txt"))) == 8
+    with pytest.raises(TaskError, match="no data at"):
+        gather_data(tmp_path / "all", {"xnli": tmp_path / "none"}, None, packaged=False)
+
+
+def test_a_model_of_ones_own_needs_text(tmp_path, tiny):
+    for paper in (kim2024, kimkim2026):
+        with pytest.raises(TaskError, match="name FLORES-200 with --flores"):
+            paper(str(tiny / "model"), tmp_path)
+
+
+def test_the_command_refuses_other_papers(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["langslice", "reproduce", "kim2025", "--model", "mini", "-o", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "unknown paper 'kim2025'\nhint: one of kim2024, kimkim2026" in capsys.readouterr().err
