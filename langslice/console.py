@@ -297,6 +297,24 @@ def print_demo(demo: Demo) -> None:
             f"{row.after.bits_per_byte:.6f}",
         )
     console.print(quality)
+    console.print()
+    further = Table(
+        "the slice, and besides", *_right("parameters", "bytes", *demo.further[0].bits_per_byte), box=None,
+        title="What else can be cut (chosen by weights alone; bits a byte)", title_justify="left",
+    )  # fmt: skip
+    plain = {row.language: row.after.bits_per_byte for row in demo.quality}
+    for name, parameters, size_bytes, bits in [
+        (
+            "nothing",
+            after,
+            demo.disk["after"],
+            {language: plain[language] for language in demo.further[0].bits_per_byte},
+        ),
+        *((cut.name, cut.parameters, cut.size_bytes, cut.bits_per_byte) for cut in demo.further),
+    ]:
+        values = [f"{value:.4f}" for value in bits.values()]
+        further.add_row(name, count_text(parameters), bytes_text(size_bytes), *values)
+    console.print(further)
     console.print(
         "\nThe slice scores kept tokens as the original does, and shares their probability among fewer; a dropped language\n"
         "still round-trips, in smaller pieces. Now a model of your own:\n\n"

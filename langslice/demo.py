@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langslice import job
+from langslice.choice import Choice
 from langslice.evaluate.perplexity import Perplexity, load_causal, perplexity
 from langslice.evaluate.speed import Speed, compare_speed
 from langslice.mini import heldout_languages, heldout_text, mini_model_path
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from langslice.progress import Report
 
 LANGUAGES = ("ko", "en")
+# What else can be cut, on top of the languages. By weights alone, so that it takes a moment; text chooses better.
+FURTHER: tuple[tuple[str, Choice], ...] = (
+    ("one layer of six (--drop-layers 3)", {"drop_layers": "3"}),
+    ("a quarter of the heads (--heads-sparsity 0.25)", {"heads_sparsity": 0.25, "even": True}),
+    ("a fifth of the neurons (--neurons-sparsity 0.2)", {"neurons_sparsity": 0.2, "even": True}),
+    ("30% of the weights to zero (--sparsity 0.3)", {"sparsity": 0.3, "score": "magnitude"}),
+)
 _LINES = 40
 
 
@@ -42,6 +50,22 @@ class LanguageQuality:
 
 
 @dataclass(frozen=True)
+class FurtherCut:
+    """The slice with one thing more taken away.
+
+    name           what
+    parameters     of the result; zeroed weights count
+    size_bytes     on disk
+    bits_per_byte  language -> on held-out sentences
+    """
+
+    name: str
+    parameters: int
+    size_bytes: int
+    bits_per_byte: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Demo:
     """What the demo measured."""
 
@@ -49,6 +73,7 @@ class Demo:
     disk: Mapping[str, int]
     speed: Mapping[str, Speed]
     quality: Sequence[LanguageQuality]
+    further: Sequence[FurtherCut]
 
 
 def run_demo(out: Path | None, report: Report) -> Demo:
@@ -70,7 +95,22 @@ def _run(out: Path, report: Report) -> Demo:
     report("measuring perplexity", 0, 0)
     quality = measure_quality(source, out, result.plan.kept)
     disk = {"before": _size(source), "after": _size(out)}
-    return Demo(result, disk, speed, quality)
+    return Demo(result, disk, speed, quality, [_further(out, name, choice, report) for name, choice in FURTHER])
+
+
+def _further(slice_folder: Path, name: str, choice: Choice, report: Report) -> FurtherCut:
+    """Cut the slice once more, and measure what is left of the kept languages."""
+    report(f"cutting {name}", 0, 0)
+    with tempfile.TemporaryDirectory(prefix="langslice-demo-") as folder:
+        out = Path(folder) / "cut"
+        result = job.slice(slice_folder, out, verify=False, **choice)
+        model = load_causal(out)
+        bits = {
+            language: perplexity(out, heldout_text(language)[:_LINES], model=model).bits_per_byte
+            for language in LANGUAGES
+        }
+        parameters = sum(after for _, after in result.parameters.values())
+        return FurtherCut(name, parameters, _size(out), bits)
 
 
 def measure_quality(source: Path, out: Path, kept: np.ndarray) -> list[LanguageQuality]:
