@@ -21,8 +21,11 @@ import numpy as np
 from langslice.evaluate.loading import Loaded
 
 Tokens = Sequence[int]
-# Tokens that a family may read once for each row instead of once, as a share of all that it reads.
+# Tokens that a family may read once for each row instead of once, as a share of all that it reads: more while a batch is
+# small, because a pass over few tokens costs about as much as one over many.
 _SLACK = 0.1
+_SLACK_OF_SMALL = 0.5
+_SMALL = 512
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def _batches(families: Sequence[_Family], budget: int) -> Iterator[list[_Family]
     positions = 0
     for family in sorted(families, key=lambda family: family.shared):
         slack = (family.shared - batch[0].shared) * len(family.rows) if batch else 0
-        if batch and (positions + family.positions > budget or slack > _SLACK * family.positions):
+        allowed = (_SLACK_OF_SMALL if positions < _SMALL else _SLACK) * family.positions
+        if batch and (positions + family.positions > budget or slack > allowed):
             yield batch
             batch, positions = [], 0
         batch.append(family)
