@@ -47,7 +47,7 @@ def make_plan(
     from langslice.sparsity.slicing import weights_request
     from langslice.stock import implied_fields
     from langslice.structure.choosing import language_control, removal_offer
-    from langslice.structure.clients import client_note, place_note
+    from langslice.structure.clients import client_note, depth_note, place_note
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
@@ -69,6 +69,7 @@ def make_plan(
         remarks = (
             client_note(anatomy, structure),
             place_note(anatomy, structure),
+            depth_note(anatomy, structure),
             *removal_offer(anatomy, choice),
             *language_control(checkpoint, anatomy, structure, choice, report),
         )

@@ -32,6 +32,17 @@ def client_note(anatomy: Anatomy, kept: Kept) -> str:
     return "; ".join(parts)
 
 
+def depth_note(anatomy: Anatomy, kept: Kept) -> str:
+    """A warning for T5: some versions of transformers size the decoder's cache by the encoder's depth; else ""."""
+    depths = {stack: len(kept.layers.get(stack, range(count))) for stack, count in anatomy.layers.items()}
+    if "d_kv" != anatomy.body.head_size or not kept.layers or depths["encoder"] >= depths["decoder"]:
+        return ""
+    return (
+        f"the decoder now has {depths['decoder']} layers and the encoder {depths['encoder']}: transformers 5.23 can generate "
+        "from such a model with use_cache=False only"
+    )
+
+
 def place_note(anatomy: Anatomy, kept: Kept) -> str:
     """A warning where clients that derive a layer's kind from its place would compute something else; else ""."""
     for stack, stay in kept.layers.items():
