@@ -80,6 +80,7 @@ def draw_overlap_by_layer(magnitudes: Magnitudes, values: np.ndarray, path: Path
         image = axis.imshow(values[:, :, layer], cmap="magma", vmin=0.0, vmax=max(values.max(), 1e-9))
         _label(axis, magnitudes.conditions, size=5)
         axis.set_title(_layer_title(magnitudes, layer), fontsize=7)
+    figure.subplots_adjust(hspace=0.5, wspace=0.35)
     figure.colorbar(image, ax=axes, fraction=0.02).ax.tick_params(labelsize=7)
     _save(figure, path, "Share of dimensions: large in the row, small in the column", tight=False)
 
