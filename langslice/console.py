@@ -300,7 +300,7 @@ def print_demo(demo: Demo) -> None:
     console.print()
     further = Table(
         "the slice, and besides", *_right("parameters", "bytes", *demo.further[0].bits_per_byte), box=None,
-        title="What else can be cut (chosen by weights alone; bits a byte)", title_justify="left",
+        title="What else can be cut (bits a byte)", title_justify="left",
     )  # fmt: skip
     plain = {row.language: row.after.bits_per_byte for row in demo.quality}
     for name, parameters, size_bytes, bits in [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langslice.progress import Report
 
 LANGUAGES = ("ko", "en")
-# What else can be cut, on top of the languages. By weights alone, so that it takes a moment; text chooses better.
+# What else can be cut, on top of the languages; heads and neurons by scores on text that is not measured on.
 FURTHER: tuple[tuple[str, Choice], ...] = (
     ("one layer of six (--drop-layers 3)", {"drop_layers": "3"}),
     ("a quarter of the heads (--heads-sparsity 0.25)", {"heads_sparsity": 0.25, "even": True}),
@@ -103,6 +103,8 @@ def _further(slice_folder: Path, name: str, choice: Choice, report: Report) -> F
     report(f"cutting {name}", 0, 0)
     with tempfile.TemporaryDirectory(prefix="langslice-demo-") as folder:
         out = Path(folder) / "cut"
+        if "heads_sparsity" in choice or "neurons_sparsity" in choice:
+            choice = {**choice, "score_texts": _score_texts(Path(folder))}
         result = job.slice(slice_folder, out, verify=False, **choice)
         model = load_causal(out)
         bits = {
@@ -111,6 +113,16 @@ def _further(slice_folder: Path, name: str, choice: Choice, report: Report) -> F
         }
         parameters = sum(after for _, after in result.parameters.values())
         return FurtherCut(name, parameters, _size(out), bits)
+
+
+def _score_texts(folder: Path) -> list[str]:
+    """Files of held-out lines behind those that are measured."""
+    texts = []
+    for language in LANGUAGES:
+        path = folder / f"{language}.txt"
+        path.write_text("\n".join(heldout_text(language)[_LINES : 2 * _LINES]), encoding="utf-8")
+        texts.append(f"{language}={path}")
+    return texts
 
 
 def measure_quality(source: Path, out: Path, kept: np.ndarray) -> list[LanguageQuality]:
