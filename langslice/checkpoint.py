@@ -70,6 +70,11 @@ class Checkpoint:
         """Every tensor by name, in file order."""
         return {tensor.name: tensor for shard in self.shards for tensor in shard.tensors}
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor by name, in file order."""
+        return {tensor.name: tensor.shape for shard in self.shards for tensor in shard.tensors}
+
 
 def open_checkpoint(
     model: str | Path, *, revision: str | None = None, token: str | None = None, cache_dir: Path | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -121,6 +121,11 @@ def listed(value: Any) -> tuple[str, ...]:
 def codes(value: Any) -> tuple[str, ...]:
     """Codes, in one string with commas or in several: "ko, en" -> ("ko", "en")."""
     return tuple(part.strip() for item in listed(value) for part in item.split(",") if part.strip())
+
+
+def asks(choice: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether a choice gives any of these entries a value."""
+    return any(choice.get(name) not in (None, (), [], False) for name in names)
 
 
 def request_json(choice: Choice) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from langslice import __version__
 from langslice.commands.demonstrations import demonstrations
 from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
+from langslice.commands.options import option as _option
 from langslice.commands.reproduce import reproduce
 from langslice.commands.score import score as score_command
 from langslice.commands.sweep import sweep
@@ -40,10 +41,6 @@ app = typer.Typer(
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, or the id of a model on the hub.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
-
-
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
 
 
 Languages = Annotated[

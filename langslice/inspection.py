@@ -199,12 +199,12 @@ def _unit(checkpoint: Checkpoint, anatomy: Anatomy, name: str, place: str, count
     from langslice.structure.edits import layer_edits
 
     parameters = size_bytes = flops = 0
-    shapes = {tensor: entry.shape for tensor, entry in checkpoint.tensors.items()}
+    tensors, shapes = checkpoint.tensors, checkpoint.shapes
     for tensor, edit in layer_edits(anatomy, kept, shapes).items():
         before = prod(shapes[tensor])
-        gone = before if edit.dropped else before - prod(sliced_shape(shapes[tensor], edit.indices))
+        gone = before if edit.action == "drop" else before - prod(sliced_shape(shapes[tensor], edit.indices))
         parameters += gone
-        size_bytes += gone * checkpoint.tensors[tensor].size_bytes // max(before, 1)
+        size_bytes += gone * tensors[tensor].size_bytes // max(before, 1)
         flops += 2 * gone if len(shapes[tensor]) > 1 else 0
     return Unit(name, place, count, parameters, size_bytes, flops)
 

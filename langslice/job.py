@@ -256,7 +256,7 @@ def _open(model: str | Path, choice: Choice) -> Checkpoint:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    shapes = checkpoint.shapes
     rows = find_vocabulary_size(family_of(checkpoint.config), shapes)
     return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
 

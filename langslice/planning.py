@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.checkpoint import Checkpoint
-from langslice.choice import Choice, codes, listed, request_json
+from langslice.choice import Choice, asks, codes, listed, request_json
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
 from langslice.sidefiles import SideFile, as_it_is, id_fields, plan_side_files, renumbered
@@ -58,7 +58,7 @@ def make_plan(
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
     anatomy, structure = choose_layers(checkpoint, choice, report)
     weights = weights_request(choice)
-    whole = (structure is not None or weights is not None) and not chooses_vocabulary(choice)
+    whole = (structure is not None or weights is not None) and not asks(choice, _VOCABULARY_ENTRIES)
     implied: Mapping[str, int | Sequence[int]] = {}
     sizes: Mapping[str, int] = {}
     if not whole or choice.get("pad_to_multiple_of"):
@@ -125,9 +125,9 @@ def choose_layers(
 
     Raises   PlanError for what does not exist or cannot be expressed, or an entry that would have no effect
     """
-    from langslice.structure.choosing import MANNERS, choose_structure, cuts_structure
+    from langslice.structure.choosing import CUTS, MANNERS, choose_structure
 
-    if not cuts_structure(choice):
+    if not asks(choice, CUTS):
         given = [name for name in MANNERS if choice.get(name)]
         if given:
             raise PlanError(
@@ -139,11 +139,6 @@ def choose_layers(
 
     anatomy = read_anatomy(checkpoint)
     return anatomy, choose_structure(checkpoint, anatomy, choice, report)
-
-
-def chooses_vocabulary(choice: Choice) -> bool:
-    """Whether a choice says which tokens to keep."""
-    return any(choice.get(name) not in (None, (), [], False) for name in _VOCABULARY_ENTRIES)
 
 
 def _check_renumbering(checkpoint: Checkpoint, files: Sequence[SideFile], plan: SlicePlan) -> None:

@@ -203,7 +203,7 @@ def _zeros(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int,
     from langslice.structure.anatomy import read_anatomy
     from langslice.structure.edits import zeros
 
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    shapes = checkpoint.shapes
     return zeros(read_anatomy(checkpoint), plan.structure, shapes)
 
 

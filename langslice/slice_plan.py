@@ -29,7 +29,6 @@ from langslice.structure.kept import Kept, kept_from_json, kept_json
 
 if TYPE_CHECKING:
     from langslice.structure.anatomy import Anatomy
-    from langslice.structure.edits import LayerEdit
 
 FORMAT = "langslice-plan/1"
 
@@ -156,7 +155,7 @@ def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[in
     Raises   UnknownTensorError, CheckpointError as families.py does
     """
     family = family_of(checkpoint.config)
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    shapes = checkpoint.shapes
     rows = find_vocabulary_size(family, shapes)
     plans: dict[str, TensorPlan] = {}
     per_layer_rows: int | None = None
@@ -204,24 +203,20 @@ def _edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> 
     per_layer = plan.per_layer_new_to_old
     if per_layer is not None and not plan.keeps_vocabulary:
         vocabulary["per_layer_vocab"] = per_layer
-    layers: dict[str, LayerEdit] = {}
+    layers: dict[str, TensorEdit] = {}
     if anatomy is not None and plan.structure is not None:
         from langslice.structure.edits import layer_edits
 
-        layers = layer_edits(
-            anatomy, plan.structure, {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-        )
+        layers = layer_edits(anatomy, plan.structure, checkpoint.shapes)
     edits: dict[str, TensorEdit] = {}
     for name, tensor in plan.tensors.items():
+        layer = layers.get(name, TensorEdit("keep"))
+        if layer.action == "drop":
+            edits[name] = layer
+            continue
         indices = {dim: vocabulary[axis] for dim, axis in enumerate(tensor.axes or ()) if axis in vocabulary}
-        new_name = ""
-        if name in layers:
-            if layers[name].dropped:
-                edits[name] = TensorEdit("drop", reason=layers[name].dropped)
-                continue
-            indices.update(layers[name].indices)
-            new_name = "" if layers[name].name == name else layers[name].name
-        edits[name] = TensorEdit("slice" if indices else "keep", indices, name=new_name)
+        indices.update(layer.indices)
+        edits[name] = TensorEdit("slice" if indices else "keep", indices, name=layer.name)
     return edits
 
 

@@ -136,11 +136,9 @@ def implied_fields(
 
 def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with its class's defaults; empty where this version of transformers cannot read it."""
-    from transformers import AutoConfig
-
     with quiet_transformers():
         try:
-            full = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"}).to_dict()
+            full = _stock_config(config).to_dict()
         except (ValueError, TypeError, KeyError):
             return {}
         except _invalid_field() as error:
@@ -152,15 +150,22 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _stock_config(config: Mapping[str, Any]) -> Any:
+    """An object of the stock configuration class; raises what that class raises."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
+
+
 def config_error(config: Mapping[str, Any]) -> str:
     """What the configuration class has against a config.json; "" when it takes it, or this version does not know it."""
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import CONFIG_MAPPING
 
     if config.get("model_type") not in CONFIG_MAPPING:
         return ""
     with quiet_transformers():
         try:
-            AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
+            _stock_config(config)
         except (ValueError, TypeError, KeyError, _invalid_field()) as error:
             return " ".join(str(error).split())
     return ""
@@ -184,8 +189,6 @@ def _is_given(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:
     """Whether the stock class uses one table for the input embedding and the output head."""
-    from transformers import AutoConfig
-
     with quiet_transformers():
-        full = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
+        full = _stock_config(config)
     return bool(getattr(full, "tie_word_embeddings", False))

@@ -71,11 +71,7 @@ def cut(folder, out, **choice):
     checkpoint = open_checkpoint(folder)
     anatomy = read_anatomy(checkpoint)
     kept = choose_structure(checkpoint, anatomy, choice)
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-    edits = {name: TensorEdit("keep") for name in shapes}
-    for name, edit in layer_edits(anatomy, kept, shapes).items():
-        action = "drop" if edit.dropped else "slice" if edit.indices else "keep"
-        edits[name] = TensorEdit(action, edit.indices, edit.dropped, "" if edit.dropped else edit.name)
+    edits = {name: TensorEdit("keep") for name in checkpoint.shapes} | layer_edits(anatomy, kept, checkpoint.shapes)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     write_shards(checkpoint, edits, out)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langslice.commands.options import option as _option
+
 if TYPE_CHECKING:
     from langslice.demonstrations import Demonstration, Layout
-
-
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
 
 
 def demonstrations(

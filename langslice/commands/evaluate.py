@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-
-def _option(*names: str, help: str, metavar: str | None = None) -> object:
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+from langslice.commands.options import option as _option
 
 
 def evaluate(

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langslice.commands.options import option as _option
+
 if TYPE_CHECKING:
     from langslice.features import Ablation, Magnitudes
     from langslice.features.overlap import Marks
-
-
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
 
 
 def features(

@@ -95,7 +95,7 @@ def open_reader(checkpoint: Checkpoint, anatomy: Anatomy, model: Any, max_tokens
             f"this model reads {model.main_input_name}, not text, so text cannot score it",
             hint="scores l1 and l2 come from the weights alone",
         )
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    shapes = checkpoint.shapes
     rows = find_vocabulary_size(family_of(checkpoint.config), shapes)
     tokenizer = open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
     hidden = next((at for at, token in enumerate(tokenizer.tokens[:rows]) if token in _MASKS), None)

@@ -20,6 +20,7 @@ from langslice.families import family_of
 from langslice.progress import Report, silent
 from langslice.scores.table import Values
 from langslice.structure.anatomy import Anatomy, Heads
+from langslice.structure.edits import along_heads, fused_order
 
 _WINDOW_BYTES = 16 << 20
 _NUMPY: dict[str, np.dtype[Any]] = {
@@ -51,7 +52,7 @@ def head_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: Rep
         rows = power_sums(checkpoint.tensors[name], axes.index(axis), order)
         layer = sums.setdefault(place.attention_key, {})
         layer[place.layer] = layer.get(place.layer, np.zeros(heads.query)) + rows_by_head(
-            rows, axis, heads, anatomy.body.fused, new_falcon=bool(anatomy.config.get("new_decoder_architecture"))
+            rows, axis, heads, anatomy.body.fused, new_falcon=anatomy.new_falcon
         )
     return _norms(sums, order)
 
@@ -100,23 +101,9 @@ def rows_by_head(
     Returns  (query heads,); a key-value head counts for every query head of its group
     Example  kv_heads, 4 query heads and 2 key-value heads of size 1: [5, 7] gives [5, 5, 7, 7]
     """
-    query, shared, group = heads.query, heads.key_value, heads.group
-    if axis == "heads":
-        return _summed(rows, query)
-    if axis == "kv_heads":
-        return np.repeat(_summed(rows, shared), group)
-    if fused == "heads" or (fused == "falcon" and not new_falcon and shared == query):
-        return _summed(rows, query)  # head: q k v
-    if fused == "falcon" and new_falcon:
-        parts = rows.reshape(shared, group + 2, -1).sum(2)  # group: its queries, k, v
-        return np.asarray((parts[:, :group] + parts[:, group:].sum(1, keepdims=True)).reshape(query), np.float64)
-    parts = _summed(rows, query + 2 * shared)  # [q; k; v]
-    keys, values = parts[query : query + shared], parts[query + shared :]
-    return np.asarray(parts[:query] + np.repeat(keys + values, group), dtype=np.float64)
-
-
-def _summed(rows: npt.NDArray[np.float64], parts: int) -> npt.NDArray[np.float64]:
-    return np.asarray(rows.reshape(parts, -1).sum(1), dtype=np.float64)
+    order = fused_order(fused, heads, new_falcon=new_falcon)
+    sums = [rows[along_heads(axis, heads, order, [head], [head // heads.group])].sum() for head in range(heads.query)]
+    return np.asarray(sums, dtype=np.float64)
 
 
 def power_sums(entry: TensorEntry, dim: int, order: int) -> npt.NDArray[np.float64]:

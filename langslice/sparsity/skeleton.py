@@ -145,7 +145,7 @@ class Skeleton:
         """Embeddings that tokens are looked up in."""
         import torch
 
-        rows = find_vocabulary_size(family_of(self.checkpoint.config), _shapes(self.checkpoint))
+        rows = find_vocabulary_size(family_of(self.checkpoint.config), self.checkpoint.shapes)
         for path, module in self.model.named_modules():
             if isinstance(module, torch.nn.Embedding) and module.num_embeddings == rows:
                 yield path
@@ -208,10 +208,6 @@ class Skeleton:
             if entry.dtype not in FLOATS:
                 raise _quantised(self.checkpoint, f"{entry.name} is stored as {entry.dtype}")
             yield Linear(f"{block}.{path}", child, entry, isinstance(child, Conv1D))
-
-
-def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    return {name: entry.shape for name, entry in checkpoint.tensors.items()}
 
 
 def _refuse_what_cannot_stream(checkpoint: Checkpoint) -> None:
@@ -327,7 +323,7 @@ def _substituted(name: str, table: Mapping[str, str]) -> str:
 def _vocabulary_names(checkpoint: Checkpoint) -> frozenset[str]:
     """Tensors that run along the vocabulary."""
     family = family_of(checkpoint.config)
-    shapes = _shapes(checkpoint)
+    shapes = checkpoint.shapes
     sizes = frozenset({find_vocabulary_size(family, shapes)})
     return frozenset(
         name for name, shape in shapes.items() if "vocab" in (describe_tensor(family, name, shape, sizes).axes or ())

@@ -86,6 +86,11 @@ class Anatomy:
     config: Mapping[str, Any]
     given: Mapping[str, Any]
 
+    @property
+    def new_falcon(self) -> bool:
+        """Whether a Falcon model fuses its projections group by group."""
+        return bool(self.config.get("new_decoder_architecture"))
+
     def fields(self, stack: str) -> StackFields:
         """Configuration fields of a stack."""
         return self.body.stacks[stack]
@@ -129,7 +134,7 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
             "this model is a slice with layers of different sizes, which cannot be cut again",
             hint="cut the model it was made from, with all cuts in one job",
         )
-    rows = find_vocabulary_size(family, {name: tensor.shape for name, tensor in checkpoint.tensors.items()})
+    rows = find_vocabulary_size(family, checkpoint.shapes)
     places: dict[str, Place] = {}
     axes: dict[str, tuple[str, ...] | None] = {}
     for name, tensor in checkpoint.tensors.items():

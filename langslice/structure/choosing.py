@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,11 +29,6 @@ CUTS = (
 )  # fmt: skip
 MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "score_texts")
 _DEFAULT_METHODS = {"heads": ("gradient", "l2"), "neurons": ("activation", "l2")}  # with text, and without
-
-
-def cuts_structure(choice: Mapping[str, Any]) -> bool:
-    """Whether a choice asks for fewer layers, heads, neurons or rows."""
-    return any(choice.get(name) not in (None, (), [], False) for name in CUTS)
 
 
 def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report = silent) -> Kept:

@@ -38,8 +38,7 @@ def _config(checkpoint: Checkpoint, kept: Kept, document: dict[str, Any]) -> dic
     if kept.style == "sliced":
         from langslice.structure.sliced_files import sliced_fields
 
-        shapes = {tensor: entry.shape for tensor, entry in checkpoint.tensors.items()}
-        result.update(sliced_fields(read_anatomy(checkpoint), kept, shapes, document))
+        result.update(sliced_fields(read_anatomy(checkpoint), kept, checkpoint.shapes, document))
     return result
 
 

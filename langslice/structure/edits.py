@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from langslice.errors import PlanError
+from langslice.shards import TensorEdit
 from langslice.structure.anatomy import HEAD_AXES, NEURON_AXES, Anatomy, Heads, Place
 from langslice.structure.kept import Kept
 
@@ -17,38 +17,27 @@ Indices = npt.NDArray[np.int64]
 _NOT_ZEROED = frozenset({"num_heads", "num_kv_heads"})
 
 
-@dataclass(frozen=True)
-class LayerEdit:
-    """What becomes of one tensor of a layer.
-
-    name     new name
-    indices  dimension -> old indices that stay, in order
-    dropped  why it is left out, "" when it stays
-    """
-
-    name: str
-    indices: Mapping[int, Indices] = field(default_factory=dict)
-    dropped: str = ""
-
-
-def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, LayerEdit]:
-    """Edits of all tensors that stand in a layer.
+def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorEdit]:
+    """Edits of all tensors that stand in a layer; vocabularies are not looked at.
 
     Raises   PlanError for a tensor of a cut layer of which the table does not know the axes
     """
-    edits: dict[str, LayerEdit] = {}
+    edits: dict[str, TensorEdit] = {}
     for name, place in anatomy.places.items():
+        new_name, indices = name, {}
         if _owns_first_bias(anatomy, name):
             # Stock code looks for it in block 0, whichever block that was.
             # With sizes by layer it keeps the columns of all heads, of which each block takes its own.
-            cut = _indices(anatomy, kept, name, place, shapes[name]) if kept.style == "stock" else {}
-            edits[name] = LayerEdit(name, cut)
+            if kept.style == "stock":
+                indices = _indices(anatomy, kept, name, place, shapes[name])
         elif not kept.keeps_layer(place.stack, place.layer):
-            edits[name] = LayerEdit(name, dropped=f"layer {place.layer} of the {place.stack} stack is not kept")
+            edits[name] = TensorEdit("drop", reason=f"layer {place.layer} of the {place.stack} stack is not kept")
+            continue
         else:
-            number = kept.new_layer(place.stack, place.layer)
-            indices = {} if kept.style == "masked" else _indices(anatomy, kept, name, place, shapes[name])
-            edits[name] = LayerEdit(f"{place.before}{number}.{place.rest}", indices)
+            new_name = f"{place.before}{kept.new_layer(place.stack, place.layer)}.{place.rest}"
+            if kept.style != "masked":
+                indices = _indices(anatomy, kept, name, place, shapes[name])
+        edits[name] = TensorEdit("slice" if indices else "keep", indices, name="" if new_name == name else new_name)
     return edits
 
 
@@ -115,7 +104,8 @@ def _indices(anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple
         if axis in HEAD_AXES and query is not None:
             heads = anatomy.heads[place.attention_key][layer]
             key_value = kept.key_value.get(place.attention_key, {}).get(layer, tuple(range(heads.key_value)))
-            found[dim] = _along_heads(axis, anatomy, heads, query, key_value)
+            order = fused_order(anatomy.body.fused, heads, new_falcon=anatomy.new_falcon)
+            found[dim] = along_heads(axis, heads, order, query, key_value)
         elif axis in NEURON_AXES and neurons is not None:
             stay = np.asarray(neurons, dtype=np.int64)
             found[dim] = stay if axis == "neurons" else np.concatenate([stay, stay + shape[dim] // 2])
@@ -131,7 +121,11 @@ def _may_need_cut(place: Place, query: Sequence[int] | None, neurons: Sequence[i
     return (query is not None and in_attention) or (neurons is not None and not in_attention)
 
 
-def _along_heads(axis: str, anatomy: Anatomy, heads: Heads, query: Sequence[int], key_value: Sequence[int]) -> Indices:
+def along_heads(axis: str, heads: Heads, order: str, query: Sequence[int], key_value: Sequence[int]) -> Indices:
+    """Indices along an axis of heads that belong to some query heads and key-value heads.
+
+    order  inside "qkv", see `fused_order`
+    """
     if axis == "num_heads":
         return np.asarray(query, dtype=np.int64)
     if axis == "num_kv_heads":
@@ -140,15 +134,16 @@ def _along_heads(axis: str, anatomy: Anatomy, heads: Heads, query: Sequence[int]
         return _expand(query, heads.size)
     if axis == "kv_heads":
         return _expand(key_value, heads.size)
-    return _fused(_fused_order(anatomy, heads), heads, query, key_value)
+    return _fused(order, heads, query, key_value)
 
 
-def _fused_order(anatomy: Anatomy, heads: Heads) -> str:
-    if anatomy.body.fused != "falcon":
-        return anatomy.body.fused
-    if anatomy.config.get("new_decoder_architecture"):
+def fused_order(fused: str, heads: Heads, *, new_falcon: bool) -> str:
+    """Order of the rows of a fused projection, see `_fused`: what Body says, and for Falcon what its heads make of it."""
+    if fused != "falcon":
+        return fused
+    if new_falcon:
         return "groups"
-    return "parts" if anatomy.config.get("multi_query") else "heads"
+    return "heads" if heads.key_value == heads.query else "parts"
 
 
 def _fused(order: str, heads: Heads, query: Sequence[int], key_value: Sequence[int]) -> Indices:

@@ -20,8 +20,8 @@ def finish_structure(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
         from langslice.structure.masking import write_zeros
 
         anatomy = read_anatomy(checkpoint)
-        shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-        names = {name: edit.name for name, edit in layer_edits(anatomy, kept, shapes).items()}
+        shapes = checkpoint.shapes
+        names = {name: edit.name or name for name, edit in layer_edits(anatomy, kept, shapes).items()}
         zeroed = {names[name]: by_dim for name, by_dim in zeros(anatomy, kept, shapes).items()}
         write_zeros(open_checkpoint(staging).tensors, zeroed)
     if kept.style == "sliced":

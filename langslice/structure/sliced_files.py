@@ -63,8 +63,8 @@ def sliced_fields(
     prefix = _body_prefix(classes)
     parameters: dict[str, list[int]] = {}
     for name, edit in layer_edits(anatomy, kept, shapes).items():
-        if edit.indices and not edit.dropped:
-            parameters[edit.name.removeprefix(prefix)] = list(sliced_shape(shapes[name], edit.indices))
+        if edit.action == "slice":
+            parameters[(edit.name or name).removeprefix(prefix)] = list(sliced_shape(shapes[name], edit.indices))
     sizes: dict[str, Any] = {"parameters": parameters, "attributes": _attributes(anatomy, kept, prefix)}
     if anatomy.body.slopes and kept.heads:
         sizes["slopes"] = {
