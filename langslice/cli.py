@@ -21,6 +21,7 @@ from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
 from langslice.commands.options import option as _option
 from langslice.commands.reproduce import reproduce
+from langslice.commands.restore import restore
 from langslice.commands.score import score as score_command
 from langslice.commands.sweep import sweep
 from langslice.errors import LangsliceError
@@ -505,6 +506,7 @@ app.command()(features)
 app.command()(evaluate)
 app.command()(sweep)
 app.command()(reproduce)
+app.command()(restore)
 
 
 def _show_warning(

@@ -90,7 +90,7 @@ def inspect(
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
     sets = [tuple(item.strip() for item in one.split(",")) for one in listed(languages)]
-    return inspect_model(checkpoint, _tokenizer(checkpoint), sets=sets or COMMON_SETS, report=report)
+    return inspect_model(checkpoint, source_tokenizer(checkpoint), sets=sets or COMMON_SETS, report=report)
 
 
 def count(
@@ -117,7 +117,7 @@ def count(
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
     read = partial(corpus_units, listed(corpus), text_field=text_field, languages=listed(languages), report=report)
-    counted = count_sides(_tokenizer(checkpoint), read, processes=processes)
+    counted = count_sides(source_tokenizer(checkpoint), read, processes=processes)
     return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
 
 
@@ -130,7 +130,7 @@ def plan(model: str | Path, *, report: Report = silent, **choice: Unpack[Choice]
     Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
     """
     checkpoint = _open(model, choice)
-    tokenizer = _tokenizer(checkpoint)
+    tokenizer = source_tokenizer(checkpoint)
     return _make_plan(checkpoint, tokenizer, choice, report)
 
 
@@ -168,13 +168,13 @@ def slice(
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
     given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
-    tokenizer = _tokenizer(checkpoint)
+    tokenizer = source_tokenizer(checkpoint)
     if given is None:
         made = _make_plan(checkpoint, tokenizer, choice, report)
     else:
         made = _checked(given, checkpoint, tokenizer)
     made = _with_settled_files(made, choice)
-    files = _side_files(checkpoint, tokenizer, made)
+    files = side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     notes: list[str] = [*made.notes, *checkpoint.notes]
@@ -200,7 +200,7 @@ def slice(
         proof = None
         if verify:
             # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
-            proof = _prove(checkpoint, _tokenizer(checkpoint), staging, made, files, listed(text), report)
+            proof = prove_slice(checkpoint, source_tokenizer(checkpoint), staging, made, files, listed(text), report)
         pruned = None
         if made.weights is not None and (proof is None or proof.passed):
             pruned = prune_staged(staging, made.weights, report)
@@ -232,11 +232,11 @@ def verify(
     Raises   PlanError when `out` is no slice or was cut from another source
     """
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
-    tokenizer = _tokenizer(checkpoint)
+    tokenizer = source_tokenizer(checkpoint)
     made = read_record(Path(out))
-    check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
-    files = _side_files(checkpoint, tokenizer, made)
-    return _prove(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
+    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
+    files = side_files(checkpoint, tokenizer, made)
+    return prove_slice(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
 
 
 def failure_text(proof: Proof, headline: str) -> str:
@@ -255,24 +255,24 @@ def _open(model: str | Path, choice: Choice) -> Checkpoint:
     )
 
 
-def _tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
+def source_tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
     shapes = checkpoint.shapes
     rows = find_vocabulary_size(family_of(checkpoint.config), shapes)
     return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
 
 
-def _fingerprint(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
+def fingerprint_of(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
     return fingerprint(checkpoint, [tokenizer.folder / name for name in tokenizer.files])
 
 
 def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> SlicePlan:
     from langslice.planning import make_plan
 
-    return make_plan(checkpoint, tokenizer, choice, _fingerprint(checkpoint, tokenizer), report)
+    return make_plan(checkpoint, tokenizer, choice, fingerprint_of(checkpoint, tokenizer), report)
 
 
 def _checked(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
-    check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
+    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     size = len(tokenizer.tokens)
     own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
     if made.checked != digest_rows(made.kept) or made.tokens != own:
@@ -320,7 +320,7 @@ def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
     return replace(made, request={**made.request, **settled})
 
 
-def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
+def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
     return plan_side_files(
         checkpoint,
         tokenizer.files,
@@ -365,7 +365,7 @@ def prove_pruned(proof: Proof, checkpoint: Checkpoint, out: Path, made: SlicePla
     return replace(proof, checks=(*checks, check_zeros(sliced, made.pruned)))
 
 
-def _prove(
+def prove_slice(
     checkpoint: Checkpoint,
     tokenizer: SourceTokenizer,
     out: Path,

@@ -90,7 +90,7 @@ def make_plan(
         reasons.update({row: ", ".join(why) for row, why in chosen.reasons.items()})
     kept = np.array(sorted(reasons), dtype=np.int64)
     written_out = {**_moved(implied, kept), **sizes}
-    _, _, tensors = plan_tensors(checkpoint, drop=_tied_copies(checkpoint))
+    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint))
     size = len(tokenizer.tokens)
     plan = SlicePlan(
         model=checkpoint.model_id,
@@ -290,7 +290,7 @@ def read_chat_template(folder: Path) -> str | None:
     return None
 
 
-def _tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
+def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
     """Names in a pickle that share their storage with another table and that the stock class ties anyway.
 
     Biases stay under every name: RoBERTa's head in transformers 4 reads `lm_head.decoder.bias` only, and starts from

@@ -42,7 +42,7 @@ def write_record(
     """
     head = {
         "format": FORMAT,
-        "versions": _versions(),
+        "versions": library_versions(),
         "source": {
             "model": checkpoint.model_id,
             "revision": checkpoint.revision,
@@ -61,19 +61,33 @@ def write_record(
     )
 
 
-def read_record(folder: Path) -> SlicePlan:
-    """Read the plan back from a slice."""
-    path = folder / FILE_NAME
-    if not folder.is_dir():
-        raise PlanError(f"{folder}: no such folder", hint="name a folder that `langslice slice` made")
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a slice.json as it stands.
+
+    Raises   PlanError when it is missing, damaged or of another format
+    """
+    if not path.parent.is_dir():
+        raise PlanError(f"{path.parent}: no such folder", hint="name a folder that `langslice slice` made")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise PlanError(f"{folder} has no {FILE_NAME}", hint="is this a folder that `langslice slice` made?") from error
+        raise PlanError(
+            f"{path.parent} has no {path.name}", hint="is this a folder that `langslice slice` made?"
+        ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PlanError(f"{path} is not readable: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError(f"{path}: expected format {FORMAT}")
+    return document
+
+
+def read_record(folder: Path) -> SlicePlan:
+    """Read the plan back from a slice.
+
+    Raises   PlanError as `read_document` does, and when the plan or its map was edited
+    """
+    path = folder / FILE_NAME
+    document = read_document(path)
     plan = plan_from_json(document.get("plan"), place=str(path))
     if document.get("new_to_old") != plan.new_to_old.tolist():
         raise PlanError(
@@ -82,7 +96,8 @@ def read_record(folder: Path) -> SlicePlan:
     return replace(plan, pruned=document.get("sparsity") or {})
 
 
-def _versions() -> dict[str, str | None]:
+def library_versions() -> dict[str, str | None]:
+    """The version of this program, of Python, and of the libraries that shape a result; None for one that is absent."""
     found: dict[str, str | None] = {"langslice": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:

@@ -192,6 +192,7 @@ def _layouts(
             shard.format == "safetensors"
             and "format" in shard.metadata
             and all(edits[tensor.name] == TensorEdit("keep") for tensor in shard.tensors)
+            and all(tensor.path == shard.path for tensor in shard.tensors)  # none comes from another file
         )
         method = "write"
         if untouched and reflinks[device]:

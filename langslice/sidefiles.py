@@ -82,6 +82,7 @@ _LEFT_OUT = (
     ("bpe.codes", _VOCABULARY),
     ("tekken.json", _VOCABULARY),
     ("slice.json", "the record of an earlier slice, kept inside the new one as its source"),
+    ("restore.json", "the record of how the source was put together"),
 )
 _CARRIED = (
     "README*", "LICEN[SC]E*", "NOTICE*", "COPYING*", "CITATION*", "CHANGELOG*", "*USE_POLICY*", "*.md", "*.rst", "*.txt",

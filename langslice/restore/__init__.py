@@ -1,0 +1,7 @@
+"""The way back of `slice`: trained weights into the full model, and adapters between original and slice."""
+
+from __future__ import annotations
+
+from langslice.restore.restoring import RestoreResult, restore
+
+__all__ = ["RestoreResult", "restore"]
