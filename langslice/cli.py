@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from langslice import __version__
+from langslice.commands.adapter import adapter
 from langslice.commands.demonstrations import demonstrations
 from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
@@ -507,6 +508,7 @@ app.command()(evaluate)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(restore)
+app.command()(adapter)
 
 
 def _show_warning(

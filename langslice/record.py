@@ -46,6 +46,7 @@ def write_record(
         "source": {
             "model": checkpoint.model_id,
             "revision": checkpoint.revision,
+            "config": checkpoint.config,
             "files": _source_hashes(checkpoint, whole_weights=proof is not None),
             "slice": _earlier(checkpoint),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from langslice.restore.adapters import AdapterResult, carry_adapter
 from langslice.restore.restoring import RestoreResult, restore
 
-__all__ = ["RestoreResult", "restore"]
+__all__ = ["AdapterResult", "RestoreResult", "carry_adapter", "restore"]
