@@ -107,10 +107,25 @@ def function_pages() -> str:
         pages.append(f"## {module}\n")
         for name in names:
             item = getattr(importlib.import_module(module), name)
-            documentation = inspect.cleandoc(item.__doc__ or "")
+            documentation = inspect.cleandoc(item.__doc__ or "") + _entries(item)
             signature = "" if inspect.isclass(item) else _signature(item)
             pages.append(f"### {name}{signature}\n\n```text\n{documentation}\n```\n")
     return HEAD + "\n".join(pages)
+
+
+def _entries(item: object) -> str:
+    """The entries of Choice, each with its type; nothing for what has none."""
+    from langslice.choice import Choice, entries
+
+    if item is not Choice:
+        return ""
+    lines = ["", ""]
+    for name, (kind, entry) in entries(Choice).items():
+        words = kind.__name__ if inspect.isclass(kind) else str(kind)
+        for module in ("collections.abc.", "pathlib."):
+            words = words.replace(module, "")
+        lines += [f"{name}: {words}", f"    {entry.help}"]
+    return "\n".join(lines)
 
 
 def _signature(function: object) -> str:

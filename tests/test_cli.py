@@ -54,6 +54,34 @@ def test_help_imports_nothing_heavy():
         assert command in done.stdout
 
 
+def test_every_entry_of_a_choice_is_an_option(capsys, monkeypatch):
+    """The options are built from Choice; they arrive as the library takes them, and what was not typed does not."""
+    from langslice import job
+    from langslice.choice import Choice, entries
+
+    found = []
+    monkeypatch.setattr(job, "plan", lambda model, *, report, **choice: found.append(choice) or 1 / 0)
+    words = {bool: [], int: ["3"], float: ["0.5"]}
+    arguments, expected = [], {}
+    for name, (kind, _) in entries(Choice).items():
+        scalars = [each for each in getattr(kind, "__args__", (kind,)) if each in words]
+        only = scalars[0] if scalars and str not in getattr(kind, "__args__", ()) else str
+        arguments += [f"--{name.replace('_', '-')}", *words.get(only, ["x"])]
+        expected[name] = {bool: True, int: 3, float: 0.5}.get(only, "x")
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, monkeypatch, "plan", "mini", "-o", "none.json", *arguments)
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, monkeypatch, "plan", "mini", "-o", "none.json", "--text-field", "text", "-l", "ko", "-l", "en")
+    plain = {name: value[0] if isinstance(value, list) else value for name, value in found[0].items()}
+    assert {name: str(value) if name == "cache_dir" else value for name, value in plain.items()} == expected
+    assert [name for name, value in found[0].items() if isinstance(value, list)] == [
+        "corpus", "counts", "lexicon", "keep_tokens", "layers", "drop_layers", "first_layers", "every_layer",
+        "drop_layers_by", "drop_heads", "drop_neurons", "score_texts", "prune_rows", "keep_demos", "avoid_demos", "linears",
+        "ignore_field", "carry", "leave_out",
+    ]  # fmt: skip
+    assert found[1] == {"languages": "en"}
+
+
 def test_an_interrupt_says_that_nothing_is_left(capsys, monkeypatch, source, tmp_path):
     from langslice import job
 

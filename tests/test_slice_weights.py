@@ -107,3 +107,31 @@ def test_what_cannot_be_pruned_is_refused(arguments, said, tmp_path, capsys, mon
     assert said in error
     assert error.count("error:") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_products_in_bfloat16_are_asked_for_with_compute(demos, tmp_path, capsys, monkeypatch):
+    arguments = ["slice", str(mini_model_path()), "-o", str(tmp_path / "out"), "--sparsity", "0.3", "--no-verify", "-q"]
+    arguments += ["--keep-demos", str(demos), "--linears", "*.0.self_attn.q_proj"]
+    monkeypatch.setattr("sys.argv", ["langslice", *arguments, "--compute", "bfloat16"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code in (None, 0)
+    record = json.loads((tmp_path / "out" / "slice.json").read_text())
+    assert record["sparsity"]["request"]["compute"] == record["plan"]["weights"]["compute"] == "bfloat16"
+    start = ["slice", str(mini_model_path()), "-o", str(tmp_path / "no")]
+    for more, message in (
+        (["--sparsity", "0.3", "--keep-demos", str(demos), "--compute", "float8"],
+         "unknown type to compute in 'float8'\nhint: one of float32, bfloat16"),
+        (["--languages", "ko", "--compute", "bfloat16"], "--compute has no effect: no weight is pruned"),
+    ):  # fmt: skip
+        monkeypatch.setattr("sys.argv", ["langslice", *start, *more])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "no").exists()
+
+
+def test_the_layer_0_is_a_layer():
+    made = langslice.plan(mini_model_path(), drop_layers=0)
+    assert made.structure.layers == {"layers": (1, 2, 3, 4, 5)}

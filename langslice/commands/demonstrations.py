@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langslice.commands.options import option as _option
+from langslice.commands.output import refuse_existing
 
 if TYPE_CHECKING:
     from langslice.demonstrations import Demonstration, Layout
@@ -71,10 +72,9 @@ def demonstrations(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
 ) -> None:
     """Lay out text as demonstrations, for pruning weights and finding features."""
-    from langslice.cli import _refuse_existing
     from langslice.demonstrations import write_demonstrations
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     given = {
         "shots": shots, "count": count, "separator": separator, "template": template, "order": order, "seed": seed,
     }  # fmt: skip

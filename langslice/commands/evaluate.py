@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from langslice.commands.options import Json
 from langslice.commands.options import option as _option
+from langslice.commands.output import print_json, progress, refuse_existing
 
 
 def evaluate(
@@ -55,17 +57,16 @@ def evaluate(
     ] = False,
     resamples: Annotated[int, typer.Option("--resamples", help="Resamples of the bootstrap.", min=100)] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:
     """Measure what a model can do in each language, and beside it what its slice still can."""
-    from langslice import cli
     from langslice.evaluate.run import evaluate as run
 
     if results is not None:
-        cli._refuse_existing(results, overwrite)
-    with cli._progress(quiet or json) as report:
+        refuse_existing(results, overwrite)
+    with progress(quiet or json) as report:
         found = run(
             model, out, tasks=tasks, languages=languages or (), data=data, limit=limit, scores=scores or (),
             pairs=pairs or (), shots=shots, new_tokens=new_tokens,
@@ -75,7 +76,7 @@ def evaluate(
     if results is not None:
         found.save(results)
     if json:
-        cli._print_json(found.to_json())
+        print_json(found.to_json())
     elif not quiet:
         from langslice.evaluate.tables import print_evaluation
 

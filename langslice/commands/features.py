@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langslice.commands.options import Model, Quiet, Source, choosing
 from langslice.commands.options import option as _option
+from langslice.commands.output import progress, refuse_existing
 
 if TYPE_CHECKING:
     from langslice.features import Ablation, Magnitudes
     from langslice.features.overlap import Marks
 
 
+@choosing(Source)
 def features(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, or the id of a model on the hub.")],
+    model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of tables and pictures.", show_default=False)],
     demos: Annotated[
         list[str] | None,
@@ -50,29 +53,27 @@ def features(
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest demonstration.", min=1)] = 512,
     offload: Annotated[bool, typer.Option("--offload", help="Keep activations on disk, not in memory.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw PNG files.")] = True,
-    revision: Annotated[str | None, _option("--revision", help="Branch, tag or commit of a hub model.")] = None,
-    token: Annotated[str | None, _option("--token", help="Hub token, for gated models.")] = None,
-    cache_dir: Annotated[Path | None, _option("--cache-dir", help="Hub cache.")] = None,
+    *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into an existing folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+    quiet: Quiet = False,
+    **source: Any,
 ) -> None:
     """Measure hidden dimensions on sets of demonstrations, compare them, and draw the result."""
     from tempfile import TemporaryDirectory
 
     from langslice.checkpoint import open_checkpoint
-    from langslice.cli import _progress, _refuse_existing
     from langslice.features import ablate as measure_ablation
     from langslice.features import measure_magnitudes, overlap, particular_dimensions, standing_out
     from langslice.features.pictures import check_matplotlib
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     wanted, others = _sets(demos, "--demos"), _sets(against, "--against")
     _check_sets(wanted, others)
     if pictures:
         check_matplotlib()
-    folder = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir).model_folder
+    folder = open_checkpoint(model, **source).model_folder
     conditions: dict[str, Sequence[Any]] = {name: [path] for name, path in (*wanted.items(), *others.items())}
-    with _progress(quiet) as report, TemporaryDirectory(prefix="langslice-") as scratch:
+    with progress(quiet) as report, TemporaryDirectory(prefix="langslice-") as scratch:
         measured = measure_magnitudes(
             folder, conditions, max_tokens=max_tokens, offload=Path(scratch) if offload else None, report=report
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langslice.commands.output import progress
+
 if TYPE_CHECKING:
     from langslice.reproduce.tables import Reproduction
 
@@ -39,12 +41,11 @@ def reproduce(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Run a paper's experiment again on a model, and print its tables; what could not be obtained is left out and named."""
-    from langslice import cli
     from langslice.errors import RecipeError
 
     if paper not in PAPERS:
         raise RecipeError(f"unknown paper {paper!r}", f"one of {', '.join(PAPERS)}")
-    with cli._progress(quiet) as report:
+    with progress(quiet) as report:
         if paper == "kim2024":
             from langslice.reproduce.kim2024 import kim2024
 

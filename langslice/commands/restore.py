@@ -39,10 +39,10 @@ def restore(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
 ) -> None:
     """Put a trained slice back into the full model: every token again, trained rows in their old places."""
-    from langslice import cli
+    from langslice.commands.output import progress
     from langslice.restore import restore as run
 
-    with cli._progress(quiet) as report:
+    with progress(quiet) as report:
         result = run(
             healed, out, base=base, plan=plan, everything=everything, verify=verify, text=text or (),
             revision=revision, token=token, cache_dir=cache_dir, overwrite=overwrite, threads=threads, report=report,

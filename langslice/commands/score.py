@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from langslice.commands.options import Model, Source, choosing
+from langslice.commands.output import progress, refuse_existing
 
 if TYPE_CHECKING:
     from langslice.scores import Scores
 
 
+@choosing(Source)
 def score(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, or the id of a model on the hub.")],
+    model: Model,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="What to score: layers, heads or neurons.")],
     method: Annotated[
         str,
@@ -47,28 +51,24 @@ def score(
         typer.Option("--picture", help="PNG to draw; beside the parquet file, if matplotlib is installed.",
                      show_default=False),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option("--revision", help="Branch, tag or commit of a hub model.", show_default=False)
-    ] = None,
-    token: Annotated[str | None, typer.Option("--token", help="Hub token, for gated models.", show_default=False)] = None,
-    cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Hub cache.", show_default=False)] = None,
+    *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing scores.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    **source: Any,
 ) -> None:  # fmt: skip
     """Score the layers, heads or neurons of a model, for cuts to choose by."""
     from langslice.checkpoint import open_checkpoint
-    from langslice.cli import _progress, _refuse_existing
     from langslice.scores.methods import Settings, check_method, compute
     from langslice.scores.pictures import can_draw, draw_scores
 
     check_method(kind, method)
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     png = picture or (out.with_suffix(".png") if can_draw() else None)
     if png is not None:
-        _refuse_existing(png, overwrite)
+        refuse_existing(png, overwrite)
     settings = Settings(tuple(range(seeds)), samples, max_tokens, run, count, steps, penalty)
-    checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
-    with _progress(quiet) as report:
+    checkpoint = open_checkpoint(model, **source)
+    with progress(quiet) as report:
         scores = compute(checkpoint, kind, method, texts or (), settings=settings, text_field=text_field, report=report)
     scores.save(out)
     if png is not None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langslice.commands.output import progress
+
 if TYPE_CHECKING:
     from langslice.sweep.sweeping import Sweep
 
@@ -26,7 +28,6 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:  # fmt: skip
     """Cut and evaluate a model in many ways; finished runs are kept, and an interrupted sweep goes on."""
-    from langslice import cli
     from langslice.errors import RecipeError
     from langslice.sweep.recipe import expand, load_recipe
     from langslice.sweep.sweeping import sweep as run
@@ -35,7 +36,7 @@ def sweep(
         for found in expand(load_recipe(recipe), place=str(recipe)):
             typer.echo(found.name)
         return
-    with cli._progress(quiet) as report:
+    with progress(quiet) as report:
         done = run(recipe, out, processes=processes, ray=ray, report=report)
     if not quiet:
         print_sweep(done)

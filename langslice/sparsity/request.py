@@ -9,16 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langslice.choice import COMPUTE, SCORES
 from langslice.errors import PlanError
 
 if TYPE_CHECKING:
     from langslice.demonstrations import Demonstration
 
-SCORES = ("wanda", "magnitude", "random", "top", "sparsegpt")
 # Scores that look at activations, and therefore at demonstrations.
 CALIBRATED = ("wanda", "top", "sparsegpt")
 UNSTRUCTURED = "unstructured"
-COMPUTE = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from langslice.choice import Choice, listed
 from langslice.errors import PlanError
 from langslice.progress import Report
 
-_HOW = ("keep_demos", "avoid_demos", "score", "epsilon", "allocation", "linears", "offload")
+_HOW = ("keep_demos", "avoid_demos", "score", "epsilon", "allocation", "linears", "offload", "compute")
 
 
 def weights_request(choice: Choice) -> dict[str, Any] | None:
@@ -30,7 +30,7 @@ def weights_request(choice: Choice) -> dict[str, Any] | None:
             )
         return None
     fields: dict[str, Any] = {}
-    for name in ("sparsity", "pattern", "score", "epsilon", "allocation"):
+    for name in ("sparsity", "pattern", "score", "epsilon", "allocation", "compute"):
         if given.get(name) is not None:
             fields[name] = given[name]
     for name in ("keep_demos", "avoid_demos", "linears"):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from langslice.choice import STYLE_NAMES
 from langslice.errors import PlanError
 from langslice.structure.anatomy import Anatomy, Heads
 from langslice.structure.kept import Kept
@@ -18,7 +19,6 @@ from langslice.structure.kept import Kept
 _OTHER_LISTS = frozenset({"architectures", "pos_att_type", "id2label", "suppress_tokens", "begin_suppress_tokens"})
 # Rows of a grouped matrix product must be a multiple of 16 bytes: eight elements of two bytes.
 _EXPERT_MULTIPLE = 8
-STYLE_NAMES = ("auto", "stock", "sliced", "masked")
 
 
 def express(

@@ -1,0 +1,40 @@
+"""`langslice count`: text in, the number of times that each token occurs in it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langslice.commands.options import Choice, Model, Quiet, choosing, option
+from langslice.commands.output import progress, refuse_existing
+
+
+@choosing(Choice, "corpus", "text_field", "processes", "revision", "token", "cache_dir")
+def count(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.", show_default=False)],
+    *,
+    language_id: Annotated[
+        str | None,
+        option("--language-id", help="Count only the lines in these languages (needs lingua): ko,en.", metavar="CODES"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing counts.")] = False,
+    quiet: Quiet = False,
+    **choice: Any,
+) -> None:
+    """Count a model's tokens in a corpus, for plans to reuse."""
+    from langslice import job
+    from langslice.errors import LangsliceError
+
+    if "corpus" not in choice:
+        raise LangsliceError("no corpus was given", hint="add --corpus PATH")
+    refuse_existing(out, overwrite)
+    with progress(quiet) as report:
+        counted = job.count(model, languages=language_id or (), report=report, **choice)
+    counted.save(out)
+    if not quiet:
+        from langslice.console import print_counts
+
+        print_counts(counted, out)

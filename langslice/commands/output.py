@@ -1,0 +1,43 @@
+"""What the commands' outputs have in common: progress on stderr, JSON on stdout, and files that are not replaced unasked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from langslice.progress import Report
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Report]:
+    """A progress display on stderr: the current step, and bytes where they are counted."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda step, done, total: None
+        return
+    from langslice.console import live_progress
+
+    with live_progress() as report:
+        yield report
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, or whose folder does not. Raises OutputError."""
+    from langslice.errors import OutputError
+
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already", hint="choose another name, or pass --overwrite")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent} is not a folder", hint="make it first")
+
+
+def print_json(data: Any) -> None:
+    """Data for machines, on stdout."""
+    import json
+
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2))

@@ -1,0 +1,34 @@
+"""`langslice plan`: a choice in, a file out that says what becomes of every token and tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langslice.commands.options import Choice, Model, Quiet, choosing
+from langslice.commands.output import progress, refuse_existing
+
+
+@choosing(Choice)
+def plan(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Plan file to write.", show_default=False)],
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plan.")] = False,
+    quiet: Quiet = False,
+    **choice: Any,
+) -> None:
+    """Choose what to keep, and write it as a plan that you can read and edit."""
+    from langslice import job
+    from langslice.slice_plan import save_plan
+
+    refuse_existing(out, overwrite)
+    with progress(quiet) as report:
+        made = job.plan(model, report=report, **choice)
+    save_plan(made, out)
+    if not quiet:
+        from langslice.console import print_plan
+
+        print_plan(made, out)

@@ -1,0 +1,39 @@
+"""`langslice slice`: a model in, a smaller one out, with the proof that what was kept is intact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langslice.commands.options import Choice, HeldOut, Model, Out, Overwrite, Quiet, Verify, choosing, option
+from langslice.commands.output import progress
+
+
+@choosing(Choice)
+def slice(
+    model: Model,
+    out: Out,
+    plan: Annotated[Path | None, option("--plan", help="Do what this plan says.", metavar="FILE")] = None,
+    *,
+    text: HeldOut = None,
+    verify: Verify = True,
+    link: Annotated[bool, typer.Option("--link", help="Hard-link untouched shards instead of copying them.")] = False,
+    threads: Annotated[int, typer.Option("--threads", help="Threads that write.", min=1)] = 2,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    **choice: Any,
+) -> None:
+    """Plan, slice and prove in one go, or do what a plan says."""
+    from langslice import job
+
+    with progress(quiet) as report:
+        result = job.slice(
+            model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
+            report=report, **choice,
+        )  # fmt: skip
+    if not quiet:
+        from langslice.console import print_result
+
+        print_result(result)
