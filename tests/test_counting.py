@@ -14,7 +14,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from langslice.counting import TokenCounts, chunks, count, count_tokens, distinct_chunks, load_counts, merge_counts
+from langslice.counting import (
+    TokenCounts,
+    chunks,
+    count,
+    count_tokens,
+    cutting,
+    distinct_chunks,
+    load_counts,
+    merge_counts,
+)
 from langslice.counting.counter import ChunkTable, count_blocks
 from langslice.counting.cutting import LEFT, OPAQUE, RIGHT, crossing_pairs
 from langslice.errors import CorpusError, LangsliceError
@@ -89,6 +98,28 @@ NASTY = (
         ";",
         "//",
     ]
+    + [
+        ".",
+        ",",
+        "_x",
+        "f(x)",
+        "a.b",
+        "0.5",
+        "x1",
+        "/",
+        "'",
+        "क़",
+        "²",
+        "½",
+        "ª",
+        "Ⅷ",
+        "℃",
+        "ʼ",
+        "\x03",
+        "\u0338",
+        "<\u0338",
+        "ǅ",
+    ]
     + [" ", "  ", "   ", " ", " ", " ", " ", "    "]
 )
 
@@ -158,6 +189,36 @@ def test_chunks_by_hand(letters: SourceTokenizer) -> None:
     assert chunks.cut_text(rules, chunks.joined(["    def f", "  \u00a0x y", "   "])) == (
         ["\x02   ", "def", "f"] + ["\x02  \u00a0x", "y"] + ["\x02   "]
     )
+
+
+def test_punctuation_is_cut_off_where_the_pre_tokeniser_parts_it(tmp_path: Path) -> None:
+    words = {
+        "type": "Split",
+        "pattern": {"Regex": r"'s| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+"},
+        "behavior": "Isolated",
+    }
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    parts = {"type": "Sequence", "pretokenizers": [{**words, "invert": False}, byte_level]}
+    tokenizer = open_tokenizer(byte_level_folder(tmp_path / "parts", [("h", "e")], pre_tokenizer=parts))
+    rules = count.prepare(tokenizer)[1]
+    assert rules.points == "digit"
+    pieces = chunks.cut_text(rules, chunks.joined(["he(the, 3.1)", "he's he.\u0301"]))
+    assert pieces == ["\x02he", "\x03(the", "\x03,", "3", "\x03.1", "\x03)", "\x02he's", "he", "\x03.\u0301"]
+    units = ["he(he, 3.1)", "he(he)", "he's he.\u0301", "he(he)"]
+    assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
+
+
+def test_punctuation_that_a_token_joins_to_a_letter_is_not_cut_off(tmp_path: Path) -> None:
+    tokens = ["<unk>", "▁", "a", "b", ".", ",", "(", "0", "a.", "0("]
+    merges = [("a", "."), ("0", "(")]
+    tokenizer = open_written(tmp_path, bpe(tokens, merges, unk_token="<unk>"), normalizer=SENTENCE_SPACE)
+    rules = count.prepare(tokenizer)[1]
+    assert rules.points == "alone"
+    marked = {point for point in cutting.POINTS if rules.classes[ord(point)] & cutting.POINT}
+    assert marked == {","}, "`.` has a token with a letter, `(` one with the anchor, the others have none of their own"
+    units = ["a.b,a", "b.a", "ab,(a", "a,b"]
+    assert chunks.cut_text(rules, chunks.joined(["a.b,a"])) == ["\x02a.b", "\x03,a"]
+    assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
 
 
 def test_crossing_tokens_by_hand() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from langslice.counting.cutting import CUT, LEFT, OPAQUE, RIGHT, START, CutRules
+from langslice.counting.cutting import CUT, JOIN, LEFT, MARKS, OPAQUE, POINT, RIGHT, START, WORD, CutRules
 from langslice.errors import CorpusError
 
 BLOCK_CHARACTERS = 1 << 20  # text cut at once; the arrays for it take about ten bytes a character
@@ -120,8 +120,8 @@ def take_rare(table: Counter[str]) -> dict[str, int]:
 class Cut:
     """A block of units, cut.
 
-    once     pieces of the units that occur once. One that begins with START opens a unit; every other follows a space
-             that is not in it
+    once     pieces of the units that occur once. One that begins with START opens a unit, one that begins with JOIN
+             follows a letter or digit; every other follows a space that is not in it
     often    pieces of the others, each as many times as `weights` says
     whole    units that must not be cut
     """
@@ -163,11 +163,11 @@ def joined(units: list[str]) -> str:
 def _set_aside(rules: CutRules, units: list[str], weights: dict[str, int], cut: Cut) -> list[str]:
     """Move units with an added token or with one of our marks to `cut.whole`; give the others."""
     text = "".join(units)
-    if not (CUT in text or START in text or rules.has_added_token(text)):
+    if not (any(mark in text for mark in MARKS) or rules.has_added_token(text)):
         return units
     clear = []
     for unit in units:
-        if CUT in unit or START in unit or rules.has_added_token(unit):
+        if any(mark in unit for mark in MARKS) or rules.has_added_token(unit):
             cut.whole[unit] = weights[unit]
         else:
             clear.append(unit)
@@ -175,10 +175,11 @@ def _set_aside(rules: CutRules, units: list[str], weights: dict[str, int], cut: 
 
 
 def cut_text(rules: CutRules, text: str) -> list[str]:
-    """Cut joined units (see `joined`) before every run of spaces where the rules allow it.
+    """Cut joined units (see `joined`) before every run of spaces, and before punctuation, where the rules allow it.
 
     Example  START + "to be  or" gives [START + "to", "be", " or"]: the space at the cut is left out; with `indents`
-             START + "    def f" gives [START + "   ", "def", "f"]
+             START + "    def f" gives [START + "   ", "def", "f"]; with `points` START + "f(x)" gives
+             [START + "f", JOIN + "(x", JOIN + ")"]
     """
     if not text:
         return []
@@ -194,8 +195,13 @@ def cut_text(rules: CutRules, text: str) -> list[str]:
         opening = (codes[first - 1] == ord(START)) & ((after & OPAQUE) == 0)
         first = np.where(opening, last, first)
         safe |= opening
-    if single and safe.all():
+    if not rules.points and single and safe.all():
         return text.replace(" ", CUT).split(CUT)
     marked = codes[:-1].copy()
     marked[first[safe]] = ord(CUT)
+    if rules.points:
+        classes = rules.classes[codes[:-1]]
+        points = np.flatnonzero(((classes[:-1] & WORD) != 0) & ((classes[1:] & POINT) != 0)) + 1
+        marks = np.array([ord(CUT)] if rules.points == "space" else [ord(CUT), ord(JOIN)], np.uint32)
+        marked = np.insert(marked, np.repeat(points, len(marks)), np.tile(marks, len(points)))
     return marked.tobytes().decode("utf-32-le").split(CUT)

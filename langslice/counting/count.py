@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
@@ -86,7 +87,7 @@ def distinct_chunks(tokenizer: SourceTokenizer, units: Iterable[str]) -> Iterato
             yield from _batches(block)
         return
     head = _standalone(encode)
-    for table in weighted_texts(encode, rules, blocks):
+    for table in weighted_texts(encode, replace(rules, points=""), blocks):
         yield from _batches(_as_texts(table, head))
 
 

@@ -19,7 +19,7 @@ from langslice.counting.chunks import (
     table_bytes,
     take_rare,
 )
-from langslice.counting.cutting import ANCHOR, CutRules
+from langslice.counting.cutting import ANCHOR, JOIN, MARKS, CutRules
 from langslice.counting.encoding import Encode, add_encoded, lines_of
 
 SAMPLES_PER_BLOCK = 4
@@ -76,9 +76,9 @@ def differing_sample(encode: Encode, rules: CutRules, block: Block) -> str:
     """Encode a few texts of a block whole and in pieces; give the first whose tokens differ, or ""."""
     step = max(1, len(block) // SAMPLES_PER_BLOCK)
     texts = [unit[:SAMPLE_CHARACTERS] for unit, _ in block[step // 2 :: step]]
-    texts = [text for text in texts if text and not rules.has_added_token(text) and not {"\x01", "\x02"} & set(text)]
+    texts = [text for text in texts if text and not rules.has_added_token(text) and not set(MARKS) & set(text)]
     pieces = [cut_text(rules, joined([text])) for text in texts]
-    flat = [f"{ANCHOR} {piece}" for group in pieces for piece in group[1:]]
+    flat = [ANCHOR + (piece[1:] if piece[0:1] == JOIN else f" {piece}") for group in pieces for piece in group[1:]]
     ids = encode([ANCHOR, *texts, *(group[0][1:] for group in pieces), *flat])
     anchor, wholes, firsts = ids[0], ids[1 : len(texts) + 1], ids[len(texts) + 1 : 2 * len(texts) + 1]
     later = iter(ids[2 * len(texts) + 1 :])

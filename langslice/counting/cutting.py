@@ -1,8 +1,9 @@
 """Where text may be cut so that the pieces, encoded apart, give the tokens of the whole.
 
-A cut falls before a run of ASCII spaces. Whether that is safe depends on the tokenizer, and is found by asking it:
-normalising every character, looking where its pre-tokeniser parts words, and searching its vocabulary for tokens that
-would reach across. Nothing here reads a corpus.
+A cut falls before a run of ASCII spaces and, where the pre-tokeniser parts words there anyway, between a letter or digit
+and ASCII punctuation. Whether that is safe depends on the tokenizer, and is found by asking it: normalising every
+character, looking where its pre-tokeniser parts words, and searching its vocabulary for tokens that would reach across.
+Nothing here reads a corpus.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 
 # Bits of the class of a character. OPAQUE: no cut beside it. LEFT and RIGHT: a token of the vocabulary reaches over
-# spaces from this character (LEFT before the spaces, RIGHT after them), so no cut between such a pair.
-OPAQUE, LEFT, RIGHT = np.uint8(1), np.uint8(2), np.uint8(4)
+# spaces from this character (LEFT before the spaces, RIGHT after them), so no cut between such a pair. WORD, POINT: a
+# letter or digit, and punctuation, between which it may be cut where `CutRules.points` says so.
+OPAQUE, LEFT, RIGHT, WORD, POINT = (np.uint8(1 << bit) for bit in range(5))
 
-CUT, START = "\x01", "\x02"  # marks that chunks.py puts into the text; units that hold one are encoded whole
+# Marks that chunks.py puts into the text: a cut, the start of a unit, and a cut without a space. Units that hold one are
+# encoded whole.
+CUT, START, JOIN = MARKS = "\x01", "\x02", "\x03"
+# Not the apostrophe: contractions belong to the word before them.
+POINTS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'
 
 # Grapheme_Cluster_Break=Prepend: such a character and the space after it are one grapheme, and SentencePiece's
 # precompiled normaliser replaces graphemes, so a cut there would change what it sees.
@@ -55,6 +61,7 @@ PROBES = [
     *("a\u0301", "\u0301x", "e\u0302\u0301", "👩\u200d👩\u200d👧", "❤\ufe0f"),
 ]
 
+DIGITS = "0123456789"
 ANCHOR = "0"  # in front of joined chunks; a digit, so that it is among the tokens every slice keeps
 
 
@@ -69,6 +76,8 @@ class CutRules:
     normalize the normaliser's function where `folded` must be searched in normalised text, else None
     indents   whether spaces that open a unit may be cut before the last of them, so that a word is one chunk whatever its
               indentation
+    points    how what follows a cut between a letter and punctuation is encoded: "" there is none; "space" as behind a
+              space; "digit" behind a digit, several in a row; "alone" behind a digit, one by one
     """
 
     reason: str
@@ -77,6 +86,7 @@ class CutRules:
     folded: tuple[str, ...] = ()
     normalize: Any = None
     indents: bool = False
+    points: str = ""
 
     def has_added_token(self, text: str) -> bool:
         """Tell whether the tokenizer might find an added token in this text (it may say yes where there is none)."""
@@ -107,7 +117,11 @@ def cut_rules(backend: Any) -> CutRules:
     indents = not reason and parts_words and _parts_indents(backend, classes)
     raw, folded = _added_contents(backend)
     normalize = backend.normalizer.normalize_str if folded and not simple else None
-    return CutRules(reason, classes, raw, folded, normalize, indents)
+    points = ""
+    if not reason:
+        _mark_words(None if simple else backend.normalizer, classes)
+        points = _parts_points(backend, classes) if parts_words else _points_no_token_crosses(backend, classes)
+    return CutRules(reason, classes, raw, folded, normalize, indents, points)
 
 
 def character_classes(normalizer: Any) -> np.ndarray:
@@ -190,6 +204,79 @@ def _parts_indents(backend: Any, classes: np.ndarray) -> bool:
         whole == indent + word[len(anchor) :]
         for whole, indent, word in zip(ids, ids[number:], ids[2 * number :], strict=False)
     )
+
+
+def _mark_words(normalizer: Any, classes: np.ndarray) -> None:
+    """Mark letters and digits that stay such when normalised, and punctuation.
+
+    Letters are those of Unicode 3.2, which the patterns of every tokenizer know; of digits only ASCII's.
+    """
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if classes[code] & OPAQUE or not (character.isalpha() or character in DIGITS):
+            continue
+        changed = character if normalizer is None else normalizer.normalize_str("a" + character)
+        if changed[-1:] in DIGITS or unicodedata.ucd_3_2_0.category(changed[-1:] or " ")[0] == "L":
+            classes[code] |= WORD
+    for character in POINTS:
+        if not classes[ord(character)] & OPAQUE:
+            classes[ord(character)] |= POINT
+
+
+def _parts_points(backend: Any, classes: np.ndarray) -> str:
+    """Tell how text may be cut between a letter or digit and punctuation; see `CutRules.points`."""
+    left = [p for p in PROBES if classes[ord(p[-1])] & WORD]
+    right = [p for p in PROBES if classes[ord(p[0])] & POINT]
+    right += [point + text for point in POINTS for text in ("", "a", "Zé", "1", "한", "\u0301", "'s", "  x")]
+    pairs = [(a, b) for a, b in product(left, right) if classes[ord(b[0])] & POINT]
+    encode = backend.encode_batch_fast
+    texts = [a + b for a, b in pairs] + left + [ANCHOR + b for b in right] + [f"{ANCHOR} {b}" for b in right]
+    encoded = iter(e.ids for e in encode([ANCHOR, *texts], add_special_tokens=False))
+    anchor = next(encoded)
+    wholes = [next(encoded) for _ in pairs]
+    alone = {a: next(encoded) for a in left}
+    for way in ("digit", "space"):
+        behind = {b: next(encoded) for b in right}
+        same = all(whole == alone[a] + behind[b][len(anchor) :] for (a, b), whole in zip(pairs, wholes, strict=True))
+        same = same and all(ids[: len(anchor)] == anchor for ids in behind.values())
+        if same and (way == "space" or _joins_at_digits(backend, classes, right, behind)):
+            return way
+    return ""
+
+
+def _points_no_token_crosses(backend: Any, classes: np.ndarray) -> str:
+    """Without a pre-tokeniser, BPE never merges over a place that no token of the vocabulary holds.
+
+    Takes the mark from digits, and from punctuation that some token has behind a letter or behind the anchor.
+    """
+    for digit in DIGITS:
+        classes[ord(digit)] &= ~WORD
+    crossed = {point for point in POINTS if backend.token_to_id(point) is None}
+    for token in backend.get_vocab(with_added_tokens=False):
+        for before, after in pairwise(token):
+            if after in POINTS and (before == ANCHOR or classes[ord(before)] & WORD):
+                crossed.add(after)
+    for point in crossed:
+        classes[ord(point)] &= ~POINT
+    return "alone"
+
+
+def _joins_at_digits(backend: Any, classes: np.ndarray, pieces: list[str], behind: dict[str, list[int]]) -> bool:
+    """Tell whether pieces that end in a letter or in punctuation are encoded in a row, a digit before each, as alone."""
+    ending = [piece for piece in pieces if joins(classes, piece)]
+    rows = [[ending[(at * 7 + step * 13) % len(ending)] for step in range(8)] for at in range(len(ending))]
+    encoded = backend.encode_batch_fast(
+        ["".join(ANCHOR + piece for piece in row) for row in rows], add_special_tokens=False
+    )
+    return all(
+        found.ids == [token for piece in row for token in behind[piece]]
+        for row, found in zip(rows, encoded, strict=True)
+    )
+
+
+def joins(classes: np.ndarray, piece: str) -> bool:
+    """Whether a digit behind a piece stays a word of its own: not after a digit, nor after what nobody has tried."""
+    return bool(classes[ord(piece[-1])] & (WORD | POINT)) and piece[-1] not in DIGITS
 
 
 def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:

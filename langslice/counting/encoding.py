@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.cutting import ANCHOR, LEFT, OPAQUE, START, CutRules
+from langslice.counting.cutting import ANCHOR, JOIN, LEFT, OPAQUE, START, CutRules, joins
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
@@ -57,24 +57,40 @@ def lines_of(rules: CutRules, pieces: dict[str, int]) -> Iterable[tuple[str, int
     """Turn counted pieces into few lines whose weighted tokens add up to theirs; the anchors come off with -weight.
 
     Pieces that open a unit stand alone, as they did. Those that end in white space, or in a character from which a token
-    could reach into the next piece, stand alone behind the anchor. All others of equal weight are joined behind one.
+    could reach into the next piece, stand alone behind the anchor. All others of equal weight are joined: behind one
+    anchor those that follow a space, with one before each those that follow a letter.
     """
     anchors = 0
     inner: list[tuple[int, str]] = []
+    points: list[tuple[int, str]] = []
     for piece, weight in pieces.items():
         if piece[0] == START:
             if len(piece) > 1:  # the indentation before a unit's only leading space is empty
                 yield piece[1:], weight
+        elif piece[0] == JOIN:
+            if rules.points == "digit" and joins(rules.classes, piece):
+                points.append((weight, ANCHOR + piece[1:]))
+            else:
+                yield ANCHOR + piece[1:], weight
+            anchors += weight
         elif piece[-1] == " " or rules.classes[ord(piece[-1])] & (OPAQUE | LEFT):
             yield f"{ANCHOR} {piece}", weight
             anchors += weight
         else:
             inner.append((weight, piece))
-    inner.sort(key=itemgetter(0))
-    for weight, group in groupby(inner, itemgetter(0)):
-        texts = [text for _, text in group]
-        for at in range(0, len(texts), CHUNKS_PER_LINE):
-            yield " ".join([ANCHOR, *texts[at : at + CHUNKS_PER_LINE]]), weight
-            anchors += weight
+    for texts, weight in _of_equal_weight(inner):
+        yield " ".join([ANCHOR, *texts]), weight
+        anchors += weight
+    for texts, weight in _of_equal_weight(points):
+        yield "".join(texts), weight
     if anchors:
         yield ANCHOR, -anchors
+
+
+def _of_equal_weight(pieces: list[tuple[int, str]]) -> Iterable[tuple[list[str], int]]:
+    """Some pieces at a time that occur equally often."""
+    pieces.sort(key=itemgetter(0))
+    for weight, group in groupby(pieces, itemgetter(0)):
+        texts = [text for _, text in group]
+        for at in range(0, len(texts), CHUNKS_PER_LINE):
+            yield texts[at : at + CHUNKS_PER_LINE], weight
