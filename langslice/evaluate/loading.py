@@ -12,7 +12,7 @@ from langslice.errors import CheckpointError, TaskError, TokenizerError
 KINDS: Final = ("causal", "seq2seq", "encoder")
 DTYPES: Final = ("float32", "bfloat16", "float16")
 # Logits of one pass, in numbers; on a CPU larger passes are slower, because logits leave the cache.
-_LOGITS: Final = {"cpu": 1 << 23, "cuda": 1 << 30}
+_LOGITS: Final = {"cpu": 1 << 22, "cuda": 1 << 30}
 
 
 @dataclass
