@@ -57,7 +57,7 @@ class ChunkTable:
         before = len(self.pieces)
         cut.add_to(self.pieces)
         growth = len(self.pieces) - before
-        share = growth / max(1, len(cut.once) + len(cut.often))
+        share = growth / max(1, cut.number)
         self.held += (
             growth * (ENTRY_BYTES + 70) + 2 * characters * share
         )  # about; `_is_full` measures before it says yes
