@@ -125,6 +125,13 @@ _PER_LAYER_INPUTS = (
 FAMILIES = (
     Family(("bert", "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "megatron-bert", "layoutlm")),
     Family(("distilbert",)),
+    Family(("gte", "jina_embeddings_v3", "nomic_bert"), (
+        Rule("feed-forward", "up_gate_proj", ("gate_up", "hidden")),
+        Rule("feed-forward", "fc1[12]", ("neurons", "hidden")),
+        Rule("norm", "attn_ln|mlp_ln|emb_ln", ("hidden",), "vector"))),
+    Family(("hunyuan_v1_dense", "hyperclovax"), (
+        Rule("attention", "query_layernorm|key_layernorm", ("head_dim",), "vector"),
+        Rule("norm", "post_norm[12]", ("hidden",), "vector"))),
     Family(("electra",), (*_FACTORISED,
         Rule("norm", r"generator_predictions\.LayerNorm", ("embedding",), "vector"),
         Rule("other", r"generator_predictions\.dense", ("embedding", "hidden")))),
@@ -163,7 +170,7 @@ FAMILIES = (
     Family((
         "llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "mixtral", "gemma", "gemma2",
         "gemma3_text", "phi", "phi3", "granite", "smollm3", "olmo", "stablelm", "starcoder2", "glm",
-        "glm4", "eurobert", "helium", "arcee", "exaone4", "nemotron", "seed_oss", "internlm3", "hunyuan_v1_dense", "persimmon"),
+        "glm4", "eurobert", "helium", "arcee", "exaone4", "nemotron", "seed_oss", "internlm3", "persimmon"),
         (Rule("router", r"mlp\.shared_expert_gate", ("one", "hidden")),)),
     Family(("olmo2", "olmo3"), (
         Rule("attention", "q_norm", ("heads",), "vector"),

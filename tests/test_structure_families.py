@@ -62,8 +62,9 @@ NAMED = [
     "whisper",
 ]
 # Why heads of different numbers, or of any number, are refused.
-SAME_HEADS = {"phi3": "splits the fused", "gemma3": "wrapper"}
-UNEVEN_NEURONS = {"gemma3": "wrapper", "qwen3_moe": "one tensor"}
+RENAMED = dict.fromkeys(("gte", "jina_embeddings_v3", "nomic_bert"), "other names as it loads them")
+SAME_HEADS = {"phi3": "splits the fused", "gemma3": "wrapper", **RENAMED}
+UNEVEN_NEURONS = {"gemma3": "wrapper", "qwen3_moe": "one tensor", **RENAMED}
 
 
 def cut(folder, out, **choice):

@@ -49,6 +49,7 @@ class Body:
     head_counts   attributes of a stock attention module that hold its number of query heads
     head_widths   attributes that hold heads times head size
     even_heads    why heads must be as many in every layer even with sizes by layer, "" where they need not
+    renamed       tensors have other names on disk than in stock code, which converts them as it loads
     clients       other clients (see clients.py) -> what they take: "layers", "heads", "neurons"
     """
 
@@ -66,6 +67,7 @@ class Body:
     head_counts: tuple[str, ...] = ("num_heads",)
     head_widths: tuple[str, ...] = ()
     even_heads: str = ""
+    renamed: bool = False
     clients: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def needs_defaults(self, config: Mapping[str, Any]) -> bool:
@@ -146,6 +148,9 @@ BODIES = (
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
          even_heads="stock code splits the fused projection by the one number of heads in config.json",
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",)),
+    Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),
+    Body(("gte", "jina_embeddings_v3", "nomic_bert"), _BERT, head_size="head_dim", fused="parts", renamed=True),
     Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL)),
     Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"),
          clients=_clients("heads neurons", _ALL)),

@@ -263,6 +263,8 @@ def _not_sliced(anatomy: Anatomy, kept: Kept) -> str:
     body = anatomy.body
     if body.section:
         return "the text model stands inside a wrapper with other towers"
+    if body.renamed:
+        return "stock code gives the tensors of this family other names as it loads them"
     if kept.heads and body.even_heads:
         return body.even_heads
     if kept.heads and anatomy.config.get("alibi"):
