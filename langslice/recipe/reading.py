@@ -1,0 +1,384 @@
+"""A recipe from YAML, with the line of every entry, and checked: what is not understood is refused with its place.
+
+YAML is read by the rules of version 1.2, as editors do: `no` is a language and not false, `2:4` a pattern and not 124,
+`1e-6` a number. An entry that is given twice is refused, where YAML takes the last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from langslice.errors import LangsliceError, RecipeError
+from langslice.recipe.parts import INPUTS, STEPS, SWEEPING, parts
+from langslice.recipe.schema import Schema, recipe_schema
+
+_HINT = "see the guide on recipes"
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+# `$NAME`, alone, before a weight or a count (`=0.5`, `:4`), or behind a name (`mt=`).
+_REFERENCE = re.compile(r"(?:^|(?<==))\$([A-Za-z][\w-]*)")
+MODEL = "model"
+"""The name of the recipe's own model among references."""
+_WORDS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false", "array": "a list",
+          "object": "a mapping"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is asked, and where it stands.
+
+    document  part -> its entries; without entries that are null, and without parts that are false
+    place     file, or how else to name it in messages
+    lines     path of an entry, such as ("slice", "coverage") -> line in the file, from 1
+    text      the file as it is; "" where there is none
+    """
+
+    document: Mapping[str, Any]
+    place: str = "recipe"
+    lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    text: str = ""
+
+    def at(self, *path: str) -> str:
+        """The place of an entry, for messages: `recipe.yaml:7, slice`."""
+        return place_of(self.place, self.lines, path)
+
+
+def place_of(place: str, lines: Mapping[tuple[str, ...], int], path: Sequence[str]) -> str:
+    """File, line, and the part that an entry stands in."""
+    line = next((lines[tuple(path[:end])] for end in range(len(path), 0, -1) if tuple(path[:end]) in lines), None)
+    return ", ".join(filter(None, [place if line is None else f"{place}:{line}", ".".join(path[:-1])]))
+
+
+def read_yaml(path: Path) -> tuple[Any, dict[tuple[str, ...], int], str]:
+    """A YAML file's data, the line of every entry of its mappings, and its text.
+
+    Raises  RecipeError when it cannot be read, or gives an entry twice
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = _loader(yaml)(text)
+        node = loader.get_single_node()
+        lines: dict[tuple[str, ...], int] = {}
+        for where, line in _lines(node, ()):
+            if where in lines:
+                raise RecipeError(
+                    f"{path}:{line}: `{'.'.join(where)}` stands there twice", f"it is also in line {lines[where]}"
+                )
+            lines[where] = line
+        document = None if node is None else loader.construct_document(node)
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path}: no such recipe", "`langslice init MODEL --languages ko,en -o recipe.yaml` writes one"
+        ) from None
+    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
+        raise RecipeError(f"{path}: not readable as YAML\n  {error}", _HINT) from error
+    return document, lines, text
+
+
+def load_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
+    """Read and check a recipe of one run.
+
+    recipe  a file, or its content
+    Raises  RecipeError
+    """
+    if isinstance(recipe, Mapping):
+        document, text, place = dict(recipe), "", "recipe"
+        lines: dict[tuple[str, ...], int] = {}
+    else:
+        document, lines, text = read_yaml(Path(recipe))
+        place = str(recipe)
+    check_recipe(document, place=place, lines=lines)
+    found = Recipe(_plain(document), place, lines, text)
+    _check_run(found)
+    return found
+
+
+def check_recipe(
+    document: Any, *, place: str, lines: Mapping[tuple[str, ...], int] | None = None, sweep: bool = False
+) -> None:
+    """Refuse a recipe with entries that no part knows, or with values of a kind that they do not take.
+
+    sweep   only what a sweep can vary; its lists have been taken apart
+    Raises  RecipeError with the place, and the nearest entry that is known
+    """
+    check_parts(document, place=place, lines=lines, sweep=sweep)
+    _check(document, recipe_schema(), (), place, lines or {})
+
+
+def check_parts(
+    document: Any, *, place: str, lines: Mapping[tuple[str, ...], int] | None = None, sweep: bool = False
+) -> None:
+    """Refuse what is no mapping of parts that there are. Raises RecipeError."""
+    if not isinstance(document, Mapping):
+        raise RecipeError(f"{place}: expected a mapping, found {type(document).__name__}", "it begins with `model: …`")
+    known = ("model", "revision", *parts())
+    for name in document:
+        where = place_of(place, lines or {}, (str(name),))
+        if name not in known:
+            refuse_unknown(where, name, [each for each in known if not sweep or each in SWEEPING])
+        if sweep and name not in SWEEPING:
+            raise RecipeError(
+                f"{where}: `{name}` has no meaning in a sweep", "leave it out; `langslice run` does it, for one run"
+            )
+
+
+def _check(value: Any, schema: Schema, path: tuple[str, ...], place: str, lines: Mapping[tuple[str, ...], int]) -> None:
+    where = place_of(place, lines, path)
+    if not any(_is(value, kind) for kind in schema["type"]):
+        hint = schema.get("description")
+        if isinstance(value, list) and path and "array" not in schema["type"]:
+            hint = "a list spans an axis: `langslice sweep` runs a recipe with lists"
+        elif _is(value, "number") and "string" in schema["type"]:
+            hint = f'as text it stands in quotes: {path[-1]}: "{value}"'
+        raise RecipeError(f"{where}: `{_entry(path)}` must be {_expected(schema)}, found {_found(value, path)}", hint)
+    if isinstance(value, Mapping):
+        _check_names(value, schema, path, place, lines)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            if not any(_is(item, kind) for kind in schema["items"]["type"]):
+                words = " or ".join(_WORDS[kind] for kind in schema["items"]["type"])
+                raise RecipeError(
+                    f"{where}: `{_entry(path)}` must be a list of {words}, found {item!r} in it",
+                    schema.get("description"),
+                )
+    elif value is not None and "enum" in schema and value not in schema["enum"]:
+        _refuse_value(value, schema, path, where)
+    elif _is(value, "number") and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        raise RecipeError(
+            f"{where}: `{_entry(path)}` must be {_expected(schema)}, found {value}", schema.get("description")
+        )
+
+
+def _check_names(
+    value: Mapping[Any, Any], schema: Schema, path: tuple[str, ...], place: str, lines: Mapping[tuple[str, ...], int]
+) -> None:
+    known = schema.get("properties", {})
+    for name, inner in value.items():
+        here = (*path, str(name))
+        if isinstance(schema["additionalProperties"], dict):
+            if not _NAME.fullmatch(str(name)) or name == MODEL:
+                raise RecipeError(
+                    f"{place_of(place, lines, here)}: `{name}` is no name", "letters, digits, - and _; not `model`"
+                )
+            _check(inner, schema["additionalProperties"], here, place, lines)
+        elif name not in known:
+            refuse_unknown(place_of(place, lines, here), name, list(known))
+        else:
+            _check(inner, known[name], here, place, lines)
+
+
+def refuse_unknown(where: str, name: Any, known: Sequence[str]) -> None:
+    """Refuse an entry, with the nearest that is known. Raises RecipeError."""
+    near = get_close_matches(str(name), known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"entries are {', '.join(known) or 'none'}"
+    if name == "token":
+        hint = "a recipe holds no secrets: set HF_TOKEN, or log in with `hf auth login`"
+    elif name == "heal" and "slice" in known:
+        hint = "this version of langslice does not heal"
+    raise RecipeError(f"{where}: unknown entry `{name}`", hint)
+
+
+def _refuse_value(value: Any, schema: Schema, path: tuple[str, ...], where: str) -> None:
+    known = [text for text in schema["enum"] if text is not None]
+    near = get_close_matches(str(value), known, n=1)
+    raise RecipeError(
+        f"{where}: `{_entry(path)}` must be one of {', '.join(known)}, found {value!r}",
+        f"did you mean `{near[0]}`?" if near else schema.get("description"),
+    )
+
+
+def _entry(path: Sequence[str]) -> str:
+    return path[-1] if path else "the recipe"
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind in ("integer", "number"):
+        return isinstance(value, int if kind == "integer" else int | float) and not isinstance(value, bool)
+    types = {"string": str | Path, "boolean": bool, "array": list | tuple, "object": Mapping, "null": type(None)}
+    return isinstance(value, types[kind])
+
+
+def _expected(schema: Schema) -> str:
+    kinds = [_WORDS[kind] for kind in schema["type"] if kind != "null"]
+    bounds = [
+        f"{words} {schema[name]:g}"
+        for name, words in (("minimum", "at least"), ("maximum", "at most"))
+        if name in schema
+    ]
+    if len(bounds) == 2:
+        bounds = [f"from {schema['minimum']:g} to {schema['maximum']:g}"]
+    return " ".join(filter(None, [" or ".join(kinds), *bounds]))
+
+
+def _found(value: Any, path: Sequence[str]) -> str:
+    # A part that is no mapping is told by its type, a value by itself.
+    return type(value).__name__ if len(path) == 1 and path[0] in parts() else repr(value)
+
+
+def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Without nulls and without switches that are off; `true` as an empty part. `verify: false` stays, which asks for something."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        if value is None or (value is False and name != "verify"):
+            continue
+        found[name] = {} if value is True else without_nulls(value)
+    return found
+
+
+def without_nulls(value: Any) -> Any:
+    """A mapping without entries that are null, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: without_nulls(item) for name, item in value.items() if item is not None}
+    return value
+
+
+def references(value: Any) -> Iterator[str]:
+    """Names that stand as `$NAME` in a part's entries, once for each place."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from references(item)
+    elif isinstance(value, str):
+        yield from (found[1] for found in _REFERENCE.finditer(value))
+
+
+def resolved(value: Any, made: Mapping[str, Path]) -> Any:
+    """A part's entries with the files in the place of `$NAME`."""
+    if isinstance(value, Mapping):
+        return {name: resolved(item, made) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [resolved(item, made) for item in value]
+    return _REFERENCE.sub(lambda found: str(made[found[1]]), value) if isinstance(value, str) else value
+
+
+def input_names(document: Mapping[str, Any]) -> list[str]:
+    """What may stand behind a `$`."""
+    return [MODEL, *(name for kind in INPUTS for name in document.get(kind) or ())]
+
+
+def check_references(recipe: Recipe) -> None:
+    """Refuse a `$NAME` that nothing makes, and two inputs of one name. Raises RecipeError."""
+    known = input_names(recipe.document)
+    twice = [name for name in known if known.count(name) > 1]
+    if twice:
+        raise RecipeError(f"{recipe.place}: two inputs are called `{twice[0]}`", "a name stands for one file")
+    for part, entries in recipe.document.items():
+        for name in references(entries):
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                raise RecipeError(
+                    f"{recipe.at(part, '')}: nothing is called `${name}`",
+                    f"did you mean `${near[0]}`?" if near else f"there is {', '.join(f'${each}' for each in known)}",
+                )
+            if part in INPUTS and name != MODEL:
+                raise RecipeError(f"{recipe.at(part, '')}: `${name}` cannot stand here", "inputs are made from files")
+
+
+def _check_run(recipe: Recipe) -> None:
+    """Refuse parts that contradict each other, before anything is done."""
+    document = recipe.document
+    work = [name for name in document if name not in ("model", "revision", "verify", "report", "restore")]
+    if not work:
+        raise RecipeError(f"{recipe.place}: nothing to do", f"add some of {', '.join(parts())}")
+    if "model" not in document and any(name != "demonstrations" for name in document):
+        raise RecipeError(f"{recipe.place}: `model` is missing", "a folder, a model on the hub, or mini")
+    if "plan" in document and any(name in document for name in (*STEPS, "verify", "restore", "report")):
+        raise RecipeError(f"{recipe.at('plan')}: `plan` stands for a plan without a slice", "`slice` plans and slices")
+    steps = [name for name in document if name in STEPS]
+    if "heal" in steps[:-1]:
+        raise RecipeError(f"{recipe.at('heal')}: `heal` comes after `{steps[-1]}`, not before it", "write it below")
+    if steps and "beside" in document.get("evaluate", {}):
+        raise RecipeError(
+            f"{recipe.at('evaluate', 'beside')}: `beside` stands for what the recipe would make, and it makes something itself",
+            "leave it out",
+        )
+    if "verify" in document and "slice" not in steps:
+        raise RecipeError(f"{recipe.at('verify')}: `verify` has no effect without `slice`", "leave it out")
+    if "restore" in document and not {"heal", "slice"} <= set(steps):
+        raise RecipeError(f"{recipe.at('restore')}: `restore` needs `slice` and `heal`", "leave it out, or add them")
+    if "report" in document and "slice" not in steps:
+        raise RecipeError(
+            f"{recipe.at('report')}: a report is of a slice, and there is no `slice`", "leave it out, or add one"
+        )
+    check_references(recipe)
+    _check_values(recipe)
+
+
+def _check_values(recipe: Recipe) -> None:
+    """Ask the rooms themselves what they think of their parts, as far as that needs no model."""
+    from langslice.evaluate.settings import make_settings
+    from langslice.recipe.performing import COMPARING
+    from langslice.sparsity.slicing import weights_request
+
+    document = recipe.document
+    if "evaluate" in document:
+        settings = {name: value for name, value in document["evaluate"].items() if name not in (*COMPARING, "beside")}
+        with _placed(recipe, "evaluate"):
+            make_settings(**{"tasks": "perplexity", "languages": (), **settings})
+    for name in ("plan", "slice"):
+        if name in document:
+            with _placed(recipe, name):
+                _check_choice(document[name])
+                weights_request(document[name])
+
+
+@contextmanager
+def _placed(recipe: Recipe, part: str) -> Iterator[None]:
+    """Say where in the recipe an error arose."""
+    try:
+        yield
+    except RecipeError:
+        raise
+    except LangsliceError as error:
+        raise type(error)(f"{recipe.at(part, '')}: {error.message}", error.hint) from error
+
+
+def _check_choice(entries: Mapping[str, Any]) -> None:
+    from langslice.choice import codes
+    from langslice.choose.languages import parse_languages
+    from langslice.job import refuse_beside_plan
+
+    if "plan" in entries:
+        refuse_beside_plan({name: value for name, value in entries.items() if name != "plan"})  # type: ignore[arg-type]
+    parse_languages(codes(entries.get("languages")))
+
+
+def _loader(yaml: Any) -> Any:
+    """A loader by the rules of YAML 1.2's core schema."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Null, true, false, whole and other numbers; all else is text."""
+
+    Loader.yaml_implicit_resolvers = {}
+    for tag, pattern, first in (
+        ("null", r"~|null|Null|NULL|", "~nN"),
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9]+", "-+0123456789"),
+        ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+         "-+0123456789."),
+        ("merge", r"<<", "<"),
+    ):  # fmt: skip
+        starts = [*first, *([""] if tag == "null" else [])]
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), starts)
+    Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+    return Loader
+
+
+def _lines(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The path of every entry of every mapping, with its line, in the order of the file."""
+    if node is None or node.id != "mapping":
+        return
+    for key, value in node.value:
+        here = (*path, str(key.value))
+        if key.tag != "tag:yaml.org,2002:merge":
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here)

@@ -1,0 +1,95 @@
+"""A recipe's form as a JSON schema: for editors, and for the check that reading.py makes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from langslice.choice import Entry
+from langslice.recipe.parts import Entries, Part, json_type, parts
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+Schema = dict[str, Any]
+
+
+def recipe_schema(*, sweep: bool = False) -> Schema:
+    """The JSON schema of recipes.
+
+    sweep  of recipes that are swept over: a list in the place of any value, a null beside it
+    """
+    from langslice.recipe.parts import SWEEPING
+
+    properties: Schema = {
+        "model": {
+            "description": "A local folder, the id of a model on the hub, or `mini`, the packaged one.",
+            "type": ["string"],
+        },
+        "revision": {"description": "Branch, tag or commit of a hub model.", "type": ["string", "null"]},
+        **{name: part_schema(part) for name, part in parts().items()},
+    }
+    if sweep:
+        properties = {name: _lifted(schema) for name, schema in properties.items() if name in SWEEPING}
+    return {
+        "$schema": DRAFT,
+        "title": "langslice sweep" if sweep else "langslice recipe",
+        "description": "A recipe in which every list spans an axis, for `langslice sweep`."
+        if sweep
+        else "What `langslice run` does, part by part.",
+        "type": ["object"],
+        "additionalProperties": False,
+        **({"required": ["model", "evaluate"]} if sweep else {}),
+        "properties": properties,
+    }
+
+
+def part_schema(part: Part) -> Schema:
+    """Schema of a part; of one with names, the mapping of them."""
+    inner = mapping_schema(part.entries, part.nested or {})
+    if part.named:
+        return {"description": part.help, "type": ["object", "null"], "additionalProperties": inner}
+    kinds = ["object", "boolean", "null"] if part.switch else ["object", "null"]
+    return {"description": part.help, **inner, "type": kinds}
+
+
+def mapping_schema(found: Entries, nested: Mapping[str, Entries]) -> Schema:
+    """Schema of a mapping with these entries, and no others."""
+    properties = {
+        name: {"description": entry.help, **mapping_schema(nested[name], {}), "type": ["object", "null"]}
+        if name in nested
+        else entry_schema(kind, entry)
+        for name, (kind, entry) in found.items()
+    }
+    return {"type": ["object"], "additionalProperties": False, "properties": properties}
+
+
+def entry_schema(kind: Any, entry: Entry) -> Schema:
+    """Schema of one value; null is as if the entry were not there.
+
+    Example  entry_schema(float | None, Entry("A share.", least=0)) ==
+             {"description": "A share.", "type": ["number", "null"], "minimum": 0}
+    """
+    options = get_args(kind) if json_type(kind) != "array" and get_args(kind) else (kind,)
+    types = list(dict.fromkeys([*map(json_type, options), "null"]))
+    schema: Schema = {"description": entry.help, "type": types}
+    for option in options:
+        if json_type(option) == "array":
+            inner = {json_type(each) for one in get_args(option) if one is not ... for each in get_args(one) or (one,)}
+            schema["items"] = {"type": sorted(inner)}
+    if entry.least is not None:
+        schema["minimum"] = entry.least
+    if entry.most is not None:
+        schema["maximum"] = entry.most
+    if entry.values and types == ["string", "null"]:
+        schema["enum"] = [*entry.values, None]
+    return schema
+
+
+def _lifted(schema: Schema) -> Schema:
+    """A schema, or a list of what fits it."""
+    inner = {name: value for name, value in schema.items() if name != "description"}
+    if "properties" in inner:
+        inner["properties"] = {name: _lifted(each) for name, each in inner["properties"].items()}
+    if isinstance(inner.get("additionalProperties"), dict):
+        inner["additionalProperties"] = _lifted(inner["additionalProperties"])
+    text = {"description": schema["description"]} if "description" in schema else {}
+    return {**text, "anyOf": [inner, {"type": "array", "items": {"anyOf": [inner, {"type": "null"}]}}]}
