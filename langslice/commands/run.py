@@ -64,7 +64,7 @@ def print_steps(done: RunResult, *, todo: str) -> None:
 
 
 def print_results(done: RunResult) -> None:
-    """The tables of the evaluations, then the page."""
+    """What was proven, the tables of the evaluations, then the page."""
     import json
 
     from langslice.console import _console
@@ -72,8 +72,24 @@ def print_results(done: RunResult) -> None:
     from langslice.evaluate.tables import print_evaluation
 
     console = _console()
+    for step in done.steps:
+        if step.name == "slice":
+            console.print(f"\nproof of {step.path}: {_proof_text(step.path)}", highlight=False, markup=False)
     for path in done.results:
         console.print(f"\n[bold]{path.name}[/]", highlight=False)
         print_evaluation(evaluation_from_json(json.loads(path.read_text(encoding="utf-8"))))
     if done.report is not None:
         console.print(f"report: {done.report}", highlight=False, markup=False)
+
+
+def _proof_text(folder: Path) -> str:
+    """What slice.json says of the proof: `names, bytes, outputs are equal`."""
+    import json
+
+    proof = json.loads((folder / "slice.json").read_text(encoding="utf-8")).get("proof")
+    if proof is None:
+        return "none was asked for"
+    checks = proof["checks"]
+    equal = [check["name"] for check in checks if check["passed"]]
+    open_ones = [f"{check['name']} ({check['detail']})" for check in checks if check["passed"] is None]
+    return f"{', '.join(equal)} as they must be" + (f"; not checked: {', '.join(open_ones)}" if open_ones else "")

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.commands.output import progress
+from langslice.commands.output import print_json, progress
 
 if TYPE_CHECKING:
     from langslice.sweep.sweeping import Sweep
+
+
+def _print_schema(asked: bool) -> None:
+    if asked:
+        from langslice.recipe.schema import recipe_schema
+
+        print_json(recipe_schema(sweep=True))
+        raise typer.Exit
 
 
 def sweep(
@@ -27,6 +35,10 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the recipe and list its runs.")] = False,
     show_recipe: Annotated[
         bool, typer.Option("--show-recipe", help="Print the recipe of each run, for `langslice run`, and do no more.")
+    ] = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON schema of sweeps.", is_eager=True, callback=_print_schema),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:  # fmt: skip

@@ -27,8 +27,9 @@ def recipe_schema(*, sweep: bool = False) -> Schema:
         "revision": {"description": "Branch, tag or commit of a hub model.", "type": ["string", "null"]},
         **{name: part_schema(part) for name, part in parts().items()},
     }
+    shared: Schema = {}
     if sweep:
-        properties = {name: _lifted(schema) for name, schema in properties.items() if name in SWEEPING}
+        properties = {name: _lifted(each, name, shared) for name, each in properties.items() if name in SWEEPING}
     return {
         "$schema": DRAFT,
         "title": "langslice sweep" if sweep else "langslice recipe",
@@ -39,6 +40,7 @@ def recipe_schema(*, sweep: bool = False) -> Schema:
         "additionalProperties": False,
         **({"required": ["model", "evaluate"]} if sweep else {}),
         "properties": properties,
+        **({"$defs": shared} if shared else {}),
     }
 
 
@@ -84,12 +86,15 @@ def entry_schema(kind: Any, entry: Entry) -> Schema:
     return schema
 
 
-def _lifted(schema: Schema) -> Schema:
-    """A schema, or a list of what fits it."""
-    inner = {name: value for name, value in schema.items() if name != "description"}
+def _lifted(schema: Schema, name: str, shared: Schema) -> Schema:
+    """A schema, or a list of what fits it; what fits stands once, among the shared definitions."""
+    inner = dict(schema)
     if "properties" in inner:
-        inner["properties"] = {name: _lifted(each) for name, each in inner["properties"].items()}
+        inner["properties"] = {
+            each: _lifted(value, f"{name}.{each}", shared) for each, value in inner["properties"].items()
+        }
     if isinstance(inner.get("additionalProperties"), dict):
-        inner["additionalProperties"] = _lifted(inner["additionalProperties"])
-    text = {"description": schema["description"]} if "description" in schema else {}
-    return {**text, "anyOf": [inner, {"type": "array", "items": {"anyOf": [inner, {"type": "null"}]}}]}
+        inner["additionalProperties"] = _lifted(inner["additionalProperties"], f"{name}.*", shared)
+    shared[name] = inner
+    one = {"$ref": f"#/$defs/{name}"}
+    return {"anyOf": [one, {"type": "array", "items": {"anyOf": [one, {"type": "null"}]}}]}
