@@ -128,7 +128,10 @@ def room(name: str) -> ModuleType:
 
 
 def options_of(command: Callable[..., Any]) -> dict[str, tuple[Any, Entry]]:
-    """A command's options and arguments as entries, but for those that say where to write and how to show."""
+    """A command's options and arguments as entries, but for those that say where to write and how to show.
+
+    Where an option may be repeated, one value may stand alone.
+    """
     from typer.models import ParameterInfo
 
     hints = get_type_hints(command, include_extras=True)
@@ -139,13 +142,19 @@ def options_of(command: Callable[..., Any]) -> dict[str, tuple[Any, Entry]]:
             continue
         info = hint.__metadata__[0]
         if isinstance(info, ParameterInfo):
-            found[name] = (hint.__origin__, Entry(info.help or "", info.metavar, least=info.min, most=info.max))
+            kind = hint.__origin__ | str if takes_list(hint.__origin__) else hint.__origin__
+            found[name] = (kind, Entry(info.help or "", info.metavar, least=info.min, most=info.max))
     return found
 
 
 def takes_list(kind: Any) -> bool:
     """Whether several values are understood."""
-    return any(json_type(each) == "array" for each in get_args(kind) or (kind,))
+    return any(json_type(each) == "array" for each in alternatives(kind))
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types of a union; a type that is none, alone."""
+    return (kind,) if json_type(kind) == "array" else get_args(kind) or (kind,)
 
 
 def json_type(kind: Any) -> str:

@@ -165,7 +165,8 @@ def compare_models(
     checkpoints = {"original": original}
     found = {"original": [measurement_from_json(each) for each in measured["measured"]]}
     prepared = prepare(settings)
-    notes: dict[str, Sequence[str]] = {"tasks": list(prepared.notes), "original": measured["notes"]}
+    notes: dict[str, Sequence[str]] = {"tasks": list(prepared.notes)} if prepared.notes else {}
+    notes["original"] = measured["notes"]
     if model is not None:
         checkpoints["slice"] = open_checkpoint(model)
         refuse_unfit(prepared, checkpoints["slice"], settings)

@@ -193,8 +193,7 @@ def _make(recipe: Recipe, step: Step, key: str, place: Place, made: Mapping[str,
     try:
         step.make(place, out, resolved(step.part, made))
     except LangsliceError as error:
-        part = step.name.partition(" ")[0].replace("measure", "evaluate")
-        raise type(error)(f"{recipe.at(part, '')}: {error.message}", error.hint) from error
+        raise type(error)(f"{recipe.at(*step.where, '')}: {error.message}", error.hint) from error
     seconds = round(time.monotonic() - start, 3)
     partial = state.with_name(f"{state.name}.partial")
     partial.write_text(json.dumps({"key": key, "stamp": _stamp(out), "seconds": seconds}), encoding="utf-8")

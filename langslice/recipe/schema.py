@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from langslice.choice import Entry
-from langslice.recipe.parts import Entries, Part, json_type, parts
+from langslice.recipe.parts import Entries, Part, alternatives, json_type, parts
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -70,7 +70,7 @@ def entry_schema(kind: Any, entry: Entry) -> Schema:
     Example  entry_schema(float | None, Entry("A share.", least=0)) ==
              {"description": "A share.", "type": ["number", "null"], "minimum": 0}
     """
-    options = get_args(kind) if json_type(kind) != "array" and get_args(kind) else (kind,)
+    options = alternatives(kind)
     types = list(dict.fromkeys([*map(json_type, options), "null"]))
     schema: Schema = {"description": entry.help, "type": types}
     for option in options:

@@ -58,6 +58,7 @@ class Step:
     part   what the recipe says of it, with references in their places
     out    file or folder below the work folder
     needs  names of the steps whose outputs it reads
+    where  path of the part in the recipe, for messages
     make   does it: the place, where to write, and `part` with files in the place of references
     """
 
@@ -65,6 +66,7 @@ class Step:
     part: Mapping[str, Any]
     out: str
     needs: tuple[str, ...]
+    where: tuple[str, ...]
     make: Make
 
 
@@ -76,7 +78,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
     evaluation = document.get("evaluate")
     if evaluation is not None:
         part = {name: value for name, value in evaluation.items() if name not in (*COMPARING, "beside")}
-        steps.append(Step("measure", part, "original.json", (), _measure))
+        steps.append(Step("measure", part, "original.json", (), ("evaluate",), _measure))
     last: str | None = None
     for name in ("plan", *[each for each in document if each in CUTS]):
         if name in document:
@@ -86,16 +88,16 @@ def steps_of(recipe: Recipe) -> list[Step]:
         steps.append(_evaluation("evaluate", evaluation, last, "evaluation.json"))
     if "heal" in document:
         needs = _needs(document["heal"], made, last)
-        steps.append(Step("heal", document["heal"], _FOLDERS["heal"], needs, _modelled("heal", last)))
+        steps.append(Step("heal", document["heal"], _FOLDERS["heal"], needs, ("heal",), _modelled("heal", last)))
         if evaluation is not None:
             steps.append(_evaluation("evaluate healed", evaluation, "heal", "evaluation-healed.json"))
         last = "heal"
     if "restore" in document:
-        steps.append(Step("restore", {}, _FOLDERS["restore"], ("heal",), _restore))
+        steps.append(Step("restore", {}, _FOLDERS["restore"], ("heal",), ("restore",), _restore))
     if "report" in document and last is not None:
         kinds = ("measure", "evaluate", "evaluate healed", "features", last)
         needs = tuple(step.name for step in steps if step.name in kinds or step.name.startswith("score "))
-        steps.append(Step("report", {"of": last}, REPORT, needs, _reported(recipe, last, steps)))
+        steps.append(Step("report", {"of": last}, REPORT, needs, ("report",), _reported(recipe, last, steps)))
     return steps
 
 
@@ -105,10 +107,10 @@ def _input_steps(document: Mapping[str, Any]) -> list[Step]:
     for kind in INPUTS:
         for name, part in document.get(kind, {}).items():
             out = f"{kind}/{name}{SUFFIXES[kind]}"
-            steps.append(Step(f"{kind} {name}", part, out, (), _input(kind)))
+            steps.append(Step(f"{kind} {name}", part, out, (), (kind, name), _input(kind)))
     if "features" in document:
         part = document["features"]
-        steps.append(Step("features", part, "features", _needs(part, made, None), _input("features")))
+        steps.append(Step("features", part, "features", _needs(part, made, None), ("features",), _input("features")))
     return steps
 
 
@@ -118,15 +120,15 @@ def _cut_steps(name: str, document: Mapping[str, Any], made: Mapping[str, str], 
     needs = _needs(part, made, last)
     if name == "sparsify":
         data = (document.get("evaluate") or {}).get("data")
-        return [Step(name, {**part, "data": data}, _FOLDERS[name], needs, _modelled(name, last))]
+        return [Step(name, {**part, "data": data}, _FOLDERS[name], needs, (name,), _modelled(name, last))]
     verify = {"verify": document.get("verify", {})}
-    planning = [Step("plan", part, PLAN, needs, _planned(last))] if "plan" not in part else []
+    planning = [Step("plan", part, PLAN, needs, (name,), _planned(last))] if "plan" not in part else []
     if name == "plan":
         return planning
     given = {each: value for each, value in part.items() if planning == [] or each == "cache_dir"}
     return [
         *planning,
-        Step("slice", {**given, **verify}, _FOLDERS["slice"], ("plan",) if planning else needs, _sliced(last)),
+        Step("slice", {**given, **verify}, _FOLDERS["slice"], ("plan",) if planning else needs, (name,), _sliced(last)),
     ]
 
 
@@ -142,7 +144,7 @@ def _evaluation(name: str, part: Mapping[str, Any], last: str | None, out: str) 
         entries = {name: value for name, value in given.items() if name != "beside"}
         _save(compare_models(_source(place), measured, beside, entries, report=place.report), path)
 
-    return Step(name, part, out, ("measure", *([last] if last else [])), make)
+    return Step(name, part, out, ("measure", *([last] if last else [])), ("evaluate",), make)
 
 
 def _input(kind: str) -> Make:
