@@ -60,7 +60,7 @@ def print_steps(done: RunResult, *, todo: str) -> None:
         table.add_row(step.name, "kept" if step.kept else todo, seconds, str(step.path))
     console.print(table)
     for path in done.left:
-        console.print(f"note: {path} is of an earlier recipe", highlight=False, markup=False)
+        console.print(f"note: {path} is of an earlier recipe", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_results(done: RunResult) -> None:
@@ -74,16 +74,18 @@ def print_results(done: RunResult) -> None:
     console = _console()
     for step in done.steps:
         if step.name == "slice":
-            console.print(f"\nproof of {step.path}: {_proof_text(step.path)}", highlight=False, markup=False)
+            console.print(
+                f"\nproof of {step.path}: {_proof_text(step.path)}", highlight=False, markup=False, soft_wrap=True
+            )
     for path in done.results:
         console.print(f"\n[bold]{path.name}[/]", highlight=False)
         print_evaluation(evaluation_from_json(json.loads(path.read_text(encoding="utf-8"))))
     if done.report is not None:
-        console.print(f"report: {done.report}", highlight=False, markup=False)
+        console.print(f"report: {done.report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _proof_text(folder: Path) -> str:
-    """What slice.json says of the proof: `names, bytes, outputs are equal`."""
+    """What slice.json says of the proof: `equal in tensors, bytes, outputs`."""
     import json
 
     proof = json.loads((folder / "slice.json").read_text(encoding="utf-8")).get("proof")
@@ -92,4 +94,4 @@ def _proof_text(folder: Path) -> str:
     checks = proof["checks"]
     equal = [check["name"] for check in checks if check["passed"]]
     open_ones = [f"{check['name']} ({check['detail']})" for check in checks if check["passed"] is None]
-    return f"{', '.join(equal)} as they must be" + (f"; not checked: {', '.join(open_ones)}" if open_ones else "")
+    return f"equal in {', '.join(equal)}" + (f"; not checked: {', '.join(open_ones)}" if open_ones else "")

@@ -28,6 +28,7 @@ class Look:
     kind       "causal", "seq2seq" or "encoder"
     sentences  whether it is an encoder of sentences (sentence-transformers)
     cuts       "layers", "heads", "neurons" -> how such a cut is written, or why it cannot be
+    share      of the heads, to drop: a quarter, or the least that can go from every layer alike
     """
 
     model: str
@@ -36,6 +37,7 @@ class Look:
     sentences: bool
     found: Inspection
     cuts: dict[str, str]
+    share: float
 
 
 def draft(model: str, languages: str, *, report: Report = silent, **source: Any) -> str:
@@ -84,29 +86,31 @@ def _look(model: str, languages: str, checkpoint: Checkpoint, report: Report) ->
     if not found.savings:
         raise LanguageError(found.notes[0], "name text in it in a recipe of your own: slice: {corpus: FILE}")
     report("what the family allows", 0, 0)
-    return Look(
-        model, tags, model_kind(checkpoint.model_folder), (checkpoint.folder / "modules.json").is_file(), found,
-        _allowed(checkpoint),
-    )  # fmt: skip
+    cuts, share = _allowed(checkpoint)
+    sentences = (checkpoint.folder / "modules.json").is_file()
+    return Look(model, tags, model_kind(checkpoint.model_folder), sentences, found, cuts, share)
 
 
-def _allowed(checkpoint: Checkpoint) -> dict[str, str]:
-    """For a cut of each kind that is the same in all layers: its form, or the reason against it."""
+def _allowed(checkpoint: Checkpoint) -> tuple[dict[str, str], float]:
+    """For a cut of each kind that is the same in all layers: its form, or the reason against it; and the share of heads."""
     from langslice.structure.anatomy import read_anatomy
 
     try:
         anatomy = read_anatomy(checkpoint)
     except PlanError as error:
-        return dict.fromkeys(("layers", "heads", "neurons"), f"cannot be cut: {error.message}")
+        return dict.fromkeys(("layers", "heads", "neurons"), f"cannot be cut: {error.message}"), 0.25
     stack = next(iter(anatomy.layers))
     layers = {stack: tuple(range(anatomy.layers[stack] - 1))}
-    heads = {place: {layer: range(one.group) for layer, one in rows.items()} for place, rows in anatomy.heads.items()}
+    # Heads that share a key-value head go together, unless all do.
+    least = {place: 1 if rows[0].key_value == 1 else rows[0].group for place, rows in anatomy.heads.items()}
+    heads = {place: {layer: range(least[place]) for layer in rows} for place, rows in anatomy.heads.items()}
     neurons = {place: {layer: range(8) for layer in widths} for place, widths in anatomy.neurons.items()}
-    return {
+    cuts = {
         "layers": _form(anatomy, layers=layers),
         "heads": _form(anatomy, heads=heads),
         "neurons": _form(anatomy, neurons=neurons),
     }
+    return cuts, max([0.25, *(least[place] / rows[0].query for place, rows in anatomy.heads.items())])
 
 
 def _form(anatomy: Anatomy, **cut: Any) -> str:
@@ -151,7 +155,7 @@ def _cuts(look: Look) -> list[str]:
     )
     for name, words, entries in (
         ("layers", ("layer",), {"drop_layers_by": layers}),
-        ("heads", ("head", "group"), {"heads_sparsity": 0.25, "even": True}),
+        ("heads", ("head", "group"), {"heads_sparsity": look.share, "even": True}),
         ("neurons", ("neuron",), {"neurons_sparsity": 0.2, "even": True}),
     ):
         units = [unit for unit in found.units if unit.name.split()[0] in words]
@@ -161,7 +165,7 @@ def _cuts(look: Look) -> list[str]:
                         if not refused else f"{name.capitalize()} {look.cuts[name]}.")  # fmt: skip
         blocks.append((text + ("" if refused else _off(entries))).rstrip())
     blocks.append(
-        _comment("Text that layers, heads and neurons are scored on; without it, heads and neurons are by their norm.")
+        _comment("Text to score them on. Layers need it; heads and neurons go by their norm without it.")
         + _off({"score_texts": texts.split(", ")})
     )
     blocks.append(

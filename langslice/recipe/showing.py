@@ -28,7 +28,7 @@ def part_recipe(
     defaults = {each.name: each.default for each in signature(command).parameters.values()}
     known = parts()[part].entries
     told = {
-        entry: _plain(value)
+        entry: value
         for entry, value in given.items()
         if entry in known and value is not None and value not in ((), []) and value != defaults.get(entry)
     }
@@ -50,7 +50,7 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     import yaml
 
     blocks = [
-        yaml.safe_dump({name: value}, allow_unicode=True, sort_keys=False, width=110, default_flow_style=False)
+        yaml.safe_dump({name: _plain(value)}, allow_unicode=True, sort_keys=False, width=110, default_flow_style=False)
         for name, value in recipe.items()
     ]
     return HEAD + "\n".join(blocks)
@@ -58,6 +58,8 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """As YAML says it: paths as text, and one value of several alone."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         items = [_plain(item) for item in value]
         return items[0] if len(items) == 1 and isinstance(items[0], str) else items
