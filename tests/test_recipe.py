@@ -86,7 +86,8 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: {max_vocab: [1, 2]}\n", "hint: a list spans an axis: `langslice sweep` runs a recipe with lists"),
         ("model: mini\nslice: {max_vocab: true}\n", "`max_vocab` must be a whole number at least 1, found True"),
         ("model: mini\nslice: {corpus: [[a], b]}\n", "`corpus` must be a list of text, found ['a'] in it"),
-        ("model: mini\nslice: {revision: 3}\n", "unknown entry `revision`"),
+        ("model: mini\nslice: {revision: 3}\n", "unknown entry `revision`\nhint: it stands beside `model`, for all parts"),
+        ("model: mini\nslice: {cache_dir: x}\n", "hint: a recipe holds no places of one machine: set HF_HUB_CACHE"),
         ("model: mini\nslice: {token: abc}\n", "hint: a recipe holds no secrets: set HF_TOKEN"),
         ("model: mini\nrevision: 3\nslice: {}\n", 'r.yaml:2: `revision` must be text, found 3\nhint: as text it stands in quotes: revision: "3"'),
         ("model: mini\nslice: {sparsity: 0.3, score: wander}\n", "`score` must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'\nhint: did you mean `wanda`?"),
@@ -334,6 +335,10 @@ def rooms(monkeypatch):
         shutil.copytree(model, out)
         report("training", 1, 2)
 
+    def check_settings(settings):
+        if settings.steps < 1:
+            raise LangsliceError("--steps is 0, expected at least 1")
+
     def restore(healed, out, *, base, overwrite=False, report=lambda *_: None):
         calls.append(("restore", Path(healed).name, Path(base)))
         shutil.copytree(base, out, dirs_exist_ok=overwrite)
@@ -345,7 +350,7 @@ def rooms(monkeypatch):
         return out
 
     for name, functions in (
-        ("heal", {"heal": heal, "HealSettings": HealSettings}), ("restore", {"restore": restore}),
+        ("heal", {"heal": heal, "HealSettings": HealSettings}), ("heal.settings", {"check_settings": check_settings}), ("restore", {"restore": restore}),
         ("report", {"write_report": write_report}),
     ):  # fmt: skip
         module = ModuleType(f"langslice.{name}")
@@ -363,7 +368,7 @@ def test_the_whole_job(tiny, tmp_path, rooms, monkeypatch):
     done = langslice.run("r.yaml", "work")
     names = ["measure", "plan", "slice", "evaluate", "heal", "evaluate healed", "restore", "report"]
     assert [step.name for step in done.steps] == names
-    settings = HealSettings((str(tiny / "text.txt"),), 1, str(tiny / "model"))
+    settings = HealSettings(str(tiny / "text.txt"), 1, str(tiny / "model"))
     assert rooms == [
         ("heal", "slice", settings),
         ("restore", "healed", tiny / "model"),
@@ -372,6 +377,9 @@ def test_the_whole_job(tiny, tmp_path, rooms, monkeypatch):
     assert done.report == Path("work/report.html")
     assert done.model == Path("work/restored")
     assert all(kept(langslice.run("r.yaml", "work")).values())
+    with pytest.raises(LangsliceError, match=r"^r\.yaml:3, heal: --steps is 0"):
+        Path("r.yaml").write_text(f"model: {tiny / 'model'}\nslice: {{scripts: Latn}}\nheal: {{steps: 0}}\n")
+        langslice.run("r.yaml", "other")
     changed = {**recipe, "heal": {**recipe["heal"], "steps": 2}}
     assert [name for name, same in kept(preview(changed, "work")).items() if same] == names[:4]
 

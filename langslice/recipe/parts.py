@@ -14,7 +14,7 @@ from importlib import import_module
 from types import ModuleType, NoneType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
-from langslice.choice import Choice, Entry, entries
+from langslice.choice import Choice, Entry, Source, entries
 from langslice.errors import RecipeError
 
 INPUTS: Final = ("count", "score", "demonstrations")
@@ -45,6 +45,7 @@ _OF_A_COMMAND = frozenset({
 })  # fmt: skip
 _OPTIONAL: Final = {
     "langslice.heal": "heal",
+    "langslice.heal.settings": "heal",
     "langslice.report": "write reports",
     "langslice.restore": "restore",
 }
@@ -78,7 +79,7 @@ def parts() -> Mapping[str, Part]:
     from langslice.commands.features import features
     from langslice.commands.score import score
 
-    choice = {name: entry for name, entry in entries(Choice).items() if name not in ("token", "revision")}
+    choice = {name: entry for name, entry in entries(Choice).items() if name not in Source.__annotations__}
     given_plan = {"plan": (str | None, Entry("Do what this plan says, instead of choosing.", "FILE"))}
     beside = {
         "beside": (str | None, Entry("A model to measure beside `model`, instead of what the recipe makes.", "MODEL"))
@@ -122,9 +123,7 @@ def room(name: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         what = _OPTIONAL.get(name, name)
-        raise RecipeError(
-            f"this version of langslice does not {what}", f"leave `{name.rpartition('.')[2]}` out"
-        ) from error
+        raise RecipeError(f"this version of langslice does not {what}", f"leave `{name.split('.')[1]}` out") from error
 
 
 def options_of(command: Callable[..., Any]) -> dict[str, tuple[Any, Entry]]:

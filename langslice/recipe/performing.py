@@ -72,8 +72,7 @@ def make_model(
         request = sparsity_request(entries, data)
         prune_copy(source, out, request, work=work, overwrite=True, report=report)
     else:
-        healing = room("langslice.heal")
-        healing.heal(Path(source), out, healing.HealSettings(**_tuples(entries)), overwrite=True, report=report)
+        room("langslice.heal").heal(Path(source), out, heal_settings(entries), overwrite=True, report=report)
 
 
 def sparsity_request(entries: Mapping[str, Any], data: str | None) -> Any:
@@ -192,15 +191,9 @@ def evaluation_settings(entries: Mapping[str, Any]) -> Any:
     return make_settings(**{"tasks": "perplexity", "languages": (), **given})
 
 
-def _tuples(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as tuples, and one value where several are taken as one of them."""
-    kinds = parts()["heal"].entries
-    listed = {name for name, (kind, _) in kinds.items() if takes_list(kind)}
-    return {
-        name: (value,)
-        if name in listed and isinstance(value, str)
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for name, value in entries.items()
-    }
+def heal_settings(entries: Mapping[str, Any]) -> Any:
+    """HealSettings of a recipe's `heal`, checked as far as that needs no model. Raises HealError."""
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
+    settings = room("langslice.heal").HealSettings(**given)
+    room("langslice.heal.settings").check_settings(settings)
+    return settings

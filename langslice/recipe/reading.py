@@ -180,6 +180,10 @@ def refuse_unknown(where: str, name: Any, known: Sequence[str]) -> None:
     hint = f"did you mean `{near[0]}`?" if near else f"entries are {', '.join(known) or 'none'}"
     if name == "token":
         hint = "a recipe holds no secrets: set HF_TOKEN, or log in with `hf auth login`"
+    elif name == "revision":
+        hint = "it stands beside `model`, for all parts"
+    elif name == "cache_dir":
+        hint = "a recipe holds no places of one machine: set HF_HUB_CACHE"
     elif name == "heal" and "slice" in known:
         hint = "this version of langslice does not heal"
     raise RecipeError(f"{where}: unknown entry `{name}`", hint)
@@ -316,7 +320,7 @@ def _check_run(recipe: Recipe) -> None:
 def _check_values(recipe: Recipe) -> None:
     """Ask the rooms themselves what they think of their parts, as far as that needs no model."""
     from langslice.evaluate.settings import make_settings
-    from langslice.recipe.performing import COMPARING
+    from langslice.recipe.performing import COMPARING, heal_settings
     from langslice.sparsity.slicing import weights_request
 
     document = recipe.document
@@ -324,6 +328,9 @@ def _check_values(recipe: Recipe) -> None:
         settings = {name: value for name, value in document["evaluate"].items() if name not in (*COMPARING, "beside")}
         with _placed(recipe, "evaluate"):
             make_settings(**{"tasks": "perplexity", "languages": (), **settings})
+    if "heal" in document:
+        with _placed(recipe, "heal"):
+            heal_settings(document["heal"])
     for name in ("plan", "slice"):
         if name in document:
             with _placed(recipe, name):

@@ -125,11 +125,9 @@ def _cut_steps(name: str, document: Mapping[str, Any], made: Mapping[str, str], 
     planning = [Step("plan", part, PLAN, needs, (name,), _planned(last))] if "plan" not in part else []
     if name == "plan":
         return planning
-    given = {each: value for each, value in part.items() if planning == [] or each == "cache_dir"}
-    return [
-        *planning,
-        Step("slice", {**given, **verify}, _FOLDERS["slice"], ("plan",) if planning else needs, (name,), _sliced(last)),
-    ]
+    entries = verify if planning else {**part, **verify}
+    cutting = Step("slice", entries, _FOLDERS["slice"], ("plan",) if planning else needs, (name,), _sliced(last))
+    return [*planning, cutting]
 
 
 def _needs(part: Any, made: Mapping[str, str], last: str | None) -> tuple[str, ...]:
@@ -218,6 +216,7 @@ def _reported(recipe: Recipe, last: str, steps: list[Step]) -> Make:
         results = [place.folder / outs[name] for name in ("evaluate", "evaluate healed") if name in outs]
         scores = [place.folder / path for name, path in outs.items() if name.startswith("score ")]
         features = [place.folder / outs["features"]] if "features" in outs else []
+        out.unlink(missing_ok=True)
         room("langslice.report").write_report(
             place.folder / _FOLDERS[last], out, results=results, scores=scores, features=features,
             recipe=recipe.text or recipe_text(recipe.document),
