@@ -47,7 +47,8 @@ PUBLIC = (
     ("langslice.evaluate.choice_tasks", ("ChoiceTask", "load_task")),
     ("langslice.evaluate.rankc", ("rank_consistency", "random_consistency")),
     ("langslice.recipe.running", ("RunResult", "Done", "preview")),
-    ("langslice.recipe.reading", ("Recipe", "load_recipe")),
+    ("langslice.recipe.document", ("Recipe",)),
+    ("langslice.recipe.reading", ("load_recipe",)),
     ("langslice.recipe.schema", ("recipe_schema",)),
     ("langslice.recipe.drafting", ("draft",)),
     ("langslice.sweep.sweeping", ("sweep", "Sweep")),
@@ -143,7 +144,16 @@ def schema_text(*, sweep: bool) -> str:
     """The JSON schema of recipes, for editors."""
     from langslice.recipe.schema import recipe_schema
 
-    return json.dumps(recipe_schema(sweep=sweep), ensure_ascii=False, indent=1) + "\n"
+    return _json_text(recipe_schema(sweep=sweep), 0) + "\n"
+
+
+def _json_text(value: object, depth: int) -> str:
+    """JSON in which a mapping of plain values stands on one line, so that a change of an entry is a change of a line."""
+    plain = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or not any(isinstance(item, dict) for item in value.values()) or len(plain) < 200:
+        return plain
+    lines = [f"{' ' * (depth + 1)}{json.dumps(name)}: {_json_text(item, depth + 1)}" for name, item in value.items()]
+    return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
 
 
 def main() -> int:

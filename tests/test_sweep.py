@@ -16,8 +16,8 @@ import pytest
 from langslice import cli
 from langslice.errors import RecipeError
 from langslice.recipe.content import content_of, digest
+from langslice.recipe.document import Recipe
 from langslice.recipe.locking import locked
-from langslice.recipe.reading import Recipe
 from langslice.sweep.charts import Line, Point, line_chart
 from langslice.sweep.recipe import check_grid, expand, load_grid
 from langslice.sweep.scheduling import RESULT

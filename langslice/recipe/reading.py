@@ -1,85 +1,23 @@
-"""A recipe from YAML, with the line of every entry, and checked: what is not understood is refused with its place.
-
-YAML is read by the rules of version 1.2, as editors do: `no` is a language and not false, `2:4` a pattern and not 124,
-`1e-6` a number. An entry that is given twice is refused, where YAML takes the last.
-"""
+"""A recipe, checked before anything is done: what is not understood is refused with its place, and the nearest that is."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import LangsliceError, RecipeError
-from langslice.recipe.parts import INPUTS, STEPS, SWEEPING, parts
+from langslice.recipe.document import Lines, Recipe, place_of, read_yaml
+from langslice.recipe.parts import STEPS, SWEEPING, parts
+from langslice.recipe.references import MODEL, check_references
 from langslice.recipe.schema import Schema, recipe_schema
 
-_HINT = "see the guide on recipes"
 _NAME = re.compile(r"[A-Za-z][\w-]*")
-# `$NAME`, alone, before a weight or a count (`=0.5`, `:4`), or behind a name (`mt=`).
-_REFERENCE = re.compile(r"(?:^|(?<==))\$([A-Za-z][\w-]*)")
-MODEL = "model"
-"""The name of the recipe's own model among references."""
 _WORDS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false", "array": "a list",
           "object": "a mapping"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is asked, and where it stands.
-
-    document  part -> its entries; without entries that are null, and without parts that are false
-    place     file, or how else to name it in messages
-    lines     path of an entry, such as ("slice", "coverage") -> line in the file, from 1
-    text      the file as it is; "" where there is none
-    """
-
-    document: Mapping[str, Any]
-    place: str = "recipe"
-    lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)
-    text: str = ""
-
-    def at(self, *path: str) -> str:
-        """The place of an entry, for messages: `recipe.yaml:7, slice`."""
-        return place_of(self.place, self.lines, path)
-
-
-def place_of(place: str, lines: Mapping[tuple[str, ...], int], path: Sequence[str]) -> str:
-    """File, line, and the part that an entry stands in."""
-    line = next((lines[tuple(path[:end])] for end in range(len(path), 0, -1) if tuple(path[:end]) in lines), None)
-    return ", ".join(filter(None, [place if line is None else f"{place}:{line}", ".".join(path[:-1])]))
-
-
-def read_yaml(path: Path) -> tuple[Any, dict[tuple[str, ...], int], str]:
-    """A YAML file's data, the line of every entry of its mappings, and its text.
-
-    Raises  RecipeError when it cannot be read, or gives an entry twice
-    """
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        loader = _loader(yaml)(text)
-        node = loader.get_single_node()
-        lines: dict[tuple[str, ...], int] = {}
-        for where, line in _lines(node, ()):
-            if where in lines:
-                raise RecipeError(
-                    f"{path}:{line}: `{'.'.join(where)}` stands there twice", f"it is also in line {lines[where]}"
-                )
-            lines[where] = line
-        document = None if node is None else loader.construct_document(node)
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{path}: no such recipe", "`langslice init MODEL --languages ko,en -o recipe.yaml` writes one"
-        ) from None
-    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
-        raise RecipeError(f"{path}: not readable as YAML\n  {error}", _HINT) from error
-    return document, lines, text
 
 
 def load_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
@@ -100,9 +38,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
     return found
 
 
-def check_recipe(
-    document: Any, *, place: str, lines: Mapping[tuple[str, ...], int] | None = None, sweep: bool = False
-) -> None:
+def check_recipe(document: Any, *, place: str, lines: Lines | None = None, sweep: bool = False) -> None:
     """Refuse a recipe with entries that no part knows, or with values of a kind that they do not take.
 
     sweep   only what a sweep can vary; its lists have been taken apart
@@ -112,9 +48,7 @@ def check_recipe(
     _check(document, recipe_schema(), (), place, lines or {})
 
 
-def check_parts(
-    document: Any, *, place: str, lines: Mapping[tuple[str, ...], int] | None = None, sweep: bool = False
-) -> None:
+def check_parts(document: Any, *, place: str, lines: Lines | None = None, sweep: bool = False) -> None:
     """Refuse what is no mapping of parts that there are. Raises RecipeError."""
     if not isinstance(document, Mapping):
         raise RecipeError(f"{place}: expected a mapping, found {type(document).__name__}", "it begins with `model: …`")
@@ -129,7 +63,7 @@ def check_parts(
             )
 
 
-def _check(value: Any, schema: Schema, path: tuple[str, ...], place: str, lines: Mapping[tuple[str, ...], int]) -> None:
+def _check(value: Any, schema: Schema, path: tuple[str, ...], place: str, lines: Lines) -> None:
     where = place_of(place, lines, path)
     if not any(_is(value, kind) for kind in schema["type"]):
         hint = schema.get("description")
@@ -156,9 +90,7 @@ def _check(value: Any, schema: Schema, path: tuple[str, ...], place: str, lines:
         )
 
 
-def _check_names(
-    value: Mapping[Any, Any], schema: Schema, path: tuple[str, ...], place: str, lines: Mapping[tuple[str, ...], int]
-) -> None:
+def _check_names(value: Mapping[Any, Any], schema: Schema, path: tuple[str, ...], place: str, lines: Lines) -> None:
     known = schema.get("properties", {})
     for name, inner in value.items():
         here = (*path, str(name))
@@ -243,50 +175,6 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def references(value: Any) -> Iterator[str]:
-    """Names that stand as `$NAME` in a part's entries, once for each place."""
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from references(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from references(item)
-    elif isinstance(value, str):
-        yield from (found[1] for found in _REFERENCE.finditer(value))
-
-
-def resolved(value: Any, made: Mapping[str, Path]) -> Any:
-    """A part's entries with the files in the place of `$NAME`."""
-    if isinstance(value, Mapping):
-        return {name: resolved(item, made) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [resolved(item, made) for item in value]
-    return _REFERENCE.sub(lambda found: str(made[found[1]]), value) if isinstance(value, str) else value
-
-
-def input_names(document: Mapping[str, Any]) -> list[str]:
-    """What may stand behind a `$`."""
-    return [MODEL, *(name for kind in INPUTS for name in document.get(kind) or ())]
-
-
-def check_references(recipe: Recipe) -> None:
-    """Refuse a `$NAME` that nothing makes, and two inputs of one name. Raises RecipeError."""
-    known = input_names(recipe.document)
-    twice = [name for name in known if known.count(name) > 1]
-    if twice:
-        raise RecipeError(f"{recipe.place}: two inputs are called `{twice[0]}`", "a name stands for one file")
-    for part, entries in recipe.document.items():
-        for name in references(entries):
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                raise RecipeError(
-                    f"{recipe.at(part, '')}: nothing is called `${name}`",
-                    f"did you mean `${near[0]}`?" if near else f"there is {', '.join(f'${each}' for each in known)}",
-                )
-            if part in INPUTS and name != MODEL:
-                raise RecipeError(f"{recipe.at(part, '')}: `${name}` cannot stand here", "inputs are made from files")
-
-
 def _check_run(recipe: Recipe) -> None:
     """Refuse parts that contradict each other, before anything is done."""
     document = recipe.document
@@ -357,35 +245,3 @@ def _check_choice(entries: Mapping[str, Any]) -> None:
     if "plan" in entries:
         refuse_beside_plan({name: value for name, value in entries.items() if name != "plan"})  # type: ignore[arg-type]
     parse_languages(codes(entries.get("languages")))
-
-
-def _loader(yaml: Any) -> Any:
-    """A loader by the rules of YAML 1.2's core schema."""
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Null, true, false, whole and other numbers; all else is text."""
-
-    Loader.yaml_implicit_resolvers = {}
-    for tag, pattern, first in (
-        ("null", r"~|null|Null|NULL|", "~nN"),
-        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        ("int", r"[-+]?[0-9]+", "-+0123456789"),
-        ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-         "-+0123456789."),
-        ("merge", r"<<", "<"),
-    ):  # fmt: skip
-        starts = [*first, *([""] if tag == "null" else [])]
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), starts)
-    Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-    return Loader
-
-
-def _lines(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The path of every entry of every mapping, with its line, in the order of the file."""
-    if node is None or node.id != "mapping":
-        return
-    for key, value in node.value:
-        here = (*path, str(key.value))
-        if key.tag != "tag:yaml.org,2002:merge":
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here)

@@ -20,8 +20,10 @@ from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.errors import LangsliceError, RecipeError
 from langslice.progress import Report, silent
 from langslice.recipe.content import Read, digest, remembering
+from langslice.recipe.document import Recipe
 from langslice.recipe.locking import locked
-from langslice.recipe.reading import MODEL, Recipe, load_recipe, resolved
+from langslice.recipe.reading import load_recipe
+from langslice.recipe.references import MODEL, resolved
 from langslice.recipe.steps import Place, Step, steps_of
 
 STATE: Final = ".langslice"
@@ -226,6 +228,3 @@ def _numbered(report: Report, name: str, number: int, count: int) -> Report:
 
     told("starting", 0, 0)
     return told
-
-
-__all__ = ["Done", "RunResult", "preview", "run"]

@@ -23,9 +23,10 @@ from typing import Any
 from langslice.checkpoint import Checkpoint
 from langslice.errors import RecipeError
 from langslice.progress import Report
+from langslice.recipe.document import Recipe
 from langslice.recipe.parts import CUTS, INPUTS, room
 from langslice.recipe.performing import COMPARING, SUFFIXES, compare_models, make_input, make_model, measure
-from langslice.recipe.reading import MODEL, Recipe, references, resolved
+from langslice.recipe.references import MODEL, references
 
 PLAN = "plan.json"
 REPORT = "report.html"
@@ -242,6 +243,3 @@ def _save(document: Mapping[str, Any], path: Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-__all__ = ["Place", "Step", "resolved", "steps_of"]

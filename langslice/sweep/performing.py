@@ -10,7 +10,7 @@ from typing import Any
 from langslice.checkpoint import open_checkpoint
 from langslice.recipe.parts import INPUTS, STEPS
 from langslice.recipe.performing import SUFFIXES, compare_models, make_input, make_model, measure
-from langslice.recipe.reading import MODEL, resolved
+from langslice.recipe.references import MODEL, resolved
 
 
 def perform(job: Mapping[str, Any], work: Path) -> dict[str, Any]:

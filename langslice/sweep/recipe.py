@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import RecipeError
+from langslice.recipe.document import Recipe, read_yaml
 from langslice.recipe.parts import STEPS
-from langslice.recipe.reading import Recipe, check_parts, check_recipe, check_references, read_yaml, without_nulls
+from langslice.recipe.reading import check_parts, check_recipe, without_nulls
+from langslice.recipe.references import check_references
 
 
 @dataclass(frozen=True)
