@@ -94,6 +94,7 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: ko\n", "r.yaml:2: `slice` must be a mapping, found str"),
         ("model: mini\nslice: {}\nslice: {}\n", "r.yaml:3: `slice` stands there twice\nhint: it is also in line 2"),
         ("model: mini\nscore: {kind: heads}\n", "r.yaml:2, score: `kind` must be a mapping, found 'heads'"),
+        ("model: mini\nscore: {a: {kind: heads}}\n", "r.yaml:2, score.a: `method` is missing"),
         ("model: mini\nscore: {2: {kind: heads}}\n", "`2` is no name"),
         ("model: mini\nslice: {heads_by: $heads}\n", "r.yaml:2, slice: nothing is called `$heads`\nhint: there is $model"),
         ("model: mini\nscore: {heads: {kind: heads, method: l2}}\nslice: {heads_by: $head}\n", "hint: did you mean `$heads`?"),
@@ -219,6 +220,10 @@ def test_a_run_keeps_what_is_unchanged_and_does_the_rest_again(tiny, tmp_path):
     (first.model / "config.json").write_text("{}")
     assert kept(langslice.run(cut, tmp_path / "work")) == {**dict.fromkeys(names, True), "slice": False}
     assert json.loads((first.model / "config.json").read_text())["model_type"] == "llama"
+    (tmp_path / "work" / "plan.json").write_text("{}")
+    with pytest.raises(RecipeError, match=r"plan\.json was edited since it was made\nhint: to use it, move it out of"):
+        langslice.run(cut, tmp_path / "work")
+    (tmp_path / "work" / "plan.json").unlink()
     alone = langslice.run({"model": cut["model"], "slice": cut["slice"]}, tmp_path / "work")
     assert [path.name for path in alone.left] == ["evaluation.json", "original.json"]
 
@@ -481,10 +486,14 @@ def test_a_sweep_shows_the_recipe_of_each_run(tiny, tmp_path, capsys, monkeypatc
     assert [recipe["slice"]["max_vocab"] for recipe in found] == [70, 80]
     assert "# slice.max_vocab=80\n" in out
     load_recipe(found[1])
-    (tmp_path / "report.yaml").write_text(json.dumps({**recipe_of(tiny), "report": True}))
-    code, _, err = run(capsys, monkeypatch, "sweep", tmp_path / "report.yaml", "-o", tmp_path / "out")
-    assert code == 2
-    assert "report.yaml:1: `report` has no meaning in a sweep" in err
+    for more, message in (
+        ({"report": True}, "r.yaml:1: `report` has no meaning in a sweep"),
+        ({"evaluate": {"languages": "en", "beside": "x"}}, "r.yaml:1, evaluate: `beside` has no meaning in a sweep"),
+    ):
+        (tmp_path / "r.yaml").write_text(json.dumps({**recipe_of(tiny), **more}))
+        code, _, err = run(capsys, monkeypatch, "sweep", tmp_path / "r.yaml", "-o", tmp_path / "out")
+        assert code == 2
+        assert message in err
 
 
 def test_a_sweep_makes_inputs_and_pins_a_revision(tiny, tmp_path):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langslice.errors import RecipeError
+from langslice.errors import LangsliceError, RecipeError
 
 Lines = Mapping[tuple[str, ...], int]
 """Path of an entry, such as ("slice", "coverage") -> its line, from 1."""
@@ -42,6 +43,15 @@ def place_of(place: str, lines: Lines, path: Sequence[str]) -> str:
     """File, line, and the part that an entry stands in."""
     line = next((lines[tuple(path[:end])] for end in range(len(path), 0, -1) if tuple(path[:end]) in lines), None)
     return ", ".join(filter(None, [place if line is None else f"{place}:{line}", ".".join(path[:-1])]))
+
+
+@contextmanager
+def placed(recipe: Recipe, *path: str) -> Iterator[None]:
+    """Say where in the recipe an error arose."""
+    try:
+        yield
+    except LangsliceError as error:
+        raise type(error)(f"{recipe.at(*path)}: {error.message}", error.hint) from error
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[tuple[str, ...], int], str]:

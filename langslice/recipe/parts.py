@@ -60,6 +60,7 @@ class Part:
     help     what it asks for
     entries  name -> type and what is known of it
     named    there may be several, each under a name
+    required entries that must stand there
     nested   entries that are mappings themselves, with their own entries
     switch   `true` asks for it as it is; `false`, where that is not the same as nothing, for its absence
     """
@@ -67,6 +68,7 @@ class Part:
     help: str
     entries: Entries
     named: bool = False
+    required: tuple[str, ...] = ()
     nested: Mapping[str, Entries] | None = None
     switch: bool = False
 
@@ -87,7 +89,10 @@ def parts() -> Mapping[str, Part]:
     text = {"text": (str | Sequence[str], Entry("Held-out text to prove the slice on.", "PATH"))}
     found = {
         "count": Part("Counts of the model's tokens in text, for `counts`: `$NAME`.", options_of(count), named=True),
-        "score": Part("Scores of layers, heads or neurons, for cuts to choose by: `$NAME`.", options_of(score), named=True),
+        "score": Part(
+            "Scores of layers, heads or neurons, for cuts to choose by: `$NAME`.", options_of(score),
+            named=True, required=("kind", "method"),
+        ),
         "demonstrations": Part(
             "Text laid out for weight pruning and features, for `keep_demos` and others: `$NAME`.",
             options_of(demonstrations), named=True,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.errors import RecipeError
 from langslice.progress import Report, silent
-from langslice.recipe.parts import options_of, parts, room, takes_list
+from langslice.recipe.parts import options_of, room, takes_list
 
 COMPARING: Final = ("resamples", "seed")
 """Of the evaluation, what does not change what is measured."""
@@ -36,9 +36,6 @@ def make_input(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     source = {} if kind == "demonstrations" else {"model": model, "revision": revision}
-    missing = [name for name in ("kind", "method") if kind == "score" and name not in given]
-    if missing:
-        raise RecipeError(f"`{missing[0]}` is missing", parts()["score"].entries[missing[0]][1].help)
     command(out=out, overwrite=True, quiet=True, **source, **given)
 
 

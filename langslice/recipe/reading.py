@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from langslice.errors import LangsliceError, RecipeError
-from langslice.recipe.document import Lines, Recipe, place_of, read_yaml
+from langslice.errors import RecipeError
+from langslice.recipe.document import Lines, Recipe, place_of, placed, read_yaml
 from langslice.recipe.parts import STEPS, SWEEPING, parts
 from langslice.recipe.references import MODEL, check_references
 from langslice.recipe.schema import Schema, recipe_schema
@@ -104,6 +103,11 @@ def _check_names(value: Mapping[Any, Any], schema: Schema, path: tuple[str, ...]
             refuse_unknown(place_of(place, lines, here), name, list(known))
         else:
             _check(inner, known[name], here, place, lines)
+    for name in schema.get("required", ()):
+        if value.get(name) is None:
+            raise RecipeError(
+                f"{place_of(place, lines, (*path, name))}: `{name}` is missing", known[name].get("description")
+            )
 
 
 def refuse_unknown(where: str, name: Any, known: Sequence[str]) -> None:
@@ -214,27 +218,16 @@ def _check_values(recipe: Recipe) -> None:
     document = recipe.document
     if "evaluate" in document:
         settings = {name: value for name, value in document["evaluate"].items() if name not in (*COMPARING, "beside")}
-        with _placed(recipe, "evaluate"):
+        with placed(recipe, "evaluate", ""):
             make_settings(**{"tasks": "perplexity", "languages": (), **settings})
     if "heal" in document:
-        with _placed(recipe, "heal"):
+        with placed(recipe, "heal", ""):
             heal_settings(document["heal"])
     for name in ("plan", "slice"):
         if name in document:
-            with _placed(recipe, name):
+            with placed(recipe, name, ""):
                 _check_choice(document[name])
                 weights_request(document[name])
-
-
-@contextmanager
-def _placed(recipe: Recipe, part: str) -> Iterator[None]:
-    """Say where in the recipe an error arose."""
-    try:
-        yield
-    except RecipeError:
-        raise
-    except LangsliceError as error:
-        raise type(error)(f"{recipe.at(part, '')}: {error.message}", error.hint) from error
 
 
 def _check_choice(entries: Mapping[str, Any]) -> None:

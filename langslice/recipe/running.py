@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
-from langslice.errors import LangsliceError, RecipeError
+from langslice.errors import RecipeError
 from langslice.progress import Report, silent
 from langslice.recipe.content import Read, digest, remembering
-from langslice.recipe.document import Recipe
+from langslice.recipe.document import Recipe, placed
 from langslice.recipe.locking import locked
+from langslice.recipe.parts import INPUTS
 from langslice.recipe.reading import load_recipe
 from langslice.recipe.references import MODEL, resolved
-from langslice.recipe.steps import Place, Step, steps_of
+from langslice.recipe.steps import PLAN, Place, Step, steps_of
 
 STATE: Final = ".langslice"
 """Below the work folder: what was done, and the digests of files. Its presence says that the folder is a run's."""
@@ -148,15 +149,13 @@ def _open(recipe: Recipe) -> Checkpoint | None:
     model = recipe.document.get("model")
     if model is None:
         return None
-    try:
+    with placed(recipe, "model"):
         return open_checkpoint(model, revision=recipe.document.get("revision"))
-    except LangsliceError as error:
-        raise type(error)(f"{recipe.at('model')}: {error.message}", error.hint) from error
 
 
 def _inputs(recipe: Recipe, steps: Sequence[Step], folder: Path, source: Checkpoint | None) -> dict[str, Path]:
     """What stands for `$NAME`."""
-    outs = {step.name.partition(" ")[2]: folder / step.out for step in steps if " " in step.name}
+    outs = {step.where[1]: folder / step.out for step in steps if step.where[0] in INPUTS}
     return {**outs, **({} if source is None else {MODEL: source.folder})}
 
 
@@ -174,14 +173,23 @@ def _state_file(folder: Path, step: Step) -> Path:
 
 
 def _kept(step: Step, key: str, folder: Path) -> Done | None:
-    """The step as it was done, if that was of the same, and its output is as it was left."""
+    """The step as it was done, if that was of the same, and its output is as it was left.
+
+    Raises  RecipeError for a plan that somebody edited: that is work, which is not thrown away
+    """
+    out = folder / step.out
     try:
         state = json.loads(_state_file(folder, step).read_text(encoding="utf-8"))
-        if state["key"] != key or state["stamp"] != _stamp(folder / step.out):
-            return None
-        return Done(step.name, folder / step.out, True, float(state["seconds"]))
+        same, stamp, seconds = state["key"] == key, state["stamp"], float(state["seconds"])
+        touched = stamp != _stamp(out)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if touched and step.out == PLAN:
+        raise RecipeError(
+            f"{out} was edited since it was made",
+            f"to use it, move it out of {folder} and say `slice: {{plan: FILE}}`; to do without, delete it",
+        )
+    return Done(step.name, out, True, seconds) if same and not touched else None
 
 
 def _make(recipe: Recipe, step: Step, key: str, place: Place, made: Mapping[str, Path]) -> Done:
@@ -192,10 +200,8 @@ def _make(recipe: Recipe, step: Step, key: str, place: Place, made: Mapping[str,
     state.unlink(missing_ok=True)
     place.scratch.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    try:
+    with placed(recipe, *step.where, ""):
         step.make(place, out, resolved(step.part, made))
-    except LangsliceError as error:
-        raise type(error)(f"{recipe.at(*step.where, '')}: {error.message}", error.hint) from error
     seconds = round(time.monotonic() - start, 3)
     partial = state.with_name(f"{state.name}.partial")
     partial.write_text(json.dumps({"key": key, "stamp": _stamp(out), "seconds": seconds}), encoding="utf-8")

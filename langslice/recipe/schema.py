@@ -46,14 +46,14 @@ def recipe_schema(*, sweep: bool = False) -> Schema:
 
 def part_schema(part: Part) -> Schema:
     """Schema of a part; of one with names, the mapping of them."""
-    inner = mapping_schema(part.entries, part.nested or {})
+    inner = mapping_schema(part.entries, part.nested or {}, part.required)
     if part.named:
         return {"description": part.help, "type": ["object", "null"], "additionalProperties": inner}
     kinds = ["object", "boolean", "null"] if part.switch else ["object", "null"]
     return {"description": part.help, **inner, "type": kinds}
 
 
-def mapping_schema(found: Entries, nested: Mapping[str, Entries]) -> Schema:
+def mapping_schema(found: Entries, nested: Mapping[str, Entries], required: tuple[str, ...] = ()) -> Schema:
     """Schema of a mapping with these entries, and no others."""
     properties = {
         name: {"description": entry.help, **mapping_schema(nested[name], {}), "type": ["object", "null"]}
@@ -61,7 +61,8 @@ def mapping_schema(found: Entries, nested: Mapping[str, Entries]) -> Schema:
         else entry_schema(kind, entry)
         for name, (kind, entry) in found.items()
     }
-    return {"type": ["object"], "additionalProperties": False, "properties": properties}
+    schema: Schema = {"type": ["object"], "additionalProperties": False, "properties": properties}
+    return {**schema, "required": list(required)} if required else schema
 
 
 def entry_schema(kind: Any, entry: Entry) -> Schema:

@@ -98,7 +98,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
     if "report" in document and last is not None:
         kinds = ("measure", "evaluate", "evaluate healed", "features", last)
         needs = tuple(step.name for step in steps if step.name in kinds or step.name.startswith("score "))
-        steps.append(Step("report", {"of": last}, REPORT, needs, ("report",), _reported(recipe, last, steps)))
+        part = {"of": last, "recipe": recipe.text}
+        steps.append(Step("report", part, REPORT, needs, ("report",), _reported(recipe, last, steps)))
     return steps
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import RecipeError
-from langslice.recipe.document import Recipe, read_yaml
+from langslice.recipe.document import Recipe, place_of, read_yaml
 from langslice.recipe.parts import STEPS
 from langslice.recipe.reading import check_parts, check_recipe, without_nulls
 from langslice.recipe.references import check_references
@@ -124,4 +124,9 @@ def check_run(run: Run, grid: Recipe) -> None:
     Raises  RecipeError, with the nearest entry that is known
     """
     check_recipe(run.recipe, place=grid.place, lines=grid.lines, sweep=True)
+    if "beside" in run.recipe["evaluate"]:
+        raise RecipeError(
+            f"{place_of(grid.place, grid.lines, ('evaluate', 'beside'))}: `beside` has no meaning in a sweep",
+            "its runs are measured beside `model`",
+        )
     check_references(Recipe(run.recipe, grid.place, grid.lines))
