@@ -26,7 +26,7 @@ def init(
     quiet: Quiet = False,
     **source: Any,
 ) -> None:
-    """Write a first recipe for a model, after a short look at it."""
+    """Write a first recipe for a model. It is commented, after a short look at the model."""
     from langslice.recipe.drafting import draft
 
     if out is not None:

@@ -33,7 +33,7 @@ def run(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do the whole job that a recipe describes; steps whose inputs are unchanged are kept."""
+    """Do everything that a recipe asks for. What is there already, made of the same, is kept."""
     from langslice.recipe.running import preview
     from langslice.recipe.running import run as work_through
 

@@ -241,6 +241,7 @@ def _source(place: Place) -> Checkpoint:
 
 
 def _save(document: Mapping[str, Any], path: Path) -> None:
+    """Write JSON under its name when it is whole; measurements may hold not-a-number, where there was nothing to count."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
