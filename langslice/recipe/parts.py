@@ -111,7 +111,7 @@ def parts() -> Mapping[str, Part]:
             "Measure the model, and beside it what is made of it: after the cuts, and after healing.",
             {**_evaluation_entries(), **beside},
         ),
-        "restore": Part("Put the healed rows back into the full vocabulary of the source.", {}, switch=True),
+        "restore": Part("Put the healed rows back into the full vocabulary of the source.", _restoring_entries(), switch=True),
         "report": Part("Write one HTML page, and the model card.", {}, switch=True),
     }  # fmt: skip
     healing = _healing_entries()
@@ -204,6 +204,15 @@ def _healing_entries() -> Entries | None:
     except RecipeError:
         return None
     return _fields_of(settings, {})
+
+
+def _restoring_entries() -> Entries:
+    """Options of the command that say what comes back, and on what text it is proven; none where there is no such command."""
+    try:
+        command = import_module("langslice.commands.restore").restore
+    except ImportError:
+        return {}
+    return {name: found for name, found in options_of(command).items() if name in ("everything", "text")}
 
 
 def _fields_of(kind: type, names: Mapping[str, Any]) -> dict[str, tuple[Any, Entry]]:

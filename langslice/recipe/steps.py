@@ -205,7 +205,7 @@ def _modelled(name: str, last: str | None) -> Make:
 def _restore(place: Place, out: Path, given: Mapping[str, Any]) -> None:
     restoring = room("langslice.restore")
     healed = place.folder / _FOLDERS["heal"]
-    restoring.restore(healed, out, base=_source(place).folder, overwrite=True, report=place.report)
+    restoring.restore(healed, out, base=_source(place).folder, overwrite=True, report=place.report, **given)
 
 
 def _reported(recipe: Recipe, last: str, steps: list[Step]) -> Make:
