@@ -556,7 +556,7 @@ def test_what_a_draft_offers_works(rooms, tmp_path, monkeypatch):
     text = draft("mini", "ko,en")
     assert "# yaml-language-server: $schema=recipe.schema.json\n" in text
     assert "LlamaForCausalLM, 5.02 M parameters" in text
-    assert "one of 24 groups of 2 heads is 0.73% of the parameters" in text
+    assert "25% of the 24 groups of 2 heads is 4.4% of the parameters" in text
     full = yaml.safe_load(uncommented(text))
     assert set(full) == {"model", "slice", "evaluate", "heal", "restore", "report"}
     assert set(full["slice"]) == {

@@ -6,6 +6,7 @@ It runs as it is written; what is optional stands there as a comment, ready to b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
@@ -110,7 +111,8 @@ def _allowed(checkpoint: Checkpoint) -> tuple[dict[str, str], float]:
         "heads": _form(anatomy, heads=heads),
         "neurons": _form(anatomy, neurons=neurons),
     }
-    return cuts, max([0.25, *(least[place] / rows[0].query for place, rows in anatomy.heads.items())])
+    share = max([0.25, *(least[place] / rows[0].query for place, rows in anatomy.heads.items())])
+    return cuts, ceil(100 * share) / 100
 
 
 def _form(anatomy: Anatomy, **cut: Any) -> str:
@@ -153,13 +155,14 @@ def _cuts(look: Look) -> list[str]:
         if len({u.place for u in found.units if u.name == "layer"}) > 1
         else "block-influence:1"
     )
+    shares = {"heads": look.share, "neurons": 0.2}
     for name, words, entries in (
         ("layers", ("layer",), {"drop_layers_by": layers}),
-        ("heads", ("head", "group"), {"heads_sparsity": look.share, "even": True}),
-        ("neurons", ("neuron",), {"neurons_sparsity": 0.2, "even": True}),
+        ("heads", ("head", "group"), {"heads_sparsity": shares["heads"], "even": True}),
+        ("neurons", ("neuron",), {"neurons_sparsity": shares["neurons"], "even": True}),
     ):
         units = [unit for unit in found.units if unit.name.split()[0] in words]
-        worth = [_worth(look, unit, len(units) > 1) for unit in units]
+        worth = [_worth(look, unit, shares.get(name), len(units) > 1) for unit in units]
         refused = look.cuts[name].startswith("cannot be cut")
         text = _comment(f"{name.capitalize()}: {'; '.join(worth) or 'none'}. A slice with fewer {look.cuts[name]}."
                         if not refused else f"{name.capitalize()} {look.cuts[name]}.")  # fmt: skip
@@ -175,11 +178,13 @@ def _cuts(look: Look) -> list[str]:
     return blocks
 
 
-def _worth(look: Look, unit: Unit, several: bool) -> str:
-    share = unit.parameters / max(look.found.parameters, 1)
+def _worth(look: Look, unit: Unit, share: float | None, several: bool) -> str:
+    """What the cut that is offered would save of a kind: one layer, or a share of its heads or neurons."""
+    parameters = unit.parameters * (1 if share is None else share * unit.count)
     noun, _, rest = unit.name.partition(" ")
-    where = f" of {unit.place}" if several else ""
-    return f"one of {unit.count:,} {noun}s{' ' if rest else ''}{rest}{where} is {share:.2%} of the parameters"
+    many = f"{unit.count:,} {noun}s{' ' if rest else ''}{rest}{f' of {unit.place}' if several else ''}"
+    part = "one of" if share is None else f"{share:.0%} of the"
+    return f"{part} {many} is {parameters / max(look.found.parameters, 1):.1%} of the parameters"
 
 
 def _after(look: Look) -> list[str]:
