@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the code: every command's help, and every public function's docstring.
+"""Write docs/reference/ from the code: every command's help, every public function's docstring, the schema of recipes.
 
 python docs/generate.py            write the pages
 python docs/generate.py --check    fail when a page is not what the code says
@@ -7,6 +7,7 @@ python docs/generate.py --check    fail when a page is not what the code says
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ REFERENCE = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
 # (module, names) in reading order.
 PUBLIC = (
-    ("langslice", ("inspect", "plan", "slice", "verify", "count")),
+    ("langslice", ("inspect", "plan", "slice", "verify", "count", "run")),
     ("langslice.choice", ("Choice",)),
     ("langslice.job", ("SliceResult",)),
     ("langslice.slice_plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
@@ -46,6 +47,11 @@ PUBLIC = (
     ("langslice.evaluate.choice_tasks", ("ChoiceTask", "load_task")),
     ("langslice.evaluate.rankc", ("rank_consistency", "random_consistency")),
     ("langslice.restore", ("restore", "RestoreResult", "carry_adapter", "AdapterResult")),
+    ("langslice.recipe.running", ("RunResult", "Done", "preview")),
+    ("langslice.recipe.document", ("Recipe",)),
+    ("langslice.recipe.reading", ("load_recipe",)),
+    ("langslice.recipe.schema", ("recipe_schema",)),
+    ("langslice.recipe.drafting", ("draft",)),
     ("langslice.sweep.sweeping", ("sweep", "Sweep")),
     ("langslice.families", ("Rule", "Family")),
     (
@@ -135,9 +141,30 @@ def _signature(function: object) -> str:
     return f"\n\n`{getattr(function, '__name__', '')}{text}`"
 
 
+def schema_text(*, sweep: bool) -> str:
+    """The JSON schema of recipes, for editors."""
+    from langslice.recipe.schema import recipe_schema
+
+    return _json_text(recipe_schema(sweep=sweep), 0) + "\n"
+
+
+def _json_text(value: object, depth: int) -> str:
+    """JSON in which a mapping of plain values stands on one line, so that a change of an entry is a change of a line."""
+    plain = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or not any(isinstance(item, dict) for item in value.values()) or len(plain) < 200:
+        return plain
+    lines = [f"{' ' * (depth + 1)}{json.dumps(name)}: {_json_text(item, depth + 1)}" for name, item in value.items()]
+    return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
+
+
 def main() -> int:
     """Write or check the pages."""
-    pages = {"commands.md": command_pages(), "python.md": function_pages()}
+    pages = {
+        "commands.md": command_pages(),
+        "python.md": function_pages(),
+        "recipe.schema.json": schema_text(sweep=False),
+        "sweep.schema.json": schema_text(sweep=True),
+    }
     REFERENCE.mkdir(exist_ok=True)
     stale = [name for name, text in pages.items() if not _same(REFERENCE / name, text)]
     if "--check" in sys.argv:

@@ -1,12 +1,13 @@
 """langslice: slice a pretrained multilingual model to the languages that are needed, and prove it.
 
-The five verbs of the command line are the five functions of this module:
+The verbs of the command line are the functions of this module:
 
     inspect(model)              what is in a model, and what each cut would save
     plan(model, languages=...)  choose what to keep, without writing anything
     slice(model, out, ...)      plan, write and prove
     verify(model, out)          prove again
     count(model, corpus=...)    token counts that plans can reuse
+    run(recipe, work)           all of it, and evaluation, healing and a report, from one recipe
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["LangsliceError", "__version__", "count", "inspect", "plan", "slice", "verify"]
+__all__ = ["LangsliceError", "__version__", "count", "inspect", "plan", "run", "slice", "verify"]
 
 if TYPE_CHECKING:
     from langslice.errors import LangsliceError
     from langslice.job import count, inspect, plan, slice, verify
+    from langslice.recipe.running import run
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from langslice.errors import LangsliceError
 
         return LangsliceError
+    if name == "run":
+        from langslice.recipe.running import run
+
+        return run
     if name in __all__:
         from langslice import job
 

@@ -81,7 +81,7 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Read a local folder or a hub id: every header is parsed and checked, no weight is loaded.
 
-    model      folder, or hub id such as "org/name"
+    model      folder, hub id such as "org/name", or "mini", the packaged model
     revision   branch, tag or commit of a hub id
     token      of the hub, for gated and private models; by default the one that `hf auth login` stored
     cache_dir  of the hub; by default HF_HUB_CACHE
@@ -187,6 +187,10 @@ def _local_folder(
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder.absolute(), None
+    if model == "mini":
+        from langslice.mini import mini_model_path
+
+        return mini_model_path(), None
     if folder.exists():
         raise CheckpointError(
             f"{model} is a file\n  expected a model folder or a hub id", f"name the folder instead: {folder.parent}"

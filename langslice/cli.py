@@ -20,6 +20,7 @@ from langslice.commands.demo import demo
 from langslice.commands.demonstrations import demonstrations
 from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
+from langslice.commands.init import init
 from langslice.commands.inspect import inspect
 from langslice.commands.mask import mask
 
@@ -30,6 +31,7 @@ from langslice.commands.output import refuse_existing as _refuse_existing
 from langslice.commands.plan import plan
 from langslice.commands.reproduce import reproduce
 from langslice.commands.restore import restore
+from langslice.commands.run import run
 from langslice.commands.score import score
 from langslice.commands.slice import slice
 from langslice.commands.sweep import sweep
@@ -64,6 +66,8 @@ def _main(
 
 
 app.command()(inspect)
+app.command()(init)
+app.command()(run)
 app.command()(plan)
 app.command()(slice)
 app.command()(mask)

@@ -13,7 +13,7 @@
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
-    ├── RecipeError             a sweep whose recipe is not understood
+    ├── RecipeError             a recipe that is not understood, or a sweep of which some runs failed
     └── VerificationError       exit code 1; the slice differs from its source
 
 The library raises; only the command line prints and exits.
@@ -85,7 +85,7 @@ class NoDataError(TaskError):
 
 
 class RecipeError(LangsliceError):
-    """A sweep whose recipe is not understood, or of which some runs failed."""
+    """A recipe that is not understood, or a sweep of which some runs failed."""
 
 
 class VerificationError(LangsliceError):

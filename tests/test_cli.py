@@ -54,6 +54,18 @@ def test_help_imports_nothing_heavy():
         assert command in done.stdout
 
 
+def test_reading_a_recipe_imports_nothing_heavy():
+    code = (
+        "import sys, langslice.recipe.running, langslice.sweep.sweeping\n"
+        "from langslice.recipe.reading import load_recipe\n"
+        "load_recipe({'model': 'mini', 'slice': {'languages': 'ko'}, 'evaluate': {'languages': 'ko'}})\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_entry_of_a_choice_is_an_option(capsys, monkeypatch):
     """The options are built from Choice; they arrive as the library takes them, and what was not typed does not."""
     from langslice import job

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from langslice import cli
-from langslice.errors import RecipeError, TaskError
+from langslice.errors import TaskError
 from langslice.reproduce.gathering_data import gather_data
 from langslice.reproduce.kim2024 import kim2024, make_conditions
 from langslice.reproduce.kimkim2026 import CONDITIONS, PUBLISHED, kimkim2026
@@ -70,12 +70,6 @@ def test_kim2024_end_to_end(tiny, tmp_path):
     assert any("mt fr-en: 5 prompts instead of 100" in note for note in found.notes)
     assert any(note == "left out: task xnli: no data in language en" for note in found.notes)
     assert any("no parallel text in language sw" in note for note in found.notes)
-
-
-def test_kim2024_says_when_weights_cannot_be_pruned(tiny, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "langslice.sparsity", None)
-    with pytest.raises(RecipeError, match="this version of langslice does not prune weights"):
-        kim2024(str(tiny / "model"), tmp_path, data=tiny / "data")
 
 
 def test_conditions_without_data_are_left_out_and_named(tiny, tmp_path):

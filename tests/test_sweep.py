@@ -15,10 +15,12 @@ import pytest
 
 from langslice import cli
 from langslice.errors import RecipeError
+from langslice.recipe.content import content_of, digest
+from langslice.recipe.document import Recipe
+from langslice.recipe.locking import locked
 from langslice.sweep.charts import Line, Point, line_chart
-from langslice.sweep.content import content_of, digest
-from langslice.sweep.recipe import check_recipe, expand, load_recipe
-from langslice.sweep.scheduling import RESULT, locked
+from langslice.sweep.recipe import check_grid, expand, load_grid
+from langslice.sweep.scheduling import RESULT
 from langslice.sweep.sweeping import sweep
 
 
@@ -58,7 +60,7 @@ def results_of(folder):
 
 def test_every_list_spans_an_axis():
     runs = expand(
-        {"model": ["a", "b"], "slice": {"max_vocab": [1, 2, 3], "languages": "ko,en"}, "evaluate": {"limit": 5}}
+        Recipe({"model": ["a", "b"], "slice": {"max_vocab": [1, 2, 3], "languages": "ko,en"}, "evaluate": {"limit": 5}})
     )
     assert len(runs) == 6
     assert runs[1].axes == {"model": "a", "slice.max_vocab": "2"}
@@ -68,7 +70,9 @@ def test_every_list_spans_an_axis():
 
 def test_a_list_in_a_list_is_one_value_and_null_leaves_out():
     runs = expand(
-        {"model": "a", "slice": {"corpus": [["x", "y"], ["z"]], "coverage": [None, 0.9]}, "evaluate": {"limit": 5}}
+        Recipe(
+            {"model": "a", "slice": {"corpus": [["x", "y"], ["z"]], "coverage": [None, 0.9]}, "evaluate": {"limit": 5}}
+        )
     )
     assert [run.recipe["slice"] for run in runs] == [
         {"corpus": ["x", "y"]},
@@ -77,7 +81,7 @@ def test_a_list_in_a_list_is_one_value_and_null_leaves_out():
         {"corpus": ["z"], "coverage": 0.9},
     ]
     assert runs[0].axes == {"slice.corpus": "x,y", "slice.coverage": "none"}
-    whole = expand({"model": "a", "slice": [None, {"languages": ["ko", "en"]}], "evaluate": {"limit": 5}})
+    whole = expand(Recipe({"model": "a", "slice": [None, {"languages": ["ko", "en"]}], "evaluate": {"limit": 5}}))
     assert [run.steps for run in whole] == [(), ("slice",), ("slice",)]
     assert whole[2].axes == {"slice": "languages=ko,en", "slice.languages": "en"}
 
@@ -98,16 +102,16 @@ def test_a_list_in_a_list_is_one_value_and_null_leaves_out():
 )
 def test_recipes_that_are_not_understood(document, message):
     with pytest.raises(RecipeError) as caught:
-        expand(check_recipe(document, place="r.yaml"), place="r.yaml")
+        expand(check_grid(Recipe(document, "r.yaml")))
     assert message in str(caught.value)
 
 
 def test_recipe_files(tmp_path):
     with pytest.raises(RecipeError, match="no such recipe"):
-        load_recipe(tmp_path / "none.yaml")
+        load_grid(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(RecipeError, match="not readable as YAML"):
-        load_recipe(tmp_path / "bad.yaml")
+        load_grid(tmp_path / "bad.yaml")
 
 
 def test_a_run_depends_on_the_content_of_its_files(tmp_path):
@@ -194,7 +198,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tiny, tmp_path, capsys, 
 
 
 def test_two_sweeps_never_share_a_folder(tiny, tmp_path):
-    with locked(tmp_path), pytest.raises(RecipeError, match="another sweep is running in"):
+    with locked(tmp_path, "sweep"), pytest.raises(RecipeError, match="another sweep is running in"):
         sweep(small(tiny), tmp_path)
 
 

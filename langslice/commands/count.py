@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.commands.options import Choice, Model, Quiet, choosing, option
-from langslice.commands.output import progress, refuse_existing
+from langslice.commands.options import Choice, Model, Quiet, ShowRecipe, choosing, option
+from langslice.commands.output import print_recipe, progress, refuse_existing
 
 
 @choosing(Choice, "corpus", "text_field", "processes", "revision", "token", "cache_dir")
@@ -21,6 +21,7 @@ def count(
         option("--language-id", help="Count only the lines in these languages (needs lingua): ko,en.", metavar="CODES"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing counts.")] = False,
+    show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **choice: Any,
 ) -> None:
@@ -30,6 +31,9 @@ def count(
 
     if "corpus" not in choice:
         raise LangsliceError("no corpus was given", hint="add --corpus PATH")
+    if show_recipe:
+        print_recipe(count, "count", model, {**choice, "language_id": language_id}, name=out)
+        return
     refuse_existing(out, overwrite)
     with progress(quiet) as report:
         counted = job.count(model, languages=language_id or (), report=report, **choice)

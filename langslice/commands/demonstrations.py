@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langslice.commands.options import ShowRecipe
 from langslice.commands.options import option as _option
-from langslice.commands.output import refuse_existing
+from langslice.commands.output import print_recipe, refuse_existing
 
 if TYPE_CHECKING:
     from langslice.demonstrations import Demonstration, Layout
@@ -69,9 +70,13 @@ def demonstrations(
         str | None, _option("--condition", help="What the demonstrations are called; mt, mono or code.", metavar="NAME")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    show_recipe: ShowRecipe = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
 ) -> None:
     """Lay out text as demonstrations, for pruning weights and finding features."""
+    if show_recipe:
+        print_recipe(demonstrations, "demonstrations", None, locals(), name=out)
+        return
     from langslice.demonstrations import write_demonstrations
 
     refuse_existing(out, overwrite)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from langslice.commands.options import Json
+from langslice.commands.options import Json, ShowRecipe
 from langslice.commands.options import option as _option
-from langslice.commands.output import print_json, progress, refuse_existing
+from langslice.commands.output import print_json, print_recipe, progress, refuse_existing
 
 
 def evaluate(
@@ -59,9 +59,13 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
     json: Json = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+    show_recipe: ShowRecipe = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:
     """Measure what a model can do in each language, and beside it what its slice still can."""
+    if show_recipe:
+        print_recipe(evaluate, "evaluate", model, {**locals(), "beside": out, "tasks": tasks})
+        return
     from langslice.evaluate.run import evaluate as run
 
     if results is not None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.commands.options import Model, Quiet, Source, choosing
+from langslice.commands.options import Model, Quiet, ShowRecipe, Source, choosing
 from langslice.commands.options import option as _option
-from langslice.commands.output import progress, refuse_existing
+from langslice.commands.output import print_recipe, progress, refuse_existing
 
 if TYPE_CHECKING:
     from langslice.features import Ablation, Magnitudes
@@ -55,10 +55,14 @@ def features(
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw PNG files.")] = True,
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into an existing folder.")] = False,
+    show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **source: Any,
 ) -> None:
     """Measure hidden dimensions on sets of demonstrations, compare them, and draw the result."""
+    if show_recipe:
+        print_recipe(features, "features", model, {**locals(), **source})
+        return
     from tempfile import TemporaryDirectory
 
     from langslice.checkpoint import open_checkpoint

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from langslice.commands.options import Choice, HeldOut, Model, Out, Overwrite, Quiet, Verify, choosing
-from langslice.commands.output import progress
+from langslice.commands.options import Choice, HeldOut, Model, Out, Overwrite, Quiet, ShowRecipe, Verify, choosing
+from langslice.commands.output import print_recipe, progress
 
 
 @choosing(
@@ -19,13 +19,18 @@ def mask(
     text: HeldOut = None,
     verify: Verify = True,
     overwrite: Overwrite = False,
+    show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **choice: Any,
 ) -> None:
     """Zero heads and neurons instead of removing them: same shapes, any client."""
+    choice["output_style"] = "masked"
+    if show_recipe:
+        more = {} if verify and not text else {"verify": {"text": list(text or ())} if verify else False}
+        print_recipe(mask, "slice", model, choice, more=more)
+        return
     from langslice import job
 
-    choice["output_style"] = "masked"
     with progress(quiet) as report:
         result = job.slice(model, out, verify=verify, text=text or (), overwrite=overwrite, report=report, **choice)
     if not quiet:

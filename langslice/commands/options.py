@@ -22,12 +22,16 @@ def option(*names: str, help: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, show_default=False)
 
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, or the id of a model on the hub.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, a model on the hub, or `mini`.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
 HeldOut = Annotated[list[str] | None, option("--text", help="Held-out text to prove the slice on.", metavar="PATH")]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Prove the result, or only write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ShowRecipe = Annotated[
+    bool,
+    typer.Option("--show-recipe", help="Print the recipe that this amounts to, for `langslice run`, and do no more."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
 
@@ -56,7 +60,8 @@ def choosing(choice: type, *names: str) -> Callable[[Command], Command]:
 
         @wraps(command)
         def taking(**given: Any) -> None:
-            values = {name: given.pop(name) for name in taken}
+            # Not everyone who calls a command is typer, which names every option.
+            values = {name: given.pop(name, None) for name in taken}
             command(**given, **_given(values))
 
         taking.__signature__ = Signature(shown, return_annotation=None)  # type: ignore[attr-defined]
@@ -93,4 +98,6 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-__all__ = ["Choice", "HeldOut", "Json", "Model", "Out", "Overwrite", "Quiet", "Source", "Verify", "choosing", "option"]
+__all__ = [
+    "Choice", "HeldOut", "Json", "Model", "Out", "Overwrite", "Quiet", "ShowRecipe", "Source", "Verify", "choosing", "option",
+]  # fmt: skip

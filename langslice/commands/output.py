@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,3 +41,18 @@ def print_json(data: Any) -> None:
     import json
 
     typer.echo(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def print_recipe(
+    command: Callable[..., Any], part: str, model: str | None, given: Mapping[str, Any], *, name: Path | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """The recipe that a command with these arguments amounts to, on stdout.
+
+    name  output of a command whose part is named, which is named by it
+    more  parts beside it
+    """
+    from langslice.recipe.showing import input_name, part_recipe, recipe_text
+
+    made = part_recipe(command, part, model, given, name=None if name is None else input_name(name))
+    typer.echo(recipe_text({**made, **(more or {})}), nl=False)

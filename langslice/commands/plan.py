@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.commands.options import Choice, Model, Quiet, choosing
-from langslice.commands.output import progress, refuse_existing
+from langslice.commands.options import Choice, Model, Quiet, ShowRecipe, choosing
+from langslice.commands.output import print_recipe, progress, refuse_existing
 
 
 @choosing(Choice)
@@ -17,10 +17,14 @@ def plan(
     out: Annotated[Path, typer.Option("--out", "-o", help="Plan file to write.", show_default=False)],
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plan.")] = False,
+    show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **choice: Any,
 ) -> None:
     """Choose what to keep, and write it as a plan that you can read and edit."""
+    if show_recipe:
+        print_recipe(plan, "plan", model, choice)
+        return
     from langslice import job
     from langslice.slice_plan import save_plan
 

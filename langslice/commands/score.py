@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.commands.options import Model, Source, choosing
-from langslice.commands.output import progress, refuse_existing
+from langslice.commands.options import Model, ShowRecipe, Source, choosing
+from langslice.commands.output import print_recipe, progress, refuse_existing
 
 if TYPE_CHECKING:
     from langslice.scores import Scores
@@ -53,10 +53,14 @@ def score(
     ] = None,
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing scores.")] = False,
+    show_recipe: ShowRecipe = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
     **source: Any,
 ) -> None:  # fmt: skip
     """Score the layers, heads or neurons of a model, for cuts to choose by."""
+    if show_recipe:
+        print_recipe(score, "score", model, {**locals(), **source}, name=out)
+        return
     from langslice.checkpoint import open_checkpoint
     from langslice.scores.methods import Settings, check_method, compute
     from langslice.scores.pictures import can_draw, draw_scores

@@ -7,8 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.commands.options import Choice, HeldOut, Model, Out, Overwrite, Quiet, Verify, choosing, option
-from langslice.commands.output import progress
+from langslice.commands.options import (
+    Choice,
+    HeldOut,
+    Model,
+    Out,
+    Overwrite,
+    Quiet,
+    ShowRecipe,
+    Verify,
+    choosing,
+    option,
+)
+from langslice.commands.output import print_recipe, progress
 
 
 @choosing(Choice)
@@ -22,10 +33,16 @@ def slice(
     link: Annotated[bool, typer.Option("--link", help="Hard-link untouched shards instead of copying them.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="Threads that write.", min=1)] = 2,
     overwrite: Overwrite = False,
+    show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **choice: Any,
 ) -> None:
     """Plan, slice and prove in one go, or do what a plan says."""
+    if show_recipe:
+        verified: Any = {"text": list(text)} if text else {}
+        more = {} if verify and not text else {"verify": verified if verify else False}
+        print_recipe(slice, "slice", model, {**choice, "plan": plan}, more=more)
+        return
     from langslice import job
 
     with progress(quiet) as report:

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.commands.output import progress
+from langslice.commands.output import print_json, progress
 
 if TYPE_CHECKING:
     from langslice.sweep.sweeping import Sweep
+
+
+def _print_schema(asked: bool) -> None:
+    if asked:
+        from langslice.recipe.schema import recipe_schema
+
+        print_json(recipe_schema(sweep=True))
+        raise typer.Exit
 
 
 def sweep(
@@ -25,15 +33,28 @@ def sweep(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the recipe and list its runs.")] = False,
+    show_recipe: Annotated[
+        bool, typer.Option("--show-recipe", help="Print the recipe of each run, for `langslice run`, and do no more.")
+    ] = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON schema of sweeps.", is_eager=True, callback=_print_schema),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
 ) -> None:  # fmt: skip
     """Cut and evaluate a model in many ways; finished runs are kept, and an interrupted sweep goes on."""
     from langslice.errors import RecipeError
-    from langslice.sweep.recipe import expand, load_recipe
+    from langslice.sweep.recipe import expand, load_grid
     from langslice.sweep.sweeping import sweep as run
 
+    if show_recipe:
+        from langslice.recipe.showing import recipe_text
+
+        runs = expand(load_grid(recipe))
+        typer.echo("---\n".join(f"# {found.name}\n{recipe_text(found.recipe)}" for found in runs), nl=False)
+        return
     if dry_run:
-        for found in expand(load_recipe(recipe), place=str(recipe)):
+        for found in expand(load_grid(recipe)):
             typer.echo(found.name)
         return
     with progress(quiet) as report:

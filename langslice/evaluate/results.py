@@ -130,3 +130,26 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and isnan(value) else value
+
+
+def evaluation_from_json(document: Mapping[str, Any]) -> Evaluation:
+    """An evaluation from what `Evaluation.to_json` gives; a score that was not a number is one again.
+
+    Raises  TaskError for another format
+    """
+    if document.get("format") != FORMAT:
+        raise TaskError(f"expected format {FORMAT}, found {document.get('format')}", "evaluate again")
+
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else value
+
+    scores = []
+    for entry in document["scores"]:
+        values = {
+            role: None if entry[role] is None else Value(**{**entry[role], "value": number(entry[role]["value"])})
+            for role in ("original", "slice")
+        }
+        found = entry["difference"]
+        changed = None if found is None else Difference(**{name: number(value) for name, value in found.items()})
+        scores.append(Score(**{**entry, **values, "difference": changed}))
+    return Evaluation(document["models"], document["settings"], tuple(scores), document["notes"])

@@ -62,9 +62,9 @@ def evaluate(
         new_tokens=new_tokens, separator=separator, available=available, reference=reference, hub=hub, rounds=rounds,
         device=device, dtype=dtype, trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    checkpoints = {"original": open_model(model)}
+    checkpoints = {"original": open_checkpoint(model)}
     if out is not None:
-        checkpoints["slice"] = open_model(out)
+        checkpoints["slice"] = open_checkpoint(out)
     prepared = prepare(settings)
     for checkpoint in checkpoints.values():
         refuse_unfit(prepared, checkpoint, settings)
@@ -82,13 +82,6 @@ def evaluate(
         compare(measured["original"], measured.get("slice"), resamples=resamples, seed=seed),
         notes,
     )
-
-
-def open_model(model: str | Path) -> Checkpoint:
-    """A checkpoint by folder, hub id, or `mini`."""
-    from langslice.mini import mini_model_path
-
-    return open_checkpoint(mini_model_path() if str(model) == "mini" and not Path("mini").is_dir() else model)
 
 
 def refuse_unfit(prepared: Prepared, checkpoint: Checkpoint, settings: Settings) -> None:

@@ -76,10 +76,10 @@ def kimkim2026(
 
 
 def _shots(model: str) -> int:
+    from langslice.checkpoint import open_checkpoint
     from langslice.evaluate.loading import load_tokenizer
-    from langslice.evaluate.run import open_model
 
-    tokenizer = load_tokenizer(open_model(model).model_folder)
+    tokenizer = load_tokenizer(open_checkpoint(model).model_folder)
     return 0 if getattr(tokenizer, "chat_template", None) else 4
 
 

@@ -11,21 +11,17 @@ The steps between model and evaluate are done in the order of the file. A value 
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from langslice.errors import RecipeError
-
-STEPS: Final = ("slice", "sparsify")
-_ENTRIES: Final = ("model", *STEPS, "evaluate")
-# Of a demonstration set in `sparsify`: what it shows, in which languages, and how it is laid out.
-DEMONSTRATION_ENTRIES: Final = ("kind", "languages", "data", "path", "text_field", "shots", "count", "separator", "order",
-                                "skip", "seed", "condition")  # fmt: skip
+from langslice.recipe.document import Recipe, place_of, read_yaml
+from langslice.recipe.parts import STEPS
+from langslice.recipe.reading import check_parts, check_recipe, without_nulls
+from langslice.recipe.references import check_references
 
 
 @dataclass(frozen=True)
@@ -50,46 +46,41 @@ class Run:
         return ", ".join(f"{path}={value}" for path, value in self.axes.items()) or str(self.recipe["model"])
 
 
-def load_recipe(path: Path) -> dict[str, Any]:
-    """Read a recipe file.
+def load_grid(recipe: str | Path | Mapping[str, Any]) -> Recipe:
+    """Read a recipe with lists: a file, or its content.
 
     Raises  RecipeError when it cannot be read, or is no mapping with a model and an evaluation
     """
-    import yaml
-
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe", "see the guide on sweeps") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path}: not readable as YAML\n  {error}", "see the guide on sweeps") from error
-    return check_recipe(document, place=str(path))
+    if isinstance(recipe, str | Path):
+        document, lines, text = read_yaml(Path(recipe))
+        return check_grid(Recipe(document, str(recipe), lines, text))
+    return check_grid(Recipe(recipe))
 
 
-def check_recipe(document: Any, *, place: str) -> dict[str, Any]:
-    """Refuse a recipe that lacks what every one needs; its entries are checked for each run."""
-    if not isinstance(document, dict):
-        raise RecipeError(f"{place}: expected a mapping, found {type(document).__name__}", "it begins with `model: …`")
-    _refuse_unknown(place, document, _ENTRIES)
+def check_grid(grid: Recipe) -> Recipe:
+    """Refuse a recipe that lacks what every sweep needs; its entries are checked for each run. Raises RecipeError."""
+    check_parts(grid.document, place=grid.place, lines=grid.lines, sweep=True)
     for entry in ("model", "evaluate"):
-        if not document.get(entry):
-            raise RecipeError(f"{place}: `{entry}` is missing", "a recipe names a model and how to evaluate it")
-    return document
+        if not grid.document.get(entry):
+            raise RecipeError(f"{grid.place}: `{entry}` is missing", "a recipe names a model and how to evaluate it")
+    return grid
 
 
-def expand(document: Mapping[str, Any], *, place: str = "recipe") -> list[Run]:
+def expand(grid: Recipe) -> list[Run]:
     """Every point of the grid, the last axis running fastest; each is checked.
 
     Raises   RecipeError for unknown entries, wrong types, and two equal points
-    Example  expand({"model": "m", "slice": {"coverage": [0.9, 0.99]}, "evaluate": {"tasks": "speed"}}) has two runs
+    Example  expand(Recipe({"model": "m", "slice": {"coverage": [0.9, 0.99]}, "evaluate": {"tasks": "speed"}})) has two runs
     """
-    runs = [Run(_without_nulls(recipe), axes) for recipe, axes in _points(document, "")]
+    runs = [Run(without_nulls(recipe), axes) for recipe, axes in _points(grid.document, "")]
     seen: dict[str, Run] = {}
     for run in runs:
-        check_run(run, place=place)
+        check_run(run, grid)
         text = json.dumps(run.recipe, sort_keys=True, default=str)
         if text in seen:
-            raise RecipeError(f"{place}: two points of the grid are the same: {run.name}", "remove the repeated value")
+            raise RecipeError(
+                f"{grid.place}: two points of the grid are the same: {run.name}", "remove the repeated value"
+            )
         seen[text] = run
     return runs
 
@@ -127,61 +118,15 @@ def _label(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    return value
-
-
-def check_run(run: Run, *, place: str) -> None:
-    """Refuse entries that no step knows.
+def check_run(run: Run, grid: Recipe) -> None:
+    """Refuse entries that no part knows, and values that it does not take.
 
     Raises  RecipeError, with the nearest entry that is known
     """
-    for step in (*run.steps, "evaluate"):
-        entries = run.recipe[step]
-        if not isinstance(entries, dict):
-            raise RecipeError(
-                f"{place}: `{step}` must be a mapping, found {type(entries).__name__}", f"{step}: {{name: value}}"
-            )
-        _refuse_unknown(f"{place}, {step}", entries, step_entries(step))
-        for name in ("keep", "avoid"):
-            if step == "sparsify" and name in entries:
-                if not isinstance(entries[name], dict):
-                    raise RecipeError(f"{place}: `sparsify.{name}` must be a mapping", "{kind: mt, languages: 'fr,en'}")
-                _refuse_unknown(f"{place}, sparsify.{name}", entries[name], DEMONSTRATION_ENTRIES)
-    if not isinstance(run.recipe["model"], str):
-        raise RecipeError(f"{place}: `model` must be text, found {run.recipe['model']!r}", "a folder, hub id, or mini")
-
-
-def step_entries(step: str) -> tuple[str, ...]:
-    """What may stand in a step of a recipe."""
-    if step == "slice":
-        from langslice.choice import Choice
-
-        return tuple(Choice.__annotations__)
-    if step == "evaluate":
-        from langslice.evaluate.run import evaluate
-
-        return tuple(name for name in inspect.signature(evaluate).parameters if name not in ("model", "out", "report"))
-    from dataclasses import fields
-
-    return (*(field.name for field in fields(sparsity_module().SparsityRequest)), "keep", "avoid")
-
-
-def sparsity_module() -> Any:
-    """The room that prunes weights. Raises RecipeError where this installation has none."""
-    from importlib import import_module
-
-    try:
-        return import_module("langslice.sparsity")
-    except ImportError as error:
-        raise RecipeError("this version of langslice does not prune weights", "leave `sparsify` out") from error
-
-
-def _refuse_unknown(place: str, entries: Mapping[Any, Any], known: Sequence[str]) -> None:
-    for name in entries:
-        if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"entries are {', '.join(known)}"
-            raise RecipeError(f"{place}: unknown entry `{name}`", hint)
+    check_recipe(run.recipe, place=grid.place, lines=grid.lines, sweep=True)
+    if "beside" in run.recipe["evaluate"]:
+        raise RecipeError(
+            f"{place_of(grid.place, grid.lines, ('evaluate', 'beside'))}: `beside` has no meaning in a sweep",
+            "its runs are measured beside `model`",
+        )
+    check_references(Recipe(run.recipe, grid.place, grid.lines))

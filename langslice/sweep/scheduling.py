@@ -13,8 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -161,20 +160,6 @@ def _write(place: Path, result: dict[str, Any] | None, error: str) -> None:
 def _check_end(place: Path, code: int | None) -> None:
     if not (place / RESULT).exists() and not (place / ERROR).exists():
         (place / ERROR).write_text(f"the process ended with code {code}; see {place / LOG}", encoding="utf-8")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder, so that two sweeps never write into it at once. Raises RecipeError when another holds it."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RecipeError(f"another sweep is running in {folder}", "wait for it, or name another folder") from None
-        yield
 
 
 def failures(keys: Sequence[str], folder: Path) -> dict[str, str]:

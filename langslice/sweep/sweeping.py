@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from langslice.errors import RecipeError
 from langslice.progress import Report, silent
-from langslice.sweep.content import digest
-from langslice.sweep.recipe import STEPS, Run, check_recipe, expand, load_recipe
-from langslice.sweep.scheduling import RESULT, Job, failures, locked, run_in_processes, run_on_ray
+from langslice.recipe.content import digest
+from langslice.recipe.locking import locked
+from langslice.sweep.recipe import Run, expand, load_grid
+from langslice.sweep.scheduling import RESULT, Job, failures, run_in_processes, run_on_ray
 
 RUNS: Final = "runs"
 
@@ -69,13 +70,9 @@ def sweep(
     """
     if processes < 1:
         raise RecipeError(f"--processes must be at least 1, found {processes}", None)
-    if isinstance(recipe, str | Path):
-        document, place = load_recipe(Path(recipe)), str(recipe)
-    else:
-        document, place = check_recipe(dict(recipe), place="recipe"), "recipe"
-    runs = expand(document, place=place)
+    runs = expand(load_grid(recipe))
     folder = Path(out)
-    with locked(folder):
+    with locked(folder, "sweep"):
         originals = {_original_key(run): _original(run) for run in runs}
         _perform(originals, folder / RUNS, processes, ray, report, "models as they are")
         broken = failures(list(originals), folder / RUNS)
@@ -102,7 +99,7 @@ def sweep(
 
 def _original(run: Run) -> dict[str, Any]:
     """The job that measures a run's model as it is."""
-    return {name: value for name, value in run.recipe.items() if name not in STEPS}
+    return {name: value for name, value in run.recipe.items() if name in ("model", "revision", "evaluate")}
 
 
 def _original_key(run: Run) -> str:
