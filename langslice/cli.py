@@ -19,6 +19,7 @@ from langslice import __version__
 from langslice.commands.demonstrations import demonstrations
 from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
+from langslice.commands.heal import heal
 from langslice.commands.options import option as _option
 from langslice.commands.reproduce import reproduce
 from langslice.commands.score import score as score_command
@@ -505,6 +506,7 @@ app.command()(features)
 app.command()(evaluate)
 app.command()(sweep)
 app.command()(reproduce)
+app.command()(heal)
 
 
 def _show_warning(

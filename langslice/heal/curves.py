@@ -57,7 +57,13 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None
 
     number = pa.float64()
     schema = pa.schema(
-        [("step", pa.int64()), ("loss", number), ("heldout_loss", number), ("learning_rate", number), ("gradient_norm", number)]
+        [
+            ("step", pa.int64()),
+            ("loss", number),
+            ("heldout_loss", number),
+            ("learning_rate", number),
+            ("gradient_norm", number),
+        ]
     )
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), path)
 
@@ -66,18 +72,20 @@ def _draw(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    steps = [row["step"] for row in rows if row["loss"] is not None]
+    steps = [row["step"] or 0.0 for row in rows if row["loss"] is not None]
     losses = [row["loss"] or 0.0 for row in rows if row["loss"] is not None]
     window = max(len(losses) // _SMOOTHED, 1)
     smooth = [sum(losses[max(at - window + 1, 0) : at + 1]) / min(window, at + 1) for at in range(len(losses))]
-    apart = [(row["step"], row["heldout_loss"]) for row in rows if row["heldout_loss"] is not None]
+    apart = [(row["step"] or 0.0, row["heldout_loss"]) for row in rows if row["heldout_loss"] is not None]
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
     axis.plot(steps, losses, ".", color=_LINE, alpha=0.35, markersize=3)
     axis.plot(steps, smooth, color=_LINE, label="training text")
     if apart:
-        axis.plot([step for step, _ in apart], [loss for _, loss in apart], "o-", color=_HELD_OUT, label="held-out text")
+        axis.plot(
+            [step for step, _ in apart], [loss for _, loss in apart], "o-", color=_HELD_OUT, label="held-out text"
+        )
     axis.set_xlabel("step")
     axis.set_ylabel("loss")
     axis.legend(frameon=False)

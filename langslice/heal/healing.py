@@ -183,8 +183,11 @@ def prepare(
 def finish(trainer: Any, checkpoint: Checkpoint, settings: HealSettings, wrapper: Any, trained: Trained) -> Any:
     """The trained model, adapters merged; None where the adapter alone is kept."""
     if trained.state is not None:
-        if wrapper is not None:
-            raise HealError("adapters cannot be gathered from a model spread over devices", "launch without FSDP, or without --lora")
+        if wrapper is not None or settings.objective in ("contrastive", "mse"):
+            raise HealError(
+                "adapters and embedding models cannot be gathered from parameters spread over devices",
+                "launch without FSDP and DeepSpeed",
+            )
         return load_student(checkpoint)
     if wrapper is None:
         return trainer.model
@@ -309,7 +312,14 @@ def _begin(source: Source, work: Path, settings: HealSettings, *content: str) ->
 
 
 def _write(
-    source: Source, out: Path, settings: HealSettings, zeros: Mapping[str, int], job: Job, *, overwrite: bool, report: Report
+    source: Source,
+    out: Path,
+    settings: HealSettings,
+    zeros: Mapping[str, int],
+    job: Job,
+    *,
+    overwrite: bool,
+    report: Report,
 ) -> HealResult:
     """Write the output on the first process, while the others wait."""
     losses = [entry["loss"] for entry in job.trained.history if "loss" in entry]
@@ -346,7 +356,15 @@ def _fill(
     else:
         copy_model(source.checkpoint, staging)
         staged = open_checkpoint(staging)
-        write_weights(job.model, source.checkpoint, staged, staging / ".saved", zeros, job.trained.state)
+        write_weights(
+            job.model,
+            source.checkpoint,
+            staged,
+            staging / ".saved",
+            zeros,
+            job.trained.state,
+            body=source.is_embedding_model,
+        )
         masks = check_held(source.checkpoint, staged, dict(zeros))
     return masks, tuple(write_curves(staging, job.trained.history, job.trained.heldout, settings.steps))
 

@@ -56,11 +56,11 @@ class Objective:
         """Input and labels of a row."""
         if self.name == "causal":
             return {"input_ids": row.tolist(), "labels": row.tolist()}
-        if self.name == "masked":
-            return self._masked(row, rng)
+        if self.name == "masked" and self.mask is not None:
+            return self._masked(row, self.mask, rng)
         return self._spans(row, rng) if self.sentinels else self._infilled(row, rng)
 
-    def _masked(self, row: Ids, rng: np.random.Generator) -> Example:
+    def _masked(self, row: Ids, mask: int, rng: np.random.Generator) -> Example:
         whole = np.concatenate([self.frame.before, row, self.frame.after]).astype(np.int32)
         choosable = np.flatnonzero(~np.isin(whole, list(self.special)))
         count = max(round(_MASKED_SHARE * choosable.size), min(choosable.size, 1))
@@ -69,7 +69,7 @@ class Objective:
         labels[chosen] = whole[chosen]
         draw = rng.random(count)
         others = self.plain if self.plain is not None else whole
-        whole[chosen[draw < 0.8]] = self.mask
+        whole[chosen[draw < 0.8]] = mask
         swapped = chosen[(draw >= 0.8) & (draw < 0.9)]
         whole[swapped] = rng.choice(others, swapped.size)
         return {"input_ids": whole.tolist(), "labels": labels.tolist()}
@@ -121,7 +121,8 @@ def choose_objective(wanted: str, kind: str, config: Any, architectures: Sequenc
     fits = {"causal": "causal", "seq2seq": "denoising", "encoder": "masked"}[kind]
     if wanted not in ("auto", fits):
         raise HealError(
-            f"--objective {wanted} does not fit {', '.join(architectures) or config.model_type}", f"it is healed by `{fits}`"
+            f"--objective {wanted} does not fit {', '.join(architectures) or config.model_type}",
+            f"it is healed by `{fits}`",
         )
     if kind == "encoder" and not any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in architectures):
         raise HealError(
@@ -145,7 +146,9 @@ def make_objective(name: str, folder: Path, tokenizer: Any, config: Any, frame: 
     Raises  HealError where the tokenizer lacks a mask token or sentinels
     """
     pad = next((one for one in (tokenizer.pad_token_id, frame.separator, 0) if one is not None), 0)
-    special = frozenset(int(one) for one in (*tokenizer.all_special_ids, *frame.before, *frame.after) if one is not None)
+    special = frozenset(
+        int(one) for one in (*tokenizer.all_special_ids, *frame.before, *frame.after) if one is not None
+    )
     if name == "causal":
         return Objective(name, frame, pad)
     if name == "denoising" and config.model_type in _T5:
@@ -153,7 +156,9 @@ def make_objective(name: str, folder: Path, tokenizer: Any, config: Any, frame: 
     mask = tokenizer.mask_token_id
     if mask is None:
         raise HealError(f"{folder}: the tokenizer has no mask token", f"`{name}` training needs one")
-    plain = np.setdiff1d(np.arange(min(rows, len(tokenizer)), dtype=np.int32), np.array(sorted(special), dtype=np.int32))
+    plain = np.setdiff1d(
+        np.arange(min(rows, len(tokenizer)), dtype=np.int32), np.array(sorted(special), dtype=np.int32)
+    )
     return Objective(name, frame, pad, mask=mask, plain=plain.astype(np.int32), special=special)
 
 
@@ -181,7 +186,9 @@ class Examples:
     static  what is damaged depends on the row alone, not on the place: a cached teacher has seen each row once
     """
 
-    def __init__(self, rows: TokenRows, objective: Objective, *, length: int, seed: int, order: bool, static: bool) -> None:
+    def __init__(
+        self, rows: TokenRows, objective: Objective, *, length: int, seed: int, order: bool, static: bool
+    ) -> None:
         self.rows, self.objective, self.seed, self.static = rows, objective, seed, static
         self._length = length
         self._order = Order(len(rows), seed) if order else None

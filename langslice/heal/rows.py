@@ -108,13 +108,20 @@ def read_text(
     """
     documents = _encode(folder, units, report)
     if not documents:
-        raise CorpusError("the corpus tokenises to nothing", "is it empty, or in a script that the slice has no tokens for?")
+        raise CorpusError(
+            "the corpus tokenises to nothing", "is it empty, or in a script that the slice has no tokens for?"
+        )
     kept, apart = _split(documents, heldout, seed)
-    notes = [] if apart or not heldout else ["too few documents to hold any out: the loss on held-out text is not measured"]
+    notes = (
+        [] if apart or not heldout else ["too few documents to hold any out: the loss on held-out text is not measured"]
+    )
     room = seq_length if causal else seq_length - len(frame.before) - len(frame.after)
     lay_out = _packed if packing else _one_by_one
     return Text(
-        lay_out(kept, frame, room, causal=causal), lay_out(apart, frame, room, causal=causal), len(documents), tuple(notes)
+        lay_out(kept, frame, room, causal=causal),
+        lay_out(apart, frame, room, causal=causal),
+        len(documents),
+        tuple(notes),
     )
 
 

@@ -150,7 +150,8 @@ def check_settings(settings: HealSettings) -> None:
     if settings.temperature <= 0:
         raise HealError(f"--temperature is {settings.temperature}, expected more than 0")
     for name, choices in (
-        ("objective", OBJECTIVES), ("precision", PRECISIONS), ("schedule", SCHEDULES), ("zeros", ZEROS), ("device", ("auto", "cpu")),
+        ("objective", OBJECTIVES), ("precision", PRECISIONS), ("schedule", SCHEDULES), ("zeros", ZEROS),
+        ("device", ("auto", "cpu")),
     ):  # fmt: skip
         if getattr(settings, name) not in choices:
             raise HealError(f"{_flag(name)} is `{getattr(settings, name)}`", f"one of {', '.join(choices)}")
@@ -179,8 +180,9 @@ def _check_together(settings: HealSettings) -> None:
     if not settings.corpus and not settings.pairs:
         raise HealError("there is no text to heal on", "add --corpus ko.jsonl; embedding models also take --pairs")
     if not settings.teacher:
-        for name in ("teacher_cache", "any_teacher", "stream_teacher", "hidden"):
-            if getattr(settings, name):
+        plain = HealSettings()
+        for name in ("teacher_cache", "teacher_top", "any_teacher", "stream_teacher", "hidden", "alpha", "temperature"):
+            if getattr(settings, name) != getattr(plain, name):
                 raise HealError(f"{_flag(name)} has no effect without a teacher", "add --teacher MODEL")
     if settings.teacher_cache and settings.hidden:
         raise HealError(
@@ -193,7 +195,8 @@ def _check_together(settings: HealSettings) -> None:
                 raise HealError(f"{_flag(name)} has no effect without --lora", "add --lora 16")
     if settings.keep_adapter and settings.train != ("all",):
         raise HealError(
-            "--keep-adapter writes the adapter alone, so --train would be lost", "leave one of them out: merged, both work"
+            "--keep-adapter writes the adapter alone, so --train would be lost",
+            "leave one of them out: merged, both work",
         )
 
 

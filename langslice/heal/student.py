@@ -80,7 +80,9 @@ def load_student(checkpoint: Checkpoint) -> Any:
         try:
             model, info = stock.from_pretrained(folder, output_loading_info=True, **{name: torch.float32})
         except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise CheckpointError(f"{folder}: transformers cannot load it\n  {error}", "run `langslice verify`") from error
+            raise CheckpointError(
+                f"{folder}: transformers cannot load it\n  {error}", "run `langslice verify`"
+            ) from error
     refuse_missing(info, folder)
     model.config.use_cache = False
     return model
@@ -118,7 +120,9 @@ def choose_parts(model: Any, config: Any, patterns: Sequence[str]) -> list[str]:
             )
         chosen = chosen - found if pattern.startswith("!") else chosen | found
     if not chosen:
-        raise HealError(f"--train {','.join(patterns)} leaves nothing to train", "take out a pattern that begins with !")
+        raise HealError(
+            f"--train {','.join(patterns)} leaves nothing to train", "take out a pattern that begins with !"
+        )
     for name, parameter in named.items():
         parameter.requires_grad_(name in chosen and parameter.is_floating_point())
     return [name for name in named if name in chosen]
@@ -137,12 +141,11 @@ def _parts_of(named: dict[str, Any], config: Any) -> dict[str, str]:
     """
     try:
         family = family_of({"model_type": config.model_type})
-        return {
-            name: describe_tensor(family, name, tuple(one.shape), frozenset()).part for name, one in named.items()
-        }
+        return {name: describe_tensor(family, name, tuple(one.shape), frozenset()).part for name, one in named.items()}
     except (UnknownFamilyError, UnknownTensorError) as error:
         raise HealError(
-            f"the words of --train need a known model type\n  {error.message}", 'use patterns of names: --train "*norm*"'
+            f"the words of --train need a known model type\n  {error.message}",
+            'use patterns of names: --train "*norm*"',
         ) from error
 
 

@@ -92,14 +92,16 @@ def _check_origin(source: Source, plan: SlicePlan, checkpoint: Checkpoint, token
         expected = files.get(shard.name, {}).get("sha256")
         if expected is not None and file_sha256(shard.path) != expected:
             raise HealError(
-                f"wrong teacher: {shard.name} of {checkpoint.model_id} holds other weights than when the slice was cut", hint
+                f"wrong teacher: {shard.name} of {checkpoint.model_id} holds other weights than when the slice was cut",
+                hint,
             )
 
 
 def _same_tokens(tokens: tuple[str | None, ...], kept: Rows, tokenizer: SourceTokenizer) -> bool:
     size = len(tokenizer.tokens)
     return all(
-        token == (tokenizer.tokens[old] if old < size else None) for token, old in zip(tokens, kept.tolist(), strict=True)
+        token == (tokenizer.tokens[old] if old < size else None)
+        for token, old in zip(tokens, kept.tolist(), strict=True)
     )
 
 

@@ -102,7 +102,9 @@ def make_guesses(
     try:
         unfinished.mkdir(parents=True)
     except OSError as error:
-        raise HealError(f"--teacher-cache {folder}: {error.strerror}", "name a folder that can be written to") from error
+        raise HealError(
+            f"--teacher-cache {folder}: {error.strerror}", "name a folder that can be written to"
+        ) from error
     try:
         teacher = Teacher(mapped, streamed=settings.stream_teacher, dtype=torch.float32, device=device)
         parts: dict[str, list[Any]] = {"ids": [], "shares": []}

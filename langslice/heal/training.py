@@ -169,12 +169,15 @@ def trainer_class(base: Any, held: Held, report: Report, guide: Guide | None = N
                 for name, value in state.items():
                     named[name].copy_(value)
 
-    if guide is None:
-        return HealTrainer
+    return HealTrainer if guide is None else _guided(HealTrainer, guide)
 
-    class GuidedTrainer(HealTrainer):
+
+def _guided(base: Any, guide: Guide) -> Any:
+    """A Trainer that takes examples in their own order and asks the guide for the loss."""
+    import torch
+
+    class GuidedTrainer(base):  # type: ignore[misc]
         def _get_train_sampler(self, *arguments: Any, **options: Any) -> Any:
-            # The order is that of the examples already.
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
@@ -213,7 +216,7 @@ def _callback(trainer: Any, held: Held, report: Report) -> Any:
                         f"the loss is {self.loss} at step {state.global_step}; nothing was written",
                         "lower --learning-rate, or use --precision bfloat16 or float32",
                     )
-                report(f"healing, loss {self.loss:.3f}", state.global_step, state.max_steps)
+                report(f"healing, loss {self.loss:.4g}", state.global_step, state.max_steps)
 
         def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
             if args.should_save:

@@ -51,7 +51,14 @@ def _belongs(name: Path, prefix: Path) -> bool:
 
 
 def write_weights(
-    model: Any, checkpoint: Checkpoint, staged: Checkpoint, scratch: Path, zeros: Collection[str], state: Any = None
+    model: Any,
+    checkpoint: Checkpoint,
+    staged: Checkpoint,
+    scratch: Path,
+    zeros: Collection[str],
+    state: Any = None,
+    *,
+    body: bool = False,
 ) -> None:
     """Overwrite the staged weights by those of a trained model.
 
@@ -59,27 +66,51 @@ def write_weights(
     scratch  folder for the names that transformers saves under
     zeros    tensors whose number of zeros must not change: what rounds to zero there becomes the smallest number instead
     state    the model's weights, where it does not hold them itself
-    Raises   HealError for a tensor of the checkpoint that the trained model does not have
+    body     the model is the body of what the checkpoint holds, whose head is left as it is
+    Raises   HealError for a tensor that has no place on the other side
     """
-    unused = _unused(model, checkpoint)
     with _saved(model, scratch, state) as (names, read):
         own = dict(model.state_dict() if state is None else state)
-        entries = [entry for entry in staged.tensors.values() if is_float(entry.dtype) and entry.name not in unused]
-        for entry in entries:
-            if entry.name not in names and entry.name not in own:
-                raise HealError(
-                    f"{entry.name} is in {checkpoint.folder}, and {type(model).__name__} does not save it",
-                    "its class stores weights under other names; heal a folder that its own save_pretrained wrote",
-                )
+        prefix = f"{model.base_model_prefix}." if body else ""
+        source_of = {}
+        for entry in staged.tensors.values():
+            for name in (entry.name, entry.name.removeprefix(prefix)):
+                if is_float(entry.dtype) and (name in names or name in own):
+                    source_of[entry.name] = name
+        _check_places(model, checkpoint, names, source_of, body=body)
+        entries = [staged.tensors[name] for name in source_of]
         with writing(entries) as descriptors:
             for entry in entries:
-                tensor = read(entry.name) if entry.name in names else own[entry.name]
+                name = source_of[entry.name]
+                tensor = (read(name) if name in names else own[name]).detach().float().cpu()
                 if tuple(tensor.shape) != entry.shape:
-                    raise HealError(f"{entry.name} has shape {tuple(tensor.shape)} after training, {entry.shape} before")
-                data = stored_bytes(tensor.detach().float().cpu(), entry)
+                    raise HealError(
+                        f"{entry.name} has shape {tuple(tensor.shape)} after training, {entry.shape} before"
+                    )
+                data = stored_bytes(tensor, entry)
                 if entry.name in zeros:
-                    data = _without_new_zeros(data, tensor.detach().float().cpu(), entry)
+                    data = _without_new_zeros(data, tensor, entry)
                 write_tensor(descriptors[entry.path], entry, data)
+
+
+def _check_places(
+    model: Any, checkpoint: Checkpoint, names: Collection[str], source_of: Mapping[str, str], *, body: bool
+) -> None:
+    """Every tensor of the checkpoint that the class reads has a trained one, and every trained one a place."""
+    unused = set(checkpoint.tensors) if body else _unused(checkpoint)
+    for name, entry in checkpoint.tensors.items():
+        if is_float(entry.dtype) and name not in source_of and name not in unused:
+            raise HealError(
+                f"{name} is in {checkpoint.folder}, and {type(model).__name__} does not save it",
+                "its class stores weights under other names; heal a folder that its own save_pretrained wrote",
+            )
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    lost = sorted((trained & set(names)) - set(source_of.values()))
+    if lost:
+        raise HealError(
+            f"{lost[0]} was trained, and {checkpoint.folder} has no place for it",
+            "heal a folder that the model's own save_pretrained wrote",
+        )
 
 
 @contextmanager
@@ -93,14 +124,14 @@ def _saved(model: Any, scratch: Path, state: Any) -> Iterator[tuple[Collection[s
     try:
         with quiet_transformers():
             model.save_pretrained(scratch, state_dict=state)
-        files = [safe_open(path, "pt") for path in sorted(scratch.glob("*.safetensors"))]
+        files: list[Any] = [safe_open(path, "pt") for path in sorted(scratch.glob("*.safetensors"))]
         where = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - not a mapping
         yield where.keys(), lambda name: where[name].get_tensor(name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _unused(model: Any, checkpoint: Checkpoint) -> set[str]:
+def _unused(checkpoint: Checkpoint) -> set[str]:
     """Tensors of the checkpoint that the class never reads, such as a buffer of an older version."""
     from langslice.stock import loading_report
 
@@ -114,7 +145,7 @@ def _without_new_zeros(data: memoryview, tensor: Any, entry: TensorEntry) -> mem
     values = np.frombuffer(data, dtype=kind).copy()
     vanished = (np.left_shift(values, np.array(1, dtype=kind)) == 0) & (tensor.reshape(-1).numpy() != 0)
     values[vanished] |= np.array(1, dtype=kind)  # the smallest number, with the sign that is there
-    return memoryview(values.view(np.uint8)).cast("B")
+    return values.view(np.uint8).data.cast("B")
 
 
 def add_entry(folder: Path, name: str, entry: Mapping[str, Any]) -> None:

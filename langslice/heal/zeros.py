@@ -1,7 +1,7 @@
 """Pruned weights that stay zero while a model trains, and the proof on disk that they did.
 
-Zeros are held in two ways: their gradients are set to zero, so that neither the optimizer's state nor the clipping of gradients sees
-them, and after every step they are written again.
+Zeros are held in two ways: their gradients are set to zero, so that neither the optimizer's state nor the clipping of gradients
+sees them, and after every step they are written again.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def hold(model: Any, zeros: dict[str, int]) -> Held:
     for name, count in zeros.items():
         parameter = named.get(name)
         mask = None if parameter is None else parameter.detach() == 0
-        if parameter is None or int(mask.sum()) != count:
+        if parameter is None or mask is None or int(mask.sum()) != count:
             raise HealError(
                 f"{name} is zero in {count:,} places, and the loaded model keeps it in another form",
                 "--zeros none lets them fill with values",
