@@ -87,7 +87,7 @@ def write_weights(
                     raise HealError(
                         f"{entry.name} has shape {tuple(tensor.shape)} after training, {entry.shape} before"
                     )
-                data = stored_bytes(tensor, entry)
+                data = stored_bytes(tensor.reshape(-1), entry)
                 if entry.name in zeros:
                     data = _without_new_zeros(data, tensor, entry)
                 write_tensor(descriptors[entry.path], entry, data)
