@@ -105,7 +105,10 @@ def test_the_result_is_a_slice_of_the_same_form_and_better_on_its_text(cut, text
     out = tmp_path / "out"
     steps = []
     result = heal(
-        cut, out, quick(text, steps=12, learning_rate=1e-3), report=lambda step, done, total: steps.append((step, done, total))
+        cut,
+        out,
+        quick(text, steps=12, learning_rate=1e-3),
+        report=lambda step, done, total: steps.append((step, done, total)),
     )
     assert result.loss["heldout_after"] < result.loss["heldout_before"] - 0.1
     assert ("writing", 0, 0) in steps
@@ -267,8 +270,14 @@ def test_masked_heads_and_pruned_rows_without_a_count_in_the_record(text, tmp_pa
     result = heal(masked, out, quick(text, learning_rate=5e-3))
     old, new = load_file(masked / "model.safetensors"), load_file(out / "model.safetensors")
     assert (old["model.layers.1.mlp.down_proj.weight"][:, 7] == 0).all()
-    assert {name: (old[name] == 0).sum() for name in result.masks} == {name: (new[name] == 0).sum() for name in result.masks}
-    for name in ("model.layers.1.mlp.down_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"):
+    assert {name: (old[name] == 0).sum() for name in result.masks} == {
+        name: (new[name] == 0).sum() for name in result.masks
+    }
+    for name in (
+        "model.layers.1.mlp.down_proj.weight",
+        "model.layers.1.mlp.up_proj.weight",
+        "model.layers.0.mlp.up_proj.weight",
+    ):
         assert name in result.masks
         assert ((old[name] == 0) == (new[name] == 0)).all()
 
@@ -337,7 +346,21 @@ def test_a_weight_that_rounds_to_zero_is_not_counted_as_pruned(pruned, tmp_path)
 
 def heal_in_a_process(cut, text, out, *further):
     code = "import torch; torch.set_num_threads(1); from langslice.cli import main; main()"
-    command = [sys.executable, "-c", code, "heal", cut, "--corpus", text, "-o", out, "--steps", "24", "--save-every", "3"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "heal",
+        cut,
+        "--corpus",
+        text,
+        "-o",
+        out,
+        "--steps",
+        "24",
+        "--save-every",
+        "3",
+    ]
     command += ["--batch-size", "2", "--seq-length", "48", "--device", "cpu", "--json", *further]
     return subprocess.Popen(
         [str(item) for item in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
@@ -419,7 +442,17 @@ def test_two_runs_into_one_output_are_refused(cut, text, tmp_path):
 def test_two_processes_through_accelerate(cut, text, tmp_path, further):
     """gloo on one machine: both see half of each step; one writes."""
     out = tmp_path / "out"
-    command = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    command = [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
     command += ["--dynamo_backend", "no", "-m", "langslice", "heal", cut, "--corpus", text, "-o", out, "--steps", "3"]
     command += ["--batch-size", "2", "--seq-length", "48", "--device", "cpu", "--heldout", "0", "--json", *further]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(langslice.__file__).parents[1])}

@@ -39,7 +39,9 @@ def heal(
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 1000,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Rows in a batch of one process.")] = 8,
     gradient_accumulation: Annotated[int, typer.Option("--gradient-accumulation", help="Batches in a step.")] = 1,
-    seq_length: Annotated[int, typer.Option("--seq-length", help="Tokens in a row.")] = 256,
+    seq_length: Annotated[
+        int | None, _option("--seq-length", help="Tokens in a row; 256 unless given, or what the model reads.")
+    ] = None,
     packing: Annotated[bool, typer.Option("--packing/--no-packing", help="Several documents in a row.")] = True,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="At its highest.")] = 2e-4,
     warmup: Annotated[float, typer.Option("--warmup", help="Share of the steps over which it rises.")] = 0.05,
@@ -102,14 +104,24 @@ def heal(
     from langslice.cli import _print_json
     from langslice.heal import HealSettings
     from langslice.heal import heal as run
-    from langslice.heal.training import is_first
+    from langslice.heal.healing import InterruptedRun, work_folder
+    from langslice.heal.training import is_first, last_checkpoint
 
     values = {one.name: given[one.name] for one in fields_of(HealSettings)}
     values["teacher_cache"] = None if teacher_cache is None else str(teacher_cache)
     for name in ("corpus", "pairs", "lora_targets"):
         values[name] = values[name] or ()
     with _progress(quiet or json or not is_first()) as report:
-        result = run(model, out, HealSettings(**values), overwrite=overwrite, report=report)
+        try:
+            result = run(model, out, HealSettings(**values), overwrite=overwrite, report=report)
+        except KeyboardInterrupt:
+            kept = last_checkpoint(work_folder(out))
+            if kept is None:
+                raise
+            raise InterruptedRun(
+                f"interrupted; step {kept.name.rpartition('-')[2]} is kept in {work_folder(out)}",
+                "the same command goes on from there",
+            ) from None
     if not is_first():
         return
     if json:

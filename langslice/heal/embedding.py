@@ -15,13 +15,15 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langslice.errors import CheckpointError, CorpusError, HealError
-from langslice.heal.settings import HealSettings
+from langslice.heal.settings import LENGTH, HealSettings
 from langslice.heal.student import Source
 from langslice.heal.training import run_trainer, trainer_class, training_arguments
 from langslice.progress import Report
@@ -67,8 +69,8 @@ def train_embedding(
     from langslice.heal.healing import Job, _eval_every, _heldout_loss, _nothing, finish, prepare
     from langslice.stock import quiet_transformers
 
-    trainers = _sentence_transformers()
     objective = _check(source, settings)
+    trainers, losses = _sentence_transformers()
     report("reading text", 0, 0)
     kept, apart = _split(read_sentences(source, settings), settings)
     with quiet_transformers():
@@ -77,7 +79,8 @@ def train_embedding(
         _check_weights(body, source)
         teach, digest = _targets(source, settings, encoder) if objective == "mse" else (None, "")
         begin(kept.digest, digest)
-        encoder.max_seq_length = min(settings.seq_length, encoder.max_seq_length or settings.seq_length)
+        length = settings.seq_length or LENGTH
+        encoder.max_seq_length = min(length, encoder.max_seq_length or length)
         _, wrapper, names, held = prepare(body, source.checkpoint, settings, zeros)
         for module in list(encoder)[1:]:
             module.requires_grad_(False)
@@ -88,7 +91,7 @@ def train_embedding(
             settings, work, trainers.SentenceTransformerTrainingArguments,
             eval_strategy="steps" if apart.first else "no", eval_steps=_eval_every(settings),
         )  # fmt: skip
-        loss = trainers.losses.MSELoss if objective == "mse" else trainers.losses.MultipleNegativesRankingLoss
+        loss = losses.MSELoss if objective == "mse" else losses.MultipleNegativesRankingLoss
         made = partial(_dataset, teach=teach)
         trainer = trainer_class(_without_card(trainers.SentenceTransformerTrainer), held, report)(
             model=encoder, args=arguments, train_dataset=made(kept), eval_dataset=made(apart) if apart.first else None,
@@ -256,15 +259,17 @@ def _without_card(base: Any) -> Any:
     return Cardless
 
 
-def _sentence_transformers() -> Any:
+def _sentence_transformers() -> tuple[Any, Any]:
+    """The package, and its losses, which version 6 moved."""
     try:
         import sentence_transformers
-        from sentence_transformers import losses  # noqa: F401 - an attribute of the package once imported
 
-        __import__("datasets")
+        import_module("datasets")
     except ImportError as error:
         raise HealError(
             "embedding models are healed by the packages `sentence-transformers` and `datasets`",
             'pip install "langslice[sentence-transformers,datasets]"',
         ) from error
-    return sentence_transformers
+    place = "sentence_transformers.sentence_transformer.losses"
+    moved = find_spec("sentence_transformers.sentence_transformer") is not None and find_spec(place) is not None
+    return sentence_transformers, import_module(place if moved else "sentence_transformers.losses")

@@ -20,12 +20,13 @@ from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.copying import fsync_path
 from langslice.errors import HealError
 from langslice.heal.objectives import Examples, choose_objective, make_objective
-from langslice.heal.settings import HealSettings, check_settings
+from langslice.heal.settings import LENGTH, HealSettings, check_settings
 from langslice.heal.student import Source, choose_parts, load_student, open_source
 from langslice.heal.training import (
     Guide,
     Trained,
     is_first,
+    last_checkpoint,
     processes,
     run_trainer,
     silent_but_first,
@@ -213,6 +214,8 @@ def _length(settings: HealSettings, config: Any) -> int:
     from langslice.evaluate.loading import _max_length
 
     longest = _max_length(config)
+    if settings.seq_length is None:
+        return min(LENGTH, longest or LENGTH)
     if longest is not None and settings.seq_length > longest:
         raise HealError(
             f"--seq-length is {settings.seq_length}, the model reads {longest} tokens", f"pass --seq-length {longest}"
@@ -262,10 +265,21 @@ def _nothing() -> None:
     return None
 
 
+class InterruptedRun(HealError):
+    """A run that its user stopped, and that can go on."""
+
+    exit_code = 130
+
+
+def work_folder(out: Path) -> Path:
+    """The folder beside an output that holds what an unfinished run goes on from."""
+    return out.parent.resolve() / f".{out.name}.healing"
+
+
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
     """A folder beside the output that survives a kill; one run at a time writes to it."""
-    work = out.parent.resolve() / f".{out.name}.healing"
+    work = work_folder(out)
     if not is_first():
         yield work
         return
@@ -277,8 +291,8 @@ def _work_folder(out: Path) -> Iterator[Path]:
     except BlockingIOError:
         raise HealError(f"another run is healing into {out}", "wait for it, or choose another name with -o") from None
     except BaseException:
-        if work.is_dir() and not (work / "run.json").exists():
-            shutil.rmtree(work)  # nothing was trained: nothing to go on from
+        if last_checkpoint(work) is None:
+            shutil.rmtree(work, ignore_errors=True)  # nothing to go on from
         raise
     finally:
         os.close(lock)

@@ -12,8 +12,11 @@ from langslice.errors import HealError
 OBJECTIVES: Final = ("auto", "causal", "masked", "denoising", "contrastive", "mse")
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
 SCHEDULES: Final = ("linear", "cosine", "constant")
+LENGTH: Final = 256  # tokens in a row
 ZEROS: Final = ("auto", "all", "none")
 _LISTS: Final = ("corpus", "pairs", "train", "lora_targets")
+_OPTIONAL: Final = {"seq_length": int, "eval_every": int, "lora_alpha": float, "teacher": str, "teacher_cache": str}
+_KINDS: Final = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list"}
 # Another value of these leads to the same weights.
 _WITHOUT_EFFECT: Final = ("save_every", "resume")
 
@@ -35,7 +38,7 @@ class HealSettings:
     warmup         share of the steps over which the rate rises
     schedule       how it falls, one of SCHEDULES
     weight_decay   of AdamW
-    seq_length     tokens in a row
+    seq_length     tokens in a row; 256 unless given, or what the model reads where that is less
     packing        fill rows with several documents, an end-of-text token between them
     precision      of matrix products, one of PRECISIONS; weights are kept in float32 while they are trained
     gradient_checkpointing  compute activations twice instead of keeping them
@@ -74,7 +77,7 @@ class HealSettings:
     warmup: float = 0.05
     schedule: str = "linear"
     weight_decay: float = 0.01
-    seq_length: int = 256
+    seq_length: int | None = None
     packing: bool = True
     precision: str = "float32"
     gradient_checkpointing: bool = False
@@ -137,13 +140,14 @@ def check_settings(settings: HealSettings) -> None:
     """
     _check_types(settings)
     for name, least in (
-        ("steps", 1), ("batch_size", 1), ("gradient_accumulation", 1), ("seq_length", 8), ("save_every", 1), ("lora", 0),
+        ("steps", 1), ("batch_size", 1), ("gradient_accumulation", 1), ("save_every", 1), ("lora", 0),
         ("teacher_top", 1), ("weight_decay", 0), ("hidden", 0), ("learning_rate", 0),
     ):  # fmt: skip
         if getattr(settings, name) < least:
             raise HealError(f"{_flag(name)} is {getattr(settings, name)}, expected at least {least}")
-    if settings.eval_every is not None and settings.eval_every < 1:
-        raise HealError(f"--eval-every is {settings.eval_every}, expected at least 1")
+    for name, least in (("eval_every", 1), ("seq_length", 8)):
+        if getattr(settings, name) is not None and getattr(settings, name) < least:
+            raise HealError(f"{_flag(name)} is {getattr(settings, name)}, expected at least {least}")
     for name, highest in (("alpha", 1.0), ("warmup", 1.0), ("heldout", 0.5)):
         if not 0 <= getattr(settings, name) <= highest:
             raise HealError(f"{_flag(name)} is {getattr(settings, name)}, expected 0 to {highest:g}")
@@ -162,18 +166,12 @@ def _check_types(settings: HealSettings) -> None:
     """A recipe may hold anything."""
     for field in fields(settings):
         value, default = getattr(settings, field.name), field.default
-        kind = "number" if field.name in ("lora_alpha", "eval_every") else "text" if default is None else ""
         if value is None and default is None:
             continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        right = {
-            "number": is_number,
-            "text": isinstance(value, str),
-        }.get(kind, is_number if isinstance(default, float) else isinstance(value, type(default)))
-        if isinstance(default, int) and not isinstance(default, bool):
-            right = isinstance(value, int) and not isinstance(value, bool)
-        if not right:
-            raise HealError(f"{_flag(field.name)} is {value!r}", f"its default is {default!r}" if default else None)
+        kind: Any = _OPTIONAL.get(field.name, type(default))
+        right = isinstance(value, int | float if kind is float else kind)
+        if not right or (kind is not bool and isinstance(value, bool)):
+            raise HealError(f"{_flag(field.name)} is {value!r}, expected {_KINDS[kind]}")
 
 
 def _check_together(settings: HealSettings) -> None:
