@@ -45,6 +45,7 @@ PUBLIC = (
     ("langslice.evaluate.results", ("Evaluation", "Score", "Value")),
     ("langslice.evaluate.choice_tasks", ("ChoiceTask", "load_task")),
     ("langslice.evaluate.rankc", ("rank_consistency", "random_consistency")),
+    ("langslice.heal", ("HealSettings", "HealResult", "heal")),
     ("langslice.sweep.sweeping", ("sweep", "Sweep")),
     ("langslice.families", ("Rule", "Family")),
     (

@@ -264,7 +264,7 @@ def test_zeros_may_fill_when_asked(pruned, text, tmp_path):
 def test_masked_heads_and_pruned_rows_without_a_count_in_the_record(text, tmp_path):
     masked, out = tmp_path / "masked", tmp_path / "out"
     langslice.slice(
-        mini_model_path(), masked, languages="ko,en", drop_layers="3-5", drop_neurons="1:7", prune_rows="*.0.mlp.up_proj=0.01:l1",
+        mini_model_path(), masked, languages="ko,en", drop_neurons="1:7", prune_rows="*.0.mlp.up_proj=0.01:l1",
         output_style="masked", verify=False,
     )  # fmt: skip
     result = heal(masked, out, quick(text, learning_rate=5e-3))
@@ -357,9 +357,9 @@ def heal_in_a_process(cut, text, out, *further):
         "-o",
         out,
         "--steps",
-        "24",
+        "10",
         "--save-every",
-        "3",
+        "2",
     ]
     command += ["--batch-size", "2", "--seq-length", "48", "--device", "cpu", "--json", *further]
     return subprocess.Popen(
@@ -371,8 +371,9 @@ def heal_in_a_process(cut, text, out, *further):
 def test_a_killed_run_ends_as_an_unbroken_one(cut, text, tmp_path, further):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = heal_in_a_process(cut, text, whole, *further)
-    assert process.wait(timeout=300) == 0, process.stderr.read()
-    expected = json.loads(process.stdout.read())
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    expected = json.loads(out)
     process = heal_in_a_process(cut, text, broken, *further)
     work = tmp_path / ".broken.healing"
     deadline = time.monotonic() + 240
@@ -438,23 +439,25 @@ def test_two_runs_into_one_output_are_refused(cut, text, tmp_path):
     assert work.exists()
 
 
-@pytest.mark.parametrize("further", [()])
-def test_two_processes_through_accelerate(cut, text, tmp_path, further):
-    """gloo on one machine: both see half of each step; one writes."""
+def test_two_processes(cut, text, tmp_path):
+    """As `accelerate launch` starts them, with gloo: each sees half of a step, and one writes what one process would."""
     out = tmp_path / "out"
-    command = [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "langslice", "heal", cut]
+    command += [
+        "--corpus",
+        text,
+        "-o",
+        out,
+        "--steps",
+        "3",
+        "--batch-size",
         "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
+        "--seq-length",
+        "48",
+        "--device",
+        "cpu",
     ]
-    command += ["--dynamo_backend", "no", "-m", "langslice", "heal", cut, "--corpus", text, "-o", out, "--steps", "3"]
-    command += ["--batch-size", "2", "--seq-length", "48", "--device", "cpu", "--heldout", "0", "--json", *further]
+    command += ["--heldout", "0", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(langslice.__file__).parents[1])}
     done = subprocess.run(
         [sys.executable, *map(str, command)], capture_output=True, text=True, timeout=400, env=environment, check=False
@@ -462,6 +465,6 @@ def test_two_processes_through_accelerate(cut, text, tmp_path, further):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     alone = heal(cut, tmp_path / "alone", quick(text, steps=3, batch_size=4, heldout=0.0))
-    assert found["loss"]["last"] == pytest.approx(alone.loss["last"], abs=2e-3)
+    assert found["loss"]["last"] == pytest.approx(alone.loss["last"], abs=1e-4)
     assert json.loads((out / "slice.json").read_text())["healed"]["processes"] == 2
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
