@@ -149,7 +149,8 @@ def report(
         f"parameters, sliced to {LANGUAGES} {sizes['slice'] / 1e6:.0f} M. `langslice heal` in float32 with AdamW, "
         f"{given.batch_size} rows of {given.seq_length} tokens a step, {given.rounds} rounds in turns, medians; ratios are "
         f"medians of the rounds' own. {os.cpu_count()} cores ({platform.machine()}) shared with other work, "
-        f"{given.threads} threads, Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}, "
+        f"{given.threads} threads, Python {platform.python_version()}, "
+        f"torch {version('torch')}, transformers {version('transformers')}, "
         f"{time.strftime('%Y-%m-%d')}.",
         "",
         "| trained | model | peak memory, GB | CPU seconds a step | seconds a step | memory against whole | CPU against whole |",
