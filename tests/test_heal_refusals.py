@@ -88,7 +88,7 @@ def test_bad_input(cut, text, tmp_path, capsys, monkeypatch, arguments, message,
     if "BLANK" in arguments:
         from langslice.heal import rows
 
-        monkeypatch.setattr(rows, "_encode", lambda *_: [])
+        monkeypatch.setattr(rows, "_encode", lambda *_: ([], None))
     names = {"TEXT": text, "NOTHING": tmp_path / "nothing.txt", "EMPTY": tmp_path / "empty.txt", "BLANK": blank,
              "MINI": mini_model_path(), "C": tmp_path / "cache"}  # fmt: skip
     before = {path: path.read_bytes() for path in cut.iterdir()}
@@ -132,6 +132,13 @@ def test_a_checkpoint_that_lacks_a_weight(zoo, text, tmp_path, capsys, monkeypat
     code, _, err = run(capsys, monkeypatch, source, "--corpus", text, "--seq-length", 32, "-o", tmp_path / "out")
     assert code == 2
     assert "lacks 1 weights of its class, model.layers.1.mlp.up_proj.weight for one" in err
+
+
+def test_a_corpus_of_another_script(zoo, tmp_path, capsys, monkeypatch):
+    (tmp_path / "text.txt").write_text("ᚠᚢᚦ ᚨᚱᚲ\n" * 5, encoding="utf-8")
+    code, _, err = run(capsys, monkeypatch, zoo("llama"), "--corpus", tmp_path / "text.txt", "-o", tmp_path / "out")
+    assert code == 2
+    assert "error: the corpus tokenises to nothing: 10 of its 20 tokens are unknown" in err
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -104,8 +104,8 @@ def heal(
     from langslice.cli import _print_json
     from langslice.heal import HealSettings
     from langslice.heal import heal as run
-    from langslice.heal.healing import InterruptedRun, work_folder
     from langslice.heal.training import is_first, last_checkpoint
+    from langslice.heal.work import InterruptedRun, work_folder
 
     values = {one.name: given[one.name] for one in fields_of(HealSettings)}
     values["teacher_cache"] = None if teacher_cache is None else str(teacher_cache)

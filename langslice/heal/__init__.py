@@ -1,19 +1,22 @@
 """Heal a slice: train it on, alone or towards the model that it was cut from; pruned weights stay zero.
 
-settings.py      what a run is asked to do
-healing.py       the main flow: check → read text → teach → train → write
-student.py       the model in float32, and which of its parameters train
-rows.py          text → rows of tokens, in an order that the seed fixes
-objectives.py    rows → what the model reads and what it should say
-teacher.py       the original: is it the right one, and how its rows and layers map to the slice's
-teacher_cache.py its best guesses, kept on disk
-distillation.py  losses towards it
-lora.py          low-rank adapters, also on pruned weights
-zeros.py         weights that stay zero
-training.py      transformers' Trainer, with exact resume
-embedding.py     the same for sentence embedding models
-writing.py       trained weights into a copy of the slice
-curves.py        loss curves as table and picture
+The files, in reading order:
+
+    settings.py      what a run is asked to do
+    healing.py       the main flow: check → read text → teach → train → write
+    student.py       the model in float32, and which of its parameters train
+    rows.py          text → rows of tokens, in an order that the seed fixes
+    objectives.py    rows → what the model reads and what it should say
+    teacher.py       the original: is it the right one, and how its rows and layers map to the slice's
+    teacher_cache.py its best guesses, kept on disk
+    distillation.py  losses towards it
+    lora.py          low-rank adapters, also on pruned weights
+    zeros.py         weights that stay zero
+    training.py      transformers' Trainer, with exact resume
+    work.py          the folder that a killed run goes on from
+    embedding.py     the same for sentence embedding models
+    writing.py       trained weights into a copy of the slice
+    curves.py        loss curves as table and picture
 """
 
 from __future__ import annotations

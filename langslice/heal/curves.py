@@ -71,6 +71,7 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None
 def _draw(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     steps = [row["step"] or 0.0 for row in rows if row["loss"] is not None]
     losses = [row["loss"] or 0.0 for row in rows if row["loss"] is not None]
@@ -81,12 +82,13 @@ def _draw(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
     axis.plot(steps, losses, ".", color=_LINE, alpha=0.35, markersize=3)
-    axis.plot(steps, smooth, color=_LINE, label="training text")
+    axis.plot(steps, smooth, color=_LINE, label="training")
     if apart:
         axis.plot(
             [step for step, _ in apart], [loss for _, loss in apart], "o-", color=_HELD_OUT, label="held-out text"
         )
     axis.set_xlabel("step")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylabel("loss")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)

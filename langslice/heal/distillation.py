@@ -71,7 +71,8 @@ def hidden_distance(student: Any, teacher: Any, batch: Mapping[str, Any], layers
     for stack, name in _states(student):
         own, other = student[name], teacher[name]
         for at, theirs in pairs_of(stack, len(own) - 1, len(other) - 1, layers):
-            one, two = own[at].float(), other[theirs].float()
+            one = own[at].float()
+            two = other[theirs].float().to(one.device)
             if one.shape != two.shape or one.dim() != 3:
                 raise HealError(
                     f"--hidden: states of shape {tuple(one.shape)} cannot be compared with the teacher's {tuple(two.shape)}",

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langslice.errors import CheckpointError, CorpusError, HealError
+from langslice.errors import CheckpointError, HealError
+from langslice.heal.rows import check_known
 from langslice.heal.settings import LENGTH, HealSettings
 from langslice.heal.student import Source
 from langslice.heal.training import run_trainer, trainer_class, training_arguments
@@ -72,7 +73,8 @@ def train_embedding(
     objective = _check(source, settings)
     trainers, losses = _sentence_transformers()
     report("reading text", 0, 0)
-    kept, apart = _split(read_sentences(source, settings), settings)
+    sentences, notes = read_sentences(source, settings)
+    kept, apart = _split(sentences, settings)
     with quiet_transformers():
         encoder = load_encoder(source.folder)
         body = encoder[0].auto_model
@@ -103,7 +105,7 @@ def train_embedding(
         finished = finish(trainer, source.checkpoint, settings, wrapper, trained)
     names = tuple(name for name in names if not name.startswith(_POOLER))
     model = body if wrapper is None and trained.state is None else finished
-    return Job(model, wrapper, names, trained, trainer.accelerator.wait_for_everyone, ())
+    return Job(model, wrapper, names, trained, trainer.accelerator.wait_for_everyone, notes)
 
 
 def _check(source: Source, settings: HealSettings) -> str:
@@ -131,10 +133,10 @@ def _check(source: Source, settings: HealSettings) -> str:
     return objective
 
 
-def read_sentences(source: Source, settings: HealSettings) -> Sentences:
-    """Sentences of the corpus, and pairs behind them.
+def read_sentences(source: Source, settings: HealSettings) -> tuple[Sentences, tuple[str, ...]]:
+    """Sentences of the corpus with pairs behind them, and notes.
 
-    Raises  CorpusError when none of them has a token
+    Raises  CorpusError when the tokenizer cannot read them
     """
     from langslice.corpus import read_texts
     from langslice.tokenizer import open_tokenizer
@@ -151,13 +153,8 @@ def read_sentences(source: Source, settings: HealSettings) -> Sentences:
         first += [pair[0] for pair in pairs]
         second += [pair[1] for pair in pairs]
     tokenizer = open_tokenizer(source.checkpoint.model_folder, model_type=source.checkpoint.config.get("model_type"))
-    unknown = {tokenizer.unknown_id}
-    lengths = [bool(set(ids) - unknown) for ids in tokenizer.encode(first)]
-    if not any(lengths):
-        raise CorpusError(
-            "the corpus tokenises to nothing", "is it empty, or in a script that the slice has no tokens for?"
-        )
-    return Sentences(tuple(first), tuple(second))
+    notes = check_known([*tokenizer.encode(first), *tokenizer.encode(second)], tokenizer.unknown_id)
+    return Sentences(tuple(first), tuple(second)), tuple(notes)
 
 
 def load_encoder(folder: Path) -> Any:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +12,6 @@ from typing import Any, Final
 
 from langslice import __version__
 from langslice.checkpoint import Checkpoint, open_checkpoint
-from langslice.copying import fsync_path
 from langslice.errors import HealError
 from langslice.heal.objectives import Examples, choose_objective, make_objective
 from langslice.heal.settings import LENGTH, HealSettings, check_settings
@@ -26,13 +20,13 @@ from langslice.heal.training import (
     Guide,
     Trained,
     is_first,
-    last_checkpoint,
     processes,
     run_trainer,
     silent_but_first,
     trainer_class,
     training_arguments,
 )
+from langslice.heal.work import begin, locked_folder
 from langslice.heal.zeros import Held, check_held, find_zeros, hold
 from langslice.progress import Report, silent
 from langslice.shards import check_output, staging_folder
@@ -89,11 +83,11 @@ def heal(
     source, out, report = open_source(model), Path(out), silent_but_first(report)
     check_output(out, source=source.folder, overwrite=overwrite)
     zeros = find_zeros(source, settings.zeros)
-    with _work_folder(out) as work:
+    with locked_folder(out) as work:
         if source.is_embedding_model or settings.objective in ("contrastive", "mse"):
             from langslice.heal.embedding import train_embedding
 
-            job = train_embedding(source, settings, zeros, work, partial(_begin, source, work, settings), report)
+            job = train_embedding(source, settings, zeros, work, partial(begin, source, work, settings), report)
         else:
             job = train_language_model(source, settings, zeros, work, report)
         result = _write(source, out, settings, zeros, job, overwrite=overwrite, report=report)
@@ -150,7 +144,7 @@ def train_language_model(
         train = examples(text.train, length=length, order=True, static=settings.teacher_cache is not None)
         apart = examples(text.heldout, length=len(text.heldout), order=False, static=True)
         guide, teacher = _guide(source, settings, train, arguments, causal, report)
-        _begin(source, work, settings, text.train.digest(), teacher)
+        begin(source, work, settings, text.train.digest(), teacher)
         model, wrapper, names, held = prepare(load_student(source.checkpoint), source.checkpoint, settings, zeros)
         trainer = trainer_class(transformers.Trainer, held, report, guide)(
             model=model, args=arguments, train_dataset=train, eval_dataset=apart if len(apart) else None,
@@ -263,66 +257,6 @@ def _heldout_loss(trainer: Any) -> float:
 
 def _nothing() -> None:
     return None
-
-
-class InterruptedRun(HealError):
-    """A run that its user stopped, and that can go on."""
-
-    exit_code = 130
-
-
-def work_folder(out: Path) -> Path:
-    """The folder beside an output that holds what an unfinished run goes on from."""
-    return out.parent.resolve() / f".{out.name}.healing"
-
-
-@contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    """A folder beside the output that survives a kill; one run at a time writes to it."""
-    work = work_folder(out)
-    if not is_first():
-        yield work
-        return
-    work.mkdir(exist_ok=True)
-    lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield work
-    except BlockingIOError:
-        raise HealError(f"another run is healing into {out}", "wait for it, or choose another name with -o") from None
-    except BaseException:
-        if last_checkpoint(work) is None:
-            shutil.rmtree(work, ignore_errors=True)  # nothing to go on from
-        raise
-    finally:
-        os.close(lock)
-
-
-def _begin(source: Source, work: Path, settings: HealSettings, *content: str) -> None:
-    """Say in the work folder which run it belongs to, or refuse one that belongs to another.
-
-    content  digests of what is read: text, teacher
-    """
-    from langslice.heal.teacher import content_digest
-
-    if not is_first():
-        return
-    described = {**settings.shaping(), "processes": processes(), "langslice": __version__}
-    run = {"settings": described, "model": content_digest(source.checkpoint), "content": list(content)}
-    digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
-    note = work / "run.json"
-    if note.is_file() and settings.resume:
-        found = json.loads(note.read_text(encoding="utf-8"))
-        if found["digest"] != digest:
-            names = [name for name, value in described.items() if found["settings"].get(name) != value]
-            raise HealError(
-                f"{work} holds an unfinished run of another kind: {', '.join(names) or 'model, text or teacher'} differ",
-                "repeat that run, or pass --no-resume to begin anew",
-            )
-        return
-    shutil.rmtree(work / "checkpoints", ignore_errors=True)
-    note.write_text(json.dumps({"digest": digest, **run}, indent=1), encoding="utf-8")
-    fsync_path(work)
 
 
 def _write(

@@ -92,8 +92,10 @@ def _mask_adapter(layer: Any, mask: Any) -> None:
     plain = layer.get_delta_weight
 
     def masked_delta(self: Any, adapter: str) -> Any:
+        nonlocal mask
         delta = plain(adapter)
-        return delta.masked_fill(mask.to(delta.device), 0)
+        mask = mask.to(delta.device)  # once: the model moves after this
+        return delta.masked_fill(mask, 0)
 
     def forward(self: Any, x: Any, *arguments: Any, **options: Any) -> Any:
         import torch

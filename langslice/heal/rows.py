@@ -22,6 +22,7 @@ from langslice.tokenizer import open_tokenizer
 Ids = npt.NDArray[np.int32]
 _AT_ONCE = 1000
 _HELDOUT_DOCUMENTS = 512
+_MOST_UNKNOWN, _NOTED_UNKNOWN = 0.4, 0.01  # shares of the tokens
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,11 @@ def read_text(
     Returns  rows of at most `seq_length` tokens for a causal model; otherwise room is left for what stands around a text
     Raises   CorpusError when the text has no tokens
     """
-    documents = _encode(folder, units, report)
-    if not documents:
-        raise CorpusError(
-            "the corpus tokenises to nothing", "is it empty, or in a script that the slice has no tokens for?"
-        )
+    documents, unknown = _encode(folder, units, report)
+    notes = check_known(documents, unknown)
     kept, apart = _split(documents, heldout, seed)
-    notes = (
-        [] if apart or not heldout else ["too few documents to hold any out: the loss on held-out text is not measured"]
-    )
+    if heldout and not apart:
+        notes.append("too few documents to hold any out: the loss on held-out text is not measured")
     room = seq_length if causal else seq_length - len(frame.before) - len(frame.after)
     lay_out = _packed if packing else _one_by_one
     return Text(
@@ -125,7 +122,29 @@ def read_text(
     )
 
 
-def _encode(folder: Path, units: Iterable[str], report: Report) -> list[Ids]:
+def check_known(documents: Sequence[Any], unknown: int | None) -> list[str]:
+    """Refuse text that the tokenizer cannot read; gives a note where it can read a part only.
+
+    documents  ids of each
+    unknown    id of the unknown token
+    Raises     CorpusError
+    """
+    total = sum(len(one) for one in documents)
+    lost = 0 if unknown is None else sum(int((np.asarray(one) == unknown).sum()) for one in documents)
+    hint = "is it empty, or in a script that the slice has no tokens for?"
+    if not total:
+        raise CorpusError("the corpus tokenises to nothing", hint)
+    if lost > _MOST_UNKNOWN * total:
+        raise CorpusError(f"the corpus tokenises to nothing: {lost:,} of its {total:,} tokens are unknown", hint)
+    return (
+        [f"{lost:,} of {total:,} tokens of the corpus are unknown to the slice"]
+        if lost > _NOTED_UNKNOWN * total
+        else []
+    )
+
+
+def _encode(folder: Path, units: Iterable[str], report: Report) -> tuple[list[Ids], int | None]:
+    """Documents that have tokens, and the id of the unknown token."""
     tokenizer = open_tokenizer(folder)
     documents: list[Ids] = []
     batch: list[str] = []
@@ -141,7 +160,7 @@ def _encode(folder: Path, units: Iterable[str], report: Report) -> list[Ids]:
             encode()
     if batch:
         encode()
-    return documents
+    return documents, tokenizer.unknown_id
 
 
 def _split(documents: Sequence[Ids], heldout: float, seed: int) -> tuple[list[Ids], list[Ids]]:

@@ -138,6 +138,7 @@ class Teacher:
     def __init__(self, mapped: Mapped, *, streamed: bool, dtype: Any, device: Any) -> None:
         import torch
 
+        device = "cpu" if streamed else device  # a map of files is read by the processor
         self._rows = torch.from_numpy(mapped.rows).to(device)
         self._kept = mapped.kept
         self._context: Callable[[], Any] = ExitStack
@@ -152,14 +153,18 @@ class Teacher:
         """What the stock class gives for a batch of the slice's own ids; logits of kept rows alone (batch, tokens, kept)."""
         import torch
 
-        given = {"input_ids": self._rows[batch["input_ids"]], "attention_mask": batch["attention_mask"]}
+        place = self._rows.device
+        given = {
+            "input_ids": self._rows[batch["input_ids"].to(place)],
+            "attention_mask": batch["attention_mask"].to(place),
+        }
         if self._seq2seq:
-            labels = batch["labels"]
+            labels = batch["labels"].to(place)
             given["labels"] = torch.where(labels < 0, labels, self._rows[labels.clamp(min=0)])
         with torch.no_grad(), self._context(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = self.model(**given, output_hidden_states=hidden)
-        found["logits"] = found["logits"].float()[..., self._rows[: self._kept]]
+        found["logits"] = found["logits"].float()[..., self._rows[: self._kept]].to(batch["input_ids"].device)
         return found
 
 

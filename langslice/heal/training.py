@@ -257,6 +257,7 @@ def run_trainer(trainer: Any, work: Path, *, resume: bool, measure: Callable[[],
 
     measure  loss on held-out text, None where there is none
     """
+    trainer.accelerator.wait_for_everyone()  # the first process has settled what the folder holds
     checkpoint = last_checkpoint(work) if resume else None
     note = work / "before.json"
     if checkpoint is None:

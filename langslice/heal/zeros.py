@@ -84,7 +84,7 @@ def hold(model: Any, zeros: dict[str, int]) -> Held:
     held = Held(dict(zeros))
     named = dict(model.named_parameters(remove_duplicate=False))
     for name, count in zeros.items():
-        parameter = named.get(name)
+        parameter = named.get(name, named.get(name.removeprefix(f"{model.base_model_prefix}.")))
         mask = None if parameter is None else parameter.detach() == 0
         if parameter is None or mask is None or int(mask.sum()) != count:
             raise HealError(
