@@ -39,6 +39,8 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "sparsity_memory": (["sparsity.py", "--memory"], ""),
         "mini_features": (["mini_features.py"], no_assets),
         "mini_sparsity": (["mini_sparsity.py"], no_assets),
+        "healing": (["healing.py"], no_assets),
+        "training_memory": (["training_memory.py"], no_assets),
         "label_scores": (["label_scores.py", "--assets", str(assets)], no_assets),
         "rewrite": (["rewrite.py", "--work", str(work)], "less than 46 GB of disk" if small else ""),
         "against_trimbed": (

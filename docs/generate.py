@@ -52,6 +52,7 @@ PUBLIC = (
     ("langslice.recipe.reading", ("load_recipe",)),
     ("langslice.recipe.schema", ("recipe_schema",)),
     ("langslice.recipe.drafting", ("draft",)),
+    ("langslice.heal", ("HealSettings", "HealResult", "heal")),
     ("langslice.sweep.sweeping", ("sweep", "Sweep")),
     ("langslice.families", ("Rule", "Family")),
     (

@@ -23,6 +23,12 @@ from langslice.commands.features import features
 from langslice.commands.init import init
 from langslice.commands.inspect import inspect
 from langslice.commands.mask import mask
+from langslice.commands.heal import heal
+from langslice.commands.options import option as _option
+from langslice.commands.reproduce import reproduce
+from langslice.commands.score import score as score_command
+from langslice.commands.sweep import sweep
+from langslice.errors import LangsliceError
 
 # Other commands' modules read these names here.
 from langslice.commands.output import print_json as _print_json
@@ -82,6 +88,7 @@ app.command()(sweep)
 app.command()(reproduce)
 app.command()(restore)
 app.command()(adapter)
+app.command()(heal)
 
 
 def _show_warning(

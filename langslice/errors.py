@@ -14,6 +14,8 @@
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
     ├── RecipeError             a recipe that is not understood, or a sweep of which some runs failed
+    ├── RecipeError             a sweep whose recipe is not understood
+    ├── HealError               a model that cannot be healed as asked, or a teacher that is not its source
     └── VerificationError       exit code 1; the slice differs from its source
 
 The library raises; only the command line prints and exits.
@@ -86,6 +88,10 @@ class NoDataError(TaskError):
 
 class RecipeError(LangsliceError):
     """A recipe that is not understood, or a sweep of which some runs failed."""
+
+
+class HealError(LangsliceError):
+    """A model that cannot be healed as asked, settings that contradict each other, or a teacher that is not its source."""
 
 
 class VerificationError(LangsliceError):

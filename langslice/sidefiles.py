@@ -81,6 +81,7 @@ _LEFT_OUT = (
     ("*.vocab.bpe", _VOCABULARY),
     ("bpe.codes", _VOCABULARY),
     ("tekken.json", _VOCABULARY),
+    ("healing.*", "the record of the source's healing"),
     ("slice.json", "the record of an earlier slice, kept inside the new one as its source"),
     ("restore.json", "the record of how the source was put together"),
 )
@@ -105,6 +106,18 @@ class SideFile:
     name: str
     action: str
     reason: str = ""
+
+
+def stale_reason(name: str) -> str:
+    """Why a file beside weights must not stay beside newly trained ones of the same vocabulary; "" where it may.
+
+    name  path below the model's root
+    """
+    keeping = (_VOCABULARY, "the record of an earlier slice, kept inside the new one as its source")
+    for pattern, reason in _LEFT_OUT:
+        if reason not in keeping and (fnmatch(name, pattern) or fnmatch(name.rpartition("/")[2], pattern)):
+            return reason
+    return ""
 
 
 def plan_side_files(
