@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from langslice import __version__
+from langslice.command_line import remember_command
 from langslice.commands.demonstrations import demonstrations
 from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
 from langslice.commands.options import option as _option
+
+from langslice.commands.report import report as report_command
 from langslice.commands.reproduce import reproduce
 from langslice.commands.score import score as score_command
 from langslice.commands.sweep import sweep
@@ -505,6 +508,8 @@ app.command()(features)
 app.command()(evaluate)
 app.command()(sweep)
 app.command()(reproduce)
+app.command(name="report")(report_command)
+
 
 
 def _show_warning(
@@ -523,6 +528,7 @@ def main() -> None:
     """Run the command line; errors of langslice become one message on stderr and an exit code."""
     # Transformers would otherwise warn about its tokenizers in processes that were forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    remember_command(sys.argv[1:])
     warnings.showwarning = _show_warning
     try:
         app()

@@ -14,6 +14,8 @@
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
     ├── RecipeError             a sweep whose recipe is not understood
+    ├── ReportError             measurements that cannot be read, or that are of another model than the slice
+    ├── PublishError            a slice that must not be uploaded as it is, or a hub that does not take it
     └── VerificationError       exit code 1; the slice differs from its source
 
 The library raises; only the command line prints and exits.
@@ -86,6 +88,14 @@ class NoDataError(TaskError):
 
 class RecipeError(LangsliceError):
     """A sweep whose recipe is not understood, or of which some runs failed."""
+
+
+class ReportError(LangsliceError):
+    """Measurements that cannot be read, or that are of another model than the slice they are given for."""
+
+
+class PublishError(LangsliceError):
+    """A slice that must not be uploaded as it is, or a hub that cannot be reached or does not take it."""
 
 
 class VerificationError(LangsliceError):
