@@ -21,7 +21,7 @@ from langslice.commands.demonstrations import demonstrations
 from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
 from langslice.commands.options import option as _option
-
+from langslice.commands.push import push
 from langslice.commands.report import report as report_command
 from langslice.commands.reproduce import reproduce
 from langslice.commands.score import score as score_command
@@ -509,7 +509,7 @@ app.command()(evaluate)
 app.command()(sweep)
 app.command()(reproduce)
 app.command(name="report")(report_command)
-
+app.command()(push)
 
 
 def _show_warning(

@@ -93,9 +93,7 @@ def part_table(
 def _file_sizes(folder: Path) -> dict[str, int]:
     """Every file of the slice and its size, by which what is added later can be told from what was proven."""
     return {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 

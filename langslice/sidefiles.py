@@ -82,6 +82,8 @@ _LEFT_OUT = (
     ("bpe.codes", _VOCABULARY),
     ("tekken.json", _VOCABULARY),
     ("slice.json", "the record of an earlier slice, kept inside the new one as its source"),
+    ("report.html", "the report of an earlier slice"),
+    ("healing.parquet", "losses of an earlier slice's training"),
 )
 _CARRIED = (
     "README*", "LICEN[SC]E*", "NOTICE*", "COPYING*", "CITATION*", "CHANGELOG*", "*USE_POLICY*", "*.md", "*.rst", "*.txt",

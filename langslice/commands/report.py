@@ -13,14 +13,16 @@ from langslice.commands.options import option as _option
 def report(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `langslice slice` made.")],
     out: Annotated[
-        Path | None, _option("--out", "-o", help="File to write; report.html in the folder unless given.", metavar="FILE")
+        Path | None,
+        _option("--out", "-o", help="File to write; report.html in the folder unless given.", metavar="FILE"),
     ] = None,
     results: Annotated[
         list[str] | None,
         _option("--results", "-r", help="Results of `langslice evaluate`; may be repeated.", metavar="FILE"),
     ] = None,
     scores: Annotated[
-        list[str] | None, _option("--scores", "-s", help="Scores of `langslice score`; may be repeated.", metavar="FILE")
+        list[str] | None,
+        _option("--scores", "-s", help="Scores of `langslice score`; may be repeated.", metavar="FILE"),
     ] = None,
     features: Annotated[
         Path | None, _option("--features", "-f", help="Folder that `langslice features` wrote.", metavar="DIR")

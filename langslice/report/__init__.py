@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["collect_report", "write_report"]
 
-REPORT = "report.html"
 # By which a report that may be replaced is told from a page that somebody else put there.
 _OURS = b'<meta name="generator" content="langslice '
 
@@ -56,22 +55,21 @@ def write_report(
     """
     from langslice.report.card import write_card
     from langslice.report.page import page
+    from langslice.report.reading import REPORT, with_hashes
 
     folder = Path(folder)
     path = folder / REPORT if out is None else Path(out)
     _refuse_other(path, overwrite)
-    report = collect_report(
-        folder, results=results, scores=scores, features=features, recipe=recipe, command=command, hashes=hashes
-    )
-    text = page(report)
+    report = collect_report(folder, results=results, scores=scores, features=features, recipe=recipe, command=command)
+    if card and os.access(folder, os.W_OK):
+        write_card(folder, report)
+    text = page(with_hashes(report, folder) if hashes else report)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    if card and os.access(folder, os.W_OK):
-        write_card(folder, report)
     return path
 
 
@@ -143,9 +141,9 @@ def _unmeasured(report: Report, plan: SlicePlan) -> list[tuple[str, str]]:
     if report.stacks and not report.scores:
         found.append(("scores of layers, heads and neurons", f"langslice score {model} heads -m l2 -o heads.parquet"))
     if report.vocabulary is not None and not plan.facts.get("scripts"):
-        found.append(("tokens by script, coverage: this record was written before they were", f"langslice slice {model}"))
-    if not any(digest for _, digest in report.origin.files.values()):
-        found.append(("hashes of the slice's files", "langslice report without --no-hashes"))
+        found.append(
+            ("tokens by script, coverage: this record was written before they were", f"langslice slice {model}")
+        )
     return found
 
 
@@ -161,5 +159,6 @@ def _refuse_other(path: Path, overwrite: bool) -> None:
         with path.open("rb") as file:
             if _OURS not in file.read(4096):
                 raise OutputError(
-                    f"{path} exists already, and is no report of langslice", hint="choose another name, or pass --overwrite"
+                    f"{path} exists already, and is no report of langslice",
+                    hint="choose another name, or pass --overwrite",
                 )

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from langslice.report.card_text import card_body, loading_line
+from langslice.report.card_text import LOADING_LINE, card_body, loading_line
 from langslice.report.data import Report
 from langslice.report.source_card import CARD, set_source_card_aside
 
@@ -56,14 +56,13 @@ def card_edited(path: Path) -> bool:
     return found is None or found[1] != _digest(text[: found.start()])
 
 
-def name_in_card(path: Path, name: str, new_name: str) -> None:
+def name_in_card(path: Path, name: str) -> None:
     """Give a card that nobody has edited another name to load the model by, such as its id on the hub."""
     text = path.read_text(encoding="utf-8")
     found = _MARK.search(text)
     if found is not None:
-        path.write_text(
-            _marked(text[: found.start()].replace(loading_line(name), loading_line(new_name))), encoding="utf-8"
-        )
+        named = LOADING_LINE.sub(lambda _: loading_line(name), text[: found.start()], count=1)
+        path.write_text(_marked(named), encoding="utf-8")
 
 
 def card_text(report: Report, names: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -49,7 +50,9 @@ def _opening(report: Report) -> str:
         kept.append("the vocabulary of " + ", ".join(plain(one.label) for one in report.vocabulary.languages))
     for stack in report.stacks:
         stay = sum(row.new is not None for row in stack.layers)
-        kept.append(f"{stay} of {len(stack.layers)} layers" + ("" if stack.name == "layers" else f" of the {stack.name}"))
+        kept.append(
+            f"{stay} of {len(stack.layers)} layers" + ("" if stack.name == "layers" else f" of the {stack.name}")
+        )
     what = f", with {', '.join(kept)}" if kept else ""
     return f"# {plain(report.name)}\n\nA slice of {of}{what}, cut with langslice. {_weights(report)}"
 
@@ -75,10 +78,18 @@ def _what(report: Report) -> str:
     lines += [_row(f"parameters of {plain(part.name)}", part.parameters) for part in report.parts]
     for stack in report.stacks:
         stay = sum(row.new is not None for row in stack.layers)
-        lines.append(_row("layers" if stack.name == "layers" else f"layers of the {plain(stack.name)}", Sizes(len(stack.layers), stay)))
+        lines.append(
+            _row(
+                "layers" if stack.name == "layers" else f"layers of the {plain(stack.name)}",
+                Sizes(len(stack.layers), stay),
+            )
+        )
     if report.sparsity is not None:
         how = report.sparsity.request.get("score", "")
-        lines += ["", f"{percent(report.sparsity.share, 2)} of the weights of its linear layers are zero (score: {plain(how)})."]
+        lines += [
+            "",
+            f"{percent(report.sparsity.share, 2)} of the weights of its linear layers are zero (score: {plain(how)}).",
+        ]
     return "\n".join(lines)
 
 
@@ -86,9 +97,12 @@ def _row(name: str, sizes: Sizes) -> str:
     return f"| {name} | {sizes.before:,} | {sizes.after:,} | {change_text(sizes.change)} |"
 
 
+LOADING_LINE = re.compile(r"^name = .*  # this folder, or its id on the hub$", re.MULTILINE)
+
+
 def loading_line(name: str) -> str:
     """The line of the example that names the model."""
-    return f"name = {name!r}  # this folder, or its id on the hub".replace("'", '"')
+    return f"name = {json.dumps(name)}  # this folder, or its id on the hub"
 
 
 def _loading(report: Report, names: Sequence[str]) -> str:
@@ -114,7 +128,13 @@ def _loading(report: Report, names: Sequence[str]) -> str:
 def _proof(report: Report) -> str:
     if report.checks is None:
         return "## Proof\n\n**Not proven**: this slice was not compared with its source."
-    lines = ["## Proof", "", "Compared with the model that it was cut from:", "", "| check | source and slice | what was compared |"]
+    lines = [
+        "## Proof",
+        "",
+        "Compared with the model that it was cut from:",
+        "",
+        "| check | source and slice | what was compared |",
+    ]
     lines.append("|---|---|---|")
     lines += [f"| {plain(check.name)} | {_VERDICTS[check.passed]} | {plain(check.detail)} |" for check in report.checks]
     if report.healing is not None:
@@ -129,7 +149,9 @@ def _quality(report: Report) -> str:
             metric = score.metric
             original = _value(score.original.value, metric)
             if score.slice is None:
-                lines.append(f"| {plain(score.task)} | {plain(score.language)} | {plain(metric)} | {score.original.n:,} | {original} | | |")
+                lines.append(
+                    f"| {plain(score.task)} | {plain(score.language)} | {plain(metric)} | {score.original.n:,} | {original} | | |"
+                )
                 continue
             found = score.difference
             p = "" if found is None or not isfinite(found.p) else f"{found.p:.3f}"
@@ -169,7 +191,11 @@ def _limits(report: Report) -> str:
 def _licence(report: Report) -> str:
     source = report.source
     said = ", ".join(plain(value) for value in source.licence.values())
-    text = f"The source's licence applies: {said}." if said else "The source's card states no licence; ask its authors before use."
+    text = (
+        f"The source's licence applies: {said}."
+        if said
+        else "The source's card states no licence; ask its authors before use."
+    )
     if source.licence_files:
         text += f" Its files are carried: {', '.join(f'`{name}`' for name in source.licence_files)}."
     if source.card:
@@ -181,9 +207,19 @@ def _making(report: Report) -> str:
     command = report.origin.command or report.origin.equivalent
     words = [_without_folders(word) for word in command]
     made = report.origin.versions.get("langslice")
-    lines = ["## How it was made", "", "```", shlex.join(words), "```", "", f"langslice {made}; fingerprint of the source"]
+    lines = [
+        "## How it was made",
+        "",
+        "```",
+        shlex.join(words),
+        "```",
+        "",
+        f"langslice {made}; fingerprint of the source",
+    ]
     commit = f", commit `{report.source.revision}`" if report.source.revision else ""
-    lines[-1] += f" `{report.origin.fingerprint[:16]}`{commit}. `slice.json` holds every kept token with its reason, the maps"
+    lines[-1] += (
+        f" `{report.origin.fingerprint[:16]}`{commit}. `slice.json` holds every kept token with its reason, the maps"
+    )
     lines[-1] += " back to the source, hashes and versions."
     parts = f"{count_text(report.parameters.before)} to {count_text(report.parameters.after)} parameters"
     lines[-1] += f" {parts}."
@@ -196,5 +232,3 @@ def _without_folders(word: str) -> str:
     if PurePath(path).is_absolute() or path.startswith("~"):
         return f"{name}{equals}{PurePath(path).name}"
     return word
-
-

@@ -33,7 +33,12 @@ def figure(title: str, unit: str, chart: Markup, *, note: Child = None, table: M
 
 
 def data_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Child]], *, caption: str, text_columns: int = 1, limit: int | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Child]],
+    *,
+    caption: str,
+    text_columns: int = 1,
+    limit: int | None = None,
 ) -> Markup:
     """A table in a box that scrolls by itself; the first `text_columns` columns are text, the others numbers.
 
@@ -41,7 +46,8 @@ def data_table(
     """
     shown = rows if limit is None else rows[:limit]
     head = tag(
-        "tr", *(tag("th", name, scope="col", class_=None if at < text_columns else "n") for at, name in enumerate(columns))
+        "tr",
+        *(tag("th", name, scope="col", class_=None if at < text_columns else "n") for at, name in enumerate(columns)),
     )
     body = [
         tag(
@@ -57,7 +63,7 @@ def data_table(
         else None
     )
     table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
-    return join(tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption), more)
+    return join(tag("div", table, class_="scroll", tabindex="0", role="group", aria_label=caption), more)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def kept_strip(total: int, kept: Sequence[int]) -> Markup:
             while index >= edges[at + 1]:
                 at += 1
             counts[at] += 1
-        values = [count / (end - start) for count, start, end in zip(counts, edges, edges[1:], strict=False)]
+        values = [count / (end - start) for count, start, end in zip(counts, edges[:-1], edges[1:], strict=True)]
     return _strip(values, gaps=total <= _APART, crossed=True)
 
 
@@ -147,7 +153,9 @@ def _strip(values: Sequence[float], *, gaps: bool, crossed: bool = False, gone: 
             if removed:
                 shapes.append(tag("path", d=f"M{start * 10} 0L{start * 10 + width:g} 14", class_="cross"))
             start = end
-    shapes += [tag("rect", x=index * 10, y=12, width=8.8 if gaps else 10, height=2, class_="mark") for index in sorted(gone)]
+    shapes += [
+        tag("rect", x=index * 10, y=12, width=8.8 if gaps else 10, height=2, class_="mark") for index in sorted(gone)
+    ]
     width = max(len(values) * 10, 1)
     return tag(
         "svg", *shapes, viewBox=f"0 0 {width} 14", preserveAspectRatio="none", class_="strip spaced" if gaps else "strip",
@@ -223,7 +231,9 @@ def line_plot(
         tag("span", write_x(tick), class_=f"tick-x {_edge(place_x(tick))}", style=f"left:{place_x(tick) * 100:.2f}%")
         for tick in x_ticks
     ]
-    sides = [tag("span", write_y(tick), class_="tick-y", style=f"bottom:{place_y(tick) * 100:.2f}%") for tick in y_ticks]
+    sides = [
+        tag("span", write_y(tick), class_="tick-y", style=f"bottom:{place_y(tick) * 100:.2f}%") for tick in y_ticks
+    ]
     marks = [
         tag(
             "span",

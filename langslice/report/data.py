@@ -44,7 +44,7 @@ class Sizes:
 
     @property
     def change(self) -> float:
-        """after / before - 1; 0 where there was nothing."""
+        """After / before - 1; 0 where there was nothing."""
         return self.after / self.before - 1 if self.before else 0.0
 
 

@@ -31,7 +31,7 @@ Child: TypeAlias = "str | int | Markup | None"
 def visible(text: str) -> str:
     """Text with characters spelled out that would not show, or would change how their surroundings show.
 
-    Example  "a\\u202eb" -> "a⟨U+202E⟩b"
+    Example  "a", the mark U+202E and "b" become "a⟨U+202E⟩b"
     """
     return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
@@ -44,7 +44,7 @@ def text_of(child: Child) -> str:
 
 
 def tag(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Markup:
-    """An element: tag("p", "a < b", class_="note") is <p class="note">a &lt; b</p>.
+    """Make an element, its text escaped: a paragraph of "a < b" is <p class="note">a &lt; b</p>.
 
     attributes  `class_` is class, other underscores are hyphens; None and False leave an attribute out, True gives none
                 a value

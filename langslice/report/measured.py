@@ -187,14 +187,20 @@ def read_features(folder: Path) -> Features:
                 pair = (str(row["large_in"]), str(row["small_in"]))
                 overlap.setdefault(pair, {})[int(row["layer"])] = float(row["overlap"])
         hidden = next(iter(values.values())).shape[1]
-        particular = {path.stem.partition("-")[2]: tuple(rows(path)) for path in sorted(folder.glob("particular-*.parquet"))}
-        ablation = {path.stem.partition("-")[2]: tuple(rows(path)) for path in sorted(folder.glob("ablation-*.parquet"))}
+        particular = {
+            path.stem.partition("-")[2]: tuple(rows(path)) for path in sorted(folder.glob("particular-*.parquet"))
+        }
+        ablation = {
+            path.stem.partition("-")[2]: tuple(rows(path)) for path in sorted(folder.glob("ablation-*.parquet"))
+        }
     except FileNotFoundError as error:
         raise ReportError(
             f"{folder}: no magnitudes.parquet", hint="name a folder that `langslice features -o` wrote"
         ) from error
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, StopIteration) as error:
-        raise ReportError(f"{folder}: not the tables of `langslice features` ({error})", hint="measure again") from error
+        raise ReportError(
+            f"{folder}: not the tables of `langslice features` ({error})", hint="measure again"
+        ) from error
     size = -(-hidden // _BINS)
     return Features(
         folder=folder.name,

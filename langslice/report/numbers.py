@@ -15,7 +15,9 @@ def percent(share: float, digits: int = 1) -> str:
         return "–"
     text = f"{share * 100:.{digits}f}%"
     if share < 1 and text == f"{100:.{digits}f}%":
-        return f"{share * 100:.{digits + 2}f}%" if f"{share * 100:.{digits + 2}f}" != f"{100:.{digits + 2}f}" else "<100%"
+        return (
+            f"{share * 100:.{digits + 2}f}%" if f"{share * 100:.{digits + 2}f}" != f"{100:.{digits + 2}f}" else "<100%"
+        )
     return text
 
 

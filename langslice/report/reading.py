@@ -38,6 +38,8 @@ from langslice.report.data import (
 from langslice.report.source_card import read_card, source_card
 from langslice.slice_plan import SlicePlan
 
+# Name of the report in a slice's folder.
+REPORT = "report.html"
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "*USE_POLICY*")
 # Entries of a request that the command line takes as one text of codes with commas.
 _ONE_TEXT = ("languages", "scripts", "drop_scripts")
@@ -255,7 +257,9 @@ def _stacks_by_name(plan: SlicePlan) -> tuple[Stack, ...]:
     for name in plan.tensors:
         found = _LAYER.search(name)
         if found:
-            side = next((side for side in ("encoder", "decoder") if f"{side}." in name and side in kept.layers), "layers")
+            side = next(
+                (side for side in ("encoder", "decoder") if f"{side}." in name and side in kept.layers), "layers"
+            )
             counts[side] = max(counts.get(side, 0), int(found[1]) + 1)
     return tuple(
         Stack(
@@ -308,18 +312,21 @@ def _origin(folder: Path, head: Mapping[str, Any], plan: SlicePlan, name: str) -
 
 
 def _files(folder: Path) -> dict[str, tuple[int, str | None]]:
+    """Sizes of the slice's files, the report itself left out."""
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_size, None)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.relative_to(folder).as_posix() != REPORT
     }
 
 
 def with_hashes(report: Report, folder: Path) -> Report:
-    """The report with sha256 of every file of the slice: reads all of them."""
+    """The report with size and sha256 of every file of the slice as it is now: reads all of them."""
     from langslice.slice_plan import file_sha256
 
-    files = {name: (size, file_sha256(folder / name)) for name, (size, _) in report.origin.files.items()}
+    files: dict[str, tuple[int, str | None]] = {
+        name: (size, file_sha256(folder / name)) for name, (size, _) in _files(folder).items()
+    }
     return replace(report, origin=replace(report.origin, files=files))
 
 

@@ -55,14 +55,20 @@ def _magnitudes(features: Features) -> Markup:
         if number in _spread(len(features.layers)):
             groups.append(tag("tbody", *rows))
     step = f"bins of {features.bin_size} dimensions" if features.bin_size > 1 else "dimensions"
-    head = tag("tr", tag("th", "layer, condition", scope="col"), tag("th", f"{step}, 0 to {features.hidden - 1}", scope="col"))
+    head = tag(
+        "tr", tag("th", "layer, condition", scope="col"), tag("th", f"{step}, 0 to {features.hidden - 1}", scope="col")
+    )
     caption = "Magnitudes of hidden dimensions by layer and condition"
     table = tag("table", tag("caption", caption, class_="unseen"), tag("thead", head), *groups, class_="map wide-head")
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label=caption)
     keys = [("scale", "0 to the largest of the row")]
     keys += [("mark-key", "dimensions that set this condition apart")] if marks else []
     left = len(features.layers) - len(groups)
-    note_text = f"{left} of {len(features.layers)} layers are left out of the picture; the table has them all." if left else None
+    note_text = (
+        f"{left} of {len(features.layers)} layers are left out of the picture; the table has them all."
+        if left
+        else None
+    )
     details = data_table(["layer", "condition", "largest", "at dimension"], numbers, caption=caption, text_columns=2)
     unit = "root of the squares summed over tokens, mean over demonstrations"
     return figure(caption, unit, join(box, legend(keys)), note=note_text, table=details)
@@ -95,7 +101,9 @@ def _matrix(features: Features) -> Markup:
     names = list(features.magnitudes)[:_SHOWN_PAIRS]
     means = {pair: sum(values) / len(values) for pair, values in features.overlap.items() if values}
     top = max(means.values(), default=0.0) or 1.0
-    head = tag("tr", tag("th", "large in", scope="col"), *(tag("th", f"small in {name}", scope="col") for name in names))
+    head = tag(
+        "tr", tag("th", "large in", scope="col"), *(tag("th", f"small in {name}", scope="col") for name in names)
+    )
     rows = []
     for first in names:
         cells = []
@@ -110,7 +118,7 @@ def _matrix(features: Features) -> Markup:
     table = tag(
         "table", tag("caption", caption, class_="unseen"), tag("thead", head), tag("tbody", *rows), class_="matrix"
     )
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label=caption)
     return figure("Overlap, mean over layers", "dimensions large in one condition and small in the other, %", box)
 
 
@@ -131,9 +139,13 @@ def _pairs(features: Features, pairs: list[tuple[str, str]]) -> Markup:
     )  # fmt: skip
     caption = "Overlap of large and small dimensions by layer"
     table = tag(
-        "table", tag("caption", caption, class_="unseen"), tag("thead", head), tag("tbody", *rows), class_="map wide-head"
+        "table",
+        tag("caption", caption, class_="unseen"),
+        tag("thead", head),
+        tag("tbody", *rows),
+        class_="map wide-head",
     )
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label=caption)
     numbers: list[list[Child]] = [
         [f"{pair[0]} against {pair[1]}", *(percent(value) for value in features.overlap[pair])] for pair in shown
     ]
@@ -150,7 +162,9 @@ def _ablation(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
         losses.setdefault(str(row["condition"]), {}).setdefault(str(row["zeroed"]), []).append(float(row["loss"]))
     means = {one: {kind: sum(found) / len(found) for kind, found in kinds.items()} for one, kinds in losses.items()}
     kinds = [kind for kind in dict.fromkeys(str(row["zeroed"]) for row in rows) if kind != "nothing"]
-    widest = max((abs(loss - found.get("nothing", loss)) for found in means.values() for loss in found.values()), default=0)
+    widest = max(
+        (abs(loss - found.get("nothing", loss)) for found in means.values() for loss in found.values()), default=0
+    )
     drawn, table = [], []
     for condition, found in means.items():
         plain = found.get("nothing")
@@ -159,7 +173,8 @@ def _ablation(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
             change = None if plain is None or kind not in found else found[kind] - plain
             cells.append("–" if change is None else f"{change:+.4f}".replace("-", "−"))
             if change is not None:
-                text = f"{cells[-1]}, {len(losses[condition][kind])} choices"
+                times = len(losses[condition][kind])
+                text = f"{cells[-1]}, mean of {times} choices" if times > 1 else str(cells[-1])
                 drawn.append(Bar(f"{condition}, {kind}", 0.0, abs(change) / (widest or 1.0), text, f"part-{tone}"))
         table.append(cells)
     counts = sorted({int(row["dimensions"]) for row in rows if row["zeroed"] != "nothing"})

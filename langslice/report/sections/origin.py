@@ -26,7 +26,7 @@ def proof_section(report: Report) -> Section:
     ]
     head = tag("tr", *(tag("th", name, scope="col") for name in ("check", "source and slice", "what was compared")))
     table = tag("table", tag("caption", "Checks of the proof"), tag("thead", head), tag("tbody", *rows), class_="proof")
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Checks of the proof")
+    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label="Checks of the proof")
     body: list[Child] = [tag("p", "The slice as it was written, compared with the model that it was cut from."), box]
     if examples:
         body += [subheading("Differences"), tag("ul", *examples)]
@@ -57,17 +57,15 @@ def origin_section(report: Report) -> Section:
         body += [subheading("Recipe"), _code(origin.recipe, "The recipe")]
     body += [subheading("Source"), _facts(report)]
     hashes: list[list[Child]] = [
-        [name, f"{int(entry['size_bytes']):,}", _hash(entry.get("sha256")), _hash(entry.get("tensors_sha256"))]
+        [name, _hash(entry.get("sha256")), _hash(entry.get("tensors_sha256")), f"{int(entry['size_bytes']):,}"]
         for name, entry in origin.source_files.items()
     ]
-    body.append(
-        data_table(["file of the source", "bytes", "sha256", "sha256 of its tensors' names and shapes"], hashes,
-                   caption="Files of the source")
-    )  # fmt: skip
-    made: list[list[Child]] = [[name, f"{size:,}", _hash(digest)] for name, (size, digest) in origin.files.items()]
+    columns = ["file of the source", "sha256", "sha256 of its tensors' names and shapes", "bytes"]
+    body.append(data_table(columns, hashes, caption="Files of the source", text_columns=3))
+    made: list[list[Child]] = [[name, _hash(digest), f"{size:,}"] for name, (size, digest) in origin.files.items()]
     body += [
         subheading("Files of the slice"),
-        data_table(["file", "bytes", "sha256"], made, caption="Files of the slice, when this report was written"),
+        data_table(["file", "sha256", "bytes"], made, caption="Files of the slice, beside this report", text_columns=2),
         subheading("Versions"),
         _versions(report),
     ]
@@ -93,7 +91,7 @@ def _is_number(word: str) -> bool:
 
 
 def _code(text: str, label: str) -> Markup:
-    return tag("pre", tag("code", text), class_="scroll", tabindex="0", role="region", aria_label=label)
+    return tag("pre", tag("code", text), class_="scroll", tabindex="0", role="group", aria_label=label)
 
 
 def _hash(digest: object) -> Child:

@@ -67,7 +67,9 @@ def tiles(report: Report) -> Markup:
     if report.sparsity is not None:
         share = percent(report.sparsity.share)
         linear = tag("dd", f"of {sum(one.size for one in report.sparsity.tensors):,} in linear layers", class_="change")
-        shown.append(tag("div", tag("dt", "Weights set to zero"), tag("dd", share, class_="big"), linear, class_="tile"))
+        shown.append(
+            tag("div", tag("dt", "Weights set to zero"), tag("dd", share, class_="big"), linear, class_="tile")
+        )
     return tag("dl", *shown, class_="tiles")
 
 

@@ -123,11 +123,16 @@ def _range(value: Value, tone: str, logarithmic: bool) -> Range:
     def scaled(one: float | None) -> float | None:
         return None if one is None else log10(one) if logarithmic and one > 0 else one
 
-    return Range(scaled(value.value) or 0.0 if isfinite(value.value) else value.value, scaled(value.low), scaled(value.high), tone)
+    return Range(
+        scaled(value.value) or 0.0 if isfinite(value.value) else value.value,
+        scaled(value.low),
+        scaled(value.high),
+        tone,
+    )
 
 
 def _language(language: str) -> str:
-    """"ko" -> "Korean (ko)"; pairs and the empty code of what speaks for all stay as they are."""
+    """Name of a language for people: "ko" -> "Korean (ko)"; the empty code speaks for all."""
     if not language:
         return "all"
     names = [language_label(part) for part in sorted(_languages_of(language), key=language.find)]
@@ -145,7 +150,9 @@ def _verdict(score: Score, metric: str) -> Markup:
     if found.p >= SIGNIFICANT:
         return join(f"{text}, ", tag("span", f"no sure difference (p {found.p:.2f})", class_="even"))
     good = (found.value > 0) == (score.better == "higher")
-    return join(f"{text}, ", tag("span", f"{'better' if good else 'worse'} (p {found.p:.3f})", class_="good" if good else "bad"))
+    return join(
+        f"{text}, ", tag("span", f"{'better' if good else 'worse'} (p {found.p:.3f})", class_="good" if good else "bad")
+    )
 
 
 def _table(title: str, scores: Sequence[Score]) -> Markup:
@@ -164,7 +171,8 @@ def _value_cells(value: Value | None, metric: str) -> list[str]:
     if value is None:
         return ["–", "–", "–"]
     return [
-        "–" if one is None or not isfinite(one) else number_text(one, metric) for one in (value.value, value.low, value.high)
+        "–" if one is None or not isfinite(one) else number_text(one, metric)
+        for one in (value.value, value.low, value.high)
     ]
 
 

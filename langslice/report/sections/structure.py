@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import isfinite
 
 from langslice.report.charts import STRIP_CELLS, Bar, bars, data_table, figure, heat_strip, kept_strip, legend
@@ -52,7 +53,7 @@ def _stack(stack: Stack) -> Markup:
     table = tag(
         "table", tag("caption", caption, class_="unseen"), tag("thead", head_row), tag("tbody", *rows), class_="map"
     )
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label=caption)
     key = legend([("filled", "kept"), ("gone-key", "removed"), ("half", "a bin of neurons of which a part stays")])
     details = data_table(
         ["layer", "new number", "what", "kept", "of", "removed"], list(_removed(stack)), caption=f"Removed from {stack.name}",
@@ -142,8 +143,10 @@ def _score_map(one: ScoreMap, report: Report) -> Markup:
     where = one.place if not one.language else f"{one.place}, {one.language}"
     head = tag("tr", tag("th", "layer", scope="col"), tag("th", f"{one.kind}, lowest to highest score", scope="col"))
     caption = f"{one.kind.capitalize()} of {where} by {one.method}"
-    table = tag("table", tag("caption", caption, class_="unseen"), tag("thead", head), tag("tbody", *rows), class_="map")
-    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    table = tag(
+        "table", tag("caption", caption, class_="unseen"), tag("thead", head), tag("tbody", *rows), class_="map"
+    )
+    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label=caption)
     scale = f"from {figures(low, 3)} (pale) to {figures(high, 3)} (full) or more"
     key = legend([("scale", f"score, {scale}"), ("mark-key", "removed in this slice")])
     columns = ["layer", one.kind[:-1], "score", "in the slice"]
@@ -176,7 +179,12 @@ def _numbers(one: ScoreMap, layer: int, row: Sequence[float], gone: frozenset[in
         shown = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
         return [[str(layer), f"{len(row):,}", *(figures(value) for value in shown), f"{len(gone):,}"]]
     return [
-        [str(layer), "–" if one.kind == "layers" else str(index), figures(value), "removed" if index in gone else "kept"]
+        [
+            str(layer),
+            "–" if one.kind == "layers" else str(index),
+            figures(value),
+            "removed" if index in gone else "kept",
+        ]
         for index, value in enumerate(row)
     ]
 
@@ -207,9 +215,11 @@ def _bins(row: Sequence[float], gone: frozenset[int]) -> tuple[list[float], froz
     if len(row) <= STRIP_CELLS:
         return list(row), gone
     edges = [round(number * len(row) / STRIP_CELLS) for number in range(STRIP_CELLS + 1)]
-    spans = list(zip(edges, edges[1:], strict=False))
+    spans = list(pairwise(edges))
     means = [sum(row[start:end]) / (end - start) for start, end in spans]
-    marked = {at for at, (start, end) in enumerate(spans) if sum(index in gone for index in range(start, end)) * 2 > end - start}
+    marked = {
+        at
+        for at, (start, end) in enumerate(spans)
+        if sum(index in gone for index in range(start, end)) * 2 > end - start
+    }
     return means, frozenset(marked)
-
-

@@ -79,7 +79,15 @@ def _languages(languages: tuple[KeptLanguage, ...]) -> Markup:
          "–" if one.covered is None else percent(one.covered, 3)]
         for one in languages
     ]  # fmt: skip
-    columns = ["language", "code", "tokens in its evidence", "kept", "dropped", "for it alone", "occurrences covered, %"]
+    columns = [
+        "language",
+        "code",
+        "tokens in its evidence",
+        "kept",
+        "dropped",
+        "for it alone",
+        "occurrences covered, %",
+    ]
     table = data_table(columns, rows, caption="Tokens by language", text_columns=2)
     samples = [
         tag("p", tag("span", f"Kept for {one.label} alone, for instance: ", class_="note"),
@@ -124,7 +132,9 @@ def _curves(vocabulary: Vocabulary) -> Markup:
     rows: list[list[Child]] = [
         [curve.label, f"{tokens:,}", percent(share, 4)] for curve in curves for tokens, share in curve.points[::4]
     ]
-    table = data_table(["evidence", "tokens", "occurrences covered, %"], rows, caption="Coverage curve, every fourth point")
+    table = data_table(
+        ["evidence", "tokens", "occurrences covered, %"], rows, caption="Coverage curve, every fourth point"
+    )
     remark = "The dot is what this slice keeps. A cut asked for with --coverage goes along this curve."
     return figure("Coverage", "share of the occurrences in the evidence, %", join(chart, key), note=remark, table=table)
 
@@ -151,11 +161,14 @@ def texts_section(report: Report) -> Section | None:
     ]  # fmt: skip
     columns = ["text", "texts", "tokens before", "after", "growth", "kept, %", "identical", "differing"]
     table = data_table(columns, rows, caption="Texts encoded by the source and by the slice")
-    key = legend([("outline", "source"), ("filled", "slice, all tokens kept"), ("grown", "slice, some tokens spelled out")])
+    key = legend(
+        [("outline", "source"), ("filled", "slice, all tokens kept"), ("grown", "slice, some tokens spelled out")]
+    )
     body: list[Child] = [
-        tag("p", "Text that uses kept tokens only is encoded to the same tokens. Other text still round-trips, in smaller pieces."),
+        tag(
+            "p",
+            "Text that uses kept tokens only is encoded to the same tokens. Other text still round-trips, in smaller pieces.",
+        ),
         figure("Tokens needed for the same text", "times the source's tokens", join(bars(drawn), key), table=table),
     ]
     return Section("texts", "The same text, before and after", tuple(body))
-
-

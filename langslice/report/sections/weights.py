@@ -23,7 +23,10 @@ def sparsity_section(report: Report) -> Section | None:
     zeros = sum(one.zeros for one in sparsity.tensors)
     size = sum(one.size for one in sparsity.tensors)
     body: list[Child] = [
-        tag("p", f"{zeros:,} of {size:,} weights in {len(sparsity.tensors)} tensors are zero ({percent(sparsity.share, 2)})."),
+        tag(
+            "p",
+            f"{zeros:,} of {size:,} weights in {len(sparsity.tensors)} tensors are zero ({percent(sparsity.share, 2)}).",
+        ),
         _settings(sparsity),
         _by_linear(sparsity),
     ]
@@ -55,7 +58,12 @@ def _by_linear(sparsity: Sparsity) -> Markup:
         shares = [one.zeros / max(one.size, 1) for one in tensors]
         spread = f", {percent(min(shares))} to {percent(max(shares))}" if len(tensors) > 1 else ""
         drawn.append(
-            Bar(breakable(kind), 1.0, zeros / max(size, 1), f"{percent(zeros / max(size, 1))} of {size:,} in {len(tensors)}{spread}")
+            Bar(
+                breakable(kind),
+                1.0,
+                zeros / max(size, 1),
+                f"{percent(zeros / max(size, 1))} of {size:,} in {len(tensors)}{spread}",
+            )
         )
     rows: list[list[Child]] = [
         [one.name, percent(one.asked), percent(one.zeros / max(one.size, 1), 2), f"{one.zeros:,}", f"{one.size:,}"]
@@ -64,4 +72,6 @@ def _by_linear(sparsity: Sparsity) -> Markup:
     columns = ["tensor", "asked, %", "zero, %", "zeros", "weights"]
     table = data_table(columns, rows, caption="Zeros by tensor", limit=2000)
     key = legend([("filled", "zero"), ("outline", "not zero")])
-    return figure("Sparsity by linear layer", "share of the weights that are zero, %", join(bars(drawn), key), table=table)
+    return figure(
+        "Sparsity by linear layer", "share of the weights that are zero, %", join(bars(drawn), key), table=table
+    )
