@@ -255,5 +255,5 @@ def _as_publish_error(repo_id: str, error: Exception) -> Exception:
 
 
 def _is_of_the_network(error: Exception) -> bool:
-    """Whether an error comes from the HTTP client that huggingface_hub uses, requests before version 1 and httpx since."""
-    return type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests", "urllib3")
+    """Whether an error comes from the HTTP client below huggingface_hub: requests, httpx or httpx2, by its version."""
+    return type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))

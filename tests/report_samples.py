@@ -14,6 +14,16 @@ from langslice.features.tables import write_magnitudes, write_overlap, write_row
 from langslice.report.reading import open_slice
 from langslice.scores.table import Scores
 
+SOURCE_CARD = """---
+license: other
+license_name: tiny-licence
+license_link: LICENSE
+language: [ko, en, fr]
+pipeline_tag: text-generation
+---
+# The source
+It knows everything.
+"""
 CUT = {
     "languages": "ko,en",
     "drop_layers": "1",

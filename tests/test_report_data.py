@@ -18,12 +18,12 @@ from langslice.record import read_whole_record
 from langslice.report import collect_report
 from langslice.report.reading import equivalent_command, open_slice
 from langslice.slice_plan import load_plan, save_plan
-from tests.report_samples import CUT, make_slice, write_features, write_results, write_scores
+from tests.report_samples import CUT, write_features, write_results, write_scores
 
 
 @pytest.fixture(scope="module")
-def sliced(zoo, tmp_path_factory):
-    return make_slice(zoo("llama"), tmp_path_factory.mktemp("report") / "cut")
+def sliced(cut_slice):
+    return cut_slice
 
 
 @pytest.fixture

@@ -67,8 +67,8 @@ def read(text):
 
 
 @pytest.fixture(scope="module")
-def sliced(zoo, tmp_path_factory):
-    return make_slice(zoo("llama"), tmp_path_factory.mktemp("page") / "cut")
+def sliced(cut_slice):
+    return cut_slice
 
 
 @pytest.fixture(scope="module")
