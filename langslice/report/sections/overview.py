@@ -59,7 +59,7 @@ def tiles(report: Report) -> Markup:
     """The sizes that matter, before and after."""
     shown = [_tile("Parameters", report.parameters, count_text)]
     if report.size_bytes is not None:
-        shown.append(_tile("Weights", report.size_bytes, bytes_text))
+        shown.append(_tile("Size of the weights", report.size_bytes, bytes_text))
     if report.vocabulary is not None:
         shown.append(_tile("Vocabulary rows", report.vocabulary.rows, lambda value: f"{value:,.0f}"))
     for label, sizes in unit_totals(report).items():

@@ -44,7 +44,7 @@ def _scripts(scripts: tuple[Script, ...]) -> Markup:
             script.label,
             script.tokens.before / widest,
             script.tokens.after / widest,
-            f"{script.tokens.after:,} of {script.tokens.before:,} kept ({percent(_share(script.tokens), 0)})",
+            f"{script.tokens.after:,} of {script.tokens.before:,} kept ({percent(_share(script.tokens))})",
         )
         for script in shown
     ]
