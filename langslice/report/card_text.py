@@ -23,6 +23,8 @@ _CLASSES = {
     "ForTokenClassification": "AutoModelForTokenClassification",
     "ForQuestionAnswering": "AutoModelForQuestionAnswering",
 }  # fmt: skip
+# Models that share out probability among tokens.
+_SHARES_OUT = {"ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel"}
 # Below this a text's growth would be written as none.
 _GROWN = 1.005
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
@@ -36,7 +38,7 @@ def plain(text: object) -> str:
 def card_body(report: Report, names: Sequence[str]) -> str:
     """Everything below the metadata."""
     sections = [
-        _opening(report), _what(report), _loading(report, names), _proof(report), _quality(report), _limits(report),
+        _opening(report), _what(report), _loading(report, names), _proof(report), _quality(report), _limits(report, names),
         _licence(report), _making(report),
     ]  # fmt: skip
     return "\n\n".join(section for section in sections if section)
@@ -168,18 +170,21 @@ def _value(value: float, metric: str) -> str:
     return number_text(value, metric) if isfinite(value) else "–"
 
 
-def _limits(report: Report) -> str:
+def _endings(names: Sequence[str]) -> set[str]:
+    return {ending for name in names for ending in _CLASSES if name.endswith(ending)}
+
+
+def _limits(report: Report, names: Sequence[str]) -> str:
     lines = ["## Limits", ""]
     grown = [text for text in report.texts if text.growth >= _GROWN]
     if report.vocabulary is not None:
+        fate = "still round-trips" if report.vocabulary.spells_bytes else "loses characters that were dropped"
+        pieces = ", ".join(f"{plain(text.name)} ×{figures(text.growth, 3)} tokens" for text in grown)
         lines.append(
-            "- Text of other languages still round-trips, in smaller pieces and with a loss of quality."
-            if not grown
-            else "- Text of other languages still round-trips, in smaller pieces: "
-            + ", ".join(f"{plain(text.name)} ×{figures(text.growth, 3)} tokens" for text in grown)
-            + "."
+            f"- Text of other languages is spelled in smaller pieces and {fate}{': ' + pieces if pieces else ''}."
         )
-        lines.append("- Perplexities are of fewer tokens than the source's: compare them per byte, not per token.")
+        if not _SHARES_OUT.isdisjoint(_endings(names)):
+            lines.append("- Perplexities are of fewer tokens than the source's: compare them per byte, not per token.")
     if report.stacks or report.sparsity is not None:
         lines.append("- What was removed below the vocabulary changes outputs; only the scores above say by how much.")
     if not any(results.scores for results in report.results):

@@ -115,6 +115,11 @@ class Vocabulary:
     reasons: tuple[tuple[str, int], ...]
     curves: tuple[Curve, ...]
 
+    @property
+    def spells_bytes(self) -> bool:
+        """Whether tokens for bytes are kept, so that no text can become unknown."""
+        return any(reason == "byte" for reason, _ in self.reasons)
+
 
 @dataclass(frozen=True)
 class TextTokens:
@@ -127,6 +132,7 @@ class TextTokens:
     growth: float
     identical: int
     differing: int
+    unknown: Sizes
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import PurePath
 
 from langslice import __version__
 from langslice.report.data import Report
@@ -45,7 +46,7 @@ def page(report: Report) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="generator", content=f"langslice {__version__}"),
-        tag("title", f"{report.name}: a slice of {report.source.model}"),
+        tag("title", f"{report.name}: a slice of {_short(report.source.model)}"),
         tag("style", Markup(files("langslice.report").joinpath("report.css").read_text(encoding="utf-8"))),
     )
     body = tag(
@@ -60,11 +61,16 @@ def page(report: Report) -> str:
 
 
 def _header(report: Report) -> Markup:
-    source = tag("p", "A slice of ", tag("bdi", report.source.model), class_="source")
+    source = tag("p", "A slice of ", tag("bdi", _short(report.source.model)), class_="source")
     return tag(
         "header", tag("p", "langslice report", class_="kicker"), tag("h1", tag("bdi", report.name)), source,
         tag("p", headline(report), class_="headline"), proof_badge(report), tiles(report),
     )  # fmt: skip
+
+
+def _short(model: str) -> str:
+    """A hub id or a relative path as it was typed; of an absolute one the last part, the whole stands further down."""
+    return PurePath(model).name if PurePath(model).is_absolute() else model
 
 
 def _contents(sections: list[Section]) -> Markup:

@@ -290,6 +290,7 @@ def _text(entry: Mapping[str, Any]) -> TextTokens:
     return TextTokens(
         str(entry["name"]), int(entry["units"]), Sizes(int(entry["tokens_before"]), int(entry["tokens_after"])),
         float(entry["covered"]), float(entry["growth"]), int(entry["identical"]), int(entry["differing"]),
+        Sizes(int(entry["unknown_before"]), int(entry["unknown_after"])),
     )  # fmt: skip
 
 

@@ -143,16 +143,19 @@ def _verdict(score: Score, metric: str) -> Markup:
     original = number_text(score.original.value, metric)
     if score.slice is None:
         return join(original, f", {score.original.n:,} items")
-    text = f"{original} to {number_text(score.slice.value, metric)}"
+    return join(f"{original} to {number_text(score.slice.value, metric)}", _sureness(score))
+
+
+def _sureness(score: Score) -> Markup:
+    """Better, worse or neither, with the p that says so; nothing where the difference was not tested."""
     found = score.difference
     if found is None or not isfinite(found.value):
-        return join(text)
+        return join()
     if found.p >= SIGNIFICANT:
-        return join(f"{text}, ", tag("span", f"no sure difference (p {found.p:.2f})", class_="even"))
+        return join(", ", tag("span", f"no sure difference (p {found.p:.2f})", class_="even"))
     good = (found.value > 0) == (score.better == "higher")
-    return join(
-        f"{text}, ", tag("span", f"{'better' if good else 'worse'} (p {found.p:.3f})", class_="good" if good else "bad")
-    )
+    word, tone = ("better", "good") if good else ("worse", "bad")
+    return join(", ", tag("span", f"{word} (p {found.p:.3f})", class_=tone))
 
 
 def _table(title: str, scores: Sequence[Score]) -> Markup:
@@ -201,15 +204,13 @@ def cost_section(report: Report) -> Section | None:
 def _cost(title: str, unit: str, score: Score) -> Markup:
     from langslice.report.charts import Bar, bars
 
-    metric = "bytes" if unit == "bytes" else unit
-    values = [("original", score.original), ("slice", score.slice)]
-    widest = max((value.value for _, value in values if value is not None), default=1.0) or 1.0
-    drawn = [
-        Bar(role, 0.0, value.value / widest, value_text(value, score) if value.n > 1 else number_text(value.value, metric),
-            "before-fill" if role == "original" else "kept")
-        for role, value in values
-        if value is not None
-    ]  # fmt: skip
+    shown = [("original", score.original, "before-fill"), ("slice", score.slice, "kept")]
+    widest = max((value.value for _, value, _ in shown if value is not None), default=1.0) or 1.0
+    drawn = []
+    for role, value, tone in shown:
+        if value is not None:
+            text = join(value_text(value, score), _sureness(score) if role == "slice" else None)
+            drawn.append(Bar(role, 0.0, value.value / widest, text, tone))
     return figure(title, f"{unit}; {score.better} is better; in brackets the 95% interval", bars(drawn))
 
 

@@ -141,14 +141,20 @@ def _score_map(one: ScoreMap, report: Report) -> Markup:
         rows.append(tag("tr", tag("th", str(layer), scope="row"), cell))
         numbers += _numbers(one, layer, row, gone)
     where = one.place if not one.language else f"{one.place}, {one.language}"
-    head = tag("tr", tag("th", "layer", scope="col"), tag("th", f"{one.kind}, lowest to highest score", scope="col"))
+    head = tag(
+        "tr",
+        tag("th", "layer", scope="col"),
+        tag("th", f"{one.kind} by number; below, lowest to highest score", scope="col"),
+    )
     caption = f"{one.kind.capitalize()} of {where} by {one.method}"
     table = tag(
         "table", tag("caption", caption, class_="unseen"), tag("thead", head), tag("tbody", *rows), class_="map"
     )
     box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label=caption)
+    binned = any(len(row) > STRIP_CELLS for row in one.rows.values())
+    marked = "bins of which more than half were removed" if binned else "removed in this slice"
     scale = f"from {figures(low, 3)} (pale) to {figures(high, 3)} (full) or more"
-    key = legend([("scale", f"score, {scale}"), ("mark-key", "removed in this slice")])
+    key = legend([("scale", f"score, {scale}"), ("mark-key", marked)])
     columns = ["layer", one.kind[:-1], "score", "in the slice"]
     if one.kind == "neurons":
         columns = ["layer", "neurons", "lowest", "median", "highest", "removed"]

@@ -10,6 +10,8 @@ from langslice.report.sections.section import Section
 
 _SHOWN_SCRIPTS = 24
 _SHOWN_CURVES = 7
+# Growth of a text below which its bar has the colour of what is kept.
+_SMALL_GROWTH = 1.01
 
 
 def vocabulary_section(report: Report) -> Section | None:
@@ -33,8 +35,8 @@ def vocabulary_section(report: Report) -> Section | None:
 
 
 def _scripts(scripts: tuple[Script, ...]) -> Markup:
-    shown = list(scripts[:_SHOWN_SCRIPTS])
-    rest = scripts[_SHOWN_SCRIPTS:]
+    most = _SHOWN_SCRIPTS if len(scripts) > _SHOWN_SCRIPTS + 1 else len(scripts)
+    shown, rest = list(scripts[:most]), scripts[most:]
     if rest:
         others = Sizes(sum(one.tokens.before for one in rest), sum(one.tokens.after for one in rest))
         shown.append(Script("", f"{len(rest)} others", others))
@@ -150,25 +152,27 @@ def texts_section(report: Report) -> Section | None:
             1 / widest,
             text.growth / widest,
             f"×{figures(text.growth, 4)}; {percent(text.covered, 2)} of its tokens are kept",
-            "kept" if text.covered == 1.0 else "grown",
+            "kept" if text.growth < _SMALL_GROWTH else "grown",
         )
         for text in report.texts
     ]
     rows: list[list[Child]] = [
         [text.name, f"{text.units:,}", f"{text.tokens.before:,}", f"{text.tokens.after:,}", f"×{figures(text.growth, 4)}",
-         percent(text.covered, 3), f"{text.identical:,}", f"{text.differing:,}"]
+         percent(text.covered, 3), f"{text.identical:,}", f"{text.differing:,}", f"{text.unknown.before:,}",
+         f"{text.unknown.after:,}"]
         for text in report.texts
     ]  # fmt: skip
     columns = ["text", "texts", "tokens before", "after", "growth", "kept, %", "identical", "differing"]
+    columns += ["unknown before", "after"]
     table = data_table(columns, rows, caption="Texts encoded by the source and by the slice")
-    key = legend(
-        [("outline", "source"), ("filled", "slice, all tokens kept"), ("grown", "slice, some tokens spelled out")]
+    key = legend([("outline", "source"), ("filled", "slice, under 1% more tokens"), ("grown", "slice, more tokens")])
+    other = (
+        "Other text still round-trips, in smaller pieces."
+        if report.vocabulary.spells_bytes
+        else "Other text is spelled in smaller pieces, and characters that were dropped become unknown."
     )
     body: list[Child] = [
-        tag(
-            "p",
-            "Text that uses kept tokens only is encoded to the same tokens. Other text still round-trips, in smaller pieces.",
-        ),
+        tag("p", f"Text that uses kept tokens only is encoded to the same tokens. {other}"),
         figure("Tokens needed for the same text", "times the source's tokens", join(bars(drawn), key), table=table),
     ]
     return Section("texts", "The same text, before and after", tuple(body))
