@@ -15,7 +15,7 @@ from typing import Any
 
 from langslice.errors import PublishError
 from langslice.record import FILE_NAME, read_whole_record
-from langslice.report.card import card_edited, name_in_card, write_card
+from langslice.report.card import card_edited, name_in_card, outdated, write_card
 from langslice.report.reading import REPORT, read_slice
 from langslice.report.source_card import CARD
 
@@ -25,7 +25,7 @@ _OWN = (
     FILE_NAME,
     REPORT,
     "SOURCE_README*.md",
-    "healing.parquet",
+    "healing.*",
     "LICENSE*",
     "LICENCE*",
     "NOTICE*",
@@ -142,8 +142,9 @@ def _ready_card(upload: Upload) -> None:
     """Write a card where there is none, and name the repository in one that nobody has edited."""
     card = upload.folder / CARD
     head, plan = read_whole_record(upload.folder)
-    if not card.exists():
-        write_card(upload.folder, read_slice(upload.folder, head, plan))
+    report = read_slice(upload.folder, head, plan)
+    if not card.exists() or outdated(card, report):
+        write_card(upload.folder, report)
     if not card_edited(card):
         name_in_card(card, upload.repo_id)
 

@@ -113,8 +113,11 @@ def test_changed_weights_are_refused(sliced):
     with pytest.raises(PublishError, match=r"model\.safetensors in .* is not the file that was proven"):
         plan_upload(sliced, "org/name")
     assert plan_upload(sliced, "org/name", unproven=True).files
-    edit_record(sliced, healed={"steps": 1})
-    assert plan_upload(sliced, "org/name").files
+    edit_record(sliced, healed={"steps": 1, "settings": {"learning_rate": 1e-4}})
+    upload = plan_upload(sliced, "org/name")
+    assert "Nothing was trained" in (sliced / "README.md").read_text()
+    push(upload, api=Hub())
+    assert "It was trained after the cut" in (sliced / "README.md").read_text()
 
 
 def test_unknown_files_are_refused(sliced):

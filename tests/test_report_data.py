@@ -202,15 +202,19 @@ def test_healing(copied):
     import pyarrow.parquet as pq
 
     edit_record(copied, lambda document: document.update(healed={"steps": 20, "learning_rate": 1e-4, "texts": ["a"]}))
-    pq.write_table(
-        pa.table(
-            {"step": [10, 0, 20, 20], "split": ["train", "train", "train", "heldout"], "loss": [2.0, 3.0, 1.5, 1.75]}
-        ),
-        copied / "healing.parquet",
-    )
+    table = {
+        "step": [10, 0, 20],
+        "loss": [2.0, None, 1.5],
+        "heldout_loss": [None, 3.0, 1.75],
+        "learning_rate": [0.1, None, 0.0],
+    }
+    pq.write_table(pa.table(table), copied / "healing.parquet")
     healing = collect_report(copied).healing
-    assert healing.curves == {"train": ((0.0, 3.0), (10.0, 2.0), (20.0, 1.5)), "heldout": ((20.0, 1.75),)}
+    assert healing.curves == {"training text": ((10.0, 2.0), (20.0, 1.5)), "held-out text": ((0.0, 3.0), (20.0, 1.75))}
     assert healing.facts["steps"] == 20
+    other = pa.table({"step": [1, 1], "split": ["train", "dev"], "loss": [2.0, 3.0]})
+    pq.write_table(other, copied / "healing.parquet")
+    assert collect_report(copied).healing.curves == {"train": ((1.0, 2.0),), "dev": ((1.0, 3.0),)}
     (copied / "healing.parquet").write_text("x")
     with pytest.raises(ReportError, match="not a table of steps and losses"):
         collect_report(copied)

@@ -90,7 +90,11 @@ def report(sliced, tmp_path_factory):
     from langslice.report.data import Healing
 
     return replace(
-        found, healing=Healing({"steps": 20}, {"train": ((0.0, 3.0), (20.0, 2.0)), "heldout": ((20.0, 2.5),)})
+        found,
+        healing=Healing(
+            {"steps": 20, "loss": {"first": 3.0}, "trained": ["a"]},
+            {"train": ((0.0, 3.0), (20.0, 2.0)), "heldout": ((20.0, 2.5),)},
+        ),
     )
 
 

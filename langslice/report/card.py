@@ -12,11 +12,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-from langslice.report.card_text import LOADING_LINE, card_body, loading_line
+from langslice.report.card_text import LOADING_LINE, card_body, loading_line, weights_text
 from langslice.report.data import Report
 from langslice.report.source_card import CARD, set_source_card_aside
 
-__all__ = ["card_edited", "card_text", "name_in_card", "set_source_card_aside", "write_card", "written_by_langslice"]
+__all__ = [
+    "card_edited",
+    "card_text",
+    "name_in_card",
+    "outdated",
+    "refresh_card",
+    "set_source_card_aside",
+    "write_card",
+    "written_by_langslice",
+]
 
 _MARK = re.compile(r"<!-- langslice-card sha256:([0-9a-f]{64}) -->\s*\Z")
 _TASKS = {
@@ -42,6 +51,18 @@ def write_card(folder: Path, report: Report, *, overwrite: bool = False) -> bool
         return False
     path.write_text(card_text(report, architectures(folder)), encoding="utf-8")
     return True
+
+
+def refresh_card(folder: Path) -> bool:
+    """Write the card again from slice.json alone, as after training, unless a person edited it; whether it was written."""
+    from langslice.report.reading import open_slice
+
+    return write_card(folder, open_slice(folder)[0])
+
+
+def outdated(path: Path, report: Report) -> bool:
+    """Whether a card that nobody edited says of the weights what is no longer so: that nothing was trained."""
+    return not card_edited(path) and weights_text(report) not in path.read_text(encoding="utf-8")
 
 
 def written_by_langslice(path: Path) -> bool:
@@ -85,7 +106,10 @@ def architectures(folder: Path) -> tuple[str, ...]:
     """Class names in config.json; "SentenceTransformer" where modules.json stands in the folder."""
     if (folder / "modules.json").is_file():
         return ("SentenceTransformer",)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    path = folder / "config.json"
+    if not path.is_file():
+        return ()
+    config = json.loads(path.read_text(encoding="utf-8"))
     return tuple(map(str, config.get("architectures") or ()))
 
 

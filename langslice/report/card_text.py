@@ -56,10 +56,10 @@ def _opening(report: Report) -> str:
             f"{stay} of {len(stack.layers)} layers" + ("" if stack.name == "layers" else f" of the {stack.name}")
         )
     what = f", with {', '.join(kept)}" if kept else ""
-    return f"# {plain(report.name)}\n\nA slice of {of}{what}, cut with langslice. {_weights(report)}"
+    return f"# {plain(report.name)}\n\nA slice of {of}{what}, cut with langslice. {weights_text(report)}"
 
 
-def _weights(report: Report) -> str:
+def weights_text(report: Report) -> str:
     """What became of the weights that were kept."""
     if report.healing is not None:
         return "It was trained after the cut."

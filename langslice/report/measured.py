@@ -24,6 +24,8 @@ _COSTS = ("speed", "size")
 # Bins of hidden dimensions in a picture.
 _BINS = 96
 HEALING_FILE = "healing.parquet"
+# Columns of healing.parquet that are losses, and what their curves are called.
+_LOSSES = {"loss": "training text", "heldout_loss": "held-out text"}
 
 
 def read_results(path: Path, report: Report) -> Results:
@@ -239,7 +241,8 @@ def _binned(table: np.ndarray, size: int) -> tuple[tuple[float, ...], ...]:
 def read_healing(folder: Path, facts: Mapping[str, Any] | None) -> Healing | None:
     """What the record says of training after the cut, and the curves of losses beside it.
 
-    facts  the record's entry `healed`; None where there was no training
+    facts   the record's entry `healed`; None where there was no training
+    Raises  ReportError when healing.parquet is there and is no table of steps and losses
     """
     if facts is None:
         return None
@@ -250,11 +253,11 @@ def read_healing(folder: Path, facts: Mapping[str, Any] | None) -> Healing | Non
         import pyarrow.parquet as pq
 
         try:
-            rows = pq.read_table(path).to_pylist()
-            for row in rows:
-                name = next((str(row[key]) for key in ("split", "kind", "name", "part") if row.get(key)), "loss")
-                if row.get("loss") is not None:
-                    curves.setdefault(name, []).append((float(row["step"]), float(row["loss"])))
+            for row in pq.read_table(path).to_pylist():
+                for column, name in _LOSSES.items():
+                    if row.get(column) is not None:
+                        part = next((str(row[key]) for key in ("split", "kind") if row.get(key)), name)
+                        curves.setdefault(part, []).append((float(row["step"]), float(row[column])))
         except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
             raise ReportError(f"{path}: not a table of steps and losses ({error})", hint="heal again") from error
     return Healing(dict(facts), {name: tuple(sorted(points)) for name, points in curves.items()})

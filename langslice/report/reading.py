@@ -19,6 +19,7 @@ from langslice.errors import LangsliceError, ReportError
 from langslice.record import read_whole_record
 from langslice.report.data import (
     Curve,
+    Healing,
     KeptLanguage,
     LayerRow,
     Origin,
@@ -81,7 +82,7 @@ def read_slice(folder: Path, head: Mapping[str, Any], plan: SlicePlan, *, name: 
             texts=tuple(_text(entry) for entry in (proof or {}).get("texts", ())),
             checks=None if proof is None else tuple(_check(entry) for entry in proof["checks"]),
             proven=None if proof is None else bool(proof["passed"]),
-            healing=None,
+            healing=None if head.get("healed") is None else Healing(dict(head["healed"]), {}),
             origin=_origin(folder, head, plan, name or folder.resolve().name),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

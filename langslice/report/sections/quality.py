@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, log10
+from typing import Any
 
 from langslice.choice import codes
 from langslice.evaluate.results import Score, Value
@@ -43,7 +44,7 @@ def _of_file(results: Results, report: Report) -> list[Child]:
     for task in dict.fromkeys(score.task for score in results.scores):
         of_task = [score for score in results.scores if score.task == task]
         metrics = list(dict.fromkeys(score.metric for score in of_task))
-        body.append(subheading(task))
+        body.append(subheading(task if len(report.results) == 1 else f"{task} ({results.file})"))
         shown = [metric for metric in metrics if metric == _SHOWN_METRIC.get(task, metric)] or metrics
         for metric in shown:
             rows = [score for score in of_task if score.metric == metric]
@@ -219,7 +220,7 @@ def healing_section(report: Report) -> Section | None:
     healing = report.healing
     if healing is None:
         return None
-    pairs = [join(tag("dt", name), tag("dd", str(value))) for name, value in healing.facts.items() if _plain(value)]
+    pairs = [join(tag("dt", name), tag("dd", str(value))) for name, value in _flat(healing.facts)]
     body: list[Child] = [tag("dl", *pairs, class_="facts")] if pairs else []
     curves = {name: points for name, points in healing.curves.items() if points}
     if curves:
@@ -227,8 +228,20 @@ def healing_section(report: Report) -> Section | None:
     return Section("healing", "Healing", tuple(body)) if body else None
 
 
-def _plain(value: object) -> bool:
-    return isinstance(value, str | int | float)
+def _flat(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Numbers and short texts of a record, those one level down by their own names: settings and losses."""
+    found: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            inner = [(f"{name}: {key}", one) for key, one in value.items()]
+        else:
+            inner = [(name, value)]
+        for key, one in inner:
+            if isinstance(one, float):
+                found.append((key, figures(one)))
+            elif isinstance(one, str | int) and one != "":
+                found.append((key, str(one)))
+    return found
 
 
 def _healing_plot(healing: Healing, curves: dict[str, tuple[tuple[float, float], ...]]) -> Markup:
