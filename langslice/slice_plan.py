@@ -24,6 +24,7 @@ from langslice.errors import PlanError
 from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
 from langslice.gathering import sliced_shape
 from langslice.ids import IdMap
+from langslice.plan_facts import checked_facts
 from langslice.shards import TensorEdit
 from langslice.structure.kept import Kept, kept_from_json, kept_json
 
@@ -390,7 +391,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
             notes=tuple(document["notes"]),
             structure=None if structure is None else kept_from_json(structure, place=place),
             weights=document.get("weights"),
-            facts=document.get("facts", {}),
+            facts=checked_facts(document.get("facts", {})),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise PlanError(f"{place}: the plan is damaged: {type(error).__name__}: {error}") from error

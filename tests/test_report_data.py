@@ -132,6 +132,17 @@ def test_edited_plan_has_its_scripts_counted_again(zoo, tmp_path):
     assert sum(kept for _, kept in facts["scripts"].values()) == len(plan.kept) - 1
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [None, [], 3, {"scripts": [1]}, {"scripts": {"Latn": [1]}}, {"evidence": [{}]}, {"sizes": {"layers": 3}},
+     {"evidence": [{"reason": "corpus", "tokens": 1, "taken": 1, "kept": 1, "covered": 1, "weighed": 1, "curve": []}]}],
+)  # fmt: skip
+def test_facts_of_another_form_are_refused_with_the_plan(copied, facts):
+    edit_record(copied, lambda document: document["plan"].update(facts=facts))
+    with pytest.raises(PlanError, match=r"slice\.json: the plan is damaged"):
+        collect_report(copied)
+
+
 def test_damaged_record(copied):
     edit_record(copied, lambda document: document["proof"]["checks"][0].pop("detail"))
     with pytest.raises(ReportError, match=r"slice\.json is damaged: KeyError: 'detail'"):

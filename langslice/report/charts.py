@@ -201,48 +201,31 @@ def line_plot(
     """
     write_x = x_text if callable(x_text) else str
     write_y = y_text if callable(y_text) else str
-    xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points if isfinite(y)]
-    x_low, x_high = min(xs), max(xs)
-    if log_x:
-        x_low = max(x_low, 1.0)
-    y_low, y_high = y_range or _padded(min(ys), max(ys))
-
-    def place_x(x: float) -> float:
-        if log_x:
-            return (log10(max(x, x_low)) - log10(x_low)) / max(log10(x_high) - log10(x_low), 1e-9)
-        return (x - x_low) / max(x_high - x_low, 1e-9)
-
-    def place_y(y: float) -> float:
-        return (y - y_low) / max(y_high - y_low, 1e-12)
-
-    x_ticks = _log_ticks(x_low, x_high) if log_x else _ticks(x_low, x_high)
-    y_ticks = _ticks(y_low, y_high)
-    grid = [tag("path", d=f"M0 {100 - place_y(tick) * 100:.2f}H100", class_="grid") for tick in y_ticks]
+    low, high = y_range or _padded(min(ys), max(ys))
+    across = _Axis.of([x for line in lines for x, _ in line.points], logarithmic=log_x)
+    up = _Axis(low, high)
+    grid = [tag("path", d=f"M0 {100 - up.place(tick):.2f}H100", class_="grid") for tick in up.ticks()]
     drawn = []
     for line in lines:
-        steps = "L".join(f"{place_x(x) * 100:.2f} {100 - place_y(y) * 100:.2f}" for x, y in line.points if isfinite(y))
+        steps = "L".join(f"{across.place(x):.2f} {100 - up.place(y):.2f}" for x, y in line.points if isfinite(y))
         drawn.append(tag("path", d=f"M{steps}", class_=f"line tone-{line.tone}"))
     picture = tag(
         "svg", *grid, *drawn, viewBox="0 0 100 100", preserveAspectRatio="none", class_="plot", role="img",
         aria_label=alternative, focusable="false",
     )  # fmt: skip
     labels = [
-        tag("span", write_x(tick), class_=f"tick-x {_edge(place_x(tick))}", style=f"left:{place_x(tick) * 100:.2f}%")
-        for tick in x_ticks
-    ]
-    sides = [
-        tag("span", write_y(tick), class_="tick-y", style=f"bottom:{place_y(tick) * 100:.2f}%") for tick in y_ticks
-    ]
-    marks = [
         tag(
-            "span",
-            class_=f"point tone-{point.tone}",
-            style=f"left:{place_x(point.x) * 100:.2f}%;bottom:{place_y(point.y) * 100:.2f}%",
-            title=point.text,
+            "span", write_x(tick), class_=f"tick-x {_edge(across.place(tick))}", style=f"left:{across.place(tick):.2f}%"
         )
-        for point in points
+        for tick in across.ticks()
     ]
+    sides = [tag("span", write_y(tick), class_="tick-y", style=f"bottom:{up.place(tick):.2f}%") for tick in up.ticks()]
+    marks = [
+        tag("span", class_=f"point tone-{point.tone}", title=point.text,
+            style=f"left:{across.place(point.x):.2f}%;bottom:{up.place(point.y):.2f}%")
+        for point in points
+    ]  # fmt: skip
     return tag(
         "div",
         tag("div", y_title, class_="axis-y"),
@@ -254,8 +237,30 @@ def line_plot(
     )
 
 
-def _edge(share: float) -> str:
-    return "first" if share < 0.06 else "last" if share > 0.94 else "middle"
+@dataclass(frozen=True)
+class _Axis:
+    """From low to high, which are places 0 and 100."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+
+    @classmethod
+    def of(cls, values: Sequence[float], *, logarithmic: bool) -> _Axis:
+        return cls(max(min(values), 1.0) if logarithmic else min(values), max(values), logarithmic)
+
+    def place(self, value: float) -> float:
+        if self.logarithmic:
+            span = max(log10(self.high) - log10(self.low), 1e-9)
+            return (log10(max(value, self.low)) - log10(self.low)) / span * 100
+        return (value - self.low) / max(self.high - self.low, 1e-12) * 100
+
+    def ticks(self) -> list[float]:
+        return _log_ticks(self.low, self.high) if self.logarithmic else _ticks(self.low, self.high)
+
+
+def _edge(place: float) -> str:
+    return "first" if place < 6 else "last" if place > 94 else "middle"
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

@@ -157,7 +157,7 @@ def _vocabulary(plan: SlicePlan) -> Vocabulary:
                 points=tuple((int(tokens), float(share)) for tokens, share in entry["curve"]),
                 tokens=int(entry["weighed"]),
                 covered=float(entry["covered"]),
-                asked=plan.request.get("coverage"),
+                asked=None if plan.request.get("coverage") is None else float(plan.request["coverage"]),
             )
             for entry in evidence
             if "curve" in entry
