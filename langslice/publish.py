@@ -31,6 +31,8 @@ _OWN = (
     "NOTICE*",
     ".gitattributes",
 )
+# What other programs leave in a folder, and nobody means to publish.
+_NEVER = (".cache/*", ".git/*", "__pycache__/*", "*/__pycache__/*", ".DS_Store")
 _WEIGHTS = (".safetensors", ".bin")
 # From here on uploading file by file, resumable, is worth its many commits.
 _LARGE_BYTES = 20 * 10**9
@@ -186,7 +188,9 @@ def _files(folder: Path, head: Mapping[str, Any], include: Sequence[str], leave_
     unknown: list[str] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not (path.is_file() or path.is_symlink()) or any(fnmatch(name, pattern) for pattern in leave_out):
+        if not (path.is_file() or path.is_symlink()) or any(
+            fnmatch(name, pattern) for pattern in (*_NEVER, *leave_out)
+        ):
             continue
         if path.is_symlink():
             raise PublishError(f"{name} in {folder} is a link", hint="put the file itself there, or pass --leave-out")

@@ -64,7 +64,8 @@ def write_record(
         "parts": {name: {key: list(pair) for key, pair in part.items()} for name, part in (parts or {}).items()},
         "files": _file_sizes(folder),
     }
-    text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
+    # What was typed may hold bytes that are no text: lone surrogates, which JSON escapes.
+    text = json.dumps(head, ensure_ascii=False, indent=1)[:-2].encode("utf-8", "backslashreplace").decode("utf-8")
     maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
     (folder / FILE_NAME).write_text(
         f'{text},\n "new_to_old": {maps},\n "plan": {plan_text(plan)}}}\n', encoding="utf-8"

@@ -123,6 +123,8 @@ def test_changed_weights_are_refused(sliced):
 def test_unknown_files_are_refused(sliced):
     (sliced / ".env").write_text("HF_TOKEN=secret")
     (sliced / "notes[1].txt").write_text("private")
+    (sliced / ".cache/huggingface").mkdir(parents=True)
+    (sliced / ".cache/huggingface/upload.lock").touch()
     with pytest.raises(
         PublishError, match=r"2 files in .* were not written by langslice; nothing was uploaded\n  \.env"
     ):
@@ -132,6 +134,7 @@ def test_unknown_files_are_refused(sliced):
     push(upload, api=hub)
     names = uploaded(sliced, hub.calls[-1][2]["allow_patterns"])
     assert "notes[1].txt" in names and ".env" not in names
+    assert not [name for name in names if name.startswith(".cache")]
 
 
 def test_links_and_missing_files_are_refused(sliced, tmp_path):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
 
 import langslice
+from langslice import command_line
+from langslice.record import read_whole_record
 from langslice.report import collect_report, write_report
 from langslice.report.card import architectures, card_edited, card_text, name_in_card, write_card
 from langslice.report.card_text import plain
@@ -155,6 +158,24 @@ def test_hostile_names_stay_text(copied):
     assert "<script>" not in body.partition("```python")[0] and "\u202e" not in body
     assert plain(evil).startswith("&lt;script&gt;\\|\\`\\*x\\*\\` \\# h⟨U+202E⟩")
     assert ModelCard(text).data.license == evil
+
+
+def test_what_is_no_text_can_be_written(copied, tmp_path):
+    report = collect_report(copied)
+    origin = replace(report.origin, command=("langslice", "slice", "\udcff", "```\n# not a heading"))
+    source = replace(report.source, licence_files=("LICENSE`<b>\udcff",))
+    text = card_text(replace(report, name="\udcff", source=source, origin=origin), ())
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert "\n# not a heading" not in text and "<b>" not in text and "⟨U+DCFF⟩" in text
+
+
+def test_a_command_that_is_no_text_is_recorded(zoo, tmp_path, monkeypatch):
+    words = ("langslice", "slice", "m", "--text", "\udcff.txt")
+    monkeypatch.setattr(command_line, "_typed", SimpleNamespace(get=lambda: words))
+    langslice.slice(zoo("gpt2"), tmp_path / "cut", languages="ko,en", verify=False)
+    assert read_whole_record(tmp_path / "cut")[0]["command"] == list(words)
+    assert "⟨U+DCFF⟩.txt" in write_report(tmp_path / "cut").read_text()
+    assert "⟨U+DCFF⟩.txt" in (tmp_path / "cut/README.md").read_text()
 
 
 def test_encoder_and_sentence_transformers(tmp_path):

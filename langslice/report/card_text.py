@@ -202,7 +202,7 @@ def _licence(report: Report) -> str:
         else "The source's card states no licence; ask its authors before use."
     )
     if source.licence_files:
-        text += f" Its files are carried: {', '.join(f'`{name}`' for name in source.licence_files)}."
+        text += f" Its files are carried: {', '.join(plain(name) for name in source.licence_files)}."
     if source.card:
         text += f" The source's own card is [{source.card}]({source.card})."
     return f"## Licence\n\n{text}"
@@ -216,7 +216,7 @@ def _making(report: Report) -> str:
         "## How it was made",
         "",
         "```",
-        shlex.join(words),
+        _fenced(shlex.join(words)),
         "```",
         "",
         f"langslice {made}; fingerprint of the source",
@@ -229,6 +229,11 @@ def _making(report: Report) -> str:
     parts = f"{count_text(report.parameters.before)} to {count_text(report.parameters.after)} parameters"
     lines[-1] += f" {parts}."
     return "\n".join(lines)
+
+
+def _fenced(text: str) -> str:
+    """Text that stays inside a block of code, on one line."""
+    return " ".join(visible(text).split()).replace("```", "` ` `")
 
 
 def _without_folders(word: str) -> str:
