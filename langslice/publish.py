@@ -44,7 +44,7 @@ class Upload:
 
     files    name in the folder -> bytes
     licence  as the source's card states it; "" where it states none
-    card     "written", "refreshed" or "as it was edited"
+    card     "new", "as langslice wrote it" or "as it was edited"
     notes    sentences
     """
 
@@ -89,7 +89,11 @@ def plan_upload(
         f"the proof left out `{check.name}`: {check.detail}" for check in report.checks or () if check.passed is None
     ]
     card = (
-        "written" if not (folder / CARD).exists() else "as it was edited" if card_edited(folder / CARD) else "refreshed"
+        "written"
+        if not (folder / CARD).exists()
+        else "as it was edited"
+        if card_edited(folder / CARD)
+        else "as langslice wrote it"
     )
     return Upload(folder, repo_id, files, licence, card, tuple(notes))
 

@@ -67,7 +67,7 @@ def test_everything_of_the_slice_goes(sliced):
     assert options["revision"] == "v1" and options["folder_path"] == str(sliced)
     assert uploaded(sliced, options["allow_patterns"]) == sorted(path.name for path in sliced.iterdir())
     assert {"LICENSE", "README.md", "SOURCE_README.md", "report.html", "slice.json"} <= set(upload.files)
-    assert upload.licence == "other, tiny-licence, LICENSE" and upload.card == "refreshed"
+    assert upload.licence == "other, tiny-licence, LICENSE" and upload.card == "as langslice wrote it"
     assert 'name = "org/name"' in (sliced / "README.md").read_text()
     assert not card_edited(sliced / "README.md")
 
@@ -90,7 +90,7 @@ def test_a_missing_card_is_written(sliced):
     upload = plan_upload(sliced, "org/name")
     hub = Hub()
     push(upload, api=hub)
-    assert upload.card == "written" and 'name = "org/name"' in (sliced / "README.md").read_text()
+    assert upload.card == "new" and 'name = "org/name"' in (sliced / "README.md").read_text()
     assert "README.md" in uploaded(sliced, hub.calls[-1][2]["allow_patterns"])
 
 
@@ -206,7 +206,7 @@ def test_command_dry_run(sliced):
     for said in (
         "model.safetensors",
         "licence: other, tiny-licence",
-        "model card: refreshed",
+        "model card: as langslice wrote it",
         "nothing was uploaded (--dry-run)",
     ):
         assert said in done.stderr, said

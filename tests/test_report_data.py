@@ -15,7 +15,7 @@ from langslice.choose.facts import coverage_curve, evidence_facts
 from langslice.command_line import remember_command, typed_command
 from langslice.errors import PlanError, ReportError
 from langslice.record import read_whole_record
-from langslice.report import collect_report
+from langslice.report import collect_report, write_report
 from langslice.report.reading import equivalent_command, open_slice
 from langslice.slice_plan import load_plan, save_plan
 from tests.report_samples import CUT, write_features, write_results, write_scores
@@ -150,6 +150,8 @@ def test_damaged_record(copied):
     (copied / "slice.json").unlink()
     with pytest.raises(PlanError, match=r"has no slice\.json"):
         collect_report(copied)
+    with pytest.raises(PlanError, match="no such folder"):
+        write_report(copied / "nowhere")
 
 
 def test_results_scores_and_features(sliced, tmp_path):

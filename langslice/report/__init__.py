@@ -59,7 +59,8 @@ def write_report(
 
     folder = Path(folder)
     path = folder / REPORT if out is None else Path(out)
-    _refuse_other(path, overwrite)
+    if out is not None or folder.is_dir():
+        _refuse_other(path, overwrite)
     report = collect_report(folder, results=results, scores=scores, features=features, recipe=recipe, command=command)
     if card and os.access(folder, os.W_OK):
         write_card(folder, report)
