@@ -28,6 +28,8 @@ PUBLIC = (
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
     ("langslice.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
+    ("langslice.report", ("write_report", "collect_report")),
+    ("langslice.publish", ("plan_upload", "push", "Upload")),
     ("langslice.scores", ("compute", "Settings", "Scores", "load_scores")),
     (
         "langslice.scores.choosing",

@@ -14,27 +14,20 @@ from typing import Annotated, TextIO
 import typer
 
 from langslice import __version__
+from langslice.command_line import remember_command
 from langslice.commands.adapter import adapter
 from langslice.commands.count import count
 from langslice.commands.demo import demo
 from langslice.commands.demonstrations import demonstrations
 from langslice.commands.evaluate import evaluate
 from langslice.commands.features import features
+from langslice.commands.heal import heal
 from langslice.commands.init import init
 from langslice.commands.inspect import inspect
 from langslice.commands.mask import mask
-from langslice.commands.heal import heal
-from langslice.commands.options import option as _option
-from langslice.commands.reproduce import reproduce
-from langslice.commands.score import score as score_command
-from langslice.commands.sweep import sweep
-from langslice.errors import LangsliceError
-
-# Other commands' modules read these names here.
-from langslice.commands.output import print_json as _print_json
-from langslice.commands.output import progress as _progress
-from langslice.commands.output import refuse_existing as _refuse_existing
 from langslice.commands.plan import plan
+from langslice.commands.push import push
+from langslice.commands.report import report
 from langslice.commands.reproduce import reproduce
 from langslice.commands.restore import restore
 from langslice.commands.run import run
@@ -71,24 +64,15 @@ def _main(
     pass
 
 
-app.command()(inspect)
-app.command()(init)
-app.command()(run)
-app.command()(plan)
-app.command()(slice)
-app.command()(mask)
-app.command()(verify)
-app.command()(count)
-app.command()(demo)
-app.command()(score)
-app.command()(demonstrations)
-app.command()(features)
-app.command()(evaluate)
-app.command()(sweep)
-app.command()(reproduce)
-app.command()(restore)
-app.command()(adapter)
-app.command()(heal)
+# In the order of the help page: the main job, then choosing, measuring, training, handing on.
+for command in (
+    inspect, plan, slice, mask, verify, run, init, demo,
+    count, score, demonstrations, features,
+    evaluate, sweep, reproduce,
+    heal, restore, adapter,
+    report, push,
+):  # fmt: skip
+    app.command()(command)
 
 
 def _show_warning(
@@ -107,6 +91,7 @@ def main() -> None:
     """Run the command line; errors of langslice become one message on stderr and an exit code."""
     # Transformers would otherwise warn about its tokenizers in processes that were forked.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    remember_command(sys.argv[1:])
     warnings.showwarning = _show_warning
     try:
         app()
@@ -122,8 +107,6 @@ def main() -> None:
             typer.echo("interrupted; nothing was left behind", err=True)
         raise
 
-
-__all__ = ["_print_json", "_progress", "_refuse_existing", "app", "main"]
 
 if __name__ == "__main__":
     main()

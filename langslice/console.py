@@ -315,6 +315,8 @@ def print_demo(demo: Demo) -> None:
         values = [f"{value:.4f}" for value in bits.values()]
         further.add_row(name, count_text(parameters), bytes_text(size_bytes), *values)
     console.print(further)
+    if demo.report is not None:
+        console.print(f"\nThe whole report: {escape(str(demo.report))}", highlight=False)
     console.print(
         "\nThe slice scores kept tokens as the original does, and shares their probability among fewer; a dropped language\n"
         "still round-trips, in smaller pieces. Now a model of your own:\n\n"

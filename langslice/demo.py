@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +67,14 @@ class FurtherCut:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo measured."""
+    """What the demo measured; `report` is the page that it wrote, where the slice is kept."""
 
     result: SliceResult
     disk: Mapping[str, int]
     speed: Mapping[str, Speed]
     quality: Sequence[LanguageQuality]
     further: Sequence[FurtherCut]
+    report: Path | None = None
 
 
 def run_demo(out: Path | None, report: Report) -> Demo:
@@ -82,7 +83,11 @@ def run_demo(out: Path | None, report: Report) -> Demo:
     out  folder for the slice; a temporary one, removed at the end, unless given
     """
     if out is not None:
-        return _run(out, report)
+        from langslice.report import write_report
+
+        measured = _run(out, report)
+        report("writing the report", 0, 0)
+        return replace(measured, report=write_report(out))
     with tempfile.TemporaryDirectory(prefix="langslice-demo-") as folder:
         return _run(Path(folder) / "mini-ko-en", report)
 

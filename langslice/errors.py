@@ -16,6 +16,8 @@
     ├── RecipeError             a recipe that is not understood, or a sweep of which some runs failed
     ├── RecipeError             a sweep whose recipe is not understood
     ├── HealError               a model that cannot be healed as asked, or a teacher that is not its source
+    ├── ReportError             measurements that cannot be read, or that are of another model than the slice
+    ├── PublishError            a slice that must not be uploaded as it is, or a hub that does not take it
     └── VerificationError       exit code 1; the slice differs from its source
 
 The library raises; only the command line prints and exits.
@@ -92,6 +94,14 @@ class RecipeError(LangsliceError):
 
 class HealError(LangsliceError):
     """A model that cannot be healed as asked, settings that contradict each other, or a teacher that is not its source."""
+
+
+class ReportError(LangsliceError):
+    """Measurements that cannot be read, or that are of another model than the slice they are given for."""
+
+
+class PublishError(LangsliceError):
+    """A slice that must not be uploaded as it is, or a hub that cannot be reached or does not take it."""
 
 
 class VerificationError(LangsliceError):

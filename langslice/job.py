@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.choice import Choice, listed
@@ -19,8 +19,8 @@ from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.families import family_of, find_vocabulary_size
 from langslice.memory import return_freed_memory
 from langslice.progress import Report, adding_up, silent
-from langslice.record import read_record, write_record
-from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
+from langslice.record import part_table, read_record, write_record
+from langslice.shards import TensorEdit, WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import SideFile, plan_side_files, write_side_files
 from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, part_sizes, tensor_edits
 from langslice.sparsity.slicing import prune_staged
@@ -210,7 +210,7 @@ def slice(
         if proof is not None and not proof.passed:
             raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
         return_freed_memory()
-        write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned)
+        _write_papers(staging, out.name, checkpoint, made, edits, rewrite, left_out, proof, pruned)
     return SliceResult(out, made, part_sizes(made, edits), written, left_out, proof, (*notes, *written.notes))
 
 
@@ -277,7 +277,16 @@ def _checked(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer
     own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
     if made.checked != digest_rows(made.kept) or made.tokens != own:
         check_edited(made, tokenizer)
+        made = replace(made, facts=_facts_of_edited(made, tokenizer))
     return made
+
+
+def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, Any]:
+    """A plan's facts after a person changed its tokens: scripts are counted again, evidence speaks of other tokens."""
+    from langslice.choose.facts import script_facts
+
+    kept = {name: value for name, value in made.facts.items() if name != "evidence"}
+    return {**kept, "scripts": script_facts(tokenizer, made.kept)} if "scripts" in kept else kept
 
 
 def refuse_beside_plan(choice: Choice) -> None:
@@ -337,6 +346,28 @@ def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) 
     return write_tokenizer(
         tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
     )
+
+
+def _write_papers(
+    staging: Path,
+    name: str,
+    checkpoint: Checkpoint,
+    made: SlicePlan,
+    edits: Mapping[str, TensorEdit],
+    rewrite: Rewrite,
+    left_out: Mapping[str, str],
+    proof: Proof | None,
+    pruned: Mapping[str, Any] | None,
+) -> None:
+    """Write slice.json and the model card of a slice called `name`; the source's card is set aside."""
+    from langslice.report.card import write_card
+    from langslice.report.reading import read_slice
+    from langslice.report.source_card import set_source_card_aside
+
+    set_source_card_aside(staging)
+    parts = part_table(made, edits, checkpoint)
+    head = write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned, parts)
+    write_card(staging, read_slice(staging, head, made, name=name))
 
 
 def _rewrites(made: SlicePlan) -> bool:

@@ -18,7 +18,7 @@ from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors, with_stru
 from langslice.tokenizer import SourceTokenizer
 
 if TYPE_CHECKING:
-    from langslice.choose.vocabulary import VocabularyRequest
+    from langslice.choose.vocabulary import VocabularyChoice, VocabularyRequest
     from langslice.counting import TokenCounts
     from langslice.structure.anatomy import Anatomy
     from langslice.structure.kept import Kept
@@ -112,10 +112,26 @@ def make_plan(
         notes=(*tokenizer.notes, *(chosen.notes if chosen else ()), *filter(None, remarks)),
         structure=structure,
         weights=weights,
+        facts=_facts(tokenizer, chosen, kept, anatomy),
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
     return plan
+
+
+def _facts(
+    tokenizer: SourceTokenizer, chosen: VocabularyChoice | None, kept: np.ndarray, anatomy: Anatomy | None
+) -> dict[str, Any]:
+    """What the choice rests on, as far as a report can use it and it was looked at anyway."""
+    from langslice.choose.facts import evidence_facts, script_facts
+
+    facts: dict[str, Any] = {}
+    if chosen is not None:
+        facts["scripts"] = script_facts(tokenizer, kept)
+        facts["evidence"] = evidence_facts(chosen.pieces, kept)
+    if anatomy is not None:
+        facts["sizes"] = anatomy.sizes()
+    return facts
 
 
 def choose_layers(

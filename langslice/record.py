@@ -6,15 +6,19 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice import __version__
 from langslice.checkpoint import Checkpoint, Shard
+from langslice.command_line import typed_command
 from langslice.errors import PlanError
+from langslice.gathering import sliced_shape
+from langslice.shards import TensorEdit
 from langslice.slice_plan import SlicePlan, file_sha256, plan_from_json, plan_text
 from langslice.tokenizer import Rewrite
 
@@ -35,12 +39,15 @@ def write_record(
     left_out: Mapping[str, str],
     proof: Proof | None,
     pruned: Mapping[str, Any] | None = None,
-) -> None:
+    parts: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
+) -> dict[str, Any]:
     """Write slice.json into the output: plan, maps, versions, hashes of the source, and the proof.
 
-    pruned  the report of weight pruning, with the zeros of each tensor
+    pruned   the report of weight pruning, with the zeros of each tensor
+    parts    what `part_table` gives
+    Returns  everything in it but the plan and its map
     """
-    head = {
+    head: dict[str, Any] = {
         "format": FORMAT,
         "versions": library_versions(),
         "source": {
@@ -54,12 +61,42 @@ def write_record(
         "left_out": dict(left_out),
         "proof": None if proof is None else proof.to_json(),
         "sparsity": None if pruned is None else dict(pruned),
+        "command": list(typed_command()),
+        "parts": {name: {key: list(pair) for key, pair in part.items()} for name, part in (parts or {}).items()},
+        "files": _file_sizes(folder),
     }
-    text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
+    # What was typed may hold bytes that are no text: lone surrogates, which JSON escapes.
+    text = json.dumps(head, ensure_ascii=False, indent=1)[:-2].encode("utf-8", "backslashreplace").decode("utf-8")
     maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
     (folder / FILE_NAME).write_text(
         f'{text},\n "new_to_old": {maps},\n "plan": {plan_text(plan)}}}\n', encoding="utf-8"
     )
+    return head
+
+
+def part_table(
+    plan: SlicePlan, edits: Mapping[str, TensorEdit], checkpoint: Checkpoint
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Tensors, parameters and bytes of each part, each before and after; storage that two names share counts once."""
+    sums: dict[str, list[int]] = {}
+    for name, tensor in plan.tensors.items():
+        edit, size_bytes, before = edits[name], checkpoint.tensors[name].size_bytes, prod(tensor.shape)
+        if name in checkpoint.aliases and edit.action == "drop":
+            continue
+        after = 0 if edit.action == "drop" else prod(sliced_shape(tensor.shape, edit.indices))
+        row = (1, int(edit.action != "drop"), before, after, size_bytes, size_bytes * after // max(before, 1))
+        sums[tensor.part] = [x + y for x, y in zip(sums.get(tensor.part, [0] * 6), row, strict=True)]
+    return {
+        part: {"tensors": (row[0], row[1]), "parameters": (row[2], row[3]), "size_bytes": (row[4], row[5])}
+        for part, row in sums.items()
+    }
+
+
+def _file_sizes(folder: Path) -> dict[str, int]:
+    """Every file of the slice and its size, by which what is added later can be told from what was proven."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -83,7 +120,12 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> SlicePlan:
-    """Read the plan back from a slice.
+    """Read the plan back from a slice; raises as `read_whole_record` does."""
+    return read_whole_record(folder)[1]
+
+
+def read_whole_record(folder: Path) -> tuple[dict[str, Any], SlicePlan]:
+    """Read slice.json: everything in it but the plan and its map, and the plan.
 
     Raises   PlanError as `read_document` does, and when the plan or its map was edited
     """
@@ -94,7 +136,8 @@ def read_record(folder: Path) -> SlicePlan:
         raise PlanError(
             f"{path}: `new_to_old` is not the map of the plan beside it", hint="the file was edited; slice again"
         )
-    return replace(plan, pruned=document.get("sparsity") or {})
+    head = {key: value for key, value in document.items() if key not in ("plan", "new_to_old")}
+    return head, replace(plan, pruned=document.get("sparsity") or {})
 
 
 def library_versions() -> dict[str, str | None]:

@@ -84,6 +84,8 @@ _LEFT_OUT = (
     ("healing.*", "the record of the source's healing"),
     ("slice.json", "the record of an earlier slice, kept inside the new one as its source"),
     ("restore.json", "the record of how the source was put together"),
+    ("report.html", "the report of an earlier slice"),
+    ("healing.parquet", "losses of an earlier slice's training"),
 )
 _CARRIED = (
     "README*", "LICEN[SC]E*", "NOTICE*", "COPYING*", "CITATION*", "CHANGELOG*", "*USE_POLICY*", "*.md", "*.rst", "*.txt",

@@ -24,6 +24,7 @@ from langslice.errors import PlanError
 from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
 from langslice.gathering import sliced_shape
 from langslice.ids import IdMap
+from langslice.plan_facts import checked_facts
 from langslice.shards import TensorEdit
 from langslice.structure.kept import Kept, kept_from_json, kept_json
 
@@ -69,6 +70,8 @@ class SlicePlan:
     structure        layers, heads and neurons that are kept; None where all are
     weights          how weights are pruned, as fields of SparsityRequest; None where they are not
     pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
+    facts            what the choice rests on, for reports: tokens by script, evidence with its coverage curves, sizes of
+                     the source's layers; nothing in it changes what a slice does
     """
 
     model: str
@@ -91,6 +94,7 @@ class SlicePlan:
     structure: Kept | None = None
     weights: Mapping[str, Any] | None = None
     pruned: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def keeps_vocabulary(self) -> bool:
@@ -319,9 +323,10 @@ def plan_text(plan: SlicePlan) -> str:
         f"{json.dumps(name)}: {json.dumps(_tensor_json(tensor))}" for name, tensor in plan.tensors.items()
     )
     text = json.dumps(head, ensure_ascii=False, indent=1)
+    facts = quote(dict(plan.facts))  # on one line: curves are for pictures, not for reading
     # Lone surrogates cannot be encoded; JSON escapes them.
     return (
-        (text[:-2] + f',\n "kept": [\n{rows}\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n')
+        (text[:-2] + f',\n "facts": {facts},\n "kept": [\n{rows}\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n')
         .encode("utf-8", "backslashreplace")
         .decode("utf-8")
     )
@@ -358,7 +363,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
         raise PlanError(f"{place}: expected format {FORMAT}, found {found}", hint="is this a plan of another version?")
     known = {
         "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "structure",
-        "weights", "vocabulary", "kept", "tensors",
+        "weights", "facts", "vocabulary", "kept", "tensors",
     }  # fmt: skip
     unknown = sorted(set(document) - known)
     if unknown:
@@ -386,6 +391,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
             notes=tuple(document["notes"]),
             structure=None if structure is None else kept_from_json(structure, place=place),
             weights=document.get("weights"),
+            facts=checked_facts(document.get("facts", {})),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise PlanError(f"{place}: the plan is damaged: {type(error).__name__}: {error}") from error

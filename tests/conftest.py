@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def zoo(tmp_path_factory):
         return folder if folder.is_dir() else add_tokenizer(build(model_type, folder))
 
     return checkpoint
+
+
+@pytest.fixture(scope="session")
+def cut_slice(zoo, tmp_path_factory):
+    """Give the folder of a slice in which everything was cut, of a source with a card and a licence; never written to."""
+    from tests.report_samples import SOURCE_CARD, make_slice
+
+    root = tmp_path_factory.mktemp("report")
+    source = shutil.copytree(zoo("llama"), root / "source")
+    (source / "README.md").write_text(SOURCE_CARD)
+    (source / "LICENSE").write_text("Do what you like.")
+    return make_slice(source, root / "cut")
 
 
 @pytest.fixture(scope="module")

@@ -82,9 +82,9 @@ def test_pickled_weights_become_safetensors(tmp_path, zoo):
     assert "the model ties it" in result.left_out["lm_head.decoder.weight"]
     assert np.array_equal(stored(tmp_path / "out")["lm_head.decoder.bias"], stored(tmp_path / "out")["lm_head.bias"])
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == [
-        "config.json", "generation_config.json", "model.safetensors", "slice.json", "tokenizer.json", "tokenizer_config.json",
-    ] or names == ["config.json", "model.safetensors", "slice.json", "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
+    assert [name for name in names if name != "generation_config.json"] == [
+        "README.md", "config.json", "model.safetensors", "slice.json", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
 
 
 def test_ids_follow_their_tokens(zoo, tmp_path):
@@ -361,7 +361,8 @@ def test_side_files(zoo, tmp_path):
         (source / name).write_text("x")
     (source / "pytorch_model.bin.index.fp32.json").write_text('{"metadata": {}, "weight_map": {}}')
     result = langslice.slice(source, tmp_path / "out", **CHOICE)
-    assert (tmp_path / "out/README.md").read_text() == "x"
+    assert (tmp_path / "out/SOURCE_README.md").read_text() == "x"
+    assert "A slice of" in (tmp_path / "out/README.md").read_text()
     assert (tmp_path / "out/chat_template.jinja").is_file()
     for name in ("onnx/model.onnx", "model.gguf", "vocab.txt", "tf_model.h5", "pytorch_model.bin.index.fp32.json"):
         assert name in result.left_out, name

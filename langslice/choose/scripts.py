@@ -99,6 +99,11 @@ class TokenScripts:
         ]
         return self._reduce(np.asarray(fits, dtype=bool), every=True)
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """(size,) script of each token as it is shown to people; a kind where it has none."""
+        return self._dominant
+
     def by_script(self) -> Counter[str]:
         """Tokens by script; tokens without one by kind ("special", "punctuation", ...), fragments by their script."""
         return Counter(self._dominant)

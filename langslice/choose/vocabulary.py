@@ -62,11 +62,13 @@ class VocabularyChoice:
     reasons          kept id -> reasons, ids ascending ("special", "byte", "language:ko", "corpus", "closure of ▁hello")
     corpus_coverage  share of the corpus's token occurrences that are kept, None without a corpus
     notes            what the user should know about how the request was met
+    pieces           each piece of evidence, and what was taken of it before closing
     """
 
     reasons: Mapping[int, tuple[str, ...]]
     corpus_coverage: float | None
     notes: tuple[str, ...] = ()
+    pieces: tuple[tuple[Evidence, Mask], ...] = ()
 
 
 def choose_vocabulary(
@@ -100,6 +102,7 @@ def choose_vocabulary(
         reasons=_reasons(always, pieces, closure),
         corpus_coverage=_corpus_coverage(counts, closure),
         notes=_notes(request, languages, pieces, closure, counts),
+        pieces=tuple(pieces),
     )
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langslice.commands.options import ShowRecipe
 from langslice.commands.options import option as _option
+from langslice.commands.output import print_json, print_recipe
 
 if TYPE_CHECKING:
     from langslice.heal import HealResult
@@ -95,13 +97,16 @@ def heal(
     device: Annotated[str, typer.Option("--device", help="auto or cpu.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    show_recipe: ShowRecipe = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
 ) -> None:  # fmt: skip
     """Train a slice on, on text alone or towards the model that it was cut from; pruned weights stay zero."""
     given = dict(locals())
+    if show_recipe:
+        print_recipe(heal, "heal", model, given)
+        return
     from dataclasses import fields as fields_of
 
-    from langslice.cli import _print_json
     from langslice.heal import HealSettings
     from langslice.heal import heal as run
     from langslice.heal.training import is_first, last_checkpoint
@@ -125,7 +130,7 @@ def heal(
     if not is_first():
         return
     if json:
-        _print_json(summary(result))
+        print_json(summary(result))
     elif not quiet:
         print_result(result)
 

@@ -95,6 +95,19 @@ class Anatomy:
         """Configuration fields of a stack."""
         return self.body.stacks[stack]
 
+    def sizes(self) -> dict[str, Any]:
+        """How many layers, query and key-value heads and neurons there are, as JSON; layers are keys of text there."""
+        return {
+            "layers": dict(self.layers),
+            "heads": {
+                place: {str(layer): [heads.query, heads.key_value] for layer, heads in rows.items()}
+                for place, rows in self.heads.items()
+            },
+            "neurons": {
+                stack: {str(layer): width for layer, width in rows.items()} for stack, rows in self.neurons.items()
+            },
+        }
+
 
 def find_place(name: str, body: Body) -> Place | None:
     """Where a tensor stands; None outside the stacks."""
