@@ -89,7 +89,7 @@ def plan_upload(
         f"the proof left out `{check.name}`: {check.detail}" for check in report.checks or () if check.passed is None
     ]
     card = (
-        "written"
+        "new"
         if not (folder / CARD).exists()
         else "as it was edited"
         if card_edited(folder / CARD)
