@@ -20,8 +20,9 @@ import langslice
 from langslice.errors import HealError, VerificationError
 from langslice.heal import HealSettings, heal
 from langslice.heal.zeros import check_held
-from langslice.mini import heldout_text, mini_model_path
+from langslice.mini import mini_model_path
 from langslice.record import read_record
+from tests.zoo import add_tokenizer, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LINES = ["the land and men ling sed", "tin man lo", "molen the sed and"] * 12
@@ -29,18 +30,21 @@ LINES = ["the land and men ling sed", "tin man lo", "molen the sed and"] * 12
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """Korean and English lines that langslice-mini has not seen."""
+    """Lines that tiny models and langslice-mini read."""
     file = tmp_path_factory.mktemp("text") / "text.txt"
-    file.write_text("\n".join(heldout_text("ko")[:60] + heldout_text("en")[:60]) + "\n", encoding="utf-8")
+    file.write_text(
+        "\n".join([*LINES, *(f"the {one} men sing {other}" for one in "lmnst" for other in "aeiou")]) + "\n"
+    )
     return file
 
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory):
-    """langslice-mini in two languages, without a third of its layers."""
-    out = tmp_path_factory.mktemp("cut") / "cut"
-    langslice.slice(mini_model_path(), out, languages="ko,en", drop_layers="2,3", verify=False)
-    return out
+    """A tiny Llama in float16, without a layer and without its Hangul."""
+    folder = tmp_path_factory.mktemp("cut")
+    source = add_tokenizer(build("llama", folder / "source", dtype="float16"))
+    langslice.slice(source, folder / "cut", scripts="Latn", drop_layers="1", verify=False)
+    return folder / "cut"
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +189,7 @@ def test_accumulated_batches_equal_one_large_batch(cut, text, tmp_path):
     ("train", "expected"),
     [
         ("norms", {"input_layernorm", "post_attention_layernorm", "norm"}),
-        ("embeddings", {"embed_tokens"}),
+        ("embeddings", {"embed_tokens", "lm_head"}),
         ("all,!*.mlp.*,!embeddings,!norms", {"q_proj", "k_proj", "v_proj", "o_proj"}),
         ("*.layers.0.mlp.up_proj.weight", {"up_proj"}),
     ],
@@ -344,53 +348,31 @@ def test_a_weight_that_rounds_to_zero_is_not_counted_as_pruned(pruned, tmp_path)
 # --- a kill
 
 
-def heal_in_a_process(cut, text, out, *further):
-    code = "import torch; torch.set_num_threads(1); from langslice.cli import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "heal",
-        cut,
-        "--corpus",
-        text,
-        "-o",
-        out,
-        "--steps",
-        "10",
-        "--save-every",
-        "2",
-    ]
-    command += ["--batch-size", "2", "--seq-length", "48", "--device", "cpu", "--json", *further]
-    return subprocess.Popen(
-        [str(item) for item in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+def heal_in_a_process(cut, out, settings):
+    code = "import torch; torch.set_num_threads(1)\nfrom langslice.heal import heal\nfrom langslice.heal.settings import settings_from\n"
+    code += f"heal({str(cut)!r}, {str(out)!r}, settings_from({settings.to_json()!r}))"
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("further", [("--lora", "4", "--train", "norms")])
+@pytest.mark.parametrize("further", [{"lora": 4, "train": "norms"}])
 def test_a_killed_run_ends_as_an_unbroken_one(cut, text, tmp_path, further):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = heal_in_a_process(cut, text, whole, *further)
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
-    expected = json.loads(out)
-    process = heal_in_a_process(cut, text, broken, *further)
+    settings = quick(text, steps=40, save_every=4, **further)
+    expected = heal(cut, whole, settings)
+    process = heal_in_a_process(cut, broken, settings)
     work = tmp_path / ".broken.healing"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 300
     while not list(work.glob("checkpoints/checkpoint-*/finished.json")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert not broken.exists()
-    process = heal_in_a_process(cut, text, broken, *further)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    found = json.loads(out)
-    assert found["resumed"] > 0
-    assert found["loss"] == expected["loss"]
+    found = heal(cut, broken, settings)
+    assert 0 < found.resumed < 40
+    assert found.loss == expected.loss
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     one, other = (pq.read_table(folder / "healing.parquet").to_pylist() for folder in (broken, whole))
     assert one == other

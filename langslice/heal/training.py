@@ -23,6 +23,7 @@ from langslice.heal.settings import HealSettings
 from langslice.heal.teacher import Teacher
 from langslice.heal.teacher_cache import Guesses
 from langslice.heal.zeros import Held
+from langslice.memory import return_freed_memory
 from langslice.progress import Report, silent
 
 _WEIGHTS: Final = "trained.pt"
@@ -273,6 +274,7 @@ def run_trainer(trainer: Any, work: Path, *, resume: bool, measure: Callable[[],
     after = measure()
     spread = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if spread else None
+    _forget(trainer)
     return Trained(
         tuple(trainer.state.log_history),
         None if before is None or after is None else (before, after),
@@ -280,6 +282,14 @@ def run_trainer(trainer: Any, work: Path, *, resume: bool, measure: Callable[[],
         seconds,
         state,
     )
+
+
+def _forget(trainer: Any) -> None:
+    """Give back what only training needs: writing would otherwise add its own memory to that of gradients and optimizer."""
+    trainer.model.zero_grad(set_to_none=True)
+    trainer.accelerator.free_memory()
+    trainer.optimizer = trainer.lr_scheduler = None
+    return_freed_memory()
 
 
 def is_first() -> bool:
