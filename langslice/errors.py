@@ -14,7 +14,6 @@
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
     ├── RecipeError             a recipe that is not understood, or a sweep of which some runs failed
-    ├── RecipeError             a sweep whose recipe is not understood
     ├── HealError               a model that cannot be healed as asked, or a teacher that is not its source
     ├── ReportError             measurements that cannot be read, or that are of another model than the slice
     ├── PublishError            a slice that must not be uploaded as it is, or a hub that does not take it
