@@ -186,6 +186,9 @@ def test_a_trained_embedder_comes_back(assets, tmp_path):
     langslice.slice(source, tmp_path / "slice", languages="en", verify=False)
     trained = train(tmp_path / "slice", tmp_path / "trained")
     assert checks(restore(trained, tmp_path / "full", base=source))["outputs"].passed
+    card = (tmp_path / "full/README.md").read_text(encoding="utf-8")
+    assert "license: apache-2.0" in card and "trained on a slice of it" in card
+    assert (tmp_path / "full/SOURCE_README.md").read_bytes() == (source / "README.md").read_bytes()
     assert (tmp_path / "full/vocab.txt").read_bytes() == (source / "vocab.txt").read_bytes()
     assert (tmp_path / "full/modules.json").exists()
     restore(tmp_path / "slice", tmp_path / "same", base=source, verify=False)

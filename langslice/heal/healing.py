@@ -319,6 +319,8 @@ def _fill(
 
 def _record(staging: Path, source: Source, result: HealResult) -> None:
     from langslice.heal.writing import add_entry
+    from langslice.record import FILE_NAME
+    from langslice.report.card import refresh_card
 
     found: dict[str, str | None] = {"langslice": __version__}
     for library in _LIBRARIES:
@@ -339,3 +341,5 @@ def _record(staging: Path, source: Source, result: HealResult) -> None:
         "versions": found,
     }
     add_entry(staging, "healed", entry)
+    if (staging / FILE_NAME).is_file():
+        refresh_card(staging)

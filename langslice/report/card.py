@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.report.card_text import LOADING_LINE, card_body, loading_line, weights_text
-from langslice.report.data import Report
+from langslice.report.data import Report, own_results
 from langslice.report.source_card import CARD, set_source_card_aside
 
 __all__ = [
@@ -176,7 +176,7 @@ def _eval_results(report: Report) -> list[Any]:
     from huggingface_hub.repocard_data import EvalResult
 
     found = []
-    for results in report.results:
+    for results in own_results(report):
         local = bool(results.settings.get("data") or results.settings.get("hub"))
         for score in results.scores:
             value = score.slice or (score.original if "original" not in results.models else None)

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from langslice.console import bytes_text, count_text
 from langslice.evaluate.tables import number_text
-from langslice.report.data import Report, Sizes
+from langslice.report.data import Report, Sizes, own_results
 from langslice.report.markup import visible
 from langslice.report.numbers import change_text, figures, percent
 
@@ -146,7 +146,7 @@ def _proof(report: Report) -> str:
 
 def _quality(report: Report) -> str:
     lines = []
-    for results in report.results:
+    for results in own_results(report):
         for score in results.scores:
             metric = score.metric
             original = _value(score.original.value, metric)

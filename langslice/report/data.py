@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from langslice.evaluate.results import Score
@@ -310,3 +311,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and value != value else value
+
+
+def own_results(report: Report) -> tuple[Results, ...]:
+    """Results of this very folder, where some are: those of a slice before it was trained are another model's."""
+
+    def measured(results: Results) -> str:
+        return PurePath(str(results.models.get("slice", {}).get("name", ""))).name
+
+    return tuple(results for results in report.results if measured(results) == report.name) or report.results

@@ -25,6 +25,7 @@ from langslice.errors import PlanError, VerificationError
 from langslice.job import failure_text, fingerprint_of, prove_slice, side_files, source_tokenizer
 from langslice.progress import Report, adding_up, silent
 from langslice.record import FILE_NAME, library_versions, read_document, read_record
+from langslice.restore.card import write_restored_card
 from langslice.restore.merging import Origin, find_origins, float_rows, lay_over, merged_checkpoint, without_padding
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import write_side_files
@@ -125,6 +126,7 @@ def restore(
                     failure_text(proof, f"{out} was not written: it differs from the trained slice")
                 )
         _write_record(staging, source, trained, made, everything, proof)
+        write_restored_card(staging, out.name, source, made, structure is not None)
     counted = {
         "trained": sum(origin.trained is not None and not origin.laid_over for origin in origins.values()),
         "merged": sum(origin.laid_over for origin in origins.values()),
