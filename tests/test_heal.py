@@ -349,7 +349,8 @@ def test_a_weight_that_rounds_to_zero_is_not_counted_as_pruned(pruned, tmp_path)
 
 
 def heal_in_a_process(cut, out, settings):
-    code = "import torch; torch.set_num_threads(1)\nfrom langslice.heal import heal\nfrom langslice.heal.settings import settings_from\n"
+    code = "import torch; torch.set_num_threads(1)\nfrom langslice.heal import heal\n"
+    code += "from langslice.heal.settings import settings_from\n"
     code += f"heal({str(cut)!r}, {str(out)!r}, settings_from({settings.to_json()!r}))"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 

@@ -192,7 +192,8 @@ def print_result(result: HealResult) -> None:
         highlight=False,
     )
     table = Table("loss", *_right("before", "after"), box=None)
-    table.add_row("training text, first and last step", f"{result.loss['first']:.4g}", f"{result.loss['last']:.4g}")
+    what = "text and teacher" if result.settings.teacher else "training text"
+    table.add_row(f"{what}, first and last step", f"{result.loss['first']:.4g}", f"{result.loss['last']:.4g}")
     if "heldout_before" in result.loss:
         before, after = (result.loss[f"heldout_{when}"] for when in ("before", "after"))
         table.add_row("held-out text", f"{before:.4g}", f"{after:.4g}")

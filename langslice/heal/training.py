@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -264,7 +263,6 @@ def run_trainer(trainer: Any, work: Path, *, resume: bool, measure: Callable[[],
     if checkpoint is None:
         before = measure()
         if is_first():
-            shutil.rmtree(work / "checkpoints", ignore_errors=True)
             note.write_text(json.dumps(before))
     else:
         before = json.loads(note.read_text())
