@@ -451,3 +451,15 @@ def test_two_processes(cut, text, tmp_path):
     assert found["loss"]["last"] == pytest.approx(alone.loss["last"], abs=1e-4)
     assert json.loads((out / "slice.json").read_text())["healed"]["processes"] == 2
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_what_is_merged_on_pruned_weights_is_what_was_trained(text, tmp_path, family):
+    """Two roads: the loss of the adapted model in memory, and that of the merged one read from disk. gpt2 stores (in, out)."""
+    source = add_tokenizer(build(family, tmp_path / "source"))
+    langslice.slice(source, tmp_path / "cut", scripts="Latn", sparsity=0.4, score="magnitude", verify=False)
+    trained = heal(tmp_path / "cut", tmp_path / "out", quick(text, lora=3, learning_rate=3e-2, heldout=0.3, steps=6))
+    assert len(trained.masks) > 3
+    again = heal(tmp_path / "out", tmp_path / "again", quick(text, learning_rate=0.0, heldout=0.3, steps=1))
+    assert trained.loss["heldout_after"] < trained.loss["heldout_before"] - 0.05
+    assert again.loss["heldout_before"] == pytest.approx(trained.loss["heldout_after"], abs=1e-5)
