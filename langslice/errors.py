@@ -14,7 +14,8 @@
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
     ├── RecipeError             a sweep whose recipe is not understood
-    └── VerificationError       exit code 1; the slice differs from its source
+    ├── VerificationError       exit code 1; the slice differs from its source
+    └── Interruption            exit code 128 + signal; a signal came, and finished work was kept for the same command
 
 The library raises; only the command line prints and exits.
 """
@@ -92,3 +93,11 @@ class VerificationError(LangsliceError):
     """The slice differs from its source where it must not."""
 
     exit_code = 1
+
+
+class Interruption(LangsliceError):
+    """A signal stopped the work; what was finished is kept, and the same command goes on from there."""
+
+    def __init__(self, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code

@@ -35,6 +35,7 @@ from langslice.tokenizer import (
     open_tokenizer,
     write_tokenizer,
 )
+from langslice.unfinished import Cut, forget, journal_folder, read_cut, save_cut, work_key
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -178,40 +179,47 @@ def slice(
     edits = tensor_edits(made, checkpoint)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     notes: list[str] = [*made.notes, *checkpoint.notes]
-    with staging_folder(out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append) as staging:
-        (staging / prefix).mkdir(parents=True, exist_ok=True)
-        write_side_files(
-            checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
-            restructure=partial(restructured, checkpoint, made.structure),
-        )  # fmt: skip
-        return_freed_memory()
-        rewrite = _write_tokenizer(tokenizer, made, staging / prefix)
+    key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
+    resumes = None if key is None else partial(_has_cut, key)
+    with staging_folder(
+        out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append, resumes=resumes
+    ) as staging:
+        cut = None if key is None else read_cut(staging, key)
+        rewrite = _write_files(checkpoint, tokenizer, made, files, staging) if cut is None else cut.rewrite
         # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
         del tokenizer
-        check_tokenizer(rewrite, staging / prefix, [token for token in made.tokens if token is not None])
         return_freed_memory()
-        written = write_shards(
-            checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
-            progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
-        )  # fmt: skip
-        if made.structure is not None:
-            finish_structure(checkpoint, made.structure, staging)
-        left_out = _left_out(files, rewrite, made)
-        proof = None
-        if verify:
-            # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
-            proof = _prove(checkpoint, _tokenizer(checkpoint), staging, made, files, listed(text), report)
-        pruned = None
+        if cut is None:
+            written = write_shards(
+                checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
+                progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
+            )  # fmt: skip
+            if made.structure is not None:
+                finish_structure(checkpoint, made.structure, staging)
+            proof = None
+            if verify:
+                # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
+                proof = _prove(checkpoint, _tokenizer(checkpoint), staging, made, files, listed(text), report)
+            cut = Cut(rewrite, written, proof)
+            if key is not None:
+                save_cut(staging, key, cut)
+        pruned, proof = None, cut.proof
         if made.weights is not None and (proof is None or proof.passed):
-            pruned = prune_staged(staging, made.weights, report)
+            done = prune_staged(staging, made.weights, journal_folder(staging), report)
+            pruned = done.to_json()
             made = replace(made, pruned=pruned)
-            notes += pruned["notes"]
+            resumed = (
+                f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
+            )
+            notes += [*done.notes, *([resumed] if done.resumed else [])]
             proof = None if proof is None else prove_pruned(proof, checkpoint, staging, made)
         if proof is not None and not proof.passed:
             raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
         return_freed_memory()
-        write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned)
-    return SliceResult(out, made, part_sizes(made, edits), written, left_out, proof, (*notes, *written.notes))
+        write_record(staging, checkpoint, made, rewrite, _left_out(files, rewrite, made), proof, pruned)
+        forget(staging)
+    left_out = _left_out(files, rewrite, made)
+    return SliceResult(out, made, part_sizes(made, edits), cut.written, left_out, proof, (*notes, *cut.written.notes))
 
 
 def verify(
@@ -327,6 +335,26 @@ def _side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SliceP
         carry=listed(made.request.get("carry")),
         leave_out=listed(made.request.get("leave_out")),
     )
+
+
+def _has_cut(key: str, staging: Path) -> bool:
+    return read_cut(staging, key) is not None
+
+
+def _write_files(
+    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
+) -> Rewrite:
+    """Write everything but the weights into the staging folder."""
+    folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_side_files(
+        checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
+        restructure=partial(restructured, checkpoint, made.structure),
+    )  # fmt: skip
+    return_freed_memory()
+    rewrite = _write_tokenizer(tokenizer, made, folder)
+    check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
+    return rewrite
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:

@@ -42,7 +42,7 @@ def write_record(
     """
     head = {
         "format": FORMAT,
-        "versions": _versions(),
+        "versions": library_versions(),
         "source": {
             "model": checkpoint.model_id,
             "revision": checkpoint.revision,
@@ -82,7 +82,8 @@ def read_record(folder: Path) -> SlicePlan:
     return replace(plan, pruned=document.get("sparsity") or {})
 
 
-def _versions() -> dict[str, str | None]:
+def library_versions() -> dict[str, str | None]:
+    """Versions of langslice, of Python, and of the libraries that what it does depends on."""
     found: dict[str, str | None] = {"langslice": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:

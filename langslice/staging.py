@@ -1,7 +1,8 @@
 """An output folder that appears complete or not at all.
 
 Everything is written to a hidden sibling of the output, `.NAME.partial-PID-xxxxxxxx`, which is renamed at the end. Its
-lock is held by the running process, so that a later run can tell an unfinished folder of a dead one and remove it.
+lock is held by the running process, so that a later run can tell an unfinished folder of a dead one, and remove it or go on
+from it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,49 +22,81 @@ from pathlib import Path
 from types import FrameType
 
 from langslice.copying import fsync_path
-from langslice.errors import OutputError
+from langslice.errors import Interruption, OutputError
 
 Notice = Callable[[str], None]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
+_YOUNG_SECONDS = 60
 MODEL_FILES = ("config.json", "slice.json", "modules.json")
 
 
 @contextmanager
-def staging_folder(out: Path, *, source: Path, overwrite: bool = False, notice: Notice | None = None) -> Iterator[Path]:
+def staging_folder(
+    out: Path,
+    *,
+    source: Path,
+    overwrite: bool = False,
+    notice: Notice | None = None,
+    resumes: Callable[[Path], bool] | None = None,
+) -> Iterator[Path]:
     """Give a temporary sibling of `out` that becomes `out` by rename when the block ends, and vanishes when it fails.
 
     out         must not exist, unless `overwrite`; then the old folder is removed after the new one is in its place
     source      folder that is read; neither may lie inside the other
     notice      told what a user should know, such as an unfinished folder of an earlier run that was removed
-    Raises      OutputError, before anything is made
+    resumes     asked of an unfinished folder whether this work can go on from it. Then one that a killed run left is given
+                instead of an empty one, and this one stays when a signal ends the block
+    Raises      OutputError, before anything is made; Interruption when a signal came and the folder stays
     """
     check_output(out, source=source, overwrite=overwrite)
     out = _absolute(out)
-    _remove_stale(out, notice or (lambda text: None))
     folder = out.parent / f".{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise OutputError(
-            f"cannot write beside the output\n  {out.parent}\n  {error.strerror}", "choose another place with -o"
-        ) from None
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    lock = _clear_stale(out, folder, notice or (lambda text: None), resumes)
     try:
         with _terminating_by_exception():
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            if lock is None:
+                lock = _make(folder)
             yield folder
             for path in (folder, *folder.rglob("*")):
                 fsync_path(path)
             _put_in_place(folder, out, overwrite)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if resumes is not None and resumes(folder):
+            raise _interruption(folder, stop) from None
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise out_of_space(folder) from None
         raise
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
+
+
+def _make(folder: Path) -> int:
+    """Make the unfinished folder and lock it; gives the descriptor that holds the lock."""
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write beside the output\n  {folder.parent}\n  {error.strerror}", "choose another place with -o"
+        ) from None
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _interruption(folder: Path, stop: BaseException) -> Interruption:
+    code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 128 + signal.SIGINT
+    return Interruption(
+        f"interrupted; what was finished is kept\n  {folder}",
+        "the same command goes on from there; remove the folder if you do not want it",
+        code,
+    )
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
@@ -122,28 +156,61 @@ def check_output(out: Path, *, source: Path, overwrite: bool = False) -> None:
         )
 
 
-def _remove_stale(out: Path, notice: Notice) -> None:
-    """Remove unfinished folders of this output whose process is dead: no such pid lives, nobody holds the lock."""
+def _clear_stale(out: Path, folder: Path, notice: Notice, resumes: Callable[[Path], bool] | None) -> int | None:
+    """Remove the unfinished folders of this output that nobody works in; one that can be gone on with becomes `folder`.
+
+    Returns  descriptor that holds the lock of `folder`, None where there was none to go on with
+    """
     prefix = f".{out.name}.partial-"
-    for folder in [child for child in out.parent.iterdir() if child.name.startswith(prefix) and child.is_dir()]:
-        pid, _, tag = folder.name.removeprefix(prefix).partition("-")
-        if not (pid.isdigit() and len(tag) == 8) or _is_alive(int(pid)):
+    taken: int | None = None
+    for stale in sorted(child for child in out.parent.iterdir() if child.name.startswith(prefix) and child.is_dir()):
+        pid, _, tag = stale.name.removeprefix(prefix).partition("-")
+        lock = _lock_of_dead(stale, int(pid)) if pid.isascii() and pid.isdigit() and len(tag) == 8 else None
+        if lock is None:
             continue
+        if taken is None and resumes is not None and resumes(stale):
+            stale.rename(folder)
+            taken = lock
+            continue
+        shutil.rmtree(stale)
+        os.close(lock)
+        notice(f"removed {stale}, left unfinished by a run that was killed")
+    return taken
+
+
+def _lock_of_dead(folder: Path, pid: int) -> int | None:
+    """Lock an unfinished folder that nobody works in; None where somebody does, or may.
+
+    The lock decides: it goes with its process, while in containers every run has the same few numbers. A young folder whose
+    process lives may not have been locked yet.
+    """
+    try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
-            notice(f"removed {folder}, left unfinished by a run that was killed")
-        except BlockingIOError:
-            continue
-        finally:
+    except FileNotFoundError:
+        return None  # another run has removed it, or taken it over
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        young = time.time() - os.fstat(lock).st_ctime < _YOUNG_SECONDS
+        if (young and pid != os.getpid() and _is_alive(pid)) or not _is_at(lock, folder):
             os.close(lock)
+            return None
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True  # it lives, and belongs to somebody else
@@ -173,9 +240,14 @@ def _terminating_by_exception() -> Iterator[None]:
 
 def _put_in_place(folder: Path, out: Path, overwrite: bool) -> None:
     if not out.exists():
-        folder.rename(out)
+        try:
+            folder.rename(out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise _appeared(out) from None
     elif not overwrite:
-        raise OutputError(f"the output appeared while it was being written\n  {out}", "choose another name with -o")
+        raise _appeared(out)
     elif _exchange(folder, out):
         shutil.rmtree(folder)  # now the old output, under the unfinished name
     else:
@@ -188,6 +260,10 @@ def _put_in_place(folder: Path, out: Path, overwrite: bool) -> None:
             raise
         shutil.rmtree(old)
     fsync_path(out.parent)
+
+
+def _appeared(out: Path) -> OutputError:
+    return OutputError(f"the output appeared while it was being written\n  {out}", "choose another name with -o")
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from langslice.demonstrations.tokens import Prompt, load_prompts
 from langslice.errors import CheckpointError, PlanError
 from langslice.progress import Report, silent
+from langslice.sparsity.activations import PREFIX
 from langslice.sparsity.choosing import choose_linears, outlier_shares, uniform_shares
 from langslice.sparsity.journal import Edit, Journal
 from langslice.sparsity.masks import lowest_of_groups, lowest_of_matrix, lowest_of_rows
@@ -225,6 +227,8 @@ def _offload_folder(request: SparsityRequest, work: Path | None) -> Iterator[Pat
         yield None
     elif work is not None:
         work.mkdir(parents=True, exist_ok=True)
+        for left in work.glob(f"{PREFIX}*"):
+            shutil.rmtree(left)  # of a run that was killed
         yield work
     else:
         with tempfile.TemporaryDirectory(prefix="langslice-") as folder:
