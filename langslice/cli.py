@@ -553,11 +553,13 @@ def _choice(arguments: dict[str, Any]) -> Choice:
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     from langslice.errors import OutputError
+    from langslice.staging import check_writable
 
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already", hint="choose another name, or pass --overwrite")
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent} is not a folder", hint="make it first")
+    check_writable(path.parent)
 
 
 def _print_json(data: Any) -> None:

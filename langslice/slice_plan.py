@@ -25,6 +25,7 @@ from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find
 from langslice.gathering import sliced_shape
 from langslice.ids import IdMap
 from langslice.shards import TensorEdit
+from langslice.staging import staging_file
 from langslice.structure.kept import Kept, kept_from_json, kept_json
 
 if TYPE_CHECKING:
@@ -281,7 +282,8 @@ def part_sizes(plan: SlicePlan, edits: Mapping[str, TensorEdit]) -> dict[str, tu
 
 def save_plan(plan: SlicePlan, path: Path) -> None:
     """Write a plan as JSON, one kept token a line."""
-    path.write_text(plan_text(plan), encoding="utf-8")
+    with staging_file(path) as partial:
+        partial.write_text(plan_text(plan), encoding="utf-8")
 
 
 def plan_text(plan: SlicePlan) -> str:

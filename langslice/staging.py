@@ -1,4 +1,4 @@
-"""An output folder that appears complete or not at all.
+"""An output that appears complete or not at all: a model folder, a folder of results, or one file.
 
 Everything is written to a hidden sibling of the output, `.NAME.partial-PID-xxxxxxxx`, which is renamed at the end. Its
 lock is held by the running process, so that a later run can tell an unfinished folder of a dead one, and remove it or go on
@@ -52,7 +52,7 @@ def staging_folder(
     """
     check_output(out, source=source, overwrite=overwrite)
     out = _absolute(out)
-    folder = out.parent / f".{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder = _partial_name(out)
     lock = _clear_stale(out, folder, notice or (lambda text: None), resumes)
     try:
         with _terminating_by_exception():
@@ -77,14 +77,98 @@ def staging_folder(
             os.close(lock)
 
 
+@contextmanager
+def staging_file(path: Path) -> Iterator[Path]:
+    """Give a hidden sibling of `path` that takes its place by rename when the block ends, and vanishes when it fails.
+
+    path     an existing file is replaced; what is no regular file, such as /dev/stdout, is written as it is
+    Raises   OutputError when the folder cannot be written, or the disk becomes full
+    """
+    path = Path(os.path.realpath(path.expanduser()))  # of a loop of links, too
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    for stale in _stale(path):
+        lock = _lock_of_dead(*stale)
+        if lock is not None:
+            stale[0].unlink(missing_ok=True)
+            os.close(lock)
+    partial = _partial_name(path)
+    try:
+        lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise _not_writable(path, error) from None
+    try:
+        with _terminating_by_exception():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield partial
+            fsync_path(partial)
+            partial.replace(path)
+            fsync_path(path.parent)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise out_of_space(path) from None
+        raise
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def staging_results(out: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files end up in `out` when the block ends, and vanish when it fails.
+
+    out      a new folder, which appears by one rename; in one that is there, each file replaces the one of its name
+    Raises   OutputError when the folder cannot be written, or the disk becomes full
+    """
+    out = _absolute(out)
+    folder = _partial_name(out)
+    lock = _clear_stale(out, folder, lambda text: None, None) or _make(folder)
+    try:
+        with _terminating_by_exception():
+            yield folder
+            for path in (*folder.rglob("*"), folder):
+                fsync_path(path)
+            if out.is_dir():
+                for path in folder.iterdir():
+                    path.replace(out / path.name)
+                folder.rmdir()
+            else:
+                _put_in_place(folder, out, overwrite=False)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise out_of_space(folder) from None
+        raise
+    finally:
+        os.close(lock)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made, before work is done for one.
+
+    Raises  OutputError
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written to", "choose another place with -o")
+
+
+def _partial_name(path: Path) -> Path:
+    return path.parent / f".{path.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _not_writable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write beside the output\n  {path.parent}\n  {error.strerror}", "choose another place with -o"
+    )
+
+
 def _make(folder: Path) -> int:
     """Make the unfinished folder and lock it; gives the descriptor that holds the lock."""
     try:
         folder.mkdir()
     except OSError as error:
-        raise OutputError(
-            f"cannot write beside the output\n  {folder.parent}\n  {error.strerror}", "choose another place with -o"
-        ) from None
+        raise _not_writable(folder, error) from None
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
@@ -161,11 +245,9 @@ def _clear_stale(out: Path, folder: Path, notice: Notice, resumes: Callable[[Pat
 
     Returns  descriptor that holds the lock of `folder`, None where there was none to go on with
     """
-    prefix = f".{out.name}.partial-"
     taken: int | None = None
-    for stale in sorted(child for child in out.parent.iterdir() if child.name.startswith(prefix) and child.is_dir()):
-        pid, _, tag = stale.name.removeprefix(prefix).partition("-")
-        lock = _lock_of_dead(stale, int(pid)) if pid.isascii() and pid.isdigit() and len(tag) == 8 else None
+    for stale, pid in _stale(out):
+        lock = _lock_of_dead(stale, pid) if stale.is_dir() else None
         if lock is None:
             continue
         if taken is None and resumes is not None and resumes(stale):
@@ -178,14 +260,29 @@ def _clear_stale(out: Path, folder: Path, notice: Notice, resumes: Callable[[Pat
     return taken
 
 
+def _stale(out: Path) -> list[tuple[Path, int]]:
+    """Unfinished siblings of an output, with the number of the process that made each."""
+    prefix = f".{out.name}.partial-"
+    found: list[tuple[Path, int]] = []
+    try:
+        children = sorted(child for child in out.parent.iterdir() if child.name.startswith(prefix))
+    except OSError as error:
+        raise _not_writable(out, error) from None
+    for child in children:
+        pid, _, tag = child.name.removeprefix(prefix).partition("-")
+        if pid.isascii() and pid.isdigit() and len(tag) == 8:
+            found.append((child, int(pid)))
+    return found
+
+
 def _lock_of_dead(folder: Path, pid: int) -> int | None:
-    """Lock an unfinished folder that nobody works in; None where somebody does, or may.
+    """Lock an unfinished folder or file that nobody works in; None where somebody does, or may.
 
     The lock decides: it goes with its process, while in containers every run has the same few numbers. A young folder whose
     process lives may not have been locked yet.
     """
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        lock = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
         return None  # another run has removed it, or taken it over
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from langslice.errors import CorpusError
+from langslice.staging import staging_file
 from langslice.tokenizer import SourceTokenizer
 
 FORMAT = "langslice-counts-1"
@@ -63,7 +64,8 @@ class TokenCounts:
                 "count": pa.array(self.counts),
             }
         )
-        pq.write_table(table.replace_schema_metadata({"langslice": json.dumps(facts)}), path, compression="zstd")
+        with staging_file(path) as partial:
+            pq.write_table(table.replace_schema_metadata({"langslice": json.dumps(facts)}), partial, compression="zstd")
 
 
 def token_fingerprint(tokenizer: SourceTokenizer) -> str:

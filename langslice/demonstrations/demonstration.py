@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import CorpusError
+from langslice.staging import staging_file
 
 EOS = "{eos}"
 FIELDS = ("condition", "languages", "parts", "separator", "text", "messages", "answer")
@@ -64,7 +65,8 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
     lines = [json.dumps(one.to_json(), ensure_ascii=False) for one in demonstrations]
     if not lines:
         raise CorpusError(f"no demonstrations to write to {path}", "give more sentences, or ask for fewer shots")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with staging_file(path) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(lines)
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from langslice.checkpoint import Checkpoint
 from langslice.errors import ScoreError
+from langslice.staging import staging_file
 
 FORMAT = "langslice-scores-1"
 KINDS = ("layers", "heads", "neurons")
@@ -116,7 +117,8 @@ class Scores:
             "spread": pa.array(self.spread),
         }
         table = pa.table(columns).replace_schema_metadata({"langslice": json.dumps(facts)})
-        pq.write_table(table, path, compression="zstd")
+        with staging_file(path) as partial:
+            pq.write_table(table, partial, compression="zstd")
 
 
 def load_scores(path: Path, checkpoint: Checkpoint) -> Scores:
