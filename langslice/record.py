@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from langslice import __version__
 from langslice.checkpoint import Checkpoint, Shard
 from langslice.errors import PlanError
+from langslice.forms import check_form, read_json
 from langslice.slice_plan import SlicePlan, file_sha256, plan_from_json, plan_text
 from langslice.tokenizer import Rewrite
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FILE_NAME = "slice.json"
 FORMAT = "langslice-slice/1"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
+_FORM = {"sparsity?": (None, {"tensors": {"*": {"zeros": int, "size": int}}}), "new_to_old": list}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -67,13 +69,12 @@ def read_record(folder: Path) -> SlicePlan:
     if not folder.is_dir():
         raise PlanError(f"{folder}: no such folder", hint="name a folder that `langslice slice` made")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path, PlanError)
     except FileNotFoundError as error:
         raise PlanError(f"{folder} has no {FILE_NAME}", hint="is this a folder that `langslice slice` made?") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PlanError(f"{path} is not readable: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError(f"{path}: expected format {FORMAT}")
+    check_form(document, _FORM, str(path), PlanError, "the file was edited; slice again")
     plan = plan_from_json(document.get("plan"), place=str(path))
     if document.get("new_to_old") != plan.new_to_old.tolist():
         raise PlanError(
@@ -126,8 +127,8 @@ def _earlier(checkpoint: Checkpoint) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
+        document = read_json(path, PlanError)
+    except PlanError:
         document = None
     if not isinstance(document, dict):
         return None

@@ -97,6 +97,7 @@ def read_demonstrations(path: str | Path) -> list[Demonstration]:
 def _parsed(line: str, where: str) -> Demonstration:
     try:
         record = json.loads(line)
+        json.dumps(record, ensure_ascii=False).encode()  # an escape of half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not JSON ({error})", "one JSON object a line") from None
     if not isinstance(record, dict):

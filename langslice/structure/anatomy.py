@@ -180,7 +180,9 @@ def _heads_of(
     """Heads of one attention in each layer that has it."""
     stack = key.split(".")[0]
     fields = body.stacks[stack]
-    query = int(config[fields.heads])
+    query = config[fields.heads]
+    if type(query) is not int or query < 1:
+        raise PlanError(f"config.json: `{fields.heads}` must be a whole number from 1, found {query!r}")
     found: dict[int, Heads] = {}
     for name, place in places.items():
         if place.attention_key != key or axes[name] is None:

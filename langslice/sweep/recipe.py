@@ -16,11 +16,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from langslice.errors import RecipeError
 
+_MOST_VALUES: Final = 100_000
+_DEEPEST: Final = 40
+_MOST_RUNS: Final = 100_000
 STEPS: Final = ("slice", "sparsify")
 _ENTRIES: Final = ("model", *STEPS, "evaluate")
 # Of a demonstration set in `sparsify`: what it shows, in which languages, and how it is laid out.
@@ -61,9 +65,25 @@ def load_recipe(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe", "see the guide on sweeps") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not readable as YAML\n  {error}", "see the guide on sweeps") from error
+    _refuse_endless(document, str(path))
     return check_recipe(document, place=str(path))
+
+
+def _refuse_endless(document: Any, place: str) -> None:
+    """Refuse aliases that unfold without an end, or nearly so."""
+    waiting, seen = [(document, 0)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES or depth > _DEEPEST:
+            raise RecipeError(
+                f"{place}: more than {_MOST_VALUES:,} values, or {_DEEPEST} levels, once its aliases are unfolded",
+                "write the values out instead of nesting aliases",
+            )
+        below = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        waiting += [(item, depth + 1) for item in below]
 
 
 def check_recipe(document: Any, *, place: str) -> dict[str, Any]:
@@ -83,7 +103,9 @@ def expand(document: Mapping[str, Any], *, place: str = "recipe") -> list[Run]:
     Raises   RecipeError for unknown entries, wrong types, and two equal points
     Example  expand({"model": "m", "slice": {"coverage": [0.9, 0.99]}, "evaluate": {"tasks": "speed"}}) has two runs
     """
-    runs = [Run(_without_nulls(recipe), axes) for recipe, axes in _points(document, "")]
+    runs = [Run(_without_nulls(recipe), axes) for recipe, axes in islice(_points(document, ""), _MOST_RUNS + 1)]
+    if len(runs) > _MOST_RUNS:
+        raise RecipeError(f"{place}: the grid has more than {_MOST_RUNS:,} points", "leave some values out")
     seen: dict[str, Run] = {}
     for run in runs:
         check_run(run, place=place)
@@ -139,7 +161,7 @@ def check_run(run: Run, *, place: str) -> None:
     Raises  RecipeError, with the nearest entry that is known
     """
     for step in (*run.steps, "evaluate"):
-        entries = run.recipe[step]
+        entries = run.recipe.get(step)
         if not isinstance(entries, dict):
             raise RecipeError(
                 f"{place}: `{step}` must be a mapping, found {type(entries).__name__}", f"{step}: {{name: value}}"

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import TokenizerError
+from langslice.forms import Row, check_form
 
 Json = Any
 """What `json.loads` returns."""
 
+_MOST_HOLES = 1 << 20  # ids without a token; more would be a damaged number, and a list that fills the memory
 _WINDOW = 4096  # entries decoded at a time
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _FLAT_ARRAY = rb'\[[^\[\]"]*(?:' + _STRING + rb'[^\[\]"]*)*\]'
@@ -49,6 +51,20 @@ _TOP_KEYS = {
     "model",
 }  # fmt: skip
 _ADDED_KEYS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
+_FLAGS = {f"{name}?": bool for name in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+_TOP_FORM = {
+    "added_tokens?": (None, [{"id": int, "content": str, **_FLAGS}]),
+    "normalizer?": (None, {"type": str}),
+    "pre_tokenizer?": (None, {"type": str}),
+    "post_processor?": (None, {"type": str}),
+    "decoder?": (None, {"type": str}),
+    "padding?": (None, {"pad_id": int}),
+    "model": {
+        "unk_id?": (None, int), "unk_token?": (None, str), "continuing_subword_prefix?": (None, str),
+        "end_of_word_suffix?": (None, str), "byte_fallback?": (None, bool), "ignore_merges?": (None, bool),
+        "fuse_unk?": (None, bool), "dropout?": (None, float), "max_input_chars_per_word?": int,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ def parse_document(raw: bytes, where: str) -> Document:
         spans = _large_spans(raw)
         skeleton = json.loads(_without(raw, spans))
         return _assemble(raw, spans, skeleton, where)
-    except (ValueError, IndexError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except (ValueError, IndexError, RecursionError) as error:  # decoding JSON and Unicode fails with ValueErrors
         raise TokenizerError(
             f"{where} is not a readable tokenizer.json: {error}", hint="download the file again"
         ) from error
@@ -116,7 +132,7 @@ def object_windows(path: Path) -> Iterator[dict[str, int]]:
         if raw[start : start + 1] != b"{":
             raise ValueError("expected an object")
         yield from _windows(raw, (start, _value_end(raw, start)))
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         raise TokenizerError(f"{path} is not a vocabulary: {error}", hint="download the file again") from error
 
 
@@ -132,6 +148,7 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
     model_type = _model_type(model, raw, spans, where)
     refuse_unknown_keys(skeleton, _TOP_KEYS, where)
     refuse_unknown_keys(model, _MODEL_KEYS[model_type], f"{where}, model")
+    check_form(skeleton, _TOP_FORM, where, TokenizerError, "download the file again")
     tokens: list[str | None]
     if "vocab" not in spans:
         raise TokenizerError(f"{where} has no model.vocab")
@@ -139,6 +156,7 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
     if model_type == "Unigram":
         tokens = []
         for window in _windows(raw, spans["vocab"]):
+            check_form(window, [Row(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError)
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
         contents = {entry["content"] for entry in skeleton.get("added_tokens") or []}
@@ -146,7 +164,9 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
     else:
         index = {}
         for window in _windows(raw, spans["vocab"]):
+            check_form(window, {"*": int}, f"{where}, model.vocab", TokenizerError)
             index.update(window)
+        "".join(index).encode()  # half a surrogate pair is no text
         tokens = _by_id(index, where)
     in_model = bytearray(token is not None for token in tokens)
     merges = _read_merges(raw, spans.get("merges"), model, index, where) if model_type == "BPE" else None
@@ -259,7 +279,12 @@ def _windows(raw: bytes, span: tuple[int, int]) -> Iterator[Any]:
 
 
 def _by_id(index: Mapping[str, int], where: str) -> list[str | None]:
-    tokens: list[str | None] = [None] * (max(index.values(), default=-1) + 1)
+    last = max(index.items(), key=lambda item: item[1], default=("", -1))
+    if last[1] > len(index) + _MOST_HOLES:
+        raise TokenizerError(
+            f"{where}: token {last[0]!r} has the id {last[1]:,} in a vocabulary of {len(index):,} tokens"
+        )
+    tokens: list[str | None] = [None] * (last[1] + 1)
     for token, token_id in index.items():
         if token_id < 0 or tokens[token_id] is not None:
             raise TokenizerError(f"{where}: tokens {tokens[token_id]!r} and {token!r} share the id {token_id}")
@@ -275,6 +300,7 @@ def _read_merges(
     skip = len(model.get("continuing_subword_prefix") or "")
     left, right, product = array("i"), array("i"), array("i")
     for window in _windows(raw, span):
+        check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
         for entry in window:
             first, second = entry.split(" ") if isinstance(entry, str) else entry
             try:

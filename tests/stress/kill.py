@@ -272,7 +272,9 @@ def main() -> None:
     text = (
         f"{(__doc__ or '').split(chr(10) * 2, 2)[2]}\nSeed {options.seed}; {os.cpu_count()} cores.\n\n{table(tallies)}"
     )
-    print(json.dumps({name: {"kills": one.kills, **one.found} for name, one in tallies.items()}) if options.json else text)
+    print(
+        json.dumps({name: {"kills": one.kills, **one.found} for name, one in tallies.items()}) if options.json else text
+    )
     if options.write:
         options.write.write_text(f"# Commands killed at random moments\n\n{text}", encoding="utf-8")
     faults = [fault for tally in tallies.values() for fault in tally.faults]
