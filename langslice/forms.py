@@ -69,13 +69,24 @@ def read_json(path: Path, error: type[LangsliceError], hint: str | None = None) 
     Raises  `error` when it cannot be read, is not UTF-8, not JSON, or nests too deeply; FileNotFoundError is left to the caller
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise
     except OSError as problem:
         raise error(f"{path} cannot be read: {problem.strerror or problem}", hint) from problem
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is not readable as JSON: {problem}", hint) from problem
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse JSON in UTF-8 whose texts are texts: an escape of half a surrogate pair is JSON, and cannot be written again.
+
+    Raises  ValueError (of which JSONDecodeError and UnicodeError are kinds), RecursionError
+    """
+    value = json.loads(raw.decode("utf-8"))
+    if b"\\ud" in raw or b"\\uD" in raw:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _fault(value: Any, form: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...], str, str] | None:
@@ -86,7 +97,7 @@ def _fault(value: Any, form: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...
             return None
         # The fault that lies deepest is of the form that was meant.
         deepest = max((fault for fault in faults if fault is not None), key=lambda fault: len(fault[0]))
-        return deepest if len(deepest[0]) > len(path) else (path, " or ".join(map(_name, form)), _shown(value))
+        return deepest if len(deepest[0]) > len(path) else (path, _name(form), _shown(value))
     if isinstance(form, list | Row):
         if not isinstance(value, list) or (isinstance(form, Row) and len(value) != len(form.forms)):
             return path, _name(form), _shown(value)
@@ -135,6 +146,8 @@ def _name(form: Any) -> str:
         return " or ".join(form.texts)
     if isinstance(form, Row):
         return f"a list of {len(form.forms)}"
+    if isinstance(form, tuple):
+        return " or ".join(map(_name, form))
     return _NAMES[type(form) if isinstance(form, list | dict) else form]
 
 

@@ -35,7 +35,7 @@ from langslice.tokenizer import (
     open_tokenizer,
     write_tokenizer,
 )
-from langslice.unfinished import Cut, forget, journal_folder, read_cut, save_cut, work_key
+from langslice.unfinished import Cut, check_unchanged, file_states, forget, journal_folder, read_cut, save_cut, work_key
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -178,6 +178,7 @@ def slice(
     files = _side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
+    before = file_states(checkpoint, files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
     resumes = None if key is None else partial(_has_cut, key)
@@ -216,6 +217,7 @@ def slice(
         if proof is not None and not proof.passed:
             raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
         return_freed_memory()
+        check_unchanged(checkpoint, files, before)
         write_record(staging, checkpoint, made, rewrite, _left_out(files, rewrite, made), proof, pruned)
         forget(staging)
     left_out = _left_out(files, rewrite, made)

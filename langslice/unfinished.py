@@ -19,6 +19,7 @@ from langslice.checkpoint import Checkpoint
 from langslice.choice import listed
 from langslice.copying import fsync_path
 from langslice.corpus.finding import CorpusFile, find_corpora
+from langslice.errors import CheckpointError
 from langslice.proof import Proof, proof_from_json
 from langslice.record import library_versions
 from langslice.shards import WriteReport
@@ -47,16 +48,40 @@ def work_key(
     weights = plan.weights or {}
     demonstrations = [*listed(weights.get("keep_demos")), *listed(weights.get("avoid_demos"))]
     held_out = [source.path for source in find_corpora(text)[0] if isinstance(source, CorpusFile)] if text else []
-    sources = [shard.path for shard in checkpoint.shards] + [checkpoint.folder / file.name for file in files]
     document = {
         "plan": plan_text(plan),
         "weights": dict(weights),
         "demonstrations": [file_sha256(Path(path)) for path in demonstrations if Path(path).is_file()],
-        "files": [_state_of(path) for path in [*sources, *held_out]],
+        "files": file_states(checkpoint, files) + [_state_of(path) for path in held_out],
         "verify": [verify, *text],
         "versions": library_versions(),
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def file_states(checkpoint: Checkpoint, files: Sequence[SideFile]) -> list[list[Any]]:
+    """Path, size and time of the last change of every file that a slice reads from its source."""
+    paths = [shard.path for shard in checkpoint.shards] + [checkpoint.folder / file.name for file in files]
+    return [_state_of(path) for path in paths]
+
+
+def check_unchanged(checkpoint: Checkpoint, files: Sequence[SideFile], before: list[list[Any]]) -> None:
+    """Refuse what was made of a source that somebody wrote to meanwhile.
+
+    Raises  CheckpointError that names the first such file
+    """
+    try:
+        after = file_states(checkpoint, files)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"the source changed while it was read\n  {error.filename} is gone",
+            "nothing was kept; run the command again",
+        ) from None
+    for one, other in zip(before, after, strict=True):
+        if one != other:
+            raise CheckpointError(
+                f"the source changed while it was read\n  {one[0]}", "nothing was kept; run the command again"
+            )
 
 
 def _state_of(path: Path) -> list[Any]:

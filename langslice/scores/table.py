@@ -143,7 +143,8 @@ def load_scores(path: Path, checkpoint: Checkpoint) -> Scores:
         raise ScoreError(f"{path}: format {found!r}, expected {FORMAT!r}", hint="score again with this version")
     check_form(facts, _FORM, f"{path}, its facts", ScoreError, "write it again with `langslice score`")
     for name, kinds in _COLUMNS.items():
-        if columns[name].dtype.kind not in kinds:
+        values = columns[name]
+        if values.dtype.kind not in kinds or (values.dtype == object and not all(type(item) is str for item in values)):
             raise ScoreError(f"{path}: column {name!r} is of another type", "write it again with `langslice score`")
     expected = model_fingerprint(checkpoint)
     if facts["fingerprint"] != expected:

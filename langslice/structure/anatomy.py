@@ -180,9 +180,7 @@ def _heads_of(
     """Heads of one attention in each layer that has it."""
     stack = key.split(".")[0]
     fields = body.stacks[stack]
-    query = config[fields.heads]
-    if type(query) is not int or query < 1:
-        raise PlanError(f"config.json: `{fields.heads}` must be a whole number from 1, found {query!r}")
+    query = _count_of(config, fields.heads)
     found: dict[int, Heads] = {}
     for name, place in places.items():
         if place.attention_key != key or axes[name] is None:
@@ -205,7 +203,14 @@ def _heads_of(
 def _key_value_heads(body: Body, config: Mapping[str, Any], fields: StackFields, query: int) -> int:
     if body.fused == "falcon" and not config.get("new_decoder_architecture"):
         return 1 if config.get("multi_query") else query
-    return int(config.get(fields.kv_heads) or query) if fields.kv_heads else query
+    return _count_of(config, fields.kv_heads) if fields.kv_heads and config.get(fields.kv_heads) else query
+
+
+def _count_of(config: Mapping[str, Any], field: str) -> int:
+    found = config[field]
+    if type(found) is not int or found < 1:
+        raise PlanError(f"config.json: `{field}` must be a whole number from 1, found {found!r}")
+    return found
 
 
 def _neurons_of(

@@ -51,7 +51,7 @@ _TOP_KEYS = {
     "model",
 }  # fmt: skip
 _ADDED_KEYS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
-_FLAGS = {f"{name}?": bool for name in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+_FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), bool)
 _TOP_FORM = {
     "added_tokens?": (None, [{"id": int, "content": str, **_FLAGS}]),
     "normalizer?": (None, {"type": str}),
@@ -115,7 +115,12 @@ def parse_document(raw: bytes, where: str) -> Document:
         spans = _large_spans(raw)
         skeleton = json.loads(_without(raw, spans))
         return _assemble(raw, spans, skeleton, where)
-    except (ValueError, IndexError, RecursionError) as error:  # decoding JSON and Unicode fails with ValueErrors
+    except (
+        ValueError,
+        IndexError,
+        RecursionError,
+        OverflowError,
+    ) as error:  # decoding JSON and Unicode fails with ValueErrors
         raise TokenizerError(
             f"{where} is not a readable tokenizer.json: {error}", hint="download the file again"
         ) from error
@@ -144,6 +149,7 @@ def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
 def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, where: str) -> Document:
     if not isinstance(skeleton, dict) or not isinstance(skeleton.get("model"), dict):
         raise TokenizerError(f"{where} has no `model`: it is not a tokenizer.json")
+    json.dumps(skeleton, ensure_ascii=False).encode()  # refuses half of a surrogate pair, which is no text
     model = skeleton["model"]
     model_type = _model_type(model, raw, spans, where)
     refuse_unknown_keys(skeleton, _TOP_KEYS, where)
@@ -156,17 +162,22 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
     if model_type == "Unigram":
         tokens = []
         for window in _windows(raw, spans["vocab"]):
-            check_form(window, [Row(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError)
+            if not all(map(_is_piece, window)):
+                check_form(window, [Row(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError)
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
+        "".join(token for token in tokens if token).encode()
+        if not np.isfinite(scores).all():
+            raise TokenizerError(f"{where}: the score of {tokens[int(np.argmin(np.isfinite(scores)))]!r} is no number")
         contents = {entry["content"] for entry in skeleton.get("added_tokens") or []}
         index = {token: old for old, token in enumerate(tokens) if token in contents and token is not None}
     else:
         index = {}
         for window in _windows(raw, spans["vocab"]):
-            check_form(window, {"*": int}, f"{where}, model.vocab", TokenizerError)
+            if set(map(type, window.values())) - {int}:
+                check_form(window, {"*": int}, f"{where}, model.vocab", TokenizerError)
             index.update(window)
-        "".join(index).encode()  # half a surrogate pair is no text
+        "".join(index).encode()
         tokens = _by_id(index, where)
     in_model = bytearray(token is not None for token in tokens)
     merges = _read_merges(raw, spans.get("merges"), model, index, where) if model_type == "BPE" else None
@@ -185,7 +196,7 @@ def _model_type(model: Mapping[str, Any], raw: bytes, spans: Mapping[str, tuple[
             named = "Unigram"
         elif "max_input_chars_per_word" in model:
             named = "WordPiece"
-    if named not in _MODEL_KEYS:
+    if not isinstance(named, str) or named not in _MODEL_KEYS:
         raise TokenizerError(
             f"{where}: model type {named!r} is not understood; expected one of {', '.join(sorted(_MODEL_KEYS))}",
             hint="open an issue with the model's name",
@@ -278,6 +289,17 @@ def _windows(raw: bytes, span: tuple[int, int]) -> Iterator[Any]:
         raise ValueError(f"unexpected entry at byte {position}: {raw[position : position + 40]!r}")
 
 
+def _is_piece(entry: Any) -> bool:
+    """Whether an entry of a Unigram vocabulary is (token, score); many times faster than a form."""
+    return type(entry) is list and len(entry) == 2 and type(entry[0]) is str and type(entry[1]) in (float, int)
+
+
+def _is_merge(entry: Any) -> bool:
+    if type(entry) is list:
+        return len(entry) == 2 and type(entry[0]) is type(entry[1]) is str
+    return type(entry) is str
+
+
 def _by_id(index: Mapping[str, int], where: str) -> list[str | None]:
     last = max(index.items(), key=lambda item: item[1], default=("", -1))
     if last[1] > len(index) + _MOST_HOLES:
@@ -300,7 +322,8 @@ def _read_merges(
     skip = len(model.get("continuing_subword_prefix") or "")
     left, right, product = array("i"), array("i"), array("i")
     for window in _windows(raw, span):
-        check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
+        if not all(map(_is_merge, window)):
+            check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
         for entry in window:
             first, second = entry.split(" ") if isinstance(entry, str) else entry
             try:

@@ -6,14 +6,13 @@ their ids are renumbered; every other key is left as it is.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import TokenizerError
-from langslice.forms import check_form
+from langslice.forms import check_form, parse_json
 from langslice.tokenizer.document import Json
 
 CONFIG_FILE = "tokenizer_config.json"
@@ -58,7 +57,7 @@ def read_settings(folder: Path) -> dict[str, dict[str, Any]]:
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise TokenizerError(f"{path} is not JSON: {error}", hint="download the file again") from error
         if not isinstance(content, dict):

@@ -58,7 +58,8 @@ def change(holder: Any, key: Any, document: Any, choose: random.Random) -> None:
     elif kind == 1:
         holder[choose.choice(["", "extra", "\n", "__metadata__", f"{key}_", str(key).upper()])] = holder.pop(key)
     elif kind == 2 and isinstance(value, bool | int | float):
-        holder[key] = choose.choice([value + 1, value - 1, -value, value * 2, float(value), str(value), value + 2**32])
+        small = value if abs(value) < 2**64 else 7
+        holder[key] = choose.choice([value + 1, value - 1, -value, value * 2, float(small), str(small), value + 2**32])
     elif kind == 3 and isinstance(value, str):
         holder[key] = choose.choice([value[:-1], value + "x", value.upper(), value + "\n", value[::-1], value * 2])
     elif kind == 4 and isinstance(value, list):

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=0, help="print so many messages of each kind")
     parser.add_argument("--write", type=Path, help="file for the table")
     options = parser.parse_args()
-    from tests.fuzz.targets import TARGETS, make_example
+    from tests.fuzz.targets import TARGETS, attempt, make_example
 
     faulthandler.enable()
     signal.signal(signal.SIGALRM, out_of_time)
@@ -44,6 +44,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="langslice-fuzz-") as name:
         example = make_example(Path(name))
         for number, target in enumerate(chosen):
+            if message := attempt(example, target):
+                raise SystemExit(f"{target.name}: the valid example is refused\n{message}")
             row = fuzz(example, target, options.seconds / len(chosen), options.seed + number, options)
             faults += row["faults"]
             rows.append(

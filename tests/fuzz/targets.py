@@ -183,7 +183,7 @@ def make_example(folder: Path) -> Path:
     add_tokenizer(build("llama", folder / "unigram"))
     model = build("llama", folder / "model", vocab_size=300)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *["##" + letter for letter in LETTERS], "ab", "##cd"]
-    write_tokenizer_json(Path(shutil.copytree(model, folder / "wordpiece")), wordpiece(words))
+    write_tokenizer_json(build("llama", folder / "wordpiece", vocab_size=64), wordpiece(words))
     byte_level_folder(model, [("a", "b"), ("ab", "c"), ("d", "e"), ("Ġ", "a")], ("<s>", "</s>"))
     (model / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}')
     (folder / "keep.txt").write_text("a\nb\n", encoding="utf-8")
