@@ -181,6 +181,9 @@ LeaveOut = Annotated[
 Revision = Annotated[str | None, _option("--revision", help="Branch, tag or commit of a hub model.")]
 Token = Annotated[str | None, _option("--token", help="Hub token, for gated models.")]
 CacheDir = Annotated[Path | None, _option("--cache-dir", help="Hub cache.")]
+Ray = Annotated[
+    str | None, _option("--ray", help="Use this Ray cluster: auto, host:port, ray://…, or local.", metavar="ADDRESS")
+]
 Processes = Annotated[int | None, _option("--processes", help="Processes that count; all cores unless given.")]
 HeldOut = Annotated[list[str] | None, _option("--text", help="Held-out text to prove the slice on.", metavar="PATH")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -362,6 +365,7 @@ def slice(
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Prove the slice, or only rewrite.")] = True,
     link: Annotated[bool, typer.Option("--link", help="Hard-link untouched shards instead of copying them.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="Threads that write.", min=1)] = 2,
+    ray: Ray = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -372,7 +376,7 @@ def slice(
     with _progress(quiet) as report:
         result = job.slice(
             model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
-            report=report, **choice,
+            ray=ray, report=report, **choice,
         )  # fmt: skip
     if not quiet:
         from langslice.console import print_result
@@ -459,6 +463,7 @@ def count(
     token: Token = None,
     cache_dir: CacheDir = None,
     processes: Processes = None,
+    ray: Ray = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing counts.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -471,7 +476,7 @@ def count(
     with _progress(quiet) as report:
         counted = job.count(
             model, corpus, text_field=text_field, languages=language_id or (), revision=revision, token=token,
-            cache_dir=cache_dir, processes=processes, report=report,
+            cache_dir=cache_dir, processes=processes, ray=ray, report=report,
         )  # fmt: skip
     counted.save(out)
     if not quiet:

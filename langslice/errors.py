@@ -13,6 +13,7 @@
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
+    ├── ClusterError            a Ray cluster that is not there, or that lost a task for good
     ├── RecipeError             a sweep whose recipe is not understood
     ├── VerificationError       exit code 1; the slice differs from its source
     └── Interruption            exit code 128 + signal; a signal came, and finished work was kept for the same command
@@ -83,6 +84,10 @@ class TaskError(LangsliceError):
 
 class NoDataError(TaskError):
     """A language for which a task has no data."""
+
+
+class ClusterError(LangsliceError):
+    """A Ray cluster that cannot be reached, or that lost a task as often as it was tried."""
 
 
 class RecipeError(LangsliceError):

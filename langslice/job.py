@@ -104,11 +104,13 @@ def count(
     token: str | None = None,
     cache_dir: Path | None = None,
     processes: int | None = None,
+    ray: str | None = None,
     report: Report = silent,
 ) -> TokenCounts:
     """Count how often each of the model's tokens occurs in a corpus.
 
     languages  keep only the lines that language identification puts in these
+    ray        address of a Ray cluster that counts, or `local`; the corpus must lie where all its machines see it
     Returns    counts that `TokenCounts.save` writes and `plan(counts=...)` reads
     Raises     CheckpointError, TokenizerError, CorpusError, LanguageError
     """
@@ -117,6 +119,13 @@ def count(
     from langslice.planning import count_sides
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
+    if ray is not None:
+        from langslice.counting.spreading import count_on_cluster
+
+        return count_on_cluster(
+            _tokenizer(checkpoint), listed(corpus), ray, text_field=text_field, languages=listed(languages),
+            model_type=checkpoint.config.get("model_type"), rows=_rows(checkpoint), processes=processes, report=report,
+        )  # fmt: skip
     read = partial(corpus_units, listed(corpus), text_field=text_field, languages=listed(languages), report=report)
     counted = count_sides(_tokenizer(checkpoint), read, processes=processes)
     return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
@@ -145,6 +154,7 @@ def slice(
     link: bool = False,
     overwrite: bool = False,
     threads: int = 2,
+    ray: str | None = None,
     report: Report = silent,
     **choice: Unpack[Choice],
 ) -> SliceResult:
@@ -157,6 +167,7 @@ def slice(
     text       held-out text files for the proof
     link       hard-link untouched shards instead of copying them
     overwrite  replace an existing `out`
+    ray        address of a Ray cluster that all see `out`, or `local`: demonstrations of weight pruning are spread over it
     choice     see Choice; beside a plan only carry, leave_out, revision, token and cache_dir
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
@@ -174,6 +185,10 @@ def slice(
         made = _make_plan(checkpoint, tokenizer, choice, report)
     else:
         made = _checked(given, checkpoint, tokenizer)
+    if ray is not None and made.weights is None:
+        raise PlanError(
+            "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
+        )
     made = _with_settled_files(made, choice)
     files = _side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
@@ -206,7 +221,7 @@ def slice(
                 save_cut(staging, key, cut)
         pruned, proof = None, cut.proof
         if made.weights is not None and (proof is None or proof.passed):
-            done = prune_staged(staging, made.weights, journal_folder(staging), report)
+            done = prune_staged(staging, made.weights, journal_folder(staging), ray, report)
             pruned = done.to_json()
             made = replace(made, pruned=pruned)
             resumed = (
@@ -266,9 +281,12 @@ def _open(model: str | Path, choice: Choice) -> Checkpoint:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
-    shapes = checkpoint.shapes
-    rows = find_vocabulary_size(family_of(checkpoint.config), shapes)
-    return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
+    model_type = checkpoint.config.get("model_type")
+    return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=_rows(checkpoint))
+
+
+def _rows(checkpoint: Checkpoint) -> int:
+    return find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
 
 
 def _fingerprint(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:

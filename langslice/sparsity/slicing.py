@@ -63,14 +63,17 @@ def prune_request(fields: Mapping[str, Any]) -> Any:
     return request
 
 
-def prune_staged(staging: Path, fields: Mapping[str, Any], work: Path, report: Report) -> SparsityReport:
+def prune_staged(
+    staging: Path, fields: Mapping[str, Any], work: Path, ray: str | None, report: Report
+) -> SparsityReport:
     """Prune the weights of a slice that stands in its staging folder.
 
+    ray   see `sparsify`
     work  folder of the journal; where an earlier run left one, pruning goes on behind its last finished block
     """
     from langslice.sparsity.pruning import sparsify
 
-    return sparsify(staging, prune_request(fields), work=work, report=report)
+    return sparsify(staging, prune_request(fields), work=work, ray=ray, report=report)
 
 
 def check_zeros(sliced: Checkpoint, done: Mapping[str, Any]) -> Check:
