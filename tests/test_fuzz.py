@@ -95,6 +95,8 @@ FOUND = [
     ("config", put("dtype", "floa432"), "transformers cannot read config.json"),
     ("config, structure", put("num_attention_heads", 0), "`num_attention_heads` must be a whole number from 1, found 0"),
     ("config, structure", put("num_key_value_heads", [2]), "`num_key_value_heads` must be a whole number from 1, found [2]"),
+    # As many numbers as heads would have filled the memory.
+    ("config, structure", put("num_key_value_heads", 2**40), "1099511627776 key-value heads (`num_key_value_heads`) for 4"),
     ("plan", put("request", "x"), "`request` must be an object, found \"x\""),
     ("plan", put("request", {"carry": 3}), "`request.carry` must be null or text or a list, found 3"),
     ("plan", put("weights", {"keep_demos": [3]}), "`weights.keep_demos.0` must be text, found 3"),

@@ -190,8 +190,14 @@ def _heads_of(
             if wide in named and len(named) == 2:
                 length = shapes[name][named.index(wide)]
                 key_value = _key_value_heads(body, config, fields, query)
+                if key_value > query:
+                    raise PlanError(
+                        f"config.json: {key_value} key-value heads (`{fields.kv_heads}`) for {query} query heads "
+                        f"(`{fields.heads}`)",
+                        hint="query heads share key-value heads, so these are fewer or as many",
+                    )
                 count = query if wide == "heads" else query + 2 * key_value
-                if length % count:
+                if length % count or length < count:
                     raise PlanError(
                         f"{name} has {length} rows, which {count} heads do not divide",
                         hint=f"is `{fields.heads}` in config.json right?",

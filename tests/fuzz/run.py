@@ -23,6 +23,7 @@ from pathlib import Path
 
 SECONDS = 10
 MOST_BYTES = 1 << 30
+ADDRESSES = 12 << 30  # torch alone reserves some; beyond, what asks for it fails instead of the machine
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
 
     faulthandler.enable()
     signal.signal(signal.SIGALRM, out_of_time)
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     chosen = [target for target in TARGETS if options.only in target.name]
     rows, faults = [], 0
     with tempfile.TemporaryDirectory(prefix="langslice-fuzz-") as name:
