@@ -40,6 +40,7 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "mini_features": (["mini_features.py"], no_assets),
         "mini_sparsity": (["mini_sparsity.py"], no_assets),
         "label_scores": (["label_scores.py", "--assets", str(assets)], no_assets),
+        "scale": (["scale.py", "--write", str(HERE / "results" / "scale.md")], no_assets),
         "rewrite": (["rewrite.py", "--work", str(work)], "less than 46 GB of disk" if small else ""),
         "against_trimbed": (
             ["against_trimbed.py", "--trimbed-python", trimbed],
