@@ -74,6 +74,8 @@ FOUND = [
     ("tokenizer, BPE", put("model", "vocab", "a", 7.5), "is not a readable tokenizer.json: unexpected entry at byte"),
     ("tokenizer, BPE", put("model", "type", ["BPE"]), "model type ['BPE'] is not understood"),
     ("tokenizer, BPE", put("model", "merges", 0, ["a"]), "model.merges from 0: `0` must be text or a list of 2, found [\"a\"]"),
+    ("tokenizer, BPE", put("model", "continuing_subword_prefix", "<0x41>"), "merge 'a' + 'b' lacks the model's prefix '<0x41>'"),
+    ("tokenizer, BPE", put("model", "vocab", ["a"]), "model.vocab: the document must be an object, found [\"a\"]"),
     ("tokenizer, BPE", put("added_tokens", [{"id": 3}]), "`added_tokens.0.content` must be text, found nothing"),
     ("tokenizer, Unigram", put("model", "unk_id", "always"), '`model.unk_id` must be null or a whole number, found "always"'),
     ("tokenizer, Unigram", put("model", "vocab", 4, [1.5, -2.0]), "model.vocab from 0: `4.0` must be text, found 1.5"),

@@ -174,7 +174,7 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
     else:
         index = {}
         for window in _windows(raw, spans["vocab"]):
-            if set(map(type, window.values())) - {int}:
+            if not isinstance(window, dict) or set(map(type, window.values())) - {int}:
                 check_form(window, {"*": int}, f"{where}, model.vocab", TokenizerError)
             index.update(window)
         "".join(index).encode()
@@ -319,13 +319,16 @@ def _read_merges(
 ) -> Merges:
     if span is None:
         raise TokenizerError(f"{where}: a BPE model without model.merges")
-    skip = len(model.get("continuing_subword_prefix") or "")
+    prefix = model.get("continuing_subword_prefix") or ""
+    skip = len(prefix)
     left, right, product = array("i"), array("i"), array("i")
     for window in _windows(raw, span):
         if not all(map(_is_merge, window)):
             check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
         for entry in window:
             first, second = entry.split(" ") if isinstance(entry, str) else entry
+            if skip and not second.startswith(prefix):  # the library panics on some of these (tokenizers 0.23)
+                raise TokenizerError(f"{where}: merge {first!r} + {second!r} lacks the model's prefix {prefix!r}")
             try:
                 left.append(index[first])
                 right.append(index[second])
