@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +22,12 @@ from types import FrameType
 
 from langslice.copying import fsync_path
 from langslice.errors import Interruption, OutputError
+from langslice.leftovers import leftovers_of, lock_of_dead, not_writable
 
 Notice = Callable[[str], None]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
-_YOUNG_SECONDS = 60
 MODEL_FILES = ("config.json", "slice.json", "modules.json")
 
 
@@ -88,8 +87,8 @@ def staging_file(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    for stale in _stale(path):
-        lock = _lock_of_dead(*stale)
+    for stale in leftovers_of(path):
+        lock = lock_of_dead(*stale)
         if lock is not None:
             stale[0].unlink(missing_ok=True)
             os.close(lock)
@@ -97,7 +96,7 @@ def staging_file(path: Path) -> Iterator[Path]:
     try:
         lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
-        raise _not_writable(path, error) from None
+        raise not_writable(path, error) from None
     try:
         with _terminating_by_exception():
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -157,18 +156,12 @@ def _partial_name(path: Path) -> Path:
     return path.parent / f".{path.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _not_writable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write beside the output\n  {path.parent}\n  {error.strerror}", "choose another place with -o"
-    )
-
-
 def _make(folder: Path) -> int:
     """Make the unfinished folder and lock it; gives the descriptor that holds the lock."""
     try:
         folder.mkdir()
     except OSError as error:
-        raise _not_writable(folder, error) from None
+        raise not_writable(folder, error) from None
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
@@ -246,8 +239,8 @@ def _clear_stale(out: Path, folder: Path, notice: Notice, resumes: Callable[[Pat
     Returns  descriptor that holds the lock of `folder`, None where there was none to go on with
     """
     taken: int | None = None
-    for stale, pid in _stale(out):
-        lock = _lock_of_dead(stale, pid) if stale.is_dir() else None
+    for stale, pid in leftovers_of(out):
+        lock = lock_of_dead(stale, pid) if stale.is_dir() else None
         if lock is None:
             continue
         if taken is None and resumes is not None and resumes(stale):
@@ -258,60 +251,6 @@ def _clear_stale(out: Path, folder: Path, notice: Notice, resumes: Callable[[Pat
         os.close(lock)
         notice(f"removed {stale}, left unfinished by a run that was killed")
     return taken
-
-
-def _stale(out: Path) -> list[tuple[Path, int]]:
-    """Unfinished siblings of an output, with the number of the process that made each."""
-    prefix = f".{out.name}.partial-"
-    found: list[tuple[Path, int]] = []
-    try:
-        children = sorted(child for child in out.parent.iterdir() if child.name.startswith(prefix))
-    except OSError as error:
-        raise _not_writable(out, error) from None
-    for child in children:
-        pid, _, tag = child.name.removeprefix(prefix).partition("-")
-        if pid.isascii() and pid.isdigit() and len(tag) == 8:
-            found.append((child, int(pid)))
-    return found
-
-
-def _lock_of_dead(folder: Path, pid: int) -> int | None:
-    """Lock an unfinished folder or file that nobody works in; None where somebody does, or may.
-
-    The lock decides: it goes with its process, while in containers every run has the same few numbers. A young folder whose
-    process lives may not have been locked yet.
-    """
-    try:
-        lock = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None  # another run has removed it, or taken it over
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        young = time.time() - os.fstat(lock).st_ctime < _YOUNG_SECONDS
-        if (young and pid != os.getpid() and _is_alive(pid)) or not _is_at(lock, folder):
-            os.close(lock)
-            return None
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
-
-
-def _is_at(descriptor: int, folder: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), folder.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True  # it lives, and belongs to somebody else
-    return True
 
 
 @contextmanager
