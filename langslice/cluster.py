@@ -6,6 +6,7 @@ this module is the only one that imports it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, Final
 from langslice.errors import ClusterError
 
 LOCAL: Final = "local"
+_ANSWER_SECONDS: Final = 10
 RETRIES: Final = 3  # of a task whose worker died; an error that the task itself raises is never tried again
 
 
@@ -42,6 +44,7 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _refuse_silent(address)
     options: dict[str, Any] = {"num_cpus": cpus} if address == LOCAL else {"address": address}
     try:
         ray.init(**options, include_dashboard=False, log_to_driver=False, configure_logging=False)
@@ -51,6 +54,17 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Refuse an address where nobody answers: Ray would wait there for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"no Ray cluster at {address}\n  {error}", "start one, or use --ray local") from None
 
 
 def cluster_cpus(ray: Any) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from langslice import job
+from langslice.cluster import RETRIES, run_tasks
 from langslice.corpus.finding import CorpusFile
 from langslice.corpus.reading import read_part
 from langslice.counting import spreading
@@ -89,6 +90,17 @@ def test_without_the_package(corpus, monkeypatch):
         job.count(mini_model_path(), corpus, ray="local")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_nobody_at_the_address(corpus, monkeypatch, address):
+    """Told at once, before Ray waits for minutes."""
+    import sys
+    import types
+
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False))
+    with pytest.raises(ClusterError, match=f"no Ray cluster at {address}\n.*Connection refused"):
+        job.count(mini_model_path(), corpus, ray=address)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """A local cluster of three worker processes."""
@@ -128,6 +140,29 @@ def test_a_worker_that_is_killed_is_replaced(corpus, cluster, tmp_path, monkeypa
     assert flag.exists()
     monkeypatch.undo()
     equal(counted, job.count(mini_model_path(), corpus))
+
+
+def square_or_die(folder: str, number: int, lives: int) -> int:
+    """Die as often as the folder does not say that it has happened."""
+    flag = Path(folder) / f"{number}-{len(list(Path(folder).glob(f'{number}-*')))}"
+    if number == 3 and len(list(Path(folder).glob("3-*"))) < lives:
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+@needs_ray
+@pytest.mark.parametrize("lives", [1, 99])
+def test_each_task_ends_once(cluster, tmp_path, lives):
+    """Ten tasks, of which one kills its worker: once, and whenever it is tried."""
+    function = type(square_or_die)(square_or_die.__code__, {**globals(), "__name__": "__main__"})  # sent by value
+    jobs = ((number, (str(tmp_path), number, lives)) for number in range(10))
+    found = sorted(run_tasks(cluster, function, jobs), key=lambda outcome: outcome.key)
+    assert [outcome.key for outcome in found] == list(range(10))
+    assert [outcome.value for outcome in found if outcome.key != 3] == [n * n for n in range(10) if n != 3]
+    assert found[3].value == (9 if lives == 1 else None)
+    assert len(list(tmp_path.iterdir())) == (1 if lives == 1 else 1 + RETRIES)
+    assert found[3].lost.startswith("the worker was lost") == (lives == 99)
 
 
 @needs_ray

@@ -172,8 +172,10 @@ def check_run(run: Run, *, place: str) -> None:
                 if not isinstance(entries[name], dict):
                     raise RecipeError(f"{place}: `sparsify.{name}` must be a mapping", "{kind: mt, languages: 'fr,en'}")
                 _refuse_unknown(f"{place}, sparsify.{name}", entries[name], DEMONSTRATION_ENTRIES)
-    if not isinstance(run.recipe["model"], str):
-        raise RecipeError(f"{place}: `model` must be text, found {run.recipe['model']!r}", "a folder, hub id, or mini")
+    if not isinstance(run.recipe.get("model"), str):
+        raise RecipeError(
+            f"{place}: `model` must be text, found {run.recipe.get('model')!r}", "a folder, hub id, or mini"
+        )
 
 
 def step_entries(step: str) -> tuple[str, ...]:
