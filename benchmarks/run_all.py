@@ -42,6 +42,7 @@ def jobs() -> dict[str, tuple[list[str], str]]:
         "healing": (["healing.py"], no_assets),
         "training_memory": (["training_memory.py"], no_assets),
         "label_scores": (["label_scores.py", "--assets", str(assets)], no_assets),
+        "scale": (["scale.py", "--write", str(HERE / "results" / "scale.md")], no_assets),
         "rewrite": (["rewrite.py", "--work", str(work)], "less than 46 GB of disk" if small else ""),
         "against_trimbed": (
             ["against_trimbed.py", "--trimbed-python", trimbed],

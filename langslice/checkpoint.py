@@ -17,6 +17,7 @@ from langslice.safetensors_header import TensorEntry, damaged, parse_strict_json
 
 __all__ = ["Checkpoint", "Shard", "TensorEntry", "open_checkpoint"]
 
+_LONGEST_NAME = 255  # bytes, on every file system in use
 SINGLE_FILES = {"safetensors": "model.safetensors", "pickle": "pytorch_model.bin"}
 INDEX_FILES = {"safetensors": "model.safetensors.index.json", "pickle": "pytorch_model.bin.index.json"}
 
@@ -154,7 +155,7 @@ def resolve_inside(folder: Path, model_folder: Path, name: str) -> Path:
     folder   the model's root; in the hub's cache layout (.../snapshots/<commit>) links into ../../blobs are allowed
     Raises   CheckpointError when the file is missing or lies elsewhere
     """
-    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+    if name in ("", ".", "..") or any(sign in name for sign in "/\\\0") or not _is_file_name(name):
         raise CheckpointError(
             f"a shard's name is not a plain file name\n  in {model_folder}\n"
             f"  expected a name in the same folder, found {name!r}",
@@ -169,9 +170,7 @@ def resolve_inside(folder: Path, model_folder: Path, name: str) -> Path:
             f"weight file {name} is missing\n  in {model_folder}\n  found {state}",
             "download the model again; a shard is absent",
         ) from None
-    root = folder.resolve()
-    allowed = [root] + ([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])
-    if not any(resolved.is_relative_to(place) for place in allowed):
+    if not lies_inside(folder, resolved):
         raise CheckpointError(
             f"weight file {name} is a link that leaves the model folder\n  {path}\n  points to {resolved}",
             "put the file itself into the folder, or name the folder that it lies in",
@@ -179,6 +178,20 @@ def resolve_inside(folder: Path, model_folder: Path, name: str) -> Path:
     if not resolved.is_file():
         raise CheckpointError(f"weight file {name} is not a file\n  {resolved}", "download the model again")
     return resolved
+
+
+def lies_inside(folder: Path, resolved: Path) -> bool:
+    """Whether a path without symlinks belongs to a model: it lies in its folder, or in the blobs of the hub's cache layout."""
+    root = folder.resolve()
+    allowed = [root] + ([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])
+    return any(resolved.is_relative_to(place) for place in allowed)
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        return len(name.encode()) <= _LONGEST_NAME
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def _local_folder(
@@ -241,7 +254,7 @@ def _weight_files(folder: Path, model_folder: Path) -> tuple[str, list[str], dic
         if has_index:
             index = read_json_object(model_folder / index_name, "")
             return weight_format, _index_shards(model_folder / index_name, index), index, ()
-    names = sorted(path.name for path in model_folder.iterdir())
+    names = sorted(path.name if path.name.isprintable() else ascii(path.name) for path in model_folder.iterdir())
     expected = ", ".join([*SINGLE_FILES.values(), *INDEX_FILES.values()])
     raise CheckpointError(
         f"no weights found\n  in {model_folder}\n  expected one of {expected}\n"

@@ -17,7 +17,9 @@
     ├── HealError               a model that cannot be healed as asked, or a teacher that is not its source
     ├── ReportError             measurements that cannot be read, or that are of another model than the slice
     ├── PublishError            a slice that must not be uploaded as it is, or a hub that does not take it
-    └── VerificationError       exit code 1; the slice differs from its source
+    ├── ClusterError            a Ray cluster that is not there, or that lost a task for good
+    ├── VerificationError       exit code 1; the slice differs from its source
+    └── Interruption            exit code 128 + signal; a signal came, and finished work was kept for the same command
 
 The library raises; only the command line prints and exits.
 """
@@ -87,6 +89,10 @@ class NoDataError(TaskError):
     """A language for which a task has no data."""
 
 
+class ClusterError(LangsliceError):
+    """A Ray cluster that cannot be reached, or that lost a task as often as it was tried."""
+
+
 class RecipeError(LangsliceError):
     """A recipe that is not understood, or a sweep of which some runs failed."""
 
@@ -107,3 +113,11 @@ class VerificationError(LangsliceError):
     """The slice differs from its source where it must not."""
 
     exit_code = 1
+
+
+class Interruption(LangsliceError):
+    """A signal stopped the work; what was finished is kept, and the same command goes on from there."""
+
+    def __init__(self, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code

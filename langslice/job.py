@@ -35,6 +35,7 @@ from langslice.tokenizer import (
     open_tokenizer,
     write_tokenizer,
 )
+from langslice.unfinished import Cut, check_unchanged, file_states, forget, journal_folder, read_cut, save_cut, work_key
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -103,11 +104,13 @@ def count(
     token: str | None = None,
     cache_dir: Path | None = None,
     processes: int | None = None,
+    ray: str | None = None,
     report: Report = silent,
 ) -> TokenCounts:
     """Count how often each of the model's tokens occurs in a corpus.
 
     languages  keep only the lines that language identification puts in these
+    ray        address of a Ray cluster that counts, or `local`; the corpus must lie where all its machines see it
     Returns    counts that `TokenCounts.save` writes and `plan(counts=...)` reads
     Raises     CheckpointError, TokenizerError, CorpusError, LanguageError
     """
@@ -116,6 +119,13 @@ def count(
     from langslice.planning import count_sides
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
+    if ray is not None:
+        from langslice.counting.spreading import count_on_cluster
+
+        return count_on_cluster(
+            source_tokenizer(checkpoint), listed(corpus), ray, text_field=text_field, languages=listed(languages),
+            model_type=checkpoint.config.get("model_type"), rows=_rows(checkpoint), processes=processes, report=report,
+        )  # fmt: skip
     read = partial(corpus_units, listed(corpus), text_field=text_field, languages=listed(languages), report=report)
     counted = count_sides(source_tokenizer(checkpoint), read, processes=processes)
     return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
@@ -144,6 +154,7 @@ def slice(
     link: bool = False,
     overwrite: bool = False,
     threads: int = 2,
+    ray: str | None = None,
     report: Report = silent,
     **choice: Unpack[Choice],
 ) -> SliceResult:
@@ -156,6 +167,7 @@ def slice(
     text       held-out text files for the proof
     link       hard-link untouched shards instead of copying them
     overwrite  replace an existing `out`
+    ray        address of a Ray cluster that all see `out`, or `local`: demonstrations of weight pruning are spread over it
     choice     see Choice; beside a plan only carry, leave_out, revision, token and cache_dir
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
@@ -173,45 +185,60 @@ def slice(
         made = _make_plan(checkpoint, tokenizer, choice, report)
     else:
         made = _checked(given, checkpoint, tokenizer)
+    if ray is not None and made.weights is None:
+        raise PlanError(
+            "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
+        )
     made = _with_settled_files(made, choice)
     files = side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
+    before = file_states(checkpoint, files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
-    with staging_folder(out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append) as staging:
-        (staging / prefix).mkdir(parents=True, exist_ok=True)
-        write_side_files(
-            checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
-            restructure=partial(restructured, checkpoint, made.structure),
-        )  # fmt: skip
-        return_freed_memory()
-        rewrite = _write_tokenizer(tokenizer, made, staging / prefix)
+    key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
+    resumes = None if key is None else partial(_has_cut, key)
+    with staging_folder(
+        out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append, resumes=resumes
+    ) as staging:
+        cut = None if key is None else read_cut(staging, key)
+        rewrite = _write_files(checkpoint, tokenizer, made, files, staging) if cut is None else cut.rewrite
         # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
         del tokenizer
-        check_tokenizer(rewrite, staging / prefix, [token for token in made.tokens if token is not None])
         return_freed_memory()
-        written = write_shards(
-            checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
-            progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
-        )  # fmt: skip
-        if made.structure is not None:
-            finish_structure(checkpoint, made.structure, staging)
-        left_out = _left_out(files, rewrite, made)
-        proof = None
-        if verify:
-            # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
-            proof = prove_slice(checkpoint, source_tokenizer(checkpoint), staging, made, files, listed(text), report)
-        pruned = None
+        if cut is None:
+            written = write_shards(
+                checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
+                progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
+            )  # fmt: skip
+            if made.structure is not None:
+                finish_structure(checkpoint, made.structure, staging)
+            proof = None
+            if verify:
+                # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
+                proof = prove_slice(
+                    checkpoint, source_tokenizer(checkpoint), staging, made, files, listed(text), report
+                )
+            cut = Cut(rewrite, written, proof)
+            if key is not None:
+                save_cut(staging, key, cut)
+        pruned, proof = None, cut.proof
         if made.weights is not None and (proof is None or proof.passed):
-            pruned = prune_staged(staging, made.weights, report)
+            done = prune_staged(staging, made.weights, journal_folder(staging), ray, report)
+            pruned = done.to_json()
             made = replace(made, pruned=pruned)
-            notes += pruned["notes"]
+            resumed = (
+                f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
+            )
+            notes += [*done.notes, *([resumed] if done.resumed else [])]
             proof = None if proof is None else prove_pruned(proof, checkpoint, staging, made)
         if proof is not None and not proof.passed:
             raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
         return_freed_memory()
+        check_unchanged(checkpoint, files, before)
+        left_out = _left_out(files, rewrite, made)
+        forget(staging)
         _write_papers(staging, out.name, checkpoint, made, edits, rewrite, left_out, proof, pruned)
-    return SliceResult(out, made, part_sizes(made, edits), written, left_out, proof, (*notes, *written.notes))
+    return SliceResult(out, made, part_sizes(made, edits), cut.written, left_out, proof, (*notes, *cut.written.notes))
 
 
 def verify(
@@ -256,9 +283,13 @@ def _open(model: str | Path, choice: Choice) -> Checkpoint:
 
 
 def source_tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
-    shapes = checkpoint.shapes
-    rows = find_vocabulary_size(family_of(checkpoint.config), shapes)
-    return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
+    """The tokenizer beside a checkpoint, read."""
+    model_type = checkpoint.config.get("model_type")
+    return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=_rows(checkpoint))
+
+
+def _rows(checkpoint: Checkpoint) -> int:
+    return find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
 
 
 def fingerprint_of(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
@@ -336,6 +367,26 @@ def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePl
         carry=listed(made.request.get("carry")),
         leave_out=listed(made.request.get("leave_out")),
     )
+
+
+def _has_cut(key: str, staging: Path) -> bool:
+    return read_cut(staging, key) is not None
+
+
+def _write_files(
+    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
+) -> Rewrite:
+    """Write everything but the weights into the staging folder."""
+    folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_side_files(
+        checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
+        restructure=partial(restructured, checkpoint, made.structure),
+    )  # fmt: skip
+    return_freed_memory()
+    rewrite = _write_tokenizer(tokenizer, made, folder)
+    check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
+    return rewrite
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:

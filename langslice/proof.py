@@ -55,6 +55,13 @@ class Proof:
         }
 
 
+def proof_from_json(document: Mapping[str, Any]) -> Proof:
+    """The proof that `to_json` gave."""
+    checks = [Check(**{**check, "examples": tuple(check["examples"])}) for check in document["checks"]]
+    texts = [{name: value for name, value in text.items() if name != "growth"} for text in document["texts"]]
+    return Proof(tuple(checks), tuple(TextProof(**text) for text in texts))
+
+
 def prove(
     checkpoint: Checkpoint,
     source: SourceTokenizer,

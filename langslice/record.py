@@ -17,6 +17,7 @@ from langslice import __version__
 from langslice.checkpoint import Checkpoint, Shard
 from langslice.command_line import typed_command
 from langslice.errors import PlanError
+from langslice.forms import check_form, read_json
 from langslice.gathering import sliced_shape
 from langslice.shards import TensorEdit
 from langslice.slice_plan import SlicePlan, file_sha256, plan_from_json, plan_text
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FILE_NAME = "slice.json"
 FORMAT = "langslice-slice/1"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
+_FORM = {"sparsity?": (None, {"tensors": {"*": {"zeros": int, "size": int}}}), "new_to_old": list}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -107,15 +109,14 @@ def read_document(path: Path) -> dict[str, Any]:
     if not path.parent.is_dir():
         raise PlanError(f"{path.parent}: no such folder", hint="name a folder that `langslice slice` made")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path, PlanError)
     except FileNotFoundError as error:
         raise PlanError(
             f"{path.parent} has no {path.name}", hint="is this a folder that `langslice slice` made?"
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PlanError(f"{path} is not readable: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError(f"{path}: expected format {FORMAT}")
+    check_form(document, _FORM, str(path), PlanError, "the file was edited; slice again")
     return document
 
 
@@ -184,8 +185,8 @@ def _earlier(checkpoint: Checkpoint) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
+        document = read_json(path, PlanError)
+    except PlanError:
         document = None
     if not isinstance(document, dict):
         return None

@@ -138,7 +138,10 @@ def parse_strict_json(raw: bytes) -> Any:
             raise ValueError(f"the key {twice!r} twice")
         return result
 
-    return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    if b"\\ud" in raw or b"\\uD" in raw:
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    return value
 
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from langslice.checkpoint import Checkpoint
+from langslice.checkpoint import Checkpoint, lies_inside
 from langslice.errors import CheckpointError
+from langslice.forms import parse_json
 from langslice.ids import IdField, IdMap, find_id_fields, renumber
 
 # Name of a configuration file and its content -> its content with the fields of another structure.
@@ -141,15 +143,40 @@ def plan_side_files(
     planned: list[SideFile] = []
     for path in sorted(checkpoint.folder.rglob("*")):
         name = path.relative_to(checkpoint.folder).as_posix()
-        if not path.is_file():
-            if path.is_symlink():
-                what = "a link to a folder, which is not followed" if path.is_dir() else "a broken link"
-                raise CheckpointError(f"{name} is {what}, in {checkpoint.folder}", hint="remove it, or put files there")
+        fault = _fault_of_path(checkpoint, path, name)
+        if fault:
+            raise CheckpointError(
+                f"{shown(name)} is {fault}, in {checkpoint.folder}; nothing was written",
+                hint="remove it, or put a file there",
+            )
+        if path.is_dir():
             continue
         if name in looked_after or (prefix / "model.safetensors.index.json").as_posix() == name:
             continue
         planned.append(_plan_file(checkpoint, name, modules, carry, leave_out))
     return planned
+
+
+def _fault_of_path(checkpoint: Checkpoint, path: Path, name: str) -> str:
+    """What keeps a path below the model's root from being a file or a folder that can be carried; "" for nothing."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "a name that is not UTF-8"
+    if path.is_symlink():
+        if not path.is_file():
+            return "a link to a folder, which is not followed" if path.is_dir() else "a broken link"
+        return (
+            ""
+            if lies_inside(checkpoint.folder, path.resolve())
+            else f"a link that leaves the folder, to {path.resolve()}"
+        )
+    return "" if path.is_file() or path.is_dir() else "neither a file nor a folder"
+
+
+def shown(name: str) -> str:
+    """A name as it stands in messages: quoted where a line end or a sign that turns the text around would mislead."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _plan_file(
@@ -176,8 +203,8 @@ def _plan_file(
         if not _maps_tokens(document):
             return SideFile(name, "renumber" if isinstance(document, dict) else "carry")
     raise CheckpointError(
-        f"{name} in {checkpoint.folder} is not a file that langslice knows; nothing was written",
-        hint=f"pass --carry '{file_name}' if it does not depend on the vocabulary, or --leave-out '{file_name}'",
+        f"{shown(name)} in {checkpoint.folder} is not a file that langslice knows; nothing was written",
+        hint=f"pass --carry {quote(file_name)} if it does not depend on the vocabulary, or --leave-out {quote(file_name)}",
     )
 
 
@@ -220,8 +247,8 @@ def _sentence_transformers_folders(root: Path) -> frozenset[str]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return parse_json(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} is not valid JSON: {error}") from error
 
 

@@ -22,10 +22,12 @@ from langslice import __version__
 from langslice.checkpoint import Checkpoint
 from langslice.errors import PlanError
 from langslice.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
+from langslice.forms import Row, check_form, read_json
 from langslice.gathering import sliced_shape
 from langslice.ids import IdMap
 from langslice.plan_facts import checked_facts
 from langslice.shards import TensorEdit
+from langslice.staging import staging_file
 from langslice.structure.kept import Kept, kept_from_json, kept_json
 
 if TYPE_CHECKING:
@@ -285,7 +287,8 @@ def part_sizes(plan: SlicePlan, edits: Mapping[str, TensorEdit]) -> dict[str, tu
 
 def save_plan(plan: SlicePlan, path: Path) -> None:
     """Write a plan as JSON, one kept token a line."""
-    path.write_text(plan_text(plan), encoding="utf-8")
+    with staging_file(path) as partial:
+        partial.write_text(plan_text(plan), encoding="utf-8")
 
 
 def plan_text(plan: SlicePlan) -> str:
@@ -346,14 +349,29 @@ def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:
 def load_plan(path: Path) -> SlicePlan:
     """Read a plan, checking its form."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path, PlanError)
     except FileNotFoundError as error:
         raise PlanError(
             f"{path}: no such plan", hint="write one with `langslice plan MODEL ... -o plan.json`"
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PlanError(f"{path} is not readable as a plan: {error}") from error
     return plan_from_json(document, place=str(path))
+
+
+_PATTERNS = (None, str, [str])
+_OF_TENSOR = {"shape": [int], "part": str, "action": str, "axes?": (None, [str]), "reason?": str, "name?": str}
+_FORM = {
+    "source": {"model": str, "revision": (None, str), "model_type": str, "fingerprint": str},
+    "request": {"carry?": _PATTERNS, "leave_out?": _PATTERNS},
+    "coverage": {"*": float},
+    "notes": [str],
+    "ignore_fields": [str],
+    "implied_ids": {"*": {"*": (int, [int])}},
+    "structure?": (None, dict),
+    "weights?": (None, {"keep_demos?": _PATTERNS, "avoid_demos?": _PATTERNS}),
+    "vocabulary": {"rows": int, "per_layer_rows": (None, int), "padding": [int], "checked": str},
+    "kept": [Row(int, (None, str), str)],
+    "tensors": {"*": _OF_TENSOR},
+}
 
 
 def plan_from_json(document: Any, *, place: str) -> SlicePlan:
@@ -368,6 +386,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
     unknown = sorted(set(document) - known)
     if unknown:
         raise PlanError(f"{place}: unknown entry `{unknown[0]}`", hint=f"a plan has: {', '.join(sorted(known))}")
+    check_form(document, _FORM, place, PlanError, "correct that place, or make a new plan with `langslice plan`")
     try:
         source, vocabulary, structure = document["source"], document["vocabulary"], document.get("structure")
         kept = np.array([row[0] for row in document["kept"]], dtype=np.int64)

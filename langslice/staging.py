@@ -1,7 +1,8 @@
-"""An output folder that appears complete or not at all.
+"""An output that appears complete or not at all: a model folder, a folder of results, or one file.
 
 Everything is written to a hidden sibling of the output, `.NAME.partial-PID-xxxxxxxx`, which is renamed at the end. Its
-lock is held by the running process, so that a later run can tell an unfinished folder of a dead one and remove it.
+lock is held by the running process, so that a later run can tell an unfinished folder of a dead one, and remove it or go on
+from it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pathlib import Path
 from types import FrameType
 
 from langslice.copying import fsync_path
-from langslice.errors import OutputError
+from langslice.errors import Interruption, OutputError
+from langslice.leftovers import leftovers_of, lock_of_dead, not_writable
 
 Notice = Callable[[str], None]
 
@@ -30,32 +32,108 @@ MODEL_FILES = ("config.json", "slice.json", "modules.json")
 
 
 @contextmanager
-def staging_folder(out: Path, *, source: Path, overwrite: bool = False, notice: Notice | None = None) -> Iterator[Path]:
+def staging_folder(
+    out: Path,
+    *,
+    source: Path,
+    overwrite: bool = False,
+    notice: Notice | None = None,
+    resumes: Callable[[Path], bool] | None = None,
+) -> Iterator[Path]:
     """Give a temporary sibling of `out` that becomes `out` by rename when the block ends, and vanishes when it fails.
 
     out         must not exist, unless `overwrite`; then the old folder is removed after the new one is in its place
     source      folder that is read; neither may lie inside the other
     notice      told what a user should know, such as an unfinished folder of an earlier run that was removed
-    Raises      OutputError, before anything is made
+    resumes     asked of an unfinished folder whether this work can go on from it. Then one that a killed run left is given
+                instead of an empty one, and this one stays when a signal ends the block
+    Raises      OutputError, before anything is made; Interruption when a signal came and the folder stays
     """
     check_output(out, source=source, overwrite=overwrite)
     out = _absolute(out)
-    _remove_stale(out, notice or (lambda text: None))
-    folder = out.parent / f".{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise OutputError(
-            f"cannot write beside the output\n  {out.parent}\n  {error.strerror}", "choose another place with -o"
-        ) from None
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    folder = _partial_name(out)
+    lock = _clear_stale(out, folder, notice or (lambda text: None), resumes)
     try:
         with _terminating_by_exception():
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            if lock is None:
+                lock = _make(folder)
             yield folder
             for path in (folder, *folder.rglob("*")):
                 fsync_path(path)
             _put_in_place(folder, out, overwrite)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if resumes is not None and resumes(folder):
+            raise _interruption(folder, stop) from None
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise out_of_space(folder) from None
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def staging_file(path: Path) -> Iterator[Path]:
+    """Give a hidden sibling of `path` that takes its place by rename when the block ends, and vanishes when it fails.
+
+    path     an existing file is replaced; what is no regular file, such as /dev/stdout, is written as it is
+    Raises   OutputError when the folder cannot be written, or the disk becomes full
+    """
+    path = Path(os.path.realpath(path.expanduser()))  # of a loop of links, too
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    for stale in leftovers_of(path):
+        lock = lock_of_dead(*stale)
+        if lock is not None:
+            stale[0].unlink(missing_ok=True)
+            os.close(lock)
+    partial = _partial_name(path)
+    try:
+        lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise not_writable(path, error) from None
+    try:
+        with _terminating_by_exception():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield partial
+            fsync_path(partial)
+            partial.replace(path)
+            fsync_path(path.parent)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise out_of_space(path) from None
+        raise
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def staging_results(out: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files end up in `out` when the block ends, and vanish when it fails.
+
+    out      a new folder, which appears by one rename; in one that is there, each file replaces the one of its name
+    Raises   OutputError when the folder cannot be written, or the disk becomes full
+    """
+    out = _absolute(out)
+    folder = _partial_name(out)
+    lock = _clear_stale(out, folder, lambda text: None, None) or _make(folder)
+    try:
+        with _terminating_by_exception():
+            yield folder
+            for path in (*folder.rglob("*"), folder):
+                fsync_path(path)
+            if out.is_dir():
+                for path in folder.iterdir():
+                    path.replace(out / path.name)
+                folder.rmdir()
+            else:
+                _put_in_place(folder, out, overwrite=False)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -63,6 +141,39 @@ def staging_folder(out: Path, *, source: Path, overwrite: bool = False, notice: 
         raise
     finally:
         os.close(lock)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made, before work is done for one.
+
+    Raises  OutputError
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written to", "choose another place with -o")
+
+
+def _partial_name(path: Path) -> Path:
+    return path.parent / f".{path.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _make(folder: Path) -> int:
+    """Make the unfinished folder and lock it; gives the descriptor that holds the lock."""
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise not_writable(folder, error) from None
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _interruption(folder: Path, stop: BaseException) -> Interruption:
+    code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 128 + signal.SIGINT
+    return Interruption(
+        f"interrupted; what was finished is kept\n  {folder}",
+        "the same command goes on from there; remove the folder if you do not want it",
+        code,
+    )
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
@@ -122,32 +233,24 @@ def check_output(out: Path, *, source: Path, overwrite: bool = False) -> None:
         )
 
 
-def _remove_stale(out: Path, notice: Notice) -> None:
-    """Remove unfinished folders of this output whose process is dead: no such pid lives, nobody holds the lock."""
-    prefix = f".{out.name}.partial-"
-    for folder in [child for child in out.parent.iterdir() if child.name.startswith(prefix) and child.is_dir()]:
-        pid, _, tag = folder.name.removeprefix(prefix).partition("-")
-        if not (pid.isdigit() and len(tag) == 8) or _is_alive(int(pid)):
-            continue
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
-            notice(f"removed {folder}, left unfinished by a run that was killed")
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(lock)
+def _clear_stale(out: Path, folder: Path, notice: Notice, resumes: Callable[[Path], bool] | None) -> int | None:
+    """Remove the unfinished folders of this output that nobody works in; one that can be gone on with becomes `folder`.
 
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # it lives, and belongs to somebody else
-    return True
+    Returns  descriptor that holds the lock of `folder`, None where there was none to go on with
+    """
+    taken: int | None = None
+    for stale, pid in leftovers_of(out):
+        lock = lock_of_dead(stale, pid) if stale.is_dir() else None
+        if lock is None:
+            continue
+        if taken is None and resumes is not None and resumes(stale):
+            stale.rename(folder)
+            taken = lock
+            continue
+        shutil.rmtree(stale)
+        os.close(lock)
+        notice(f"removed {stale}, left unfinished by a run that was killed")
+    return taken
 
 
 @contextmanager
@@ -173,9 +276,14 @@ def _terminating_by_exception() -> Iterator[None]:
 
 def _put_in_place(folder: Path, out: Path, overwrite: bool) -> None:
     if not out.exists():
-        folder.rename(out)
+        try:
+            folder.rename(out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise _appeared(out) from None
     elif not overwrite:
-        raise OutputError(f"the output appeared while it was being written\n  {out}", "choose another name with -o")
+        raise _appeared(out)
     elif _exchange(folder, out):
         shutil.rmtree(folder)  # now the old output, under the unfinished name
     else:
@@ -188,6 +296,10 @@ def _put_in_place(folder: Path, out: Path, overwrite: bool) -> None:
             raise
         shutil.rmtree(old)
     fsync_path(out.parent)
+
+
+def _appeared(out: Path) -> OutputError:
+    return OutputError(f"the output appeared while it was being written\n  {out}", "choose another name with -o")
 
 
 def _exchange(one: Path, other: Path) -> bool:

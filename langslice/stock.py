@@ -141,6 +141,11 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
             full = _stock_config(config).to_dict()
         except (ValueError, TypeError, KeyError):
             return {}
+        except (AttributeError, IndexError, ArithmeticError, RecursionError) as error:  # what a wrong value runs into
+            raise CheckpointError(
+                f"transformers cannot read config.json\n  {type(error).__name__}: {error}",
+                hint="correct the source's config.json",
+            ) from None
         except _invalid_field() as error:
             raise CheckpointError(
                 "transformers does not accept config.json\n  " + " ".join(str(error).split()),

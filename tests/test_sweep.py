@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from langslice import cli
-from langslice.errors import RecipeError
+from langslice.errors import ClusterError, RecipeError
 from langslice.recipe.content import content_of, digest
 from langslice.recipe.document import Recipe
 from langslice.recipe.locking import locked
@@ -222,7 +222,7 @@ def test_ray_gives_the_same_table(tiny, tmp_path):
 
 def test_ray_is_asked_for_by_name_where_it_is_missing(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RecipeError, match="--ray needs the package `ray`"):
+    with pytest.raises(ClusterError, match="--ray needs the package `ray`"):
         sweep(small(tiny), tmp_path, ray="local")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.commands.options import Choice, Model, Quiet, ShowRecipe, choosing, option
+from langslice.commands.options import Choice, Model, Quiet, Ray, ShowRecipe, choosing, option
 from langslice.commands.output import print_recipe, progress, refuse_existing
 
 
@@ -20,6 +20,7 @@ def count(
         str | None,
         option("--language-id", help="Count only the lines in these languages (needs lingua): ko,en.", metavar="CODES"),
     ] = None,
+    ray: Ray = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing counts.")] = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
@@ -36,7 +37,7 @@ def count(
         return
     refuse_existing(out, overwrite)
     with progress(quiet) as report:
-        counted = job.count(model, languages=language_id or (), report=report, **choice)
+        counted = job.count(model, languages=language_id or (), ray=ray, report=report, **choice)
     counted.save(out)
     if not quiet:
         from langslice.console import print_counts

@@ -69,6 +69,7 @@ def features(
     from langslice.features import ablate as measure_ablation
     from langslice.features import measure_magnitudes, overlap, particular_dimensions, standing_out
     from langslice.features.pictures import check_matplotlib
+    from langslice.staging import staging_results
 
     refuse_existing(out, overwrite)
     wanted, others = _sets(demos, "--demos"), _sets(against, "--against")
@@ -96,10 +97,10 @@ def features(
             for name in marks
             if ablate
         }  # fmt: skip
-    out.mkdir(exist_ok=True)
-    _write_tables(out, measured, compared, marks, list(others), rows)
-    if pictures:
-        _draw(out, measured, compared, marks, rows, top, share)
+    with staging_results(out) as partial:
+        _write_tables(partial, measured, compared, marks, list(others), rows)
+        if pictures:
+            _draw(partial, measured, compared, marks, rows, top, share)
     if not quiet:
         _print(out, measured, marks, rows)
 

@@ -25,6 +25,9 @@ def option(*names: str, help: str, metavar: str | None = None) -> Any:
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, a model on the hub, or `mini`.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
 HeldOut = Annotated[list[str] | None, option("--text", help="Held-out text to prove the slice on.", metavar="PATH")]
+Ray = Annotated[
+    str | None, option("--ray", help="Use this Ray cluster: auto, host:port, ray://…, or local.", metavar="ADDRESS")
+]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Prove the result, or only write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -99,5 +102,6 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 __all__ = [
-    "Choice", "HeldOut", "Json", "Model", "Out", "Overwrite", "Quiet", "ShowRecipe", "Source", "Verify", "choosing", "option",
+    "Choice", "HeldOut", "Json", "Model", "Out", "Overwrite", "Quiet", "Ray", "ShowRecipe", "Source", "Verify", "choosing",
+    "option",
 ]  # fmt: skip

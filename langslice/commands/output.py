@@ -29,11 +29,13 @@ def progress(quiet: bool) -> Iterator[Report]:
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Refuse a file that exists, or whose folder does not. Raises OutputError."""
     from langslice.errors import OutputError
+    from langslice.staging import check_writable
 
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already", hint="choose another name, or pass --overwrite")
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent} is not a folder", hint="make it first")
+    check_writable(path.parent)
 
 
 def print_json(data: Any) -> None:

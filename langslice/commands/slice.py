@@ -14,6 +14,7 @@ from langslice.commands.options import (
     Out,
     Overwrite,
     Quiet,
+    Ray,
     ShowRecipe,
     Verify,
     choosing,
@@ -32,6 +33,7 @@ def slice(
     verify: Verify = True,
     link: Annotated[bool, typer.Option("--link", help="Hard-link untouched shards instead of copying them.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="Threads that write.", min=1)] = 2,
+    ray: Ray = None,
     overwrite: Overwrite = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
@@ -48,7 +50,7 @@ def slice(
     with progress(quiet) as report:
         result = job.slice(
             model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
-            report=report, **choice,
+            ray=ray, report=report, **choice,
         )  # fmt: skip
     if not quiet:
         from langslice.console import print_result

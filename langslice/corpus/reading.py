@@ -72,6 +72,61 @@ def _read_all(sources: Sequence[CorpusFile | HubDataset], text_field: str, progr
             raise CorpusError(f"{name}: holds no text", "leave it out, or check --text-field")
 
 
+def read_part(
+    source: CorpusFile | HubDataset, start: int, end: int | None, text_field: str, progress: Progress | None = None
+) -> Iterator[str]:
+    """Yield the units of a source, or those whose line begins at bytes `start` to `end` of it; empty ones are passed over.
+
+    end     None for all; otherwise the source is a text or jsonl file that is not compressed
+    Raises  CorpusError as `read_texts` does, but not for a part without text; lines are counted from the part's beginning
+    """
+    if isinstance(source, HubDataset):
+        from langslice.corpus.hub import read_dataset
+
+        yield from filter(None, read_dataset(source, text_field, progress or _ignore))
+        return
+    if end is None:
+        yield from filter(None, _read_file(source, text_field, progress or _ignore))
+        return
+    try:
+        with source.path.open("rb") as file:
+            first, last = _line_start(file, start), _line_start(file, end)
+            file.seek(first)
+            stream: Any = _Stretch(file, last - first)
+            if source.format == "txt":
+                yield from filter(None, _lines(stream, source, opens=start == 0))
+            else:
+                yield from filter(None, _records(stream, source, text_field, opens=start == 0))
+    except OSError as error:
+        raise CorpusError(f"{source.path}: cannot be read ({error})", "the file is damaged or cut short") from error
+    except CorpusError as error:
+        if not start:
+            raise
+        raise CorpusError(f"{error.message} (lines and bytes counted from byte {first:,} of it)", error.hint) from error
+
+
+def _line_start(file: IO[bytes], position: int) -> int:
+    """Where the first line begins that begins at `position` or behind it; the file's end where none does."""
+    if position == 0:
+        return 0
+    file.seek(position - 1)
+    while (block := file.read(BLOCK_BYTES)) and b"\n" not in block:
+        pass
+    return file.tell() - len(block) + block.index(b"\n") + 1 if block else file.tell()
+
+
+class _Stretch:
+    """So many bytes of a file, from where it stands."""
+
+    def __init__(self, file: IO[bytes], size_bytes: int) -> None:
+        self._file, self._left = file, size_bytes
+
+    def read(self, size: int) -> bytes:
+        block = self._file.read(min(size, self._left))
+        self._left -= len(block)
+        return block
+
+
 def _read_file(file: CorpusFile, text_field: str, progress: Progress) -> Iterator[str]:
     try:
         with _opened(file, progress) as stream:
@@ -158,13 +213,17 @@ class _Zstandard(io.RawIOBase):
         return True
 
 
-def _line_blocks(stream: IO[bytes], file: CorpusFile) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (whole lines, number of the first from 1, byte offset of the first); the last may lack its line end."""
+def _line_blocks(stream: IO[bytes], file: CorpusFile, *, opens: bool = True) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (whole lines, number of the first from 1, byte offset of the first); the last may lack its line end.
+
+    opens  whether the stream begins where the file does, and may have a byte order mark there
+    """
     pending: list[bytes] = []
     held, number, offset = 0, 1, 0
     first = stream.read(len(BOM))
-    block = (b"" if first == BOM else first) + stream.read(BLOCK_BYTES)
-    offset = len(BOM) if first == BOM else 0
+    marked = opens and first == BOM
+    block = (b"" if marked else first) + stream.read(BLOCK_BYTES)
+    offset = len(BOM) if marked else 0
     while block:
         end = block.rfind(b"\n") + 1
         if end:
@@ -197,8 +256,8 @@ def _decoded(lines: bytes, number: int, offset: int, file: CorpusFile) -> str:
         ) from error
 
 
-def _lines(stream: IO[bytes], file: CorpusFile) -> Iterator[str]:
-    for lines, number, offset in _line_blocks(stream, file):
+def _lines(stream: IO[bytes], file: CorpusFile, *, opens: bool = True) -> Iterator[str]:
+    for lines, number, offset in _line_blocks(stream, file, opens=opens):
         text = _decoded(lines, number, offset, file)
         units = text.split("\n")  # not splitlines, which would also part at U+2028, form feeds and others
         if "\r" in text:
@@ -206,8 +265,8 @@ def _lines(stream: IO[bytes], file: CorpusFile) -> Iterator[str]:
         yield from units
 
 
-def _records(stream: IO[bytes], file: CorpusFile, text_field: str) -> Iterator[str]:
-    for lines, number, offset in _line_blocks(stream, file):
+def _records(stream: IO[bytes], file: CorpusFile, text_field: str, *, opens: bool = True) -> Iterator[str]:
+    for lines, number, offset in _line_blocks(stream, file, opens=opens):
         for line, record in enumerate(_decoded(lines, number, offset, file).split("\n"), number):
             if record and not record.isspace():
                 yield _field_of(record, text_field, f"{file.path}:{line}")

@@ -11,9 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from langslice.errors import CorpusError
+from langslice.forms import check_form
+from langslice.staging import staging_file
 from langslice.tokenizer import SourceTokenizer
 
 FORMAT = "langslice-counts-1"
+_FORM = {
+    "units": int, "characters": int, "size_bytes": int, "method": str, "note": str, "fingerprint": str, "kind": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class TokenCounts:
                 "count": pa.array(self.counts),
             }
         )
-        pq.write_table(table.replace_schema_metadata({"langslice": json.dumps(facts)}), path, compression="zstd")
+        with staging_file(path) as partial:
+            pq.write_table(table.replace_schema_metadata({"langslice": json.dumps(facts)}), partial, compression="zstd")
 
 
 def token_fingerprint(tokenizer: SourceTokenizer) -> str:
@@ -86,14 +92,14 @@ def load_counts(path: Path, tokenizer: SourceTokenizer) -> TokenCounts:
         counts = table["count"].to_numpy()
     except FileNotFoundError as error:
         raise CorpusError(f"{path}: no such file", "write counts with `langslice count`") from error
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, RecursionError) as error:
         raise CorpusError(
             f"{path}: not a file of token counts ({error})", "write it again with `langslice count`"
         ) from error
-    if facts.get("format") != FORMAT:
-        raise CorpusError(
-            f"{path}: format {facts.get('format')!r}, expected {FORMAT!r}", "count again with this version"
-        )
+    check_form(facts, {"format": str}, f"{path}, its facts", CorpusError, "write it again with `langslice count`")
+    if facts["format"] != FORMAT:
+        raise CorpusError(f"{path}: format {facts['format']!r}, expected {FORMAT!r}", "count again with this version")
+    check_form(facts, _FORM, f"{path}, its facts", CorpusError, "write it again with `langslice count`")
     expected = token_fingerprint(tokenizer)
     if facts["fingerprint"] != expected:
         raise CorpusError(
@@ -102,8 +108,11 @@ def load_counts(path: Path, tokenizer: SourceTokenizer) -> TokenCounts:
             f"  expected: {tokenizer.kind}, {len(tokenizer.tokens):,} tokens, fingerprint {expected[:16]}",
             "count the corpus with this model's tokenizer",
         )
-    if len(counts) != len(tokenizer.tokens) or (order != np.arange(len(counts))).any() or (counts < 0).any():
-        raise CorpusError(f"{path}: ids are not 0 to {len(tokenizer.tokens) - 1:,} in order, or a count is negative")
+    numbers = order.dtype.kind == "i" and counts.dtype.kind in "if"
+    if not numbers or len(counts) != len(tokenizer.tokens) or (order != np.arange(len(counts))).any():
+        raise CorpusError(f"{path}: ids are not 0 to {len(tokenizer.tokens) - 1:,} in order, or counts are no numbers")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise CorpusError(f"{path}: a count is negative, or no number")
     names = ("units", "characters", "size_bytes", "method", "note", "fingerprint", "kind")
     return TokenCounts(counts=counts, tokens=tokenizer.tokens, **{name: facts[name] for name in names})
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import CorpusError
+from langslice.staging import staging_file
 
 EOS = "{eos}"
 FIELDS = ("condition", "languages", "parts", "separator", "text", "messages", "answer")
@@ -64,7 +65,8 @@ def write_demonstrations(demonstrations: Iterable[Demonstration], path: Path) ->
     lines = [json.dumps(one.to_json(), ensure_ascii=False) for one in demonstrations]
     if not lines:
         raise CorpusError(f"no demonstrations to write to {path}", "give more sentences, or ask for fewer shots")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with staging_file(path) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return len(lines)
 
 
@@ -95,6 +97,7 @@ def read_demonstrations(path: str | Path) -> list[Demonstration]:
 def _parsed(line: str, where: str) -> Demonstration:
     try:
         record = json.loads(line)
+        json.dumps(record, ensure_ascii=False).encode()  # an escape of half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not JSON ({error})", "one JSON object a line") from None
     if not isinstance(record, dict):

@@ -15,6 +15,7 @@ from langslice import __version__
 from langslice.errors import TaskError
 from langslice.evaluate.measurement import Measurement
 from langslice.evaluate.statistics import Difference, Interval, difference, interval
+from langslice.staging import staging_file
 
 FORMAT: Final = "langslice-evaluation/1"
 
@@ -78,9 +79,9 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Write the JSON file."""
-        path.write_text(
-            json.dumps(self.to_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(self.to_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        with staging_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def compare(

@@ -15,6 +15,9 @@ from typing import Any
 
 from langslice.errors import LangsliceError, RecipeError
 
+_MOST_VALUES = 200_000
+_DEEPEST = 40
+
 Lines = Mapping[tuple[str, ...], int]
 """Path of an entry, such as ("slice", "coverage") -> its line, from 1."""
 
@@ -65,6 +68,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[tuple[str, ...], int], str]:
         text = path.read_text(encoding="utf-8")
         loader = _loader(yaml)(text)
         node = loader.get_single_node()
+        _refuse_endless(node, str(path))
         lines: dict[tuple[str, ...], int] = {}
         for where, line in _lines(node, ()):
             if where in lines:
@@ -80,6 +84,23 @@ def read_yaml(path: Path) -> tuple[Any, dict[tuple[str, ...], int], str]:
     except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise RecipeError(f"{path}: not readable as YAML\n  {error}", "see the guide on recipes") from error
     return document, lines, text
+
+
+def _refuse_endless(document: Any, place: str) -> None:
+    """Refuse aliases that unfold without an end, or nearly so."""
+    waiting, seen = [] if document is None else [(document, 0)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES or depth > _DEEPEST:
+            raise RecipeError(
+                f"{place}: more than {_MOST_VALUES:,} values, or {_DEEPEST} levels, once its aliases are unfolded",
+                "write the values out instead of nesting aliases",
+            )
+        if node.id == "mapping":
+            waiting += [(each, depth + 1) for pair in node.value for each in pair]
+        elif node.id == "sequence":
+            waiting += [(each, depth + 1) for each in node.value]
 
 
 def _loader(yaml: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.evaluate.tables import SIGNIFICANT, number_text
+from langslice.staging import staging_file
 from langslice.sweep.sweeping import Finished, Sweep
 
 
@@ -45,7 +46,8 @@ class Reproduction:
 
     def save(self, path: Path) -> None:
         """Write the page."""
-        path.write_text(self.markdown, encoding="utf-8")
+        with staging_file(path) as partial:
+            partial.write_text(self.markdown, encoding="utf-8")
 
 
 def sheet(done: Sweep, names: Sequence[str], title: str, task: str, metric: str) -> Sheet:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from langslice.checkpoint import Checkpoint
 from langslice.errors import ScoreError
+from langslice.forms import check_form
+from langslice.staging import staging_file
 
 FORMAT = "langslice-scores-1"
 KINDS = ("layers", "heads", "neurons")
@@ -116,7 +118,8 @@ class Scores:
             "spread": pa.array(self.spread),
         }
         table = pa.table(columns).replace_schema_metadata({"langslice": json.dumps(facts)})
-        pq.write_table(table, path, compression="zstd")
+        with staging_file(path) as partial:
+            pq.write_table(table, partial, compression="zstd")
 
 
 def load_scores(path: Path, checkpoint: Checkpoint) -> Scores:
@@ -134,10 +137,15 @@ def load_scores(path: Path, checkpoint: Checkpoint) -> Scores:
         columns = {name: table[name].to_numpy(zero_copy_only=False) for name in _COLUMNS}
     except FileNotFoundError as error:
         raise ScoreError(f"{path}: no such file", hint="write scores with `langslice score`") from error
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ScoreError(f"{path}: not a file of scores ({error})", hint="write it with `langslice score`") from error
     if found != FORMAT:
         raise ScoreError(f"{path}: format {found!r}, expected {FORMAT!r}", hint="score again with this version")
+    check_form(facts, _FORM, f"{path}, its facts", ScoreError, "write it again with `langslice score`")
+    for name, kinds in _COLUMNS.items():
+        values = columns[name]
+        if values.dtype.kind not in kinds or (values.dtype == object and not all(type(item) is str for item in values)):
+            raise ScoreError(f"{path}: column {name!r} is of another type", "write it again with `langslice score`")
     expected = model_fingerprint(checkpoint)
     if facts["fingerprint"] != expected:
         raise ScoreError(
@@ -154,7 +162,12 @@ def load_scores(path: Path, checkpoint: Checkpoint) -> Scores:
     )  # fmt: skip
 
 
-_COLUMNS = ("place", "layer", "index", "language", "score", "spread")
+# Column -> kinds of numpy's types.
+_COLUMNS = {"place": "OU", "layer": "i", "index": "i", "language": "OU", "score": "f", "spread": "f"}
+_FORM = {
+    "kind": str, "method": str, "model": str, "fingerprint": str, "texts": [str], "seeds": [int], "loss": (None, str),
+    "settings": dict, "notes": [str],
+}  # fmt: skip
 
 
 def model_fingerprint(checkpoint: Checkpoint) -> str:

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+PREFIX = "activations-"
+
 
 class Activations:
     """The latest output of each stack for each prompt.
@@ -15,7 +17,7 @@ class Activations:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._memory: dict[tuple[int, str], Any] = {}
-        self._temporary = None if folder is None else tempfile.TemporaryDirectory(prefix="activations-", dir=folder)
+        self._temporary = None if folder is None else tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder)
 
     def put(self, prompt: int, stack: str, output: Any) -> None:
         """Replace what a stack made of a prompt; a tensor, or a tuple of tensors and None."""

@@ -1,7 +1,8 @@
 """What reaches each linear layer of a block: sums of squares by input, and their products where a score needs them.
 
-Everything is accumulated in float32 over real tokens only; prompts are never padded, unless the user asks for the
-reference's behaviour. Layers that read the same tensor (query, key and value) share one computation.
+Each prompt is summed in float32 over real tokens only; prompts are never padded, unless the user asks for the reference's
+behaviour. Prompts are added in float64, in their order, so that it does not matter on how many machines they were summed.
+Layers that read the same tensor (query, key and value) share one computation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from langslice.sparsity.skeleton import Block, Linear
 Hook = Callable[[Any, tuple[Any, ...]], None]
 
 
+PromptSums = dict[str, "npt.NDArray[np.float32]"]
+"""Linear layer -> (inputs,) sum over one prompt's tokens of x^2."""
+
+
 class LastInput(Exception):
     """The last input of a block has been seen; what would follow is not needed."""
 
@@ -26,13 +31,18 @@ class InputStatistics:
     """What linear layers of one block read, by condition and layer.
 
     with_products  also sum x^T x, (inputs, inputs), which SparseGPT needs
+    keep_each      remember the sums of every prompt in `each`, for another machine to add
     """
 
-    def __init__(self, block: Block, linears: Sequence[Linear], *, with_products: bool = False) -> None:
+    def __init__(
+        self, block: Block, linears: Sequence[Linear], *, with_products: bool = False, keep_each: bool = False
+    ) -> None:
         self._block = block
+        self.each: list[PromptSums] | None = [] if keep_each else None
+        self._current: dict[str, Any] = {}
         self._linears = {id(linear.module): linear for linear in linears}
         self._with_products = with_products
-        self._squares: dict[tuple[str, str], Any] = {}
+        self._squares: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
         self._products: dict[tuple[str, str], Any] = {}
         self._product_owner: dict[str, str] = {}
         self._prompts: dict[str, int] = {}
@@ -46,7 +56,7 @@ class InputStatistics:
     def watch(self, condition: str, run: Callable[[], object]) -> None:
         """Count one prompt: `run` passes it through the block; from the second on it stops at the last layer's input."""
         self._condition = condition
-        self._prompts[condition] = self._prompts.get(condition, 0) + 1
+        self._current = {}
         self._order = []
         handles = [linear.module.register_forward_pre_hook(self._hook) for linear in self._linears.values()]
         try:
@@ -59,6 +69,17 @@ class InputStatistics:
             for handle in handles:
                 handle.remove()
             self._seen = self._of_seen = None
+        sums = {name: value.numpy() for name, value in self._current.items()}
+        if self.each is not None:
+            self.each.append(sums)
+        self.add(condition, sums)
+
+    def add(self, condition: str, sums: PromptSums) -> None:
+        """Count one prompt that was summed before; prompts are added in their order."""
+        self._prompts[condition] = self._prompts.get(condition, 0) + 1
+        for name, value in sums.items():
+            key = (condition, name)
+            self._squares[key] = self._squares[key] + value if key in self._squares else value.astype(np.float64)
 
     def mean_squares(self, condition: str, linear: Linear) -> npt.NDArray[np.float32]:
         """(inputs,) float32: mean over prompts of the sum over tokens of x^2.
@@ -66,7 +87,8 @@ class InputStatistics:
         Raises  CheckpointError when a prompt made it infinite or NaN
         """
         total = self._squares[condition, linear.name]
-        found: npt.NDArray[np.float32] = (total / self._prompts[condition]).numpy()
+        with np.errstate(over="ignore"):  # what is infinite in float32 is refused below
+            found: npt.NDArray[np.float32] = (total / self._prompts[condition]).astype(np.float32)
         if not np.isfinite(found).all():
             raise CheckpointError(
                 f"infinite or NaN activation at the input of {linear.name}\n  demonstrations: {condition}\n"
@@ -88,18 +110,19 @@ class InputStatistics:
             self._seen, self._of_seen = rows, (flat * flat).sum(dim=0)
             self._owner = linear.name
             if self._with_products:
-                self._add(self._products, linear.name, flat.T @ flat)
+                self._add_product(linear.name, flat.T @ flat)
         self._product_owner[linear.name] = self._owner
-        self._add(self._squares, linear.name, self._of_seen)
+        before = self._current.get(linear.name)
+        self._current[linear.name] = self._of_seen if before is None else before + self._of_seen
         if self._last == id(module):
             raise LastInput
 
-    def _add(self, sums: dict[tuple[str, str], Any], name: str, value: Any) -> None:
+    def _add_product(self, name: str, value: Any) -> None:
         key = (self._condition, name)
-        if key in sums:
-            sums[key] += value
+        if key in self._products:
+            self._products[key] += value
         else:
-            sums[key] = value.clone()
+            self._products[key] = value
 
     def _check_all_reached(self) -> None:
         missing = [linear.name for key, linear in self._linears.items() if key not in self._order]

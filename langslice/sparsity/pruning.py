@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from langslice.demonstrations.tokens import Prompt, load_prompts
 from langslice.errors import CheckpointError, PlanError
 from langslice.progress import Report, silent
+from langslice.sparsity.activations import PREFIX
 from langslice.sparsity.choosing import choose_linears, outlier_shares, uniform_shares
 from langslice.sparsity.journal import Edit, Journal
 from langslice.sparsity.masks import lowest_of_groups, lowest_of_matrix, lowest_of_rows
@@ -27,6 +29,7 @@ from langslice.sparsity.request import CALIBRATED, SparsityRequest, check_reques
 from langslice.sparsity.scores import Vector, input_weights, random_scores, weight_scores
 from langslice.sparsity.skeleton import Block, Linear, Skeleton
 from langslice.sparsity.sparsegpt import prune_by_reconstruction
+from langslice.sparsity.spreading import check_spreadable, spread_visits
 from langslice.sparsity.walking import Visit, walk
 from langslice.sparsity.weight_bytes import rounded, stored_bytes
 
@@ -36,7 +39,12 @@ Chosen = Callable[[Block], tuple[Linear, ...]]
 
 
 def sparsify(
-    folder: Path, request: SparsityRequest, *, work: Path | None = None, report: Report = silent
+    folder: Path,
+    request: SparsityRequest,
+    *,
+    work: Path | None = None,
+    ray: str | None = None,
+    report: Report = silent,
 ) -> SparsityReport:
     """Zero weights of a checkpoint in place, and say which.
 
@@ -44,12 +52,15 @@ def sparsify(
     request  see SparsityRequest
     work     a folder that survives a kill: a later call with the same arguments goes on behind the last finished block;
              without it an interrupted checkpoint must be thrown away
+    ray      address of a Ray cluster whose machines all see `folder`, or `local`: demonstrations are spread over it
     report   told each block
     Returns  what became of every pruned tensor; all other bytes are as they were
     Raises   PlanError for the request; CorpusError for the demonstrations; CheckpointError for the model, among them
              infinite or NaN activations, naming the layer
     """
     check_request(request)
+    if ray is not None:
+        check_spreadable(request)
     skeleton = Skeleton(folder)
     _refuse_pickles(skeleton)
     chosen = choose_linears(skeleton, request.linears)
@@ -69,7 +80,11 @@ def sparsify(
                 chosen = choose_linears(skeleton, request.linears)
             shares = journal.shares
         resumed = len(journal.finished)
-        for visit in _visits(skeleton, chosen, request, prompts, journal.finished, offload, report):
+        if ray is None:
+            visits = _visits(skeleton, chosen, request, prompts, journal.finished, offload, report)
+        else:
+            visits = spread_visits(skeleton, chosen, request, prompts, journal.finished, ray, report)
+        for visit in visits:
             edits, sparsity = _prune_block(visit, chosen(visit.block), shares, request)
             if edits:
                 journal.commit(visit.block.name, edits, sparsity)
@@ -225,6 +240,8 @@ def _offload_folder(request: SparsityRequest, work: Path | None) -> Iterator[Pat
         yield None
     elif work is not None:
         work.mkdir(parents=True, exist_ok=True)
+        for left in work.glob(f"{PREFIX}*"):
+            shutil.rmtree(left)  # of a run that was killed
         yield work
     else:
         with tempfile.TemporaryDirectory(prefix="langslice-") as folder:

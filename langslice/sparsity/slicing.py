@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langslice.checkpoint import Checkpoint
 from langslice.checks import MAX_EXAMPLES, Check
 from langslice.choice import Choice, listed
 from langslice.errors import PlanError
 from langslice.progress import Report
+
+if TYPE_CHECKING:
+    from langslice.sparsity.report import SparsityReport
 
 _HOW = ("keep_demos", "avoid_demos", "score", "epsilon", "allocation", "linears", "offload", "compute")
 
@@ -60,11 +63,17 @@ def prune_request(fields: Mapping[str, Any]) -> Any:
     return request
 
 
-def prune_staged(staging: Path, fields: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Prune the weights of a slice that stands in its staging folder; gives the report for slice.json."""
+def prune_staged(
+    staging: Path, fields: Mapping[str, Any], work: Path, ray: str | None, report: Report
+) -> SparsityReport:
+    """Prune the weights of a slice that stands in its staging folder.
+
+    ray   see `sparsify`
+    work  folder of the journal; where an earlier run left one, pruning goes on behind its last finished block
+    """
     from langslice.sparsity.pruning import sparsify
 
-    return sparsify(staging, prune_request(fields), report=report).to_json()
+    return sparsify(staging, prune_request(fields), work=work, ray=ray, report=report)
 
 
 def check_zeros(sliced: Checkpoint, done: Mapping[str, Any]) -> Check:

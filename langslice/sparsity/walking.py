@@ -54,6 +54,7 @@ def walk(
     *,
     watched: Callable[[Block], Sequence[Linear]] | None = None,
     with_products: bool = False,
+    keep_each: bool = False,
     finished: Collection[str] = (),
     offload: Path | None = None,
     compute: str = "float32",
@@ -63,7 +64,7 @@ def walk(
     """Yield every block that the prompts reach, in the order in which they do.
 
     watched        linear layers of a block whose inputs are counted before it is yielded; None counts nothing
-    with_products  see InputStatistics
+    with_products, keep_each  see InputStatistics
     finished       blocks that are passed without counting and without being yielded
     offload        folder for activations, instead of memory
     compute        "float32" or "bfloat16", of matrix products
@@ -73,7 +74,7 @@ def walk(
     skeleton.load_surroundings(token for prompt in prompts for token in prompt.all_tokens())
     run = _Run(skeleton, prompts, Activations(offload), on_hidden, compute)
     try:
-        yield from _walk(run, watched, with_products, finished, report)
+        yield from _walk(run, watched, (with_products, keep_each), finished, report)
     finally:
         run.close()
 
@@ -81,7 +82,7 @@ def walk(
 def _walk(
     run: _Run,
     watched: Callable[[Block], Sequence[Linear]] | None,
-    with_products: bool,
+    kept: tuple[bool, bool],
     finished: Collection[str],
     report: Report,
 ) -> Iterator[Visit]:
@@ -94,7 +95,9 @@ def _walk(
         run.skeleton.load(block)
         if block.name not in finished:
             linears = watched(block) if watched is not None else ()
-            statistics = InputStatistics(block, linears, with_products=with_products) if linears else None
+            with_products, keep_each = kept
+            options = {"with_products": with_products, "keep_each": keep_each}
+            statistics = InputStatistics(block, linears, **options) if linears else None
             if statistics is not None:
                 run.observe(block, statistics)
             yield Visit(block, statistics)

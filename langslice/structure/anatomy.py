@@ -193,7 +193,7 @@ def _heads_of(
     """Heads of one attention in each layer that has it."""
     stack = key.split(".")[0]
     fields = body.stacks[stack]
-    query = int(config[fields.heads])
+    query = _count_of(config, fields.heads)
     found: dict[int, Heads] = {}
     for name, place in places.items():
         if place.attention_key != key or axes[name] is None:
@@ -203,8 +203,14 @@ def _heads_of(
             if wide in named and len(named) == 2:
                 length = shapes[name][named.index(wide)]
                 key_value = _key_value_heads(body, config, fields, query)
+                if key_value > query:
+                    raise PlanError(
+                        f"config.json: {key_value} key-value heads (`{fields.kv_heads}`) for {query} query heads "
+                        f"(`{fields.heads}`)",
+                        hint="query heads share key-value heads, so these are fewer or as many",
+                    )
                 count = query if wide == "heads" else query + 2 * key_value
-                if length % count:
+                if length % count or length < count:
                     raise PlanError(
                         f"{name} has {length} rows, which {count} heads do not divide",
                         hint=f"is `{fields.heads}` in config.json right?",
@@ -216,7 +222,14 @@ def _heads_of(
 def _key_value_heads(body: Body, config: Mapping[str, Any], fields: StackFields, query: int) -> int:
     if body.fused == "falcon" and not config.get("new_decoder_architecture"):
         return 1 if config.get("multi_query") else query
-    return int(config.get(fields.kv_heads) or query) if fields.kv_heads else query
+    return _count_of(config, fields.kv_heads) if fields.kv_heads and config.get(fields.kv_heads) else query
+
+
+def _count_of(config: Mapping[str, Any], field: str) -> int:
+    found = config[field]
+    if type(found) is not int or found < 1:
+        raise PlanError(f"config.json: `{field}` must be a whole number from 1, found {found!r}")
+    return found
 
 
 def _neurons_of(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from langslice.recipe.document import Recipe, place_of, read_yaml
 from langslice.recipe.parts import STEPS
 from langslice.recipe.reading import check_parts, check_recipe, without_nulls
 from langslice.recipe.references import check_references
+
+_MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def expand(grid: Recipe) -> list[Run]:
     Raises   RecipeError for unknown entries, wrong types, and two equal points
     Example  expand(Recipe({"model": "m", "slice": {"coverage": [0.9, 0.99]}, "evaluate": {"tasks": "speed"}})) has two runs
     """
-    runs = [Run(without_nulls(recipe), axes) for recipe, axes in _points(grid.document, "")]
+    runs = [Run(without_nulls(recipe), axes) for recipe, axes in islice(_points(grid.document, ""), _MOST_RUNS + 1)]
+    if len(runs) > _MOST_RUNS:
+        raise RecipeError(f"{grid.place}: the grid has more than {_MOST_RUNS:,} points", "leave some values out")
     seen: dict[str, Run] = {}
     for run in runs:
         check_run(run, grid)

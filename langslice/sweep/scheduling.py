@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from langslice.errors import LangsliceError, RecipeError
+from langslice.cluster import connected, run_tasks
+from langslice.errors import LangsliceError
 from langslice.sweep.performing import perform
 
 RESULT: Final = "result.json"
@@ -72,36 +73,13 @@ def run_on_ray(jobs: Mapping[str, Job], folder: Path, *, address: str, processes
     """Perform jobs as tasks of a Ray cluster, one CPU each, and write what they return here.
 
     address  of a cluster (`auto`, host:port, ray://…), or `local`: one started here with so many CPUs, and stopped again
-    Raises   RecipeError without the package, or when the cluster cannot be reached
+    Raises   ClusterError without the package, or when the cluster cannot be reached
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise RecipeError("--ray needs the package `ray`", 'pip install "langslice[ray]"') from error
-    started = not ray.is_initialized()
-    options: dict[str, Any] = {"num_cpus": processes} if address == "local" else {"address": address}
-    if started:
-        try:
-            ray.init(**options, include_dashboard=False, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise RecipeError(f"no Ray cluster at {address}\n  {error}", "start one, or use --ray local") from error
-    try:
-        remote = ray.remote(num_cpus=1)(_work_far)
-        keys = {remote.remote(dict(job)): key for key, job in jobs.items()}
-        waiting = list(keys)
-        while waiting:
-            finished, waiting = ray.wait(waiting, num_returns=1)
-            key = keys[finished[0]]
-            place = _fresh(folder / key)
-            try:
-                result, reason = ray.get(finished[0])
-            except ray.exceptions.RayError as failure:
-                result, reason = None, f"the worker was lost: {failure}"
-            _write(place, result, reason)
-            done(key)
-    finally:
-        if started:
-            ray.shutdown()
+    with connected(address, cpus=processes) as ray:
+        for outcome in run_tasks(ray, _work_far, ((key, (dict(job),)) for key, job in jobs.items())):
+            result, reason = (None, outcome.lost) if outcome.lost else outcome.value
+            _write(_fresh(folder / outcome.key), result, reason)
+            done(outcome.key)
 
 
 def _work_far(job: Job) -> tuple[dict[str, Any] | None, str]:

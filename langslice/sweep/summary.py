@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from langslice.staging import staging_file
 from langslice.sweep.charts import Line, Point, line_chart
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def write_summary(sweep: Sweep) -> Sweep:
         "rows": rows,
     }
     data = sweep.folder / "sweep.json"
-    data.write_text(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8")
+    with staging_file(data) as partial:
+        partial.write_text(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n", encoding="utf-8")
     table = sweep.folder / "table.csv"
-    with table.open("w", encoding="utf-8", newline="") as file:
+    with staging_file(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [*axes, *COLUMNS])
         writer.writeheader()
         writer.writerows(rows)

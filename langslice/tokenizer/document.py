@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import TokenizerError
+from langslice.forms import Row, check_form
 
 Json = Any
 """What `json.loads` returns."""
 
+_MOST_HOLES = 1 << 20  # ids without a token; more would be a damaged number, and a list that fills the memory
 _WINDOW = 4096  # entries decoded at a time
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _FLAT_ARRAY = rb'\[[^\[\]"]*(?:' + _STRING + rb'[^\[\]"]*)*\]'
@@ -49,6 +51,20 @@ _TOP_KEYS = {
     "model",
 }  # fmt: skip
 _ADDED_KEYS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
+_FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), bool)
+_TOP_FORM = {
+    "added_tokens?": (None, [{"id": int, "content": str, **_FLAGS}]),
+    "normalizer?": (None, {"type": str}),
+    "pre_tokenizer?": (None, {"type": str}),
+    "post_processor?": (None, {"type": str}),
+    "decoder?": (None, {"type": str}),
+    "padding?": (None, {"pad_id": int}),
+    "model": {
+        "unk_id?": (None, int), "unk_token?": (None, str), "continuing_subword_prefix?": (None, str),
+        "end_of_word_suffix?": (None, str), "byte_fallback?": (None, bool), "ignore_merges?": (None, bool),
+        "fuse_unk?": (None, bool), "dropout?": (None, float), "max_input_chars_per_word?": int,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,12 @@ def parse_document(raw: bytes, where: str) -> Document:
         spans = _large_spans(raw)
         skeleton = json.loads(_without(raw, spans))
         return _assemble(raw, spans, skeleton, where)
-    except (ValueError, IndexError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except (
+        ValueError,
+        IndexError,
+        RecursionError,
+        OverflowError,
+    ) as error:  # decoding JSON and Unicode fails with ValueErrors
         raise TokenizerError(
             f"{where} is not a readable tokenizer.json: {error}", hint="download the file again"
         ) from error
@@ -116,7 +137,7 @@ def object_windows(path: Path) -> Iterator[dict[str, int]]:
         if raw[start : start + 1] != b"{":
             raise ValueError("expected an object")
         yield from _windows(raw, (start, _value_end(raw, start)))
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         raise TokenizerError(f"{path} is not a vocabulary: {error}", hint="download the file again") from error
 
 
@@ -128,10 +149,12 @@ def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
 def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, where: str) -> Document:
     if not isinstance(skeleton, dict) or not isinstance(skeleton.get("model"), dict):
         raise TokenizerError(f"{where} has no `model`: it is not a tokenizer.json")
+    json.dumps(skeleton, ensure_ascii=False).encode()  # refuses half of a surrogate pair, which is no text
     model = skeleton["model"]
     model_type = _model_type(model, raw, spans, where)
     refuse_unknown_keys(skeleton, _TOP_KEYS, where)
     refuse_unknown_keys(model, _MODEL_KEYS[model_type], f"{where}, model")
+    check_form(skeleton, _TOP_FORM, where, TokenizerError, "download the file again")
     tokens: list[str | None]
     if "vocab" not in spans:
         raise TokenizerError(f"{where} has no model.vocab")
@@ -139,14 +162,22 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
     if model_type == "Unigram":
         tokens = []
         for window in _windows(raw, spans["vocab"]):
+            if not all(map(_is_piece, window)):
+                check_form(window, [Row(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError)
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
+        "".join(token for token in tokens if token).encode()
+        if not np.isfinite(scores).all():
+            raise TokenizerError(f"{where}: the score of {tokens[int(np.argmin(np.isfinite(scores)))]!r} is no number")
         contents = {entry["content"] for entry in skeleton.get("added_tokens") or []}
         index = {token: old for old, token in enumerate(tokens) if token in contents and token is not None}
     else:
         index = {}
         for window in _windows(raw, spans["vocab"]):
+            if not isinstance(window, dict) or set(map(type, window.values())) - {int}:
+                check_form(window, {"*": int}, f"{where}, model.vocab", TokenizerError)
             index.update(window)
+        "".join(index).encode()
         tokens = _by_id(index, where)
     in_model = bytearray(token is not None for token in tokens)
     merges = _read_merges(raw, spans.get("merges"), model, index, where) if model_type == "BPE" else None
@@ -165,7 +196,7 @@ def _model_type(model: Mapping[str, Any], raw: bytes, spans: Mapping[str, tuple[
             named = "Unigram"
         elif "max_input_chars_per_word" in model:
             named = "WordPiece"
-    if named not in _MODEL_KEYS:
+    if not isinstance(named, str) or named not in _MODEL_KEYS:
         raise TokenizerError(
             f"{where}: model type {named!r} is not understood; expected one of {', '.join(sorted(_MODEL_KEYS))}",
             hint="open an issue with the model's name",
@@ -258,8 +289,24 @@ def _windows(raw: bytes, span: tuple[int, int]) -> Iterator[Any]:
         raise ValueError(f"unexpected entry at byte {position}: {raw[position : position + 40]!r}")
 
 
+def _is_piece(entry: Any) -> bool:
+    """Whether an entry of a Unigram vocabulary is (token, score); many times faster than a form."""
+    return type(entry) is list and len(entry) == 2 and type(entry[0]) is str and type(entry[1]) in (float, int)
+
+
+def _is_merge(entry: Any) -> bool:
+    if type(entry) is list:
+        return len(entry) == 2 and type(entry[0]) is type(entry[1]) is str
+    return type(entry) is str
+
+
 def _by_id(index: Mapping[str, int], where: str) -> list[str | None]:
-    tokens: list[str | None] = [None] * (max(index.values(), default=-1) + 1)
+    last = max(index.items(), key=lambda item: item[1], default=("", -1))
+    if last[1] > len(index) + _MOST_HOLES:
+        raise TokenizerError(
+            f"{where}: token {last[0]!r} has the id {last[1]:,} in a vocabulary of {len(index):,} tokens"
+        )
+    tokens: list[str | None] = [None] * (last[1] + 1)
     for token, token_id in index.items():
         if token_id < 0 or tokens[token_id] is not None:
             raise TokenizerError(f"{where}: tokens {tokens[token_id]!r} and {token!r} share the id {token_id}")
@@ -272,11 +319,16 @@ def _read_merges(
 ) -> Merges:
     if span is None:
         raise TokenizerError(f"{where}: a BPE model without model.merges")
-    skip = len(model.get("continuing_subword_prefix") or "")
+    prefix = model.get("continuing_subword_prefix") or ""
+    skip = len(prefix)
     left, right, product = array("i"), array("i"), array("i")
     for window in _windows(raw, span):
+        if not all(map(_is_merge, window)):
+            check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
         for entry in window:
             first, second = entry.split(" ") if isinstance(entry, str) else entry
+            if skip and not second.startswith(prefix):  # the library panics on some of these (tokenizers 0.23)
+                raise TokenizerError(f"{where}: merge {first!r} + {second!r} lacks the model's prefix {prefix!r}")
             try:
                 left.append(index[first])
                 right.append(index[second])

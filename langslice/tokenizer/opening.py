@@ -53,7 +53,14 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
 def _load_file(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(path))
+    try:
+        return Tokenizer.from_file(str(path))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a bare Exception for every reason, and panics, which are no Exceptions
+        raise TokenizerError(
+            f"{path}: the tokenizers library refuses it: {error}", hint="download the file again"
+        ) from None
 
 
 def _through_transformers(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
+from langslice.forms import Row, check_form
 from langslice.memory import return_freed_memory
 from langslice.tokenizer.bpe import merges_to_keep
 from langslice.tokenizer.document import Document, Json, refuse_unknown_keys
@@ -199,11 +200,20 @@ def _new_id(old: int, old_to_new: Mapping[int, int], where: str) -> int:
     return old_to_new[old]
 
 
+_PROCESSORS: dict[str, Any] = {
+    "Sequence": {"processors": [{"type": str}]},
+    "TemplateProcessing": {"special_tokens": {"*": {"ids": [int]}}},
+    **{key: {"sep": Row(str, int), "cls": Row(str, int)} for key in ("BertProcessing", "RobertaProcessing")},
+}
+
+
 def processor_ids(processor: Json, where: str) -> set[int]:
     """Ids that a post-processor puts around texts."""
     if processor is None or processor.get("type") == "ByteLevel":
         return set()
     kind = processor.get("type")
+    if kind in _PROCESSORS:
+        check_form(processor, _PROCESSORS[kind], where, TokenizerError)
     if kind == "Sequence":
         return {old for inner in processor["processors"] for old in processor_ids(inner, where)}
     if kind == "TemplateProcessing":

@@ -6,13 +6,13 @@ their ids are renumbered; every other key is left as it is.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import TokenizerError
+from langslice.forms import check_form, parse_json
 from langslice.tokenizer.document import Json
 
 CONFIG_FILE = "tokenizer_config.json"
@@ -40,6 +40,13 @@ _PLAIN_NUMBERS = {
     "image_seq_length",
     "num_madeup_words",
 }
+_TOKEN = (None, str, {"content": str})
+_NAMED = {f"{name}?": (_TOKEN, [_TOKEN], {"*": _TOKEN}) for name in _NAMED_TOKENS}
+_FORMS: dict[str, Any] = {
+    CONFIG_FILE: {**_NAMED, "added_tokens_decoder?": {"*": (str, {"content": str})}},
+    SPECIAL_FILE: _NAMED,
+    ADDED_FILE: {"*": int},
+}
 
 
 def read_settings(folder: Path) -> dict[str, dict[str, Any]]:
@@ -50,11 +57,12 @@ def read_settings(folder: Path) -> dict[str, dict[str, Any]]:
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            content = parse_json(path.read_bytes())
+        except (ValueError, RecursionError) as error:
             raise TokenizerError(f"{path} is not JSON: {error}", hint="download the file again") from error
         if not isinstance(content, dict):
             raise TokenizerError(f"{path} holds a {type(content).__name__}, expected an object")
+        check_form(content, _FORMS[name], str(path), TokenizerError, "download the file again")
         found[name] = content
     return found
 
