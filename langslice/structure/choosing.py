@@ -59,7 +59,9 @@ def _layers(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Re
     drop = list(listed(choice.get("drop_layers")))
     for text in listed(choice.get("drop_layers_by")):
         where, _, number = text.rpartition(":")
-        stack, dot, method = where.rpartition(".") if where.split(".")[0] in anatomy.layers else ("", "", where)
+        stack, dot, method = where.partition(".")
+        if stack not in anatomy.layers or method == "parquet":  # "layers.parquet" is a file, "encoder.layers.parquet" a stack's
+            stack, dot, method = "", "", where
         if not method or not number.isdigit() or int(number) < 1:
             raise PlanError(
                 f"--drop-layers-by {text}: expected METHOD:NUMBER", hint="write block-influence:4, or layers.parquet:4"
