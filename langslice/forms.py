@@ -63,13 +63,14 @@ def check_form(value: Any, form: Any, place: str, error: type[LangsliceError], h
         raise error(f"{place}: {where} must be {expected}, found {found}", hint)
 
 
-def read_json(path: Path, error: type[LangsliceError], hint: str | None = None) -> Any:
+def read_json(path: Path, error: type[LangsliceError], hint: str | None = None, *, halves: bool = False) -> Any:
     """Read a JSON file.
 
+    halves  allow halves of surrogate pairs, which our own records hold where a path is no text
     Raises  `error` when it cannot be read, is not UTF-8, not JSON, or nests too deeply; FileNotFoundError is left to the caller
     """
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(path.read_bytes(), halves=halves)
     except FileNotFoundError:
         raise
     except OSError as problem:
@@ -78,13 +79,14 @@ def read_json(path: Path, error: type[LangsliceError], hint: str | None = None) 
         raise error(f"{path} is not readable as JSON: {problem}", hint) from problem
 
 
-def parse_json(raw: bytes) -> Any:
+def parse_json(raw: bytes, *, halves: bool = False) -> Any:
     """Parse JSON in UTF-8 whose texts are texts: an escape of half a surrogate pair is JSON, and cannot be written again.
 
+    halves  allow them all the same
     Raises  ValueError (of which JSONDecodeError and UnicodeError are kinds), RecursionError
     """
     value = json.loads(raw.decode("utf-8"))
-    if b"\\ud" in raw or b"\\uD" in raw:
+    if not halves and (b"\\ud" in raw or b"\\uD" in raw):
         json.dumps(value, ensure_ascii=False).encode()
     return value
 

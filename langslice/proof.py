@@ -80,7 +80,7 @@ def prove(
     progress("structure")
     checks = [check_tensors(checkpoint, sliced, plan), check_loading(checkpoint, sliced)]
     progress("bytes")
-    checks.append(check_bytes(checkpoint, sliced, plan))
+    checks.append(_trained("bytes") if plan.trained else check_bytes(checkpoint, sliced, plan))
     result = open_tokenizer(sliced.model_folder, model_type=plan.model_type)
     progress("ids")
     checks.append(check_ids(checkpoint, out, plan, side_files, source, result))
@@ -104,12 +104,22 @@ def prove(
         from langslice.sparsity.slicing import check_zeros
 
         checks.append(check_zeros(sliced, plan.pruned))
+    if plan.trained:
+        checks.append(_trained("outputs"))
+    elif plan.pruned:
         checks.append(
             Check("outputs", None, "not compared: pruned weights change them; `langslice evaluate` measures how")
         )
     else:
         checks.append(check_outputs(checkpoint, sliced, plan, samples))
     return Proof(tuple(checks), tuple(proofs))
+
+
+def _trained(name: str) -> Check:
+    detail = (
+        "not compared: the slice was trained since; `langslice evaluate` measures how, `langslice restore` goes back"
+    )
+    return Check(name, None, detail)
 
 
 def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:

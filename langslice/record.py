@@ -109,7 +109,7 @@ def read_document(path: Path) -> dict[str, Any]:
     if not path.parent.is_dir():
         raise PlanError(f"{path.parent}: no such folder", hint="name a folder that `langslice slice` made")
     try:
-        document = read_json(path, PlanError)
+        document = read_json(path, PlanError, halves=True)
     except FileNotFoundError as error:
         raise PlanError(
             f"{path.parent} has no {path.name}", hint="is this a folder that `langslice slice` made?"
@@ -138,7 +138,7 @@ def read_whole_record(folder: Path) -> tuple[dict[str, Any], SlicePlan]:
             f"{path}: `new_to_old` is not the map of the plan beside it", hint="the file was edited; slice again"
         )
     head = {key: value for key, value in document.items() if key not in ("plan", "new_to_old")}
-    return head, replace(plan, pruned=document.get("sparsity") or {})
+    return head, replace(plan, pruned=document.get("sparsity") or {}, trained=bool(document.get("healed")))
 
 
 def library_versions() -> dict[str, str | None]:
@@ -185,7 +185,7 @@ def _earlier(checkpoint: Checkpoint) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        document = read_json(path, PlanError)
+        document = read_json(path, PlanError, halves=True)
     except PlanError:
         document = None
     if not isinstance(document, dict):

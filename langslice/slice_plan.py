@@ -72,6 +72,7 @@ class SlicePlan:
     structure        layers, heads and neurons that are kept; None where all are
     weights          how weights are pruned, as fields of SparsityRequest; None where they are not
     pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
+    trained          whether the slice was trained since, by its record; not part of the plan's file
     facts            what the choice rests on, for reports: tokens by script, evidence with its coverage curves, sizes of
                      the source's layers; nothing in it changes what a slice does
     """
@@ -96,6 +97,7 @@ class SlicePlan:
     structure: Kept | None = None
     weights: Mapping[str, Any] | None = None
     pruned: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -349,7 +351,7 @@ def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:
 def load_plan(path: Path) -> SlicePlan:
     """Read a plan, checking its form."""
     try:
-        document = read_json(path, PlanError)
+        document = read_json(path, PlanError, halves=True)
     except FileNotFoundError as error:
         raise PlanError(
             f"{path}: no such plan", hint="write one with `langslice plan MODEL ... -o plan.json`"

@@ -30,7 +30,7 @@ MADE = {
         "work/restored/restore.json",
         "work/report.html",
     ),
-    "table": ("kim2024", "kimkim2026", "grid", "pruned/slice.json", "pruned.json"),
+    "table": ("kimkim2026", "grid", "pruned/slice.json", "pruned.json"),
 }
 
 

@@ -163,7 +163,7 @@ def write_features(model: Path, folder: Path, out: Path) -> None:
     from langslice.commands.features import features
 
     write_demonstrations(KEEP, folder / "mt.jsonl")
-    features(str(model), out, demos=[str(folder / "mt.jsonl")], quiet=True)
+    features(model=str(model), out=out, demos=[str(folder / "mt.jsonl")], quiet=True)
 
 
 WRITERS = [write_plan, write_counts, write_demos, write_scores, write_results, write_features]

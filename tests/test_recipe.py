@@ -114,7 +114,7 @@ def weights_and_tokenizer(folder):
         ("- model\n", "r.yaml: expected a mapping, found list"),
         ("", "r.yaml: expected a mapping, found NoneType"),
         ("a: [", "r.yaml: not readable as YAML"),
-        ("&a {model: *a}\n", "r.yaml: not readable as YAML"),
+        ("&a {model: *a}\n", "once its aliases are unfolded"),
         ("model: !!python/object:os.system x\n", "r.yaml: not readable as YAML"),
         ("model: " + "1" * 5000, "r.yaml: not readable as YAML"),
         ("model: mini\nslice: \x00\n", "r.yaml: not readable as YAML"),
@@ -609,14 +609,21 @@ def test_examples_run(name, tmp_path, monkeypatch):
     assert len(done.results) == 1
 
 
-def test_the_example_of_the_whole_job_has_every_step(rooms):
-    from langslice.recipe.steps import steps_of
-
-    steps = steps_of(load_recipe(EXAMPLES / "whole-job.yaml"))
-    assert [step.name for step in steps] == [
+def test_the_example_of_the_whole_job(tmp_path, monkeypatch):
+    """Everything for real: cut, proven, measured, healed, measured again, restored, reported."""
+    monkeypatch.chdir(EXAMPLES.parents[1])
+    done = langslice.run(EXAMPLES / "whole-job.yaml", tmp_path / "work")
+    assert [step.name for step in done.steps] == [
         "measure", "plan", "slice", "evaluate", "heal", "evaluate healed", "restore", "report",
     ]  # fmt: skip
-    assert steps[-1].needs == ("measure", "evaluate", "heal", "evaluate healed")
+    assert done.model == tmp_path / "work/restored"
+    assert json.loads((tmp_path / "work/restored/restore.json").read_text())["proof"]["passed"]
+    assert json.loads((tmp_path / "work/healed/slice.json").read_text())["healed"]["steps"] == 20
+    page = (tmp_path / "work/report.html").read_text(encoding="utf-8")
+    assert "Healing" in page and "evaluation-healed.json" in page
+    assert langslice.verify("mini", tmp_path / "work/healed").passed
+    again = langslice.run(EXAMPLES / "whole-job.yaml", tmp_path / "work")
+    assert all(step.kept for step in again.steps)
 
 
 def test_the_example_of_a_sweep_is_a_grid():

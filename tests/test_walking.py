@@ -9,7 +9,10 @@ from langslice.sparsity.skeleton import Skeleton
 from langslice.sparsity.walking import walk
 from tests.zoo import FAMILIES
 
-REFUSED = {"albert", "whisper", "qwen3_moe", "mixtral", "deepseek_v3", "gemma3n_text"}
+# The last three have other names on disk than in stock code.
+REFUSED = {
+    "albert", "whisper", "qwen3_moe", "mixtral", "deepseek_v3", "gemma3n_text", "gte", "jina_embeddings_v3", "nomic_bert",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("model_type", sorted(FAMILIES.keys() - REFUSED))

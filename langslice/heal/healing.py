@@ -341,5 +341,5 @@ def _record(staging: Path, source: Source, result: HealResult) -> None:
         "versions": found,
     }
     add_entry(staging, "healed", entry)
-    if (staging / FILE_NAME).is_file():
+    if (staging / FILE_NAME).is_file() and (staging / "config.json").is_file():  # an adapter alone has no card of ours
         refresh_card(staging)

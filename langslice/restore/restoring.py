@@ -217,6 +217,7 @@ def _prove(
 
     restored = open_checkpoint(staging)
     tokenizer = source_tokenizer(restored)
+    made = replace(made, trained=False)  # what was trained must be found in the restored model, byte for byte
     again = made
     if everything:
         actions = {name: origin.edit.action for name, origin in origins.items()}
