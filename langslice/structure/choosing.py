@@ -60,7 +60,9 @@ def _layers(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Re
     for text in listed(choice.get("drop_layers_by")):
         where, _, number = text.rpartition(":")
         stack, dot, method = where.partition(".")
-        if stack not in anatomy.layers or method == "parquet":  # "layers.parquet" is a file, "encoder.layers.parquet" a stack's
+        if (
+            stack not in anatomy.layers or method == "parquet"
+        ):  # "layers.parquet" is a file, "encoder.layers.parquet" a stack's
             stack, dot, method = "", "", where
         if not method or not number.isdigit() or int(number) < 1:
             raise PlanError(
