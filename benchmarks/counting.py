@@ -271,7 +271,7 @@ def report(corpora: list[tuple[Path, str]], rows: list[str]) -> str:
         "",
         *[f"- {path.stem}: {text}" for path, text in corpora],
         "",
-        "| text | tokenizer | tokens | full, s | chunks, s | ratio | full, CPU s | chunks, CPU s | ratio "
+        "| text | tokenizer | tokens | full, s | chunks, s | ratio | full, CPU s | chunks, CPU s | CPU ratio "
         "| full, peak MB | chunks, peak MB |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         *rows,

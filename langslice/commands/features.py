@@ -97,7 +97,7 @@ def features(
         particular_dimensions,
         standing_out,
         translate_ablated,
-    )  # fmt: skip
+    )
     from langslice.features.pictures import check_matplotlib
     from langslice.staging import staging_results
 
