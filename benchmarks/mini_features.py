@@ -117,6 +117,15 @@ def translation_text(rows: list[AblatedTranslation]) -> list[str]:
     """The section, with how many changes the test tells from none."""
     signatures = ", ".join(f"`{one}`" for one in dict.fromkeys(row.signature for row in rows))
     compared = [row for row in rows if row.p is not None]
+    plain = [
+        [row.score for row in rows if row.p is None and (row.metric == "BLEU") is first] for first in (True, False)
+    ]
+    level = (
+        f"With nothing zeroed BLEU is {min(plain[0]):.2f} to {max(plain[0]):.2f} and chrF++ {min(plain[1]):.1f} to "
+        f"{max(plain[1]):.1f}"
+    )
+    if max(plain[0]) < 1:
+        level += ": the model does not translate, and a change says what becomes of the text it writes instead"
     found = []
     for kind in dict.fromkeys(row.zeroed for row in compared):
         of = [row for row in compared if row.zeroed == kind and row.metric != "BLEU"]
@@ -130,7 +139,7 @@ def translation_text(rows: list[AblatedTranslation]) -> list[str]:
         "| pair | zeroed | as before | empty | BLEU | change | chrF++ | change |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
         *translation_lines(rows),
-        f"\nchrF++: {'; '.join(found)}.",
+        f"\n{level}. chrF++: {'; '.join(found)}.",
     ]
 
 
@@ -175,7 +184,7 @@ def main() -> None:
     text = [
         "# Features of translation in langslice-mini\n",
         f"{arguments.count} demonstrations of four shots in each set, NTREX-128; largest and smallest: {SHARE:.0%} of "
-        f"the dimensions; {time.strftime('%Y-%m-%d')}, {time.monotonic() - started:.0f} s.\n",
+        f"the dimensions; {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}, {time.monotonic() - started:.0f} s.\n",
         "## Overlap\nShare of the dimensions that are among the largest for the pair and among the smallest elsewhere, mean over "
         "layers. Particular: small in both its languages alone, layers together.\n",
         *overlap_lines(measured),
