@@ -135,7 +135,7 @@ CLAIMS: tuple[Claim, ...] = (
         "XLM-R-base kept for Korean and English: checked against the source", "the source", "families",
         (Cell(("xlm-roberta-base",), "rows", "{} tokens"), Cell(("xlm-roberta-base",), "kept", "{} kept"),
          Cell(("xlm-roberta-base",), "checks", "{} of 6 checks equal")),
-        (Cell(("xlm-roberta-base",), "rewrite peak", "{} MB"),),
+        (Cell(("xlm-roberta-base",), "rewrite peak", "{} MB, of the rewrite"),),
     ),
     Claim(
         "Wanda at 0.3, BLOOM-560M shapes, 16 × 256 tokens", "the Wanda core, written again from the paper", "sparsity",
