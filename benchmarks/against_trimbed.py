@@ -226,7 +226,7 @@ def main() -> None:
     print(
         f"{sizes['kept']:,} of {sizes['rows']:,} tokens kept; {arguments.corpus_mb:g} MB of text counted; "
         f"{arguments.rounds} pairs; {os.cpu_count()} cores shared with other work (load {min(loads):.1f} to "
-        f"{max(loads):.1f}); Python {platform.python_version()}\n\n{table(rows)}"
+        f"{max(loads):.1f}); Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}\n\n{table(rows)}"
     )
     shutil.rmtree(arguments.work)
 

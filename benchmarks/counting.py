@@ -263,15 +263,15 @@ def report(corpora: list[tuple[Path, str]], rows: list[str]) -> str:
     head = [
         "# Counting tokens",
         "",
-        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, tokenizers "
-        f"{tokenizers.__version__}; load average at the end {load[0]:.1f}, {load[1]:.1f}, {load[2]:.1f}. "
+        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}, "
+        f"tokenizers {tokenizers.__version__}; load average at the end {load[0]:.1f}, {load[1]:.1f}, {load[2]:.1f}. "
         "Start of the process, opening of the tokenizer and reading of the file are part of every figure. Counts were "
         "equal type by type in every pair. `full` is `encode_batch_fast` of every line, in the library's threads; "
         "`chunks` is `count_tokens` with its default number of processes.",
         "",
         *[f"- {path.stem}: {text}" for path, text in corpora],
         "",
-        "| text | tokenizer | tokens | full, s | chunks, s | ratio | full, CPU s | chunks, CPU s | ratio "
+        "| text | tokenizer | tokens | full, s | chunks, s | ratio | full, CPU s | chunks, CPU s | CPU ratio "
         "| full, peak MB | chunks, peak MB |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         *rows,

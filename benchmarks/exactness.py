@@ -151,8 +151,8 @@ def table(rows: Sequence[Row], seconds: float) -> str:
     """The rows as a Markdown page."""
     head = (
         "# Exactness of sliced tokenizers\n\nMeasured by `benchmarks/exactness.py` in "
-        f"{seconds:.0f} s. A covered line uses kept tokens only. The last column repeats the comparison inside the "
-        "SentencePiece library: differing/covered lines.\n\n"
+        f"{seconds:.0f} s on {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}. A covered line uses kept tokens only. "
+        "The last column repeats the comparison inside the SentencePiece library: differing/covered lines.\n\n"
         "| tokenizer | languages | tokens | chosen | kept (closed) | lines | covered | **covered but different** "
         "| more unknowns | decoded otherwise | SentencePiece files |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n"
     )

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -158,7 +159,8 @@ def main() -> None:
         print(table([rows[name]]).splitlines()[-1], flush=True)
         ordered = [rows[known] for known in MODELS if known in rows]
         stored.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
-        (results / "families.md").write_text(f"# Families\n\n{__doc__.strip().splitlines()[0]}\n\n{table(ordered)}\n")
+        head = f"{__doc__.strip().splitlines()[0]} {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}."
+        (results / "families.md").write_text(f"# Families\n\n{head}\n\n{table(ordered)}\n")
 
 
 if __name__ == "__main__":

@@ -221,7 +221,8 @@ def report(
         f"## {place}, {arguments.gigabytes:g} GB, {arguments.rounds} rounds",
         "",
         f"{platform.system()} {platform.release().split('-')[0]}, {os.cpu_count()} cores shared with other work (load "
-        f"{min(loads):.1f} to {max(loads):.1f}), Python {platform.python_version()}. Cold cache: `sync`, then `{how}`. "
+        f"{min(loads):.1f} to {max(loads):.1f}), Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}. "
+        f"Cold cache: `sync`, then `{how}`. "
         f"Process: {'`' + arguments.command + '`' if arguments.command else 'driver of `write_shards`'}.",
         "",
         "| method | wall, median (min to max) | ratio to `cp -r` of the same round, median (min to max) | the same, "

@@ -191,9 +191,10 @@ def report(found: dict[tuple[str, str], list[dict[str, float]]], failed: dict[st
         "",
         f"`benchmarks/structure.py`: a Llama of {parameters / 1e9:.2f} B parameters (float32, random, {LAYERS} layers), "
         f"{rounds} rounds in turns, medians; {os.cpu_count()} cores ({platform.machine()}) shared with other work, "
-        f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}. Heads and "
-        "neurons: half and a quarter of them by L2 norm, the same number in every layer. Layers: four of them. Starting the "
-        "process, choosing and writing are part of every figure; nothing is verified.",
+        f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}, "
+        f"{time.strftime('%Y-%m-%d')}. "
+        "Heads and neurons: half and a quarter of them by L2 norm, the same number in every layer. Layers: four of them. "
+        "Starting the process, choosing and writing are part of every figure; nothing is verified.",
         "",
         "| cut | tool | wall, s | CPU, s | peak memory, MB | CPU against the peer | memory against the peer |",
         "|---|---|---|---|---|---|---|",

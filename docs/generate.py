@@ -83,6 +83,9 @@ PUBLIC = (
             "prominence",
             "Ablation",
             "ablate",
+            "AblatedTranslation",
+            "read_pairs_to_translate",
+            "translate_ablated",
         ),
     ),
 )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from langslice.features import Ablation, Magnitudes
+    from langslice.features import AblatedTranslation, Ablation, Magnitudes
     from langslice.features.overlap import Marks
 
 SHOWN = 6
@@ -55,6 +55,44 @@ def print_ablation(condition: str, rows: Sequence[Ablation]) -> None:
         f"Loss in nats a token, with dimensions of [bold]{escape(condition)}[/bold] zeroed behind every layer"
     )
     console.print(table)
+
+
+def print_translations(condition: str, rows: Sequence[AblatedTranslation]) -> None:
+    """BLEU and chrF++ by pair and by what was zeroed, each with its interval and its change."""
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    table = Table(
+        "pair", "zeroed", Column("seed", justify="right"), Column("as before", justify="right"),
+        *(column for one in metrics for column in (Column(one, justify="right"), Column("change", justify="right"))),
+    )  # fmt: skip
+    for pair, kind, seed in dict.fromkeys((row.pair, row.zeroed, row.seed) for row in sorted(rows, key=_pair)):
+        found = {row.metric: row for row in rows if (row.pair, row.zeroed, row.seed) == (pair, kind, seed)}
+        first = found[metrics[0]]
+        cells = [cell for one in metrics for cell in _score_cells(found[one])]
+        number = "" if seed is None else str(seed)
+        table.add_row(pair, kind, number, f"{first.unchanged} of {first.lines}", *cells)
+    console = Console()
+    console.print(
+        f"Translations with dimensions of [bold]{escape(condition)}[/bold] zeroed behind every layer; below, 95% "
+        "intervals, and p of the paired bootstrap"
+    )
+    console.print(table)
+    for note in dict.fromkeys(row.note for row in rows if row.note):
+        console.print(escape(note))
+    short = {row.pair: row.shortened for row in rows if row.shortened}
+    for pair, count in short.items():
+        console.print(f"{pair}: {count} prompts had room for fewer than {rows[0].shots} demonstrations")
+
+
+def _pair(row: AblatedTranslation) -> str:
+    return row.pair
+
+
+def _score_cells(row: AblatedTranslation) -> tuple[str, str]:
+    """A score and its change, each above its interval."""
+    score = f"{row.score:.2f}\n{row.low:.2f} to {row.high:.2f}"
+    if row.p is None or row.change_low is None or row.change_high is None:
+        return score, ""
+    return score, f"{row.change:+.2f}, p {row.p:.3f}\n{row.change_low:+.2f} to {row.change_high:+.2f}"
 
 
 def _spread(losses: Sequence[float]) -> str:

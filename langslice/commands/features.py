@@ -13,7 +13,8 @@ from langslice.commands.options import option as _option
 from langslice.commands.output import print_recipe, progress, refuse_existing
 
 if TYPE_CHECKING:
-    from langslice.features import Ablation, Magnitudes
+    from langslice.evaluate.translation import Pair
+    from langslice.features import AblatedTranslation, Ablation, Magnitudes
     from langslice.features.overlap import Marks
 
 
@@ -50,6 +51,29 @@ def features(
     ablation_count: Annotated[
         int, typer.Option("--ablation-count", help="Demonstrations of each set for --ablate.", min=1)
     ] = 20,
+    translate: Annotated[
+        int | None,
+        _option(
+            "--translate",
+            help="With --ablate: also translate so many held-out lines of each pair, and compare BLEU and chrF++.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        str | None,
+        _option("--pairs", help="For --translate: fr-en,es-en; else the languages of --demos.", metavar="PAIRS"),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        _option(
+            "--data",
+            help="For --translate: folder of NTREX-128 or FLORES-200; else the package's lines.",
+            metavar="DIR",
+        ),
+    ] = None,
+    shots: Annotated[int, typer.Option("--shots", help="For --translate: demonstrations in a prompt; 0 asks.")] = 4,
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", help="For --translate: most tokens that the model writes.", min=1)
+    ] = 64,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest demonstration.", min=1)] = 512,
     offload: Annotated[bool, typer.Option("--offload", help="Keep activations on disk, not in memory.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw PNG files.")] = True,
@@ -67,7 +91,13 @@ def features(
 
     from langslice.checkpoint import open_checkpoint
     from langslice.features import ablate as measure_ablation
-    from langslice.features import measure_magnitudes, overlap, particular_dimensions, standing_out
+    from langslice.features import (
+        measure_magnitudes,
+        overlap,
+        particular_dimensions,
+        standing_out,
+        translate_ablated,
+    )
     from langslice.features.pictures import check_matplotlib
     from langslice.staging import staging_results
 
@@ -77,6 +107,7 @@ def features(
     if pictures:
         check_matplotlib()
     folder = open_checkpoint(model, **source).model_folder
+    asked = _to_translate(folder, wanted, others, translate, pairs, data, shots, ablate=ablate)
     conditions: dict[str, Sequence[Any]] = {name: [path] for name, path in (*wanted.items(), *others.items())}
     with progress(quiet) as report, TemporaryDirectory(prefix="langslice-") as scratch:
         measured = measure_magnitudes(
@@ -97,12 +128,44 @@ def features(
             for name in marks
             if ablate
         }  # fmt: skip
+        translations = {
+            name: translate_ablated(
+                folder, measured, name, marks[name], lines, share=share, new_tokens=new_tokens, report=report
+            )
+            for name, lines in asked.items()
+        }
     with staging_results(out) as partial:
-        _write_tables(partial, measured, compared, marks, list(others), rows)
+        _write_tables(partial, measured, compared, marks, list(others), rows, translations)
         if pictures:
-            _draw(partial, measured, compared, marks, rows, top, share)
+            _draw(partial, measured, compared, marks, rows, translations, top, share)
     if not quiet:
-        _print(out, measured, marks, rows)
+        _print(out, measured, marks, rows, translations)
+
+
+def _to_translate(
+    folder: Path, wanted: dict[str, Path], others: dict[str, Path], count: int | None, pairs: str | None,
+    data: Path | None, shots: int, *, ablate: bool,
+) -> dict[str, list[Pair]]:  # fmt: skip
+    """Pairs to translate with the dimensions of each wanted set zeroed, read before anything slow begins."""
+    from langslice.demonstrations import read_demonstrations
+    from langslice.errors import PlanError
+    from langslice.features.translating import check_translates, read_pairs_to_translate
+
+    if count is None:
+        given = next((name for name, value in (("--pairs", pairs), ("--data", data)) if value is not None), None)
+        if given is not None:
+            raise PlanError(f"{given} is for --translate, which was not given", hint="pass --translate 100")
+        return {}
+    if not ablate or not others:
+        missing = "--against" if ablate else "--ablate"
+        raise PlanError(f"--translate compares what is zeroed, and {missing} was not given", hint=f"pass {missing} too")
+    check_translates(folder)
+    return {
+        name: read_pairs_to_translate(
+            pairs or (), count, data=data, shots=shots, demonstrations=read_demonstrations(path)
+        )
+        for name, path in wanted.items()
+    }
 
 
 def _sets(given: Sequence[str] | None, option: str) -> dict[str, Path]:
@@ -137,6 +200,7 @@ def _write_tables(
     marks: dict[str, Marks],
     others: list[str],
     rows: dict[str, list[Ablation]],
+    translations: dict[str, list[AblatedTranslation]],
 ) -> None:
     from langslice.features.pictures import file_name
     from langslice.features.tables import (
@@ -154,7 +218,7 @@ def _write_tables(
         found = particular_rows(measured, marked, name, others)
         write_rows(found, PARTICULAR_COLUMNS, out / f"particular-{file_name(name)}.parquet")
     for name, measurements in rows.items():
-        write_ablation(measurements, out / f"ablation-{file_name(name)}.parquet")
+        write_ablation(measurements, out / f"ablation-{file_name(name)}.parquet", translations.get(name, ()))
 
 
 def _draw(
@@ -163,6 +227,7 @@ def _draw(
     compared: Any,
     marks: dict[str, Marks],
     rows: dict[str, list[Ablation]],
+    translations: dict[str, list[AblatedTranslation]],
     top: int,
     share: float,
 ) -> None:
@@ -175,14 +240,24 @@ def _draw(
         pictures.draw_overlap(measured, compared, out / "overlap.png", share=share)
         pictures.draw_overlap_by_layer(measured, compared, out / "overlap-layers.png")
     for name, measurements in rows.items():
-        pictures.draw_ablation(measurements, out / f"ablation-{pictures.file_name(name)}.png")
+        pictures.draw_ablation(
+            measurements, out / f"ablation-{pictures.file_name(name)}.png", translations.get(name, ())
+        )
 
 
-def _print(out: Path, measured: Magnitudes, marks: dict[str, Marks], rows: dict[str, list[Ablation]]) -> None:
-    from langslice.commands.feature_tables import print_ablation, print_particular
+def _print(
+    out: Path,
+    measured: Magnitudes,
+    marks: dict[str, Marks],
+    rows: dict[str, list[Ablation]],
+    translations: dict[str, list[AblatedTranslation]],
+) -> None:
+    from langslice.commands.feature_tables import print_ablation, print_particular, print_translations
 
     for name, marked in marks.items():
         print_particular(measured, name, marked)
     for name, measurements in rows.items():
         print_ablation(name, measurements)
+    for name, translated in translations.items():
+        print_translations(name, translated)
     typer.echo(f"{out}: tables and pictures", err=True)

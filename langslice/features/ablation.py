@@ -65,13 +65,7 @@ def ablate(
     share       of the dimensions that count as large
     Raises      PlanError when nothing is marked; CheckpointError for a model without logits
     """
-    particular = particular.copy()
-    particular[0] = False
-    if not particular.any():
-        raise PlanError(
-            f"no dimension behind a layer is large in {wanted} and small in every other set, so that there is nothing to zero",
-            hint="pass --stand-out 5 to zero the five of each layer that stand out most, or a larger --share",
-        )
+    particular = check_marked(particular, wanted)
     model = _load(folder)
     prompts = [
         (prompt, answer)
@@ -79,19 +73,32 @@ def ablate(
         for prompt, answer in _with_answers(folder, name, given, max_tokens)[:limit]
     ]
     rows: list[Ablation] = []
-    cases = list(_cases(magnitudes, wanted, particular, share, seeds))
-    for number, (zeroed, seed, marks) in enumerate(cases):
-        report(f"zeroing {zeroed}", number, len(cases))
-        with _zeroed(model, magnitudes.layers, marks):
+    chosen = list(cases(magnitudes, wanted, particular, share, seeds))
+    for number, (kind, seed, marks) in enumerate(chosen):
+        report(f"zeroing {kind}", number, len(chosen))
+        with zeroed(model, magnitudes.layers, marks):
             for condition in conditions:
                 losses = [_losses(model, prompt, answer) for prompt, answer in prompts if prompt.condition == condition]
-                rows.append(_row(zeroed, seed, int(marks.sum()), condition, losses))
+                rows.append(_row(kind, seed, int(marks.sum()), condition, losses))
     return rows
 
 
-def _cases(
+def check_marked(particular: Marks, wanted: str) -> Marks:
+    """A copy without the embeddings, which are not zeroed. Raises PlanError when nothing else is marked."""
+    particular = particular.copy()
+    particular[0] = False
+    if not particular.any():
+        raise PlanError(
+            f"no dimension behind a layer is large in {wanted} and small in every other set, so that there is nothing to zero",
+            hint="pass --stand-out 5 to zero the five of each layer that stand out most, or a larger --share",
+        )
+    return particular
+
+
+def cases(
     magnitudes: Magnitudes, wanted: str, particular: Marks, share: float, seeds: Sequence[int]
 ) -> Iterator[tuple[str, int | None, Marks]]:
+    """What is zeroed in turn: (kind, seed, bool (layers, hidden)), beginning with nothing."""
     yield "nothing", None, np.zeros_like(particular)
     yield "particular", None, particular
     large = largest(magnitudes.of(wanted), share) & ~particular
@@ -113,11 +120,11 @@ def _chosen(allowed: Marks, like: Marks, seed: int) -> Marks:
 
 
 def _row(
-    zeroed: str, seed: int | None, dimensions: int, condition: str, losses: Sequence[tuple[float, int, float, int]]
+    kind: str, seed: int | None, dimensions: int, condition: str, losses: Sequence[tuple[float, int, float, int]]
 ) -> Ablation:
     total, tokens, answer, answer_tokens = (sum(column) for column in zip(*losses, strict=True))
     return Ablation(
-        zeroed, seed, dimensions, condition, total / max(tokens, 1), answer / answer_tokens if answer_tokens else None
+        kind, seed, dimensions, condition, total / max(tokens, 1), answer / answer_tokens if answer_tokens else None
     )
 
 
@@ -190,8 +197,12 @@ def _losses(model: Any, prompt: Prompt, answer: int) -> tuple[float, int, float,
 
 
 @contextmanager
-def _zeroed(model: Any, layers: Sequence[str], marks: Marks) -> Iterator[None]:
-    """Zero dimensions of what each block returns; layer 0 are the embeddings, which stay as they are."""
+def zeroed(model: Any, layers: Sequence[str], marks: Marks) -> Iterator[None]:
+    """Zero dimensions of what each block returns, while within; the embeddings stay as they are.
+
+    layers  names of the model's blocks, or `embeddings`
+    marks   bool (layers, hidden)
+    """
     import torch
 
     handles = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from langslice.errors import LangsliceError
 from langslice.features.ablation import Ablation
 from langslice.features.magnitudes import Magnitudes
 from langslice.features.overlap import Marks
+from langslice.features.translating import AblatedTranslation
 
 BAR, MARKED = "#7a8ba0", "#d1495b"
 
@@ -85,24 +86,41 @@ def draw_overlap_by_layer(magnitudes: Magnitudes, values: np.ndarray, path: Path
     _save(figure, path, "Share of dimensions: large in the row, small in the column", tight=False)
 
 
-def draw_ablation(rows: Sequence[Ablation], path: Path) -> None:
-    """Loss by condition and by what was zeroed; whiskers are the spread over seeds."""
-    conditions = list(dict.fromkeys(row.condition for row in rows))
-    kinds = list(dict.fromkeys(row.zeroed for row in rows))
-    figure, axes = _grid(1, width=1.5 + 1.3 * len(conditions), height=3.0)
-    colours = dict(zip(kinds, ("#444444", MARKED, BAR, "#c9d1da"), strict=False))
-    for place, kind in enumerate(kinds):
-        found = [[row.loss for row in rows if (row.zeroed, row.condition) == (kind, one)] for one in conditions]
+def draw_ablation(rows: Sequence[Ablation], path: Path, translations: Sequence[AblatedTranslation] = ()) -> None:
+    """Loss by condition and by what was zeroed, below it the scores of translations; whiskers are the spread over seeds."""
+    losses: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        losses.setdefault((row.condition, row.zeroed), []).append(row.loss)
+    panels = [("loss, nats a token", losses)]
+    for metric in dict.fromkeys(one.metric for one in translations):
+        scores: dict[tuple[str, str], list[float]] = {}
+        for one in translations:
+            if one.metric == metric:
+                scores.setdefault((one.pair, one.zeroed), []).append(one.score)
+        panels.append((metric, scores))
+    widest = max(len({condition for condition, _ in values}) for _, values in panels)
+    figure, axes = _stack(len(panels), width=max(1.5 + 1.3 * widest, 4.0), height=3.0)
+    for axis, (label, values) in zip(axes, panels, strict=True):
+        _draw_groups(axis, values)
+        axis.set_ylabel(label, fontsize=8)
+    axes[0].legend(fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    what = "Loss and translation" if translations else "Loss"
+    _save(figure, path, f"{what} with dimensions zeroed behind every layer")
+
+
+def _draw_groups(axis: Any, values: Mapping[tuple[str, str], Sequence[float]]) -> None:
+    """Bars of (group, kind) side by side in each group: the mean, with lowest and highest."""
+    groups = list(dict.fromkeys(group for group, _ in values))
+    kinds = list(dict.fromkeys(kind for _, kind in values))
+    for place, (kind, colour) in enumerate(zip(kinds, ("#444444", MARKED, BAR, "#c9d1da"), strict=False)):
+        found = [values[group, kind] for group in groups]
         means = [float(np.mean(one)) for one in found]
         spread = np.array(
             [[max(mean - min(one), 0.0), max(max(one) - mean, 0.0)] for mean, one in zip(means, found, strict=True)]
         ).T
-        positions = np.arange(len(conditions)) + (place - (len(kinds) - 1) / 2) * 0.2
-        axes[0].bar(positions, means, width=0.2, yerr=spread, color=colours[kind], label=kind, error_kw={"lw": 0.8})
-    axes[0].set_xticks(range(len(conditions)), conditions, fontsize=8)
-    axes[0].set_ylabel("loss, nats a token", fontsize=8)
-    axes[0].legend(fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    _save(figure, path, "Loss with dimensions zeroed behind every layer")
+        positions = np.arange(len(groups)) + (place - (len(kinds) - 1) / 2) * 0.2
+        axis.bar(positions, means, width=0.2, yerr=spread, color=colour, label=kind, error_kw={"lw": 0.8})
+    axis.set_xticks(range(len(groups)), groups, fontsize=8)
 
 
 def file_name(condition: str) -> str:
@@ -122,6 +140,17 @@ def _grid(count: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
     for axis in axes[:count]:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes[:count]
+
+
+def _stack(count: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
+    """Panels one below the other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height * count + 0.4))
+    axes = figure.subplots(count, 1, squeeze=False).reshape(-1).tolist()
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def _label(axis: Any, names: Sequence[str], *, size: int) -> None:

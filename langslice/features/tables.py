@@ -11,6 +11,7 @@ import numpy as np
 from langslice.features.ablation import Ablation
 from langslice.features.magnitudes import Magnitudes
 from langslice.features.overlap import Marks, prominence
+from langslice.features.translating import AblatedTranslation
 
 PARTICULAR_COLUMNS = ("layer", "name", "dimension", "rank", "magnitude", "prominence")
 
@@ -73,9 +74,16 @@ def write_rows(rows: Sequence[dict[str, object]], columns: Sequence[str], path: 
     _write({name: [row[name] for row in rows] for name in columns}, path)
 
 
-def write_ablation(rows: Sequence[Ablation], path: Path) -> None:
-    """One row a measurement, with the fields of Ablation."""
-    _write({name: [asdict(row)[name] for row in rows] for name in Ablation.__dataclass_fields__}, path)
+def write_ablation(rows: Sequence[Ablation], path: Path, translations: Sequence[AblatedTranslation] = ()) -> None:
+    """One row a measurement, with the fields of Ablation; those of AblatedTranslation too, where anything was translated.
+
+    Rows of losses have no `pair`, and rows of translations no `condition`.
+    """
+    records = [*map(asdict, rows), *map(asdict, translations)]
+    names = list(Ablation.__dataclass_fields__)
+    if translations:
+        names += [name for name in AblatedTranslation.__dataclass_fields__ if name not in names]
+    _write({name: [record.get(name) for record in records] for name in names}, path)
 
 
 def _write(columns: dict[str, object], path: Path) -> None:

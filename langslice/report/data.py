@@ -210,7 +210,7 @@ class Features:
     hidden      dimensions; `bin_size` of them stand in a bin
     overlap     (large in, small in) -> share of the dimensions, by layer
     particular  set -> rows (layer, dimension, rank, magnitude, prominence)
-    ablation    set -> rows (zeroed, condition, dimensions, loss, answer loss)
+    ablation    set -> rows (zeroed, condition, dimensions, loss, answer loss); of translations (zeroed, pair, metric, score)
     """
 
     folder: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import random
 import resource
 import signal
@@ -58,7 +59,8 @@ def main() -> None:
     print(table)
     if options.write:
         text = (__doc__ or "").split("\n\n", 2)[2]
-        options.write.write_text(f"# Fuzzing\n\n{text}\nSeed {options.seed}, {options.seconds:g} s.\n\n{table}\n")
+        how = f"Seed {options.seed}, {options.seconds:g} s, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}."
+        options.write.write_text(f"# Fuzzing\n\n{text}\n{how}\n\n{table}\n")
     sys.exit(bool(faults))
 
 

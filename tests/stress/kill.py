@@ -269,9 +269,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     tallies = run(options.kills, seed=options.seed, corpus_bytes=options.corpus_mb << 20, only=options.only)
-    text = (
-        f"{(__doc__ or '').split(chr(10) * 2, 2)[2]}\nSeed {options.seed}; {os.cpu_count()} cores.\n\n{table(tallies)}"
-    )
+    how = f"Seed {options.seed}; {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}."
+    text = f"{(__doc__ or '').split(chr(10) * 2, 2)[2]}\n{how}\n\n{table(tallies)}"
     print(
         json.dumps({name: {"kills": one.kills, **one.found} for name, one in tallies.items()}) if options.json else text
     )

@@ -34,7 +34,10 @@ def features_section(report: Report) -> Section | None:
     if pairs:
         body += [subheading("Overlap between conditions"), _matrix(features), _pairs(features, pairs)]
     for name, rows in features.ablation.items():
-        body.append(_ablation(name, rows))
+        body.append(_ablation(name, [row for row in rows if row.get("pair") is None]))
+        translated = [row for row in rows if row.get("pair") is not None]
+        if translated:
+            body.append(_translations(name, translated))
     return Section("features", "Features", tuple(body))
 
 
@@ -184,3 +187,37 @@ def _ablation(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
     key = legend([(f"part-{tone}", kind) for tone, kind in enumerate(kinds)])
     numbers = data_table(columns, table, caption=f"{caption}, nats a token")
     return figure(caption, "change of the loss, nats a token", join(bars(drawn), key), note=remark, table=numbers)
+
+
+def _translations(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """What the model then writes: each score with its interval, and how it differs from the one with nothing zeroed."""
+    top = max((float(row["high"]) for row in rows if isfinite(float(row["high"]))), default=0.0) or 1.0
+    kinds = list(dict.fromkeys(str(row["zeroed"]) for row in rows))
+    groups: dict[tuple[str, str, str], list[float]] = {}
+    table: list[list[Child]] = []
+    for row in rows:
+        groups.setdefault((str(row["metric"]), str(row["pair"]), str(row["zeroed"])), []).append(float(row["score"]))
+        zeroed = str(row["zeroed"]) if row["seed"] is None else f"{row['zeroed']}, seed {row['seed']}"
+        table.append(
+            [str(row["metric"]), str(row["pair"]), zeroed, f"{row['lines']:,}", f"{row['unchanged']:,}",
+             f"{row['score']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}", *_changes(row)]
+        )  # fmt: skip
+    drawn = []
+    for (metric, pair, kind), scores in groups.items():
+        mean = sum(scores) / len(scores)
+        text = f"{mean:.2f}, mean of {len(scores)} choices" if len(scores) > 1 else f"{mean:.2f}"
+        drawn.append(Bar(f"{metric}, {pair}, {kind}", 0.0, mean / top, text, f"part-{kinds.index(kind)}"))
+    caption = f"Translations when the dimensions of {name} are zeroed"
+    columns = ["metric", "pair", "zeroed", "lines", "as before", "score", "95% interval", "change", "its interval", "p"]
+    key = legend([(f"part-{tone}", kind) for tone, kind in enumerate(kinds)])
+    remark = "Greedy, scored by sacreBLEU; changes are from nothing zeroed, on the same lines, by the paired bootstrap."
+    numbers = data_table(columns, table, caption=f"{caption}, points of 100", text_columns=3)
+    return figure(caption, "points of 100", join(bars(drawn), key), note=remark, table=numbers)
+
+
+def _changes(row: Mapping[str, Any]) -> list[Child]:
+    """Change, its interval and p; dashes where nothing was zeroed."""
+    if row["p"] is None:
+        return ["–", "–", "–"]
+    change, low, high = (f"{float(row[one]):+.2f}".replace("-", "−") for one in ("change", "change_low", "change_high"))
+    return [change, f"{low} to {high}", f"{float(row['p']):.3f}"]
