@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=0, help="print so many messages of each kind")
     parser.add_argument("--write", type=Path, help="file for the table")
     options = parser.parse_args()
-    from tests.fuzz.targets import TARGETS, attempt, make_example
+    from tests.fuzz.example import make_example
+    from tests.fuzz.targets import TARGETS, attempt
 
     faulthandler.enable()
     signal.signal(signal.SIGALRM, out_of_time)
