@@ -62,6 +62,7 @@ def make_example(folder: Path) -> Path:
     )
     write_demonstrations([Demonstration("mt", ("a b", "c d"), "\n", ("fr", "en"))] * 3, folder / "mt.jsonl")
     (folder / "sweep.yaml").write_text(RECIPE, encoding="utf-8")
+    (folder / "here" / "now").mkdir(parents=True)
     (folder / "run.yaml").write_text(RUN.format(folder=folder), encoding="utf-8")
     _train(model, folder)
     return folder

@@ -5,6 +5,7 @@ A target is given the folder of its own copy of the example; it may end well, or
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import warnings
@@ -76,9 +77,19 @@ def read_recipe(folder: Path) -> None:
 
 
 def preview_run(folder: Path) -> None:
+    """From a folder of its own, which is home, too: what stands in the recipe may name either, or the one above."""
     from langslice.recipe.running import preview
 
-    preview(folder / "run.yaml", folder / "work")
+    place, home = Path.cwd(), os.environ.get("HOME")
+    here = folder / "here" / "now"
+    os.chdir(here)
+    os.environ["HOME"] = str(here)
+    try:
+        preview(folder / "run.yaml", folder / "work")
+    finally:
+        os.chdir(place)
+        os.environ.pop("HOME")
+        os.environ.update({} if home is None else {"HOME": home})
 
 
 def restore_rows(folder: Path) -> None:
@@ -152,6 +163,7 @@ TARGETS = (
     Target("adapter config, back", "carried/adapter_config.json", wrong_json, adapter_to_original),
     Target("adapter weights", "adapter/adapter_model.safetensors", wrong_tensors, adapter_to_slice),
     Target("adapter weights, back", "carried/adapter_model.safetensors", wrong_tensors, adapter_to_original),
+    Target("adapter weights, by a plan", "adapter/adapter_model.safetensors", wrong_tensors, adapter_by_plan),
     Target("record, of an adapter", "trained/slice.json", wrong_json, adapter_to_slice),
     Target("plan, of an adapter", "trained.json", wrong_json, adapter_by_plan),
     Target("counts", "counts.parquet", wrong_parquet, plan_by_counts, ("counts.parquet",)),
