@@ -19,6 +19,8 @@ from langslice.slice_plan import file_sha256
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # The digest stands in folder names.
 _LENGTH = 24
+# Of Linux, in bytes; glob takes the square of a pattern's length.
+_LONGEST_PATH = 4096
 
 # Entries whose text is never a file, though it may be called like one: codes, patterns over names, and what is laid between
 # sentences. A teacher's guesses are made by the step itself.
@@ -117,7 +119,7 @@ def _paths(text: str) -> Iterator[str]:
         if _exists(path) and (path in whole or not Path(path).expanduser().is_dir()):
             yield path
     for pattern in whole:
-        if any(sign in pattern for sign in "*?["):
+        if any(sign in pattern for sign in "*?[") and len(pattern) <= _LONGEST_PATH:
             # As corpora are found; Path.glob takes no absolute pattern.
             yield from glob(pattern, recursive=True)  # noqa: PTH207
 
