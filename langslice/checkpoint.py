@@ -197,14 +197,21 @@ def _is_file_name(name: str) -> bool:
 def _local_folder(
     model: str, revision: str | None, token: str | None, cache_dir: Path | None
 ) -> tuple[Path, str | None]:
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(model).expanduser()
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError) as error:  # too long, behind a closed folder, or the home of nobody
+        raise CheckpointError(
+            f"{model[:_LONGEST_NAME]} cannot be looked up: {getattr(error, 'strerror', None) or error}",
+            "name a model folder or a hub id",
+        ) from None
+    if is_folder:
         return folder.absolute(), None
     if model == "mini":
         from langslice.mini import mini_model_path
 
         return mini_model_path(), None
-    if folder.exists():
+    if exists:
         raise CheckpointError(
             f"{model} is a file\n  expected a model folder or a hub id", f"name the folder instead: {folder.parent}"
         )

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from langslice.checkpoint import open_checkpoint
 from langslice.errors import CheckpointError, LangsliceError, PlanError
 from langslice.forms import Among, Row, check_form
-from tests.fuzz.targets import TARGETS, Target, attempt, make_example, wronged
+from tests.fuzz.example import make_example
+from tests.fuzz.targets import TARGETS, Target, attempt, wronged
 
 BY_NAME = {target.name: target for target in TARGETS}
 

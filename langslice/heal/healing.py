@@ -342,4 +342,4 @@ def _record(staging: Path, source: Source, result: HealResult) -> None:
     }
     add_entry(staging, "healed", entry)
     if (staging / FILE_NAME).is_file() and (staging / "config.json").is_file():  # an adapter alone has no card of ours
-        refresh_card(staging)
+        refresh_card(staging, result.out.name)

@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from langslice import __version__
+from langslice.errors import RecipeError
 from langslice.slice_plan import file_sha256
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # The digest stands in folder names.
 _LENGTH = 24
+# Of Linux, in bytes; glob takes the square of a pattern's length.
+_LONGEST_PATH = 4096
+
+# Entries whose text is never a file, though it may be called like one: codes, patterns over names, and what is laid between
+# sentences. A teacher's guesses are made by the step itself.
+_NO_FILES = frozenset({
+    "carry", "condition", "device", "dtype", "fields", "ignore_field", "languages", "leave_out", "linears", "lora_targets",
+    "names", "pattern", "prune_rows", "scripts", "drop_scripts", "separator", "teacher_cache", "template", "text_field", "train",
+})  # fmt: skip
 
 Read = Callable[[str], str]
 
@@ -70,10 +80,14 @@ def _content(path: str, of_file: Callable[[Path], str]) -> str:
     root = mini_model_path() if path == "mini" and not Path("mini").exists() else Path(path).expanduser()
     if root.is_file():
         return of_file(root)
+    if root.resolve() == Path(root.resolve().anchor):
+        raise RecipeError(f"{path} is the whole file system", "name the folder that is meant")
     found = hashlib.sha256()
     # A data folder may be made of links.
     files = sorted(Path(place) / name for place, _, names in os.walk(root, followlinks=True) for name in names)
     for file in files:
+        if not file.is_file():  # a pipe or a device never ends, a broken link has nothing
+            continue
         found.update(f"{file.relative_to(root)}\0{of_file(file)}\n".encode())
     return found.hexdigest()
 
@@ -86,8 +100,9 @@ def _of_file(path: Path) -> str:
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
+        for name, item in value.items():
+            if name not in _NO_FILES or isinstance(item, dict):
+                yield from _texts(item)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)
@@ -104,7 +119,7 @@ def _paths(text: str) -> Iterator[str]:
         if _exists(path) and (path in whole or not Path(path).expanduser().is_dir()):
             yield path
     for pattern in whole:
-        if any(sign in pattern for sign in "*?["):
+        if any(sign in pattern for sign in "*?[") and len(pattern) <= _LONGEST_PATH:
             # As corpora are found; Path.glob takes no absolute pattern.
             yield from glob(pattern, recursive=True)  # noqa: PTH207
 

@@ -212,7 +212,7 @@ def _make(recipe: Recipe, step: Step, key: str, place: Place, made: Mapping[str,
 def _stamp(path: Path) -> str:
     """Names, sizes and times of change of an output: whether anybody touched it since."""
     files = (
-        sorted(each for each in path.rglob("*") if each.is_file() and each.name not in _BESIDE)
+        sorted(each for each in path.rglob("*") if each.is_file() and not _is_beside(each.name))
         if path.is_dir()
         else [path]
     )
@@ -221,6 +221,10 @@ def _stamp(path: Path) -> str:
         state = file.stat()
         found.update(f"{file.relative_to(path)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return found.hexdigest()
+
+
+def _is_beside(name: str) -> bool:
+    return name in _BESIDE or any(name.startswith(f".{each}.partial-") for each in _BESIDE)
 
 
 def _left(folder: Path, steps: Sequence[Step]) -> tuple[Path, ...]:

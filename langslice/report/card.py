@@ -15,6 +15,7 @@ from typing import Any
 from langslice.report.card_text import LOADING_LINE, card_body, loading_line, weights_text
 from langslice.report.data import Report, own_results
 from langslice.report.source_card import CARD, set_source_card_aside
+from langslice.staging import staging_file
 
 __all__ = [
     "card_edited",
@@ -49,15 +50,20 @@ def write_card(folder: Path, report: Report, *, overwrite: bool = False) -> bool
     path = folder / CARD
     if path.exists() and not overwrite and card_edited(path):
         return False
-    path.write_text(card_text(report, architectures(folder)), encoding="utf-8")
+    with staging_file(path) as partial:  # a card that a kill cut short would pass for one that a person edited
+        partial.write_text(card_text(report, architectures(folder)), encoding="utf-8")
     return True
 
 
-def refresh_card(folder: Path) -> bool:
-    """Write the card again from slice.json alone, as after training, unless a person edited it; whether it was written."""
-    from langslice.report.reading import open_slice
+def refresh_card(folder: Path, name: str = "") -> bool:
+    """Write the card again from slice.json alone, as after training, unless a person edited it; whether it was written.
 
-    return write_card(folder, open_slice(folder)[0])
+    name  of the model, where the folder does not have its final name yet
+    """
+    from langslice.record import read_whole_record
+    from langslice.report.reading import read_slice
+
+    return write_card(folder, read_slice(folder, *read_whole_record(folder), name=name))
 
 
 def outdated(path: Path, report: Report) -> bool:

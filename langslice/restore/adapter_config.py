@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import PlanError
+from langslice.forms import check_form
 
 # Settings that mean the same for another number of tokens, layers, heads and neurons.
 _PLAIN = frozenset({
@@ -19,6 +20,11 @@ _PLAIN = frozenset({
 })  # fmt: skip
 # Ways to begin that change the base's weights, so that the adapter fits only those.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_FORM = {
+    "r?": (None, int), "lora_alpha?": (None, float), "rank_pattern?": (None, {"*": int}), "alpha_pattern?": (None, {"*": float}),
+    "base_model_name_or_path?": (None, str), "fan_in_fan_out?": (None, bool), "init_lora_weights?": (None, bool, str),
+    "target_modules?": (None, str, [str]), "trainable_token_indices?": (None, [int], {"*": [int]}),
+}  # fmt: skip
 
 
 def refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
@@ -35,6 +41,12 @@ def refuse_unknown(config: Mapping[str, Any], path: Path) -> None:
                 f"{path}: setting `{key}` = {value!r} is not understood, and may name layers, sizes or tokens",
                 "train without it, or merge the adapter into the model first",
             )
+    check_form(dict(config), _FORM, str(path), PlanError, "peft wrote something else; save the adapter again")
+    for pattern in config.get("alpha_pattern") or ():
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise PlanError(f"{path}: `alpha_pattern`: {pattern!r} is no pattern: {error}", None) from None
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
         raise PlanError(

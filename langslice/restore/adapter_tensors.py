@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,6 +118,32 @@ def split_name(name: str) -> tuple[str, str]:
         f"the adapter's tensor {name} is not understood",
         "factors of LoRA, DoRA's magnitudes, whole tables and trained tokens are",
     )
+
+
+def checked(tensors: object, path: Path) -> dict[str, Tensor]:
+    """An adapter's tensors, each of a name, a type and as many dimensions as such an adapter has.
+
+    Raises   PlanError that names the first that is not
+    """
+    import torch
+
+    if not isinstance(tensors, dict):
+        raise PlanError(f"{path} holds {type(tensors).__name__}, expected tensors by name", "save the adapter again")
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.dtype not in floats:
+            found = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+            raise PlanError(
+                f"{path}: {name} is {found}, expected numbers of 16, 32 or 64 bits", "save the adapter again"
+            )
+        ending = split_name(name)[1]
+        expected = {len(FACTORS[ending])} if ending in FACTORS else {2} if ending == TOKENS else {1, 2, 3, 4}
+        if value.ndim not in expected:
+            raise PlanError(
+                f"{path}: {name} has shape {tuple(value.shape)}, expected {min(expected)} dimensions",
+                "factors of linear layers and of embeddings are carried, of convolutions not",
+            )
+    return tensors
 
 
 def find_tensor(module: str, ending: str, names: Mapping[str, Any]) -> str | None:

@@ -27,6 +27,7 @@ from langslice.restore.adapter_tensors import (
     Weight,
     carry_tensor,
     carry_tokens,
+    checked,
     find_tensor,
     parameter_of,
     route,
@@ -144,7 +145,13 @@ def _weights(plan: SlicePlan, place: Path, original: Checkpoint | None) -> list[
     """Every tensor of the original with what the slice made of it."""
     config: Any = None
     if original is None and (place / FILE_NAME).is_file():
-        config = read_document(place / FILE_NAME)["source"].get("config")
+        source = read_document(place / FILE_NAME).get("source")
+        config = source.get("config") if isinstance(source, dict) else None
+        if not isinstance(config, dict):
+            raise PlanError(
+                f"{place / FILE_NAME}: `source.config` must be an object, found {type(config).__name__}",
+                "the file was edited; name the original: --base MODEL",
+            )
     if original is None and config is None:
         if plan.structure is not None:
             raise PlanError(
@@ -172,9 +179,9 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
     try:
         if (folder / WEIGHTS).is_file():
-            return dict(load_file(folder / WEIGHTS))
+            return checked(load_file(folder / WEIGHTS), folder / WEIGHTS)
         if (folder / PICKLE).is_file():
-            return dict(torch.load(folder / PICKLE, weights_only=True, map_location="cpu"))
+            return checked(torch.load(folder / PICKLE, weights_only=True, map_location="cpu"), folder / PICKLE)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise PlanError(f"the weights in {folder} cannot be read: {error}", "save the adapter again") from error
     raise PlanError(f"{folder} has neither {WEIGHTS} nor {PICKLE}", "save the adapter with peft's save_pretrained")

@@ -1,7 +1,7 @@
 """Let atheris search for bytes that reach new code in our own parsers, and end in anything but a clean error.
 
     pip install atheris
-    python -m tests.fuzz.guided header -max_total_time=300         # or tokenizer, plan, recipe, demonstrations
+    python -m tests.fuzz.guided header -max_total_time=300         # or tokenizer, plan, recipe, run, demonstrations
 
 Begin with the valid files: name a folder of them as the last argument. Options are libFuzzer's.
 """
@@ -18,6 +18,8 @@ import atheris
 with atheris.instrument_imports(include=["langslice"]):
     from langslice.demonstrations.demonstration import read_demonstrations
     from langslice.errors import LangsliceError
+    from langslice.recipe.reading import load_recipe as load_run
+    from langslice.recipe.steps import steps_of
     from langslice.safetensors_header import read_header
     from langslice.slice_plan import plan_from_json
     from langslice.sweep.recipe import expand, load_recipe
@@ -46,6 +48,7 @@ READERS = {
     "tokenizer": lambda raw: parse_document(raw, "tokenizer.json"),
     "plan": read_plan,
     "recipe": lambda raw: expand(load_recipe(as_file(raw)), place="recipe"),
+    "run": lambda raw: steps_of(load_run(as_file(raw))),
     "demonstrations": lambda raw: read_demonstrations(as_file(raw)),
 }
 

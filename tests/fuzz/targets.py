@@ -5,7 +5,7 @@ A target is given the folder of its own copy of the example; it may end well, or
 
 from __future__ import annotations
 
-import json
+import os
 import random
 import shutil
 import warnings
@@ -18,18 +18,10 @@ from langslice import job
 from langslice.checkpoint import open_checkpoint
 from langslice.errors import LangsliceError
 from langslice.record import read_record
-from tests.fuzz.mutating import damage, wrong_json, wrong_safetensors
-from tests.tokenizer_samples import byte_level_folder, wordpiece, write_tokenizer_json
-from tests.zoo import add_tokenizer, build
+from tests.fuzz.mutating import wrong_json, wrong_safetensors
+from tests.fuzz.wrong_files import wrong_lines, wrong_parquet, wrong_recipe, wrong_tensors, wrong_yaml
 
 Wrong = Callable[[bytes, random.Random], bytes]
-LETTERS = [chr(97 + number) for number in range(26)]
-RECIPE = """\
-model: mini
-slice: {languages: "ko,en", coverage: [0.9, 0.99]}
-sparsify: {sparsity: [0.3, 0.5], keep: {kind: mt, languages: "fr,en", count: 20}}
-evaluate: {tasks: perplexity, languages: "ko,en", limit: 50}
-"""
 
 
 @dataclass(frozen=True)
@@ -47,51 +39,6 @@ class Target:
     wrong: Wrong
     work: Callable[[Path], None]
     names: tuple[str, ...] = ()
-
-
-def wrong_yaml(raw: bytes, choose: random.Random) -> bytes:
-    """YAML with changes in its structure, in its bytes, or with anchors that multiply."""
-    if choose.randrange(6) == 0:
-        levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
-        return choose.choice([b"a0: &a0 [x]\n" + levels.encode(), b"&a [*a]\n", b"model: &m {x: *m}\nevaluate: *m\n"])
-    if choose.randrange(3) == 0:
-        return damage(raw, choose)
-    import yaml
-
-    return wrong_json(json.dumps(yaml.safe_load(raw)).encode(), choose)
-
-
-def wrong_lines(raw: bytes, choose: random.Random) -> bytes:
-    """JSON lines with one of them wrong."""
-    lines = raw.splitlines()
-    at = choose.randrange(len(lines))
-    lines[at] = wrong_json(lines[at], choose)
-    return b"\n".join(lines)
-
-
-def wrong_parquet(raw: bytes, choose: random.Random) -> bytes:
-    """Parquet with other bytes, other facts in its metadata, or other columns."""
-    if choose.randrange(2):
-        return damage(raw, choose)
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(io.BytesIO(raw))
-    metadata = dict(table.schema.metadata or {})
-    kind = choose.randrange(4)
-    if kind < 2:
-        metadata[b"langslice"] = wrong_json(metadata[b"langslice"], choose)
-    elif kind == 2:
-        table = table.drop_columns([choose.choice(table.column_names)])
-    else:
-        name = choose.choice(table.column_names)
-        strange = choose.choice([[None], ["a"], [-1], [2**62], [0.5], [float("nan")], [[1]], [True]])
-        table = table.set_column(table.column_names.index(name), name, pa.array(strange * len(table)))
-    out = io.BytesIO()
-    pq.write_table(table.slice(0, choose.choice([len(table), len(table), 1, 0])).replace_schema_metadata(metadata), out)
-    return out.getvalue()
 
 
 def slice_by_plan(folder: Path) -> None:
@@ -129,6 +76,52 @@ def read_recipe(folder: Path) -> None:
     expand(load_recipe(folder / "sweep.yaml"), place=str(folder / "sweep.yaml"))
 
 
+def preview_run(folder: Path) -> None:
+    """From a folder of its own, which is home, too: what stands in the recipe may name either, or the one above."""
+    from langslice.recipe.running import preview
+
+    place, home = Path.cwd(), os.environ.get("HOME")
+    here = folder / "here" / "now"
+    os.chdir(here)
+    os.environ["HOME"] = str(here)
+    try:
+        preview(folder / "run.yaml", folder / "work")
+    finally:
+        os.chdir(place)
+        os.environ.pop("HOME")
+        os.environ.update({} if home is None else {"HOME": home})
+
+
+def restore_rows(folder: Path) -> None:
+    from langslice.restore import restore
+
+    restore(folder / "trained", folder / "again", base=folder / "model", verify=False)
+
+
+def restore_everything(folder: Path) -> None:
+    from langslice.restore import restore
+
+    restore(folder / "trained", folder / "again", base=folder / "model", everything=True, verify=False)
+
+
+def adapter_to_slice(folder: Path) -> None:
+    from langslice.restore import carry_adapter
+
+    carry_adapter(folder / "adapter", folder / "again", plan=folder / "trained")
+
+
+def adapter_to_original(folder: Path) -> None:
+    from langslice.restore import carry_adapter
+
+    carry_adapter(folder / "carried", folder / "again", plan=folder / "trained" / "slice.json", base=folder / "model")
+
+
+def adapter_by_plan(folder: Path) -> None:
+    from langslice.restore import carry_adapter
+
+    carry_adapter(folder / "adapter", folder / "again", plan=folder / "trained.json", base=folder / "model", to="slice")
+
+
 def plan_by_counts(folder: Path) -> None:
     job.plan(folder / "model", counts=str(folder / "counts.parquet"), coverage=0.9)
 
@@ -161,6 +154,18 @@ TARGETS = (
     Target("record", "out/slice.json", wrong_json, read_slice),
     Target("record of an earlier slice", "out/slice.json", wrong_json, slice_again),
     Target("recipe of a sweep", "sweep.yaml", wrong_yaml, read_recipe, ("sweep.yaml",)),
+    Target("recipe of a run", "run.yaml", wrong_recipe, preview_run),
+    Target("record, restored", "trained/slice.json", wrong_json, restore_rows),
+    Target("record, everything restored", "trained/slice.json", wrong_json, restore_everything),
+    Target("weights, restored", "trained/model.safetensors", wrong_tensors, restore_everything),
+    Target("config, restored", "trained/config.json", wrong_json, restore_rows),
+    Target("adapter config", "adapter/adapter_config.json", wrong_json, adapter_to_slice),
+    Target("adapter config, back", "carried/adapter_config.json", wrong_json, adapter_to_original),
+    Target("adapter weights", "adapter/adapter_model.safetensors", wrong_tensors, adapter_to_slice),
+    Target("adapter weights, back", "carried/adapter_model.safetensors", wrong_tensors, adapter_to_original),
+    Target("adapter weights, by a plan", "adapter/adapter_model.safetensors", wrong_tensors, adapter_by_plan),
+    Target("record, of an adapter", "trained/slice.json", wrong_json, adapter_to_slice),
+    Target("plan, of an adapter", "trained.json", wrong_json, adapter_by_plan),
     Target("counts", "counts.parquet", wrong_parquet, plan_by_counts, ("counts.parquet",)),
     Target("scores", "layers.parquet", wrong_parquet, plan_by_scores, ("layers",)),
     Target("demonstrations", "mt.jsonl", wrong_lines, read_prompts, ("mt.jsonl", "demonstration")),
@@ -169,53 +174,6 @@ TARGETS = (
 
 def _sliced(folder: Path, kind: str) -> None:
     job.slice(folder / kind, folder / "out2", keep_tokens=str(folder / "keep.txt"), verify=False)
-
-
-def make_example(folder: Path) -> Path:
-    """Write every valid file."""
-    import torch
-
-    from langslice.demonstrations import Demonstration, write_demonstrations
-    from langslice.scores import Settings, compute
-    from langslice.slice_plan import save_plan
-
-    torch.set_num_threads(1)
-    add_tokenizer(build("llama", folder / "unigram"))
-    model = build("llama", folder / "model", vocab_size=300)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *["##" + letter for letter in LETTERS], "ab", "##cd"]
-    write_tokenizer_json(build("llama", folder / "wordpiece", vocab_size=64), wordpiece(words))
-    byte_level_folder(model, [("a", "b"), ("ab", "c"), ("d", "e"), ("Ġ", "a")], ("<s>", "</s>"))
-    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}')
-    (folder / "keep.txt").write_text("a\nb\n", encoding="utf-8")
-    save_plan(job.plan(model, keep_tokens=str(folder / "keep.txt")), folder / "plan.json")
-    job.slice(model, folder / "out", plan=folder / "plan.json", verify=False)
-    checkpoint = open_checkpoint(model)
-    _shard(checkpoint, folder / "sharded")
-    (folder / "text.txt").write_text("a bad cab\n" * 50, encoding="utf-8")
-    job.count(model, [str(folder / "text.txt")]).save(folder / "counts.parquet")
-    settings = Settings((0,), 4, 16)
-    compute(checkpoint, "layers", "block-influence", [str(folder / "text.txt")], settings=settings).save(
-        folder / "layers.parquet"
-    )
-    write_demonstrations([Demonstration("mt", ("a b", "c d"), "\n", ("fr", "en"))] * 3, folder / "mt.jsonl")
-    (folder / "sweep.yaml").write_text(RECIPE, encoding="utf-8")
-    return folder
-
-
-def _shard(checkpoint, folder: Path) -> None:
-    """The same model in two shards with an index."""
-    folder.mkdir()
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(checkpoint.shards[0].path)
-    names = sorted(tensors)
-    weight_map = {}
-    for number, part in enumerate((names[::2], names[1::2]), 1):
-        file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
-        weight_map.update(dict.fromkeys(part, file))
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    shutil.copy(checkpoint.folder / "config.json", folder)
 
 
 @contextmanager

@@ -4,11 +4,13 @@
 
 Every run is a process group of its own, forked from this one after the libraries were imported, so that the moments fall into
 the work and not into Python's start; a kill is SIGKILL to the whole group. After each one:
-- at the target stands nothing, or the very bytes of a run that nobody disturbed;
+- at the target stands nothing, or the very bytes of a run that nobody disturbed; in the work folder of `run` stand whole outputs
+  of its steps, and hidden names;
 - the source is unchanged, file by file (sha256);
 - the same command ends well and gives the very bytes of the undisturbed run;
 - beside the target nothing is left.
-Some of the second runs are killed as well. Nothing is excused: slice.json is compared whole.
+Some of the second runs are killed as well. slice.json is compared whole, but for how a healing run went: its seconds, and the step
+at which it was taken up again; the page, too, but for these and the hash of slice.json.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -29,23 +32,20 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from tests.stress.cases import Case, make_cases
 
 PRELOADED = (
     "torch", "transformers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto", "tokenizers",
     "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "pyarrow.parquet",
     "langslice.cli", "langslice.job", "langslice.planning", "langslice.proof", "langslice.counting", "langslice.unfinished",
     "langslice.sparsity.pruning", "langslice.console", "wordfreq", "langcodes", "accelerate", "safetensors.torch",
+    "transformers.trainer", "matplotlib.pyplot", "pandas", "langslice.heal.healing", "langslice.heal.curves", "langslice.heal.rows",
+    "langslice.recipe.running", "langslice.evaluate.run", "langslice.evaluate.results", "langslice.report.page",
+    "langslice.restore.restoring", "huggingface_hub.repocard_data",
 )  # fmt: skip
 CHAIN = 0.25  # share of second runs that are killed too
-
-
-@dataclass(frozen=True)
-class Case:
-    """A command, without its output option, and the name of what it writes below a folder of its own."""
-
-    name: str
-    arguments: tuple[str, ...]
-    target: str = "out"
 
 
 @dataclass
@@ -56,50 +56,6 @@ class Tally:
     kills: int = 0
     found: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
-
-
-def make_cases(folder: Path, *, corpus_bytes: int, model: Path) -> list[Case]:
-    """Commands on a small model, with their inputs written below `folder`."""
-    from langslice.mini import heldout_languages, heldout_text
-
-    french, english = heldout_text("fr"), heldout_text("en")
-    shots = [f"French: {left}\nEnglish: {right}\n" for left, right in zip(french, english, strict=True)]
-    demos = folder / "mt.jsonl"
-    demos.write_text("".join(json.dumps({"text": "".join(shots[at : at + 4])}) + "\n" for at in range(0, 160, 4)))
-    lines = [line for language in heldout_languages() for line in heldout_text(language)]
-    words = sorted({word for line in lines for word in line.split()})
-    generator = random.Random(0)
-    corpus, size = folder / "corpus.txt", 0
-    with corpus.open("w", encoding="utf-8") as file:
-        while size < corpus_bytes:
-            line = " ".join(generator.choices(words, k=12)) + "\n"
-            size += len(line.encode())
-            file.write(line)
-    cut = ("slice", str(model), "-l", "ko,en")
-    cases = [
-        Case("slice: vocabulary", cut),
-        Case("slice: vocabulary and structure", (*cut, "--drop-layers", "5", "--drop-heads", "0:0-1")),
-        Case("slice: weights", ("slice", str(model), "--sparsity", "0.3", "--keep-demos", str(demos))),
-        Case("count", ("count", str(model), "--corpus", str(corpus), "--processes", "2"), "out.parquet"),
-    ]
-    heal = healing(folder, model)
-    return cases + ([heal] if heal is not None else [])
-
-
-def healing(folder: Path, model: Path) -> Case | None:
-    """A short healing run, where this version has the command."""
-    from langslice.cli import app
-
-    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    if "heal" not in names:
-        return None
-    from langslice import job
-    from langslice.mini import heldout_text
-
-    text = folder / "heal.txt"
-    text.write_text("\n".join(heldout_text("en")), encoding="utf-8")
-    job.slice(model, folder / "to-heal", drop_layers=["5"], verify=False)
-    return Case("heal", ("heal", str(folder / "to-heal"), "--text", str(text), "--steps", "6"))
 
 
 def start(case: Case, target: Path, log: Path) -> int:
@@ -144,13 +100,37 @@ def kill(pid: int) -> None:
             time.sleep(0.005)
 
 
-def contents(path: Path) -> dict[str, str]:
-    """sha256 of every file below a path, or of the file itself."""
+def contents(path: Path, clock: frozenset[str] = frozenset()) -> dict[str, str]:
+    """sha256 of every file below a path, or of the file itself; of JSON without the entries in `clock`.
+
+    What a work folder keeps for itself is left out: digests and times of files.
+    """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    names = [file.relative_to(path) for file in files]
+    kept = [name for name in names if not clock or name.parts[:1] not in ((".langslice",), (".lock",))]
+    return {name.as_posix(): hashlib.sha256(lasting(path / name, clock)).hexdigest() for name in kept}
 
 
-def stress(case: Case, kills: int, source: Path, folder: Path, seed: int) -> Tally:
+def lasting(file: Path, clock: frozenset[str]) -> bytes:
+    """A file's bytes; without the entries in `clock`, JSON and the report, which has them and the hash of slice.json, too."""
+    raw = file.read_bytes()
+    if clock and file.suffix == ".json":
+        return json.dumps(without(json.loads(raw), clock)).encode()
+    if clock and file.name == "report.html":
+        names = "|".join(sorted(clock))
+        told = rf'<dt>({names})</dt><dd>[^<]*</dd>|<tr><th scope="row">slice\.json</th>.*?</tr>'
+        return re.sub(told, "", raw.decode()).encode()
+    return raw
+
+
+def without(value: Any, names: frozenset[str]) -> Any:
+    """A JSON document without entries of some names, at any depth."""
+    if isinstance(value, dict):
+        return {key: without(item, names) for key, item in value.items() if key not in names}
+    return [without(item, names) for item in value] if isinstance(value, list) else value
+
+
+def stress(case: Case, kills: int, folder: Path, seed: int) -> Tally:
     """Kill a command so many times; every fault is told in one line."""
     generator = random.Random(seed)
     place, log = folder / "place", folder / "log.txt"
@@ -160,7 +140,7 @@ def stress(case: Case, kills: int, source: Path, folder: Path, seed: int) -> Tal
     if finish(start(case, target, log)):
         raise SystemExit(f"{case.name} fails undisturbed:\n{log.read_text()}")
     tally = Tally(seconds=time.monotonic() - began)
-    before, expected = contents(source), contents(target)
+    before, expected = contents(case.reads), contents(target, case.clock)
     empty(place)
     while tally.kills < kills:
         tally.kills += 1
@@ -168,23 +148,21 @@ def stress(case: Case, kills: int, source: Path, folder: Path, seed: int) -> Tal
         time.sleep(generator.random() * tally.seconds)
         kill(pid)
         note = f"{case.name}, kill {tally.kills}"
-        tally.faults += [f"{note}: {fault}" for fault in faults_after_kill(target, expected, source, before)]
-        tally.found["left: an unfinished sibling"] += any(is_partial(path, target) for path in place.iterdir())
-        if target.exists():
-            tally.found["target: whole"] += 1
+        tally.faults += [f"{note}: {fault}" for fault in faults_after_kill(case, target, expected, before)]
+        if count_what_is_left(tally, case, target, expected):
             empty(place)
             continue
-        tally.found["target: nothing"] += 1
         if tally.kills < kills and generator.random() < CHAIN:
             tally.found["second run killed too"] += 1
             continue
         if code := finish(start(case, target, log)):
             tally.faults.append(f"{note}: the same command ended with {code}\n{log.read_text()}")
-        elif contents(target) != expected:
-            tally.faults.append(f"{note}: the same command gave other bytes: {differing(contents(target), expected)}")
+        elif contents(target, case.clock) != expected:
+            differ = differing(contents(target, case.clock), expected)
+            tally.faults.append(f"{note}: the same command gave other bytes: {differ}")
         else:
             tally.found["same command: same bytes"] += 1
-        tally.found["same command: went on"] += "went on behind" in log.read_text()
+        tally.found["same command: went on"] += case.went_on in log.read_text()
         left = [path.name for path in place.iterdir() if path != target]
         if left:
             tally.faults.append(f"{note}: left beside the target: {left}")
@@ -193,20 +171,55 @@ def stress(case: Case, kills: int, source: Path, folder: Path, seed: int) -> Tal
     return tally
 
 
-def faults_after_kill(target: Path, expected: dict[str, str], source: Path, before: dict[str, str]) -> Iterator[str]:
+def count_what_is_left(tally: Tally, case: Case, target: Path, expected: dict[str, str]) -> bool:
+    """Count what stands after a kill; whether the target is whole."""
+    near = [*target.parent.iterdir(), *(target.iterdir() if case.steps and target.exists() else ())]
+    tally.found["left: unfinished, hidden"] += any(is_unfinished(path) for path in near if path != target)
+    whole = target.exists() and contents(target, case.clock) == expected
+    finished = case.steps and any(not path.name.startswith(".") for path in near if path != target)
+    tally.found["target: whole" if whole else "target: finished steps" if finished else "target: nothing"] += 1
+    return whole
+
+
+def faults_after_kill(
+    case: Case, target: Path, expected: dict[str, str], before: dict[str, str]
+) -> Iterator[str]:  # fmt: skip
     """What is wrong right after a kill."""
-    if target.exists() and contents(target) != expected:
-        yield f"something else than the whole output stands at the target: {differing(contents(target), expected)}"
-    if contents(source) != before:
+    if target.exists() and case.steps:
+        yield from faults_in_work(case, target, expected)
+    elif target.exists() and (found := contents(target, case.clock)) != expected:
+        yield f"something else than the whole output stands at the target: {differing(found, expected)}"
+    if contents(case.reads) != before:
         yield "the source changed"
     for path in target.parent.iterdir():
-        if path != target and not is_partial(path, target):
+        if path != target and not is_unfinished(path, target):
             yield f"a name that does not say that it is unfinished: {path.name}"
 
 
-def is_partial(path: Path, target: Path) -> bool:
-    """Whether a name says what it is: hidden, and partial."""
-    return path.name.startswith(f".{target.name}.partial-")
+def faults_in_work(case: Case, target: Path, expected: dict[str, str]) -> Iterator[str]:
+    """Outputs of steps that are not whole. The card in a model's folder is written again with the page, at the end."""
+    for path in target.iterdir():
+        if is_unfinished(path) or path.name in (".langslice", ".lock"):
+            continue
+        if path.is_dir():
+            right = {
+                name.partition("/")[2]: each for name, each in expected.items() if name.startswith(f"{path.name}/")
+            }
+            found = contents(path, case.clock)
+            found = {name: each for name, each in found.items() if not is_unfinished(Path(name))}
+            for cards in (right, found):
+                cards.pop("README.md", None)
+        else:
+            right, found = {".": expected.get(path.name, "")}, contents(path, case.clock)
+        if found != right or not right:
+            yield f"{path.name} in the work folder is no whole output: {differing(found, right)}"
+
+
+def is_unfinished(path: Path, target: Path | None = None) -> bool:
+    """Whether a name says what it is: hidden, and partial; or a healing run, which goes on from there."""
+    stem = "." if target is None else f".{target.name}."
+    hidden = path.name.startswith(stem) and (".partial-" in path.name or path.name.endswith((".healing", ".partial")))
+    return hidden or (target is None and path.name.endswith(".json.partial"))
 
 
 def differing(found: dict[str, str], expected: dict[str, str]) -> list[str]:
@@ -232,11 +245,10 @@ def run(kills: int, *, seed: int, corpus_bytes: int, only: str = "") -> dict[str
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(prefix="langslice-kill-") as name:
         folder = Path(name)
-        source = folder / "model"
-        shutil.copytree(mini_model_path(), source)
+        source = Path(shutil.copytree(mini_model_path(), folder / "model"))
         for number, case in enumerate(make_cases(folder, corpus_bytes=corpus_bytes, model=source)):
             if only in case.name:
-                tallies[case.name] = stress(case, kills, source, folder, seed + number)
+                tallies[case.name] = stress(case, kills, folder, seed + number)
                 print(f"{case.name}: {tallies[case.name]}", file=sys.stderr, flush=True)
     return tallies
 
@@ -244,7 +256,7 @@ def run(kills: int, *, seed: int, corpus_bytes: int, only: str = "") -> dict[str
 def table(tallies: dict[str, Tally]) -> str:
     """The counts as Markdown."""
     columns = [
-        "target: nothing", "target: whole", "left: an unfinished sibling", "second run killed too",
+        "target: nothing", "target: finished steps", "target: whole", "left: unfinished, hidden", "second run killed too",
         "same command: same bytes", "same command: went on",
     ]  # fmt: skip
     lines = [
@@ -268,6 +280,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a run is forked, and threads are not
+    os.environ.setdefault("MPLBACKEND", "agg")
     tallies = run(options.kills, seed=options.seed, corpus_bytes=options.corpus_mb << 20, only=options.only)
     how = f"Seed {options.seed}; {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}."
     text = f"{(__doc__ or '').split(chr(10) * 2, 2)[2]}\n{how}\n\n{table(tallies)}"
