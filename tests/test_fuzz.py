@@ -149,6 +149,13 @@ def test_adapters_with_other_tensors(example, name, ending, tensor, message):
     assert message in refused(example, BY_NAME[name], save({**tensors, found: tensor}))
 
 
+def test_an_adapter_whose_base_is_no_path(example):
+    target = BY_NAME["adapter config"]
+    config = json.loads((example / target.file).read_bytes())
+    message = refused(example, target, json.dumps({**config, "base_model_name_or_path": "\x00"}).encode())
+    assert "the adapter fits the original and the slice, and says that it belongs to" in message
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
