@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -108,6 +109,13 @@ FOUND = [
     ("plan", put("vocabulary", "padding", [None]), "`vocabulary.padding.0` must be a whole number, found null"),
     ("plan", put("structure", {"stacks": 3}), "plan.json"),
     ("record", put("new_to_old", None), "`new_to_old` must be a list, found null"),
+    ("adapter config", put("alpha_pattern", 10**400), "adapter_config.json: `alpha_pattern` must be null or an object"),
+    ("adapter config", put("alpha_pattern", {"(": 1}), "`alpha_pattern`: '(' is no pattern"),
+    ("adapter config", put("trainable_token_indices", 2**64), "`trainable_token_indices` must be null or a list or an object"),
+    ("adapter config", put("trainable_token_indices", "embed_tokens", 1, [0]), "`trainable_token_indices.embed_tokens.1` must be"),
+    ("adapter config, back", put("trainable_token_indices", "x"), "`trainable_token_indices` must be null or a list or an object"),
+    ("record, of an adapter", take("source"), "`source.config` must be an object, found NoneType"),
+    ("record, of an adapter", put("source", "x"), "slice.json: `source.config` must be an object, found NoneType"),
 ]  # fmt: skip
 
 
@@ -117,6 +125,56 @@ def test_inputs_that_were_found(example, name, change, message):
     document = json.loads((example / target.file).read_bytes())
     change(document)
     assert message in refused(example, target, json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    ("ending", "tensor", "message"),
+    [
+        ("lora_A.weight", torch.zeros(()), "lora_A.weight has shape (), expected 2 dimensions"),
+        ("lora_A.weight", torch.zeros(2, 8, 1), "lora_A.weight has shape (2, 8, 1), expected 2 dimensions"),
+        ("tokens_delta", torch.zeros(()), "trainable_tokens_delta has shape (), expected 2 dimensions"),
+        (
+            "lora_B.weight",
+            torch.zeros(2, 2).to(torch.float8_e4m3fn),
+            "lora_B.weight is torch.float8_e4m3fn, expected numbers of 16",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["adapter weights", "adapter weights, back", "adapter weights, by a plan"])
+def test_adapters_with_other_tensors(example, name, ending, tensor, message):
+    from safetensors.torch import load, save
+
+    tensors = load((example / BY_NAME[name].file).read_bytes())
+    found = next(each for each in sorted(tensors) if each.endswith(ending))
+    assert message in refused(example, BY_NAME[name], save({**tensors, found: tensor}))
+
+
+def test_an_adapter_whose_base_is_no_path(example):
+    target = BY_NAME["adapter config"]
+    config = json.loads((example / target.file).read_bytes())
+    message = refused(example, target, json.dumps({**config, "base_model_name_or_path": "\x00"}).encode())
+    assert "the adapter fits the original and the slice, and says that it belongs to" in message
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ('model: "~no.such.user"', "~no.such.user cannot be looked up"),
+        (f"model: {'x' * 5000}", "cannot be looked up: File name too long"),
+        ("model: mini\nslice: {corpus: /}", "/ is the whole file system"),
+    ],
+)
+def test_runs_that_name_what_is_no_place(example, part, message):
+    text = part + ("\nslice: {languages: en}" if "slice" not in part else "")
+    assert message in refused(example, BY_NAME["recipe of a run"], text.encode())
+
+
+@pytest.mark.parametrize(
+    "entry", ['sparsify: {linears: "/"}', "heal: {corpus: x, train: '**'}", f"heal: {{corpus: '{'[' * 100_000}'}}"]
+)
+def test_runs_whose_patterns_read_no_files(example, entry):
+    text = f"model: {example / 'model'}\nslice: {{keep_tokens: {example / 'keep.txt'}}}\n{entry}\n"
+    assert refused(example, BY_NAME["recipe of a run"], text.encode()) == ""
 
 
 def refused(example: Path, target: Target, raw: bytes) -> str:

@@ -194,9 +194,9 @@ def _direction(
     fits = [side for side in DIRECTIONS if _fits(side, tensors, weights)]
     named = str(config.get("base_model_name_or_path") or "")
     if len(fits) == 2 and named:
-        if Path(named).resolve() == place.resolve():
+        if _same_place(named, place):
             fits = ["slice"]
-        elif named == plan.model or Path(named).resolve() == Path(plan.model).resolve():
+        elif named == plan.model or _same_place(named, plan.model):
             fits = ["original"]
     if len(fits) == 1:
         return "original" if fits[0] == "slice" else "slice"
@@ -205,6 +205,13 @@ def _direction(
         f"the adapter {what}, and says that it belongs to {named or 'no model'}",
         "say where it shall go: --to slice or --to original" if fits else "is this the plan of the right slice?",
     )
+
+
+def _same_place(one: str, other: str | Path) -> bool:
+    try:
+        return Path(one).resolve() == Path(other).resolve()
+    except (OSError, ValueError, RuntimeError):  # what is no path at all is not this one
+        return False
 
 
 def _fits(side: str, tensors: Mapping[str, Tensor], weights: Sequence[Weight]) -> bool:

@@ -129,7 +129,7 @@ def wrong_tensors(raw: bytes, choose: random.Random) -> bytes:
             )
             tensors[name] = torch.zeros(shape)
         elif kind == 4:
-            tensors[name] = torch.full_like(value, float("nan"))
+            tensors[name] = torch.full(value.shape, float("nan"))
         else:
             tensors[name] = torch.zeros([max(size + choose.choice([-1, 0, 1, 7]), 0) for size in value.shape])
         if not tensors:
