@@ -82,7 +82,7 @@ def _script(name: str, *arguments: str, obstacle: str = "") -> Job:
 def _misses(variable: str, python: str, modules: dict[str, str], environment: dict[str, str]) -> str:
     """Why an interpreter has none of the peers, with the last line of each error; empty where it has one."""
     if not python:
-        return f"{variable} is not set, which says where {' and '.join(modules)} are installed (benchmarks/README.md)"
+        return f"{variable} is not set, which says where to find {' and '.join(modules)} (benchmarks/README.md)"
     if shutil.which(python) is None:
         return f"{variable} names no interpreter: {python}"
     missing = []

@@ -187,7 +187,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "`langslice --help`, whole process", "`python -c pass`", "start",
         (Cell(("langslice --help",), "CPU", "{} CPU seconds"), Cell(("python -c pass",), "CPU", "against {}"),
-         Cell(("langslice --help",), "wall", "{} s on busy cores")),
+         Cell(("langslice --help",), "wall", "{} s of the clock")),
         _peaks(("langslice --help",), ("python -c pass",), "peak MB"),
     ),
 )  # fmt: skip

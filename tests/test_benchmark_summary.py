@@ -122,7 +122,7 @@ def test_every_benchmark_runs_with_the_others_and_is_described(monkeypatch):
     pages = {path.stem for path in (BENCHMARKS / "results").glob("*.md")} - {"README"}
     assert pages <= set(jobs)
     assert jobs["structure"].obstacle.startswith(
-        "PRUNING_PEERS is not set, which says where Torch-Pruning and mergekit"
+        "PRUNING_PEERS is not set, which says where to find Torch-Pruning and mergekit"
     )
     assert "trimbed does not import (ModuleNotFoundError" in jobs["against_trimbed"].obstacle
 
