@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Test files at once; a process takes up to 3 GB.
+JOBS ?= 2
 
 .PHONY: demo test check bench docs setup setup-dev clean
 
@@ -9,7 +11,7 @@ demo: setup  ## the main job, offline, on the model that comes with the package
 	$(BIN)/langslice demo
 
 test: setup-dev  ## every test, on the real tokenizers and weights where they are at hand
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: setup-dev  ## style, annotations, docstrings, types, generated documentation
 	$(BIN)/ruff check .

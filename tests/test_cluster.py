@@ -24,6 +24,7 @@ from langslice.errors import ClusterError, CorpusError, PlanError
 from langslice.mini import heldout_text, mini_model_path
 from langslice.sparsity import SparsityRequest, sparsify
 from langslice.sparsity.spreading import Walker
+from tests.outputs import lasting
 
 LINES = [line for language in ("en", "ko", "ar") for line in heldout_text(language)]
 
@@ -229,9 +230,7 @@ def test_a_machine_that_dies_while_it_calibrates_is_replaced(zoo, cluster, tmp_p
     monkeypatch.setattr("langslice.sparsity.spreading.cluster_cpus", lambda ray: 2)
     job.slice(zoo("llama"), tmp_path / "spread", ray="auto", **choice)
     assert (tmp_path / "died").read_text() == "model.layers.2"
-    one, other = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "spread")
-    )
+    one, other = (lasting(tmp_path / name) for name in ("alone", "spread"))
     assert one == other
 
 

@@ -198,8 +198,8 @@ def test_endless_nests_and_numbers(example, name, raw):
         ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)), "unfolded"),
         ("model: m\nevaluate: {tasks: [a, b, c]}\nslice: {"
          + ", ".join(f"x{n}: [{', '.join(map(str, range(10)))}]" for n in range(9)) + "}", "the grid has more than 100,000"),
-        ("model: [null]\nevaluate: {tasks: speed}\n", "`model` must be text, found None"),
-        ("model: m\nevaluate: [null, {tasks: speed}]\n", "`evaluate` must be a mapping, found NoneType"),
+        ("model: [null]\nevaluate: {tasks: speed}\n", "a point of the grid has no `model`"),
+        ("model: m\nevaluate: [null, {tasks: speed}]\n", "a point of the grid has no `evaluate`"),
     ],
 )  # fmt: skip
 def test_recipes_that_never_end(example, text, message):

@@ -16,6 +16,7 @@ from langslice import job
 from langslice.demonstrations import Demonstration, write_demonstrations
 from langslice.errors import CheckpointError, LangsliceError, OutputError
 from langslice.sparsity.slicing import prune_staged
+from tests.outputs import lasting
 
 KEEP = [Demonstration("mt", parts=("the man said", "a house in the town"))]
 
@@ -262,5 +263,5 @@ def test_two_slices_to_one_output(model, tmp_path):
     assert "the output" in losers[0].message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
     sliced(model, tmp_path / "alone")
-    one, other = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("out", "alone"))
+    one, other = (lasting(tmp_path / name) for name in ("out", "alone"))
     assert one == other

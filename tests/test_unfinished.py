@@ -14,6 +14,7 @@ import pytest
 from langslice import job
 from langslice.demonstrations import Demonstration, write_demonstrations
 from langslice.errors import Interruption
+from tests.outputs import lasting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,16 +71,12 @@ def partials(folder: Path) -> list[Path]:
     return sorted(folder.glob(".out.partial-*"))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(zoo, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     arguments(zoo("llama"), folder)
     job.slice(zoo("llama"), folder / "out", sparsity=0.3, keep_demos=[str(folder / "mt.jsonl")], drop_layers=["0"])
-    return contents(folder / "out")
+    return lasting(folder / "out")
 
 
 def same_but_for_place(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
@@ -105,7 +102,7 @@ def test_a_killed_command_goes_on_behind_its_last_block(zoo, tmp_path, undisturb
     printed = run(command, capsys)
     assert "went on behind 1 of 2 blocks, which a run that was stopped had pruned" in printed
     assert partials(tmp_path) == []
-    same_but_for_place(contents(tmp_path / "out"), undisturbed)
+    same_but_for_place(lasting(tmp_path / "out"), undisturbed)
 
 
 def test_a_terminated_command_says_that_it_can_go_on(zoo, tmp_path, undisturbed, capsys):
@@ -118,7 +115,7 @@ def test_a_terminated_command_says_that_it_can_go_on(zoo, tmp_path, undisturbed,
         "hint: the same command goes on from there; remove the folder if you do not want it\n"
     )
     run(command, capsys)
-    same_but_for_place(contents(tmp_path / "out"), undisturbed)
+    same_but_for_place(lasting(tmp_path / "out"), undisturbed)
 
 
 @pytest.fixture
@@ -151,7 +148,7 @@ def test_an_interrupted_call_keeps_what_is_finished(interrupted, tmp_path):
     assert done.notes == ("went on behind 1 of 3 blocks, which a run that was stopped had pruned",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "mt.jsonl", "out"]
     job.slice(model, tmp_path / "whole", **choice)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert lasting(tmp_path / "out") == lasting(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("change", ["option", "demonstrations", "source", "state"])
@@ -172,7 +169,7 @@ def test_other_work_does_not_go_on_from_it(interrupted, tmp_path, change):
     assert done.notes == (f"removed {left}, left unfinished by a run that was killed",)
     assert partials(tmp_path) == []
     job.slice(model, tmp_path / "whole", **choice)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert lasting(tmp_path / "out") == lasting(tmp_path / "whole")
 
 
 def test_an_interrupted_cut_leaves_nothing(zoo, tmp_path, monkeypatch):

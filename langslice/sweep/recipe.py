@@ -128,6 +128,12 @@ def check_run(run: Run, grid: Recipe) -> None:
 
     Raises  RecipeError, with the nearest entry that is known
     """
+    for entry in ("model", "evaluate"):
+        if not run.recipe.get(entry):
+            raise RecipeError(
+                f"{place_of(grid.place, grid.lines, (entry,))}: a point of the grid has no `{entry}`",
+                "leave null out of its list",
+            )
     check_recipe(run.recipe, place=grid.place, lines=grid.lines, sweep=True)
     if "beside" in run.recipe["evaluate"]:
         raise RecipeError(

@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["langslice"]):
     from langslice.recipe.steps import steps_of
     from langslice.safetensors_header import read_header
     from langslice.slice_plan import plan_from_json
-    from langslice.sweep.recipe import expand, load_recipe
+    from langslice.sweep.recipe import expand, load_grid
     from langslice.tokenizer.document import parse_document
 
 FILE = Path(tempfile.mkdtemp(prefix="langslice-guided-")) / "input"
@@ -47,7 +47,7 @@ READERS = {
     "header": lambda raw: read_header(as_file(raw)),
     "tokenizer": lambda raw: parse_document(raw, "tokenizer.json"),
     "plan": read_plan,
-    "recipe": lambda raw: expand(load_recipe(as_file(raw)), place="recipe"),
+    "recipe": lambda raw: expand(load_grid(as_file(raw))),
     "run": lambda raw: steps_of(load_run(as_file(raw))),
     "demonstrations": lambda raw: read_demonstrations(as_file(raw)),
 }

@@ -55,14 +55,14 @@ def plan_structure(folder: Path) -> None:
 
 def read_slice(folder: Path) -> None:
     made = read_record(folder / "out")
-    from langslice.job import _fingerprint, _side_files, _tokenizer
+    from langslice.job import fingerprint_of, side_files, source_tokenizer
     from langslice.slice_plan import check_source, tensor_edits
 
     checkpoint = open_checkpoint(folder / "model")
-    tokenizer = _tokenizer(checkpoint)
-    check_source(made, checkpoint, _fingerprint(checkpoint, tokenizer))
+    tokenizer = source_tokenizer(checkpoint)
+    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     tensor_edits(made, checkpoint)
-    _side_files(checkpoint, tokenizer, made)
+    side_files(checkpoint, tokenizer, made)
 
 
 def slice_again(folder: Path) -> None:
@@ -71,9 +71,9 @@ def slice_again(folder: Path) -> None:
 
 
 def read_recipe(folder: Path) -> None:
-    from langslice.sweep.recipe import expand, load_recipe
+    from langslice.sweep.recipe import expand, load_grid
 
-    expand(load_recipe(folder / "sweep.yaml"), place=str(folder / "sweep.yaml"))
+    expand(load_grid(folder / "sweep.yaml"))
 
 
 def preview_run(folder: Path) -> None:
