@@ -220,11 +220,13 @@ def healing_section(report: Report) -> Section | None:
     healing = report.healing
     if healing is None:
         return None
-    pairs = [join(tag("dt", name), tag("dd", str(value))) for name, value in _flat(healing.facts)]
-    body: list[Child] = [tag("dl", *pairs, class_="facts")] if pairs else []
+    body: list[Child] = []
     curves = {name: points for name, points in healing.curves.items() if points}
     if curves:
         body.append(_healing_plot(healing, curves))
+    pairs = [join(tag("dt", name), tag("dd", str(value))) for name, value in _flat(healing.facts)]
+    if pairs:
+        body.append(tag("details", tag("summary", "Settings, losses and versions"), tag("dl", *pairs, class_="facts")))
     return Section("healing", "Healing", tuple(body)) if body else None
 
 
