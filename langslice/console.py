@@ -211,7 +211,7 @@ def _kept_text(plan: SlicePlan) -> str:
 
 def _structure_text(structure: Kept) -> str:
     """Which layers stay, and in how many of them heads and neurons go."""
-    parts = [f"{stack} {_ranges(layers)}" for stack, layers in structure.layers.items()]
+    parts = [f"{stack} {','.join(number_runs(layers))}" for stack, layers in structure.layers.items()]
     cut = {"heads": structure.heads, "neurons": structure.neurons}
     for unit, places in cut.items():
         for place, rows in places.items():
@@ -221,15 +221,15 @@ def _structure_text(structure: Kept) -> str:
     return f"{'; '.join(parts)} ({structure.style})"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """(0, 1, 2, 5) -> "0-2,5"."""
+def number_runs(numbers: Sequence[int]) -> list[str]:
+    """(0, 1, 2, 5) -> ["0-2", "5"]."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return [str(first) if first == last else f"{first}-{last}" for first, last in runs]
 
 
 def _print_reasons(console: Console, plan: SlicePlan) -> None:

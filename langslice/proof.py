@@ -183,7 +183,7 @@ def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> 
         dim = next(iter(edit.indices), 0)
         length = new.shape[dim]
         rows = np.unique(np.concatenate([rng.integers(0, length, _SAMPLED_ROWS), [0, length - 1]]))
-        taken = np.moveaxis(_as_rows(new, dim)[rows], 0, dim)
+        taken = np.moveaxis(as_rows(new, dim)[rows], 0, dim)
         expected = _expected_rows(old, edit.indices, dim, rows, zeroed.get(name, {}))
         compared += taken.nbytes
         if pruned:  # zeros anywhere; what is not zero is the source's
@@ -205,7 +205,7 @@ def _expected_rows(
 ) -> np.ndarray:
     """What the plan makes of a tensor, at some new indices along one dimension."""
     chosen = {**indices, dim: indices[dim][rows] if dim in indices else rows}
-    expected = np.array(np.moveaxis(_as_rows(old, dim)[chosen.pop(dim)], 0, dim))
+    expected = np.array(np.moveaxis(as_rows(old, dim)[chosen.pop(dim)], 0, dim))
     for other, stay in chosen.items():
         expected = np.take(expected, stay, axis=other)
     for other, gone in zeroed.items():
@@ -224,7 +224,7 @@ def _zeros(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int,
     return zeros(read_anatomy(checkpoint), plan.structure, shapes)
 
 
-def _as_rows(entry: TensorEntry, dim: int) -> np.ndarray:
+def as_rows(entry: TensorEntry, dim: int) -> np.ndarray:
     """A read-only view of a tensor with dimension `dim` first, elements as raw bytes."""
     elements = int(np.prod(entry.shape, dtype=np.int64))
     item = entry.size_bytes // max(elements, 1)

@@ -20,7 +20,7 @@ from langslice.errors import PlanError
 from langslice.forms import check_form, read_json
 from langslice.gathering import sliced_shape
 from langslice.shards import TensorEdit
-from langslice.slice_plan import SlicePlan, file_sha256, plan_from_json, plan_text
+from langslice.slice_plan import SlicePlan, file_sha256, load_plan, plan_from_json, plan_text
 from langslice.tokenizer import Rewrite
 
 if TYPE_CHECKING:
@@ -141,10 +141,27 @@ def read_whole_record(folder: Path) -> tuple[dict[str, Any], SlicePlan]:
     return head, replace(plan, pruned=document.get("sparsity") or {}, trained=bool(document.get("healed")))
 
 
+def read_plan_at(path: Path) -> tuple[SlicePlan, Path]:
+    """A plan from wherever a user says that it is, and the folder of the slice as far as that tells.
+
+    path     a slice's folder, its slice.json, or a plan's file
+    Raises   PlanError
+    """
+    if path.is_dir():
+        return read_record(path), path
+    return (read_record(path.parent) if path.name == FILE_NAME else load_plan(path)), path.parent
+
+
 def library_versions() -> dict[str, str | None]:
     """The version of this program, of Python, and of the libraries that shape a result; None for one that is absent."""
-    found: dict[str, str | None] = {"langslice": __version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
+    own = {"langslice": __version__, "python": platform.python_version()}
+    return {**own, **installed_versions(_LIBRARIES)}
+
+
+def installed_versions(libraries: Sequence[str]) -> dict[str, str | None]:
+    """The version of each library, None for one that is absent."""
+    found: dict[str, str | None] = {}
+    for library in libraries:
         try:
             found[library] = version(library)
         except PackageNotFoundError:

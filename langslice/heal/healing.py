@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -319,15 +318,9 @@ def _fill(
 
 def _record(staging: Path, source: Source, result: HealResult) -> None:
     from langslice.heal.writing import add_entry
-    from langslice.record import FILE_NAME
+    from langslice.record import FILE_NAME, installed_versions
     from langslice.report.card import refresh_card
 
-    found: dict[str, str | None] = {"langslice": __version__}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = None
     entry = {
         "from": str(source.folder),
         "settings": result.settings.to_json(),
@@ -338,7 +331,7 @@ def _record(staging: Path, source: Source, result: HealResult) -> None:
         "seconds": round(result.seconds, 1),
         "resumed": result.resumed,
         "processes": processes(),
-        "versions": found,
+        "versions": {"langslice": __version__, **installed_versions(_LIBRARIES)},
     }
     add_entry(staging, "healed", entry)
     if (staging / FILE_NAME).is_file() and (staging / "config.json").is_file():  # an adapter alone has no card of ours

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.checkpoint import Checkpoint, Shard, open_checkpoint, read_json_object
 from langslice.errors import PlanError
-from langslice.record import FILE_NAME, read_document, read_record
+from langslice.record import FILE_NAME, read_document, read_plan_at
 from langslice.restore.adapter_config import carried_config, refuse_unknown
 from langslice.restore.adapter_tensors import (
     FACTORS,
@@ -35,7 +35,7 @@ from langslice.restore.adapter_tensors import (
 )  # fmt: skip
 from langslice.safetensors_header import TensorEntry
 from langslice.shards import staging_folder
-from langslice.slice_plan import SlicePlan, load_plan, tensor_edits
+from langslice.slice_plan import SlicePlan, tensor_edits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +96,7 @@ def carry_adapter(
     if to is not None and to not in DIRECTIONS:
         raise PlanError(f"--to {to}: an adapter goes to one of {', '.join(DIRECTIONS)}")
     config = _read_config(folder)
-    made, place = _read_plan(Path(plan))
+    made, place = read_plan_at(Path(plan))
     original = None if base is None else open_checkpoint(base)
     weights = _weights(made, place, original)
     tensors = _read_tensors(folder)
@@ -130,15 +130,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json_object(folder / CONFIG, "peft writes one")
     refuse_unknown(config, folder / CONFIG)
     return config
-
-
-def _read_plan(path: Path) -> tuple[SlicePlan, Path]:
-    """The plan, and the folder of the slice as far as its file tells."""
-    if path.is_dir():
-        return read_record(path), path
-    if path.name == FILE_NAME:
-        return read_record(path.parent), path.parent
-    return load_plan(path), path.parent
 
 
 def _weights(plan: SlicePlan, place: Path, original: Checkpoint | None) -> list[Weight]:

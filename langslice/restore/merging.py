@@ -20,6 +20,7 @@ from langslice.checkpoint import Checkpoint, Shard
 from langslice.copying import read_into, write_all
 from langslice.errors import CheckpointError, PlanError
 from langslice.families import VOCABULARY_AXES
+from langslice.proof import as_rows
 from langslice.safetensors_header import DTYPE_BITS, TensorEntry, tensor_size_bytes
 from langslice.shards import TensorEdit
 from langslice.slice_plan import SlicePlan
@@ -92,12 +93,14 @@ def find_origins(
             origins[name] = Origin(TensorEdit("keep") if back else TensorEdit("drop", reason=edit.reason))
             continue
         entry = entries[edit.name or name]
-        back_along = {dim: values for dim, values in edit.indices.items() if everything or axes[dim] in VOCABULARY_AXES}
-        places = {dim: _place(axes[dim], values, plan, entry, dim) for dim, values in back_along.items()}
-        stays = {dim: values for dim, values in edit.indices.items() if dim not in back_along}
+        places = {
+            dim: _place(axes[dim], values, plan, entry, dim)
+            for dim, values in edit.indices.items()
+            if everything or axes[dim] in VOCABULARY_AXES
+        }
+        # Where nothing comes back, the trained tensor has the restored shape already.
+        stays = {dim: values for dim, values in edit.indices.items() if dim not in places} if places else {}
         kept = TensorEdit("slice" if stays else "keep", stays, name="" if everything else edit.name)
-        if not places:
-            kept = TensorEdit("keep", name=kept.name)  # the trained tensor has the restored shape already
         origins[name] = Origin(kept, entry, places, fill=(edit.name or name) in masked or name in masked)
     return origins, notes
 
@@ -169,19 +172,13 @@ def _place(axis: str, values: Indices, plan: SlicePlan, entry: TensorEntry, dim:
     if len(target) != len(values):
         again = np.flatnonzero(~np.isin(np.arange(len(values)), taken))
         first = taken[np.searchsorted(target, values[again])]
-        rows = np.moveaxis(_mapped(entry), dim, 0)
+        rows = as_rows(entry, dim)
         if not np.array_equal(rows[again], rows[first]):
             raise PlanError(
                 f"{entry.name}: the slice holds copies of a key-value head, and training made them differ",
                 "restore without --everything, which keeps the slice's heads as they are",
             )
     return Place(taken.astype(np.int64), target)
-
-
-def _mapped(entry: TensorEntry) -> npt.NDArray[np.uint8]:
-    """A read-only view of a tensor, the last dimension its elements' bytes."""
-    item = DTYPE_BITS[entry.dtype] // 8
-    return np.memmap(entry.path, dtype=np.uint8, mode="r", offset=entry.start, shape=(*entry.shape, item))
 
 
 def merged_checkpoint(base: Checkpoint, origins: Mapping[str, Origin], scratch: Path) -> Checkpoint:
@@ -281,7 +278,7 @@ def without_padding(trained: Checkpoint, plan: SlicePlan) -> Checkpoint:
 
 def float_rows(entry: TensorEntry, rows: Indices) -> npt.NDArray[Any]:
     """Some rows of a tensor as float64, which holds every narrower float; of other types the raw bytes."""
-    raw = _mapped(entry)
+    raw = as_rows(entry, 0)
     taken = np.ascontiguousarray(raw[rows] if entry.shape else raw[None])
     if entry.dtype not in (*_WIDER, "F64"):
         return taken

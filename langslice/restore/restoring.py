@@ -24,12 +24,12 @@ from langslice.choice import listed
 from langslice.errors import PlanError, VerificationError
 from langslice.job import failure_text, fingerprint_of, prove_slice, side_files, source_tokenizer
 from langslice.progress import Report, adding_up, silent
-from langslice.record import FILE_NAME, library_versions, read_document, read_record
+from langslice.record import FILE_NAME, library_versions, read_document, read_plan_at, read_record
 from langslice.restore.card import write_restored_card
 from langslice.restore.merging import Origin, find_origins, float_rows, lay_over, merged_checkpoint, without_padding
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import write_side_files
-from langslice.slice_plan import SlicePlan, check_source, load_plan, plan_tensors, tensor_edits
+from langslice.slice_plan import SlicePlan, check_source, plan_tensors, tensor_edits
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import copy_tokenizer
 
@@ -144,10 +144,7 @@ def _plan_of(trained: Path, plan: str | Path | None) -> SlicePlan:
                 "name the record of the slice that was trained: --plan SLICE/slice.json",
             )
         return read_record(trained)
-    path = Path(plan)
-    if path.is_dir():
-        return read_record(path)
-    return read_record(path.parent) if path.name == FILE_NAME else load_plan(path)
+    return read_plan_at(Path(plan))[0]
 
 
 def _check_something_returns(plan: SlicePlan, everything: bool) -> None:
@@ -218,7 +215,6 @@ def _prove(
     restored = open_checkpoint(staging)
     tokenizer = source_tokenizer(restored)
     made = replace(made, trained=False)  # what was trained must be found in the restored model, byte for byte
-    again = made
     if everything:
         actions = {name: origin.edit.action for name, origin in origins.items()}
         tensors = {name: tensor for name, tensor in made.tensors.items() if actions[name] != "drop"}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
 
+from langslice.console import number_runs
 from langslice.report.charts import STRIP_CELLS, Bar, bars, data_table, figure, heat_strip, kept_strip, legend
 from langslice.report.data import LayerRow, Report, ScoreMap, Stack, UnitRow
 from langslice.report.markup import Child, Markup, join, tag
@@ -91,14 +92,8 @@ def _removed(stack: Stack) -> list[list[Child]]:
 
 def ranges(numbers: Sequence[int], most: int = 24) -> str:
     """Numbers as ranges, the first `most` of them: (0, 1, 2, 5) -> "0-2, 5"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    shown = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:most]]
-    return ", ".join(shown) + (f" and {len(runs) - most} more" if len(runs) > most else "")
+    found = number_runs(numbers)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def scores_section(report: Report) -> Section | None:
