@@ -122,6 +122,15 @@ def test_masks_equal_a_naive_reimplementation(zoo, tmp_path, model_type, avoid):
     assert done.prompts == ({"keep": 3, "avoid": 2} if avoid else {"keep": 3})
 
 
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_masks_from_packed_weights_equal_a_naive_reimplementation(zoo, tmp_path, monkeypatch, model_type):
+    monkeypatch.setattr("langslice.sparsity.packing.MIN_TOKENS", 1)
+    expected = naive_masks(zoo(model_type), 0.3, avoid=False)
+    prune_copy(zoo(model_type), tmp_path / "out", SparsityRequest(0.3, keep_demos=KEEP))
+    for name, mask in expected.items():
+        assert np.array_equal(zeros_of(tmp_path / "out", name), mask), name
+
+
 def test_masks_of_langslice_mini_equal_a_naive_reimplementation(tmp_path):
     from langslice.mini import heldout_text, mini_model_path
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from langslice.errors import CheckpointError
 
 PREFIX = "activations-"
 
@@ -45,6 +48,48 @@ class Activations:
 
     def _path(self, prompt: int, stack: str) -> Path:
         return Path(self._temporary.name if self._temporary is not None else "") / f"{prompt:06d}-{stack}.pt"
+
+
+class Answer(tuple[Any, ...]):
+    """What a block returned, handed to the stock forward again; it notes which items are read.
+
+    Some classes return attention weights that nobody asked for, larger than all else together: what the forward does not
+    read of the first prompt need not be kept of any.
+
+    read      numbers of the items that were asked for, shared by all answers of a stack
+    dropped   numbers of the items that were not kept
+    """
+
+    read: set[int]
+    dropped: frozenset[int]
+
+    def __new__(cls, items: tuple[Any, ...], read: set[int], dropped: frozenset[int]) -> Answer:
+        """A tuple cannot be filled later."""
+        made = super().__new__(cls, items)
+        made.read, made.dropped = read, dropped
+        return made
+
+    def __getitem__(self, index: Any) -> Any:
+        self._note(range(len(self))[index] if isinstance(index, slice) else (range(len(self))[index],))
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._note(range(len(self)))
+        return super().__iter__()
+
+    def __add__(self, other: Any) -> Any:
+        return tuple(self) + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + tuple(self)
+
+    def _note(self, numbers: Iterable[int]) -> None:
+        self.read.update(numbers)
+        if not self.dropped.isdisjoint(numbers):
+            raise CheckpointError(
+                "a block's output is read that was not read of the block before",
+                "this architecture cannot be walked block by block",
+            )
 
 
 def hidden_of(output: Any) -> Any:

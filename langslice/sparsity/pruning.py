@@ -161,6 +161,7 @@ def _zero(linear: Linear, factors: Vector | None, share: float, request: Sparsit
     Returns  bool in the shape and order that the tensor is stored in, True where a weight went
     """
     weight: npt.NDArray[np.float32] = linear.rows().numpy()  # (outputs, inputs), in the layer's own memory
+    bits = weight.view(np.int32)
     stored = np.empty(linear.entry.shape, dtype=np.bool_)
     marks = stored.T if linear.transposed else stored
     # Magnitude is compared over the whole matrix, every other score within a row.
@@ -176,7 +177,8 @@ def _zero(linear: Linear, factors: Vector | None, share: float, request: Sparsit
             if request.score == "top":
                 np.negative(scores, out=scores)
         marks[rows] = _mask(scores, share, request.group(), whole)
-        np.copyto(weight[rows], 0.0, where=marks[rows])
+        # Bits times 0 or 1: many times faster than assigning where marked, and never -0 or NaN.
+        np.multiply(bits[rows], ~marks[rows], out=bits[rows])
     return stored
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,31 @@ class Block:
         return f"{self.stack}.{self.index}"
 
 
+class _Spare:
+    """Memory of a released block that waits for the next one, which is mostly of the same shapes.
+
+    Pages that are given back and asked for anew cost as much as some hundred tokens' products.
+    """
+
+    def __init__(self) -> None:
+        self._tensors: dict[tuple[int, ...], list[Any]] = {}
+
+    def add(self, tensors: Iterable[Any]) -> None:
+        import torch
+
+        for tensor in tensors:
+            if tensor.dtype == torch.float32 and tensor.is_contiguous():
+                self._tensors.setdefault(tuple(tensor.shape), []).append(tensor)
+
+    def take(self, shape: tuple[int, ...]) -> Any | None:
+        found = self._tensors.get(shape)
+        return found.pop() if found else None
+
+    def keep_only(self, shapes: Iterable[tuple[int, ...]]) -> None:
+        wanted = Counter(shapes)
+        self._tensors = {shape: found[: wanted[shape]] for shape, found in self._tensors.items() if wanted[shape]}
+
+
 class Skeleton:
     """A stock model whose weights come and go."""
 
@@ -83,6 +109,7 @@ class Skeleton:
         self.model = _empty_model(self.checkpoint)
         self._entries = _places(self.model, self.checkpoint)
         self._vocabulary = _vocabulary_names(self.checkpoint)
+        self._spare = _Spare()
         self.blocks = tuple(self._find_blocks())
         if not self.blocks:
             raise CheckpointError(
@@ -113,12 +140,15 @@ class Skeleton:
 
         Raises  CheckpointError when a weight is not in the checkpoint
         """
+        self._spare.keep_only([tuple(parameter.shape) for parameter in block.module.parameters()])
         for path, module in block.module.named_modules():
             self._load_own(f"{block.name}.{path}" if path else block.name, module, required=True)
 
     def release(self, block: Block) -> None:
-        """Give a block's memory back."""
+        """Give a block's memory to the next one."""
+        weights = [parameter.data for parameter in block.module.parameters() if not parameter.is_meta]
         block.module.to("meta")
+        self._spare.add(weights)
 
     def _load_own(self, path: str, module: Any, *, required: bool) -> None:
         import torch
@@ -135,7 +165,8 @@ class Skeleton:
                 if required:
                     raise _misplaced(f"{path}.{leaf}", tuple(parameter.shape), entry)
                 continue
-            module._parameters[leaf] = torch.nn.Parameter(read_tensor(entry), requires_grad=False)
+            weight = read_tensor(entry, self._spare.take(entry.shape))
+            module._parameters[leaf] = torch.nn.Parameter(weight, requires_grad=False)
         for leaf, buffer in list(module._buffers.items()):
             entry = self._entry(f"{path}.{leaf}" if path else leaf)
             if buffer is not None and entry is not None and entry.shape == tuple(buffer.shape):

@@ -19,6 +19,7 @@ from langslice.errors import ClusterError, PlanError
 from langslice.progress import Report
 from langslice.sparsity.choosing import choose_linears
 from langslice.sparsity.observing import InputStatistics, PromptSums
+from langslice.sparsity.packing import worth_packing
 from langslice.sparsity.request import CALIBRATED, SparsityRequest
 from langslice.sparsity.skeleton import Block, Linear, Skeleton
 from langslice.sparsity.walking import Visit, walk
@@ -59,7 +60,8 @@ def spread_visits(
     with connected(address) as ray:
         count = min(cluster_cpus(ray), len(prompts))
         passed = list(finished)
-        walkers = [_Share(ray, skeleton, request, prompts[at::count], passed) for at in range(count)]
+        pack = worth_packing(prompts)  # decided here: sums must not depend on how many machines there are
+        walkers = [_Share(ray, skeleton, request, prompts[at::count], passed, pack) for at in range(count)]
         for number in range(sum(block.name in finished for block in skeleton.blocks), len(blocks)):
             for walker in walkers:
                 walker.start()
@@ -95,8 +97,15 @@ class _Share:
     """Some of the prompts, on a machine of the cluster."""
 
     def __init__(
-        self, ray: Any, skeleton: Skeleton, request: SparsityRequest, prompts: Sequence[Prompt], passed: Sequence[str]
+        self,
+        ray: Any,
+        skeleton: Skeleton,
+        request: SparsityRequest,
+        prompts: Sequence[Prompt],
+        passed: Sequence[str],
+        pack: bool,
     ) -> None:
+        self._pack = pack
         self._ray, self._prompts, self._passed = ray, tuple(prompts), passed
         self._folder, self._request = skeleton.checkpoint.folder, request
         self._tries = RETRIES
@@ -106,7 +115,7 @@ class _Share:
     def _begin(self) -> Any:
         walker = self._ray.remote(num_cpus=1)(Walker)
         given = (str(self._folder), self._request.linears, self._prompts, tuple(self._passed))
-        return walker.remote(*given, self._request.compute, self._request.offload)
+        return walker.remote(*given, self._request.compute, self._request.offload, self._pack)
 
     def start(self) -> None:
         """Let it go on to its next block."""
@@ -142,12 +151,14 @@ class Walker:
         finished: Sequence[str],
         compute: str,
         offload: bool,
+        pack: bool,
     ) -> None:
         self._skeleton = Skeleton(Path(folder))
         self._scratch = tempfile.TemporaryDirectory(prefix="langslice-") if offload else None
         self._visits = walk(
             self._skeleton, prompts, watched=choose_linears(self._skeleton, patterns), keep_each=True, finished=finished,
             offload=None if self._scratch is None else Path(self._scratch.name), compute=compute,
+            pack=pack,
         )  # fmt: skip
         self._block: Block | None = None
 

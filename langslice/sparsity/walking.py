@@ -12,16 +12,17 @@ and no family needs code of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from langslice.demonstrations.tokens import Prompt
 from langslice.errors import CheckpointError
-from langslice.memory import return_freed_memory
 from langslice.progress import Report, silent
-from langslice.sparsity.activations import Activations, hidden_of
+from langslice.sparsity.activations import Activations, Answer, hidden_of
 from langslice.sparsity.observing import InputStatistics
+from langslice.sparsity.packing import packed, worth_packing
 from langslice.sparsity.skeleton import Block, Linear, Skeleton
 
 OnHidden = Callable[[str, int, Any], None]
@@ -58,6 +59,7 @@ def walk(
     finished: Collection[str] = (),
     offload: Path | None = None,
     compute: str = "float32",
+    pack: bool | None = None,
     on_hidden: OnHidden | None = None,
     report: Report = silent,
 ) -> Iterator[Visit]:
@@ -68,11 +70,13 @@ def walk(
     finished       blocks that are passed without counting and without being yielded
     offload        folder for activations, instead of memory
     compute        "float32" or "bfloat16", of matrix products
+    pack           see packing.py; None decides by the number of tokens
     on_hidden      told the hidden states before the first block and behind each; prompts pass even the last block then
     Raises         CheckpointError for an infinite or NaN activation, naming the block
     """
     skeleton.load_surroundings(token for prompt in prompts for token in prompt.all_tokens())
     run = _Run(skeleton, prompts, Activations(offload), on_hidden, compute)
+    run.pack = worth_packing(prompts) if pack is None else pack
     try:
         yield from _walk(run, watched, (with_products, keep_each), finished, report)
     finally:
@@ -107,7 +111,6 @@ def _walk(
         else:
             run.passed.append(block)
         run.skeleton.release(block)
-        return_freed_memory()
         block = run.next_block()
     report("blocks", total, total)
 
@@ -125,9 +128,13 @@ class _Run:
     ) -> None:
         self.skeleton, self.prompts, self.activations, self.on_hidden = skeleton, prompts, activations, on_hidden
         self._compute = compute
+        self.pack = False
         self.passed: list[Block] = []
         # What each stack made of the prompt at hand; read once for a replay, whichever of its blocks asks.
         self._answers: dict[str, Any] = {}
+        # By stack: what the stock forward reads of a block's outputs, and what is therefore not kept.
+        self._read: dict[str, set[int]] = {}
+        self._dropped: dict[str, frozenset[int]] = {}
         self._prompt = 0
         self._handles: list[Any] = []
         for block in skeleton.blocks:
@@ -158,25 +165,50 @@ class _Run:
 
     def observe(self, block: Block, statistics: InputStatistics) -> None:
         """Pass every prompt through a block to count what its linear layers read."""
-        for number, prompt in enumerate(self.prompts):
-            reached = self._reach(number, block)
-            statistics.watch(
-                prompt.condition,
-                lambda reached=reached: self._forward(reached),  # type: ignore[misc]
-            )
+        with self._products(block):
+            for number, prompt in enumerate(self.prompts):
+                reached = self._reach(number, block)
+                statistics.watch(
+                    prompt.condition,
+                    lambda reached=reached: self._forward(reached),  # type: ignore[misc]
+                )
 
     def advance(self, block: Block) -> None:
         """Pass every prompt through a block, as it is now, and keep what it makes of them."""
-        for number, prompt in enumerate(self.prompts):
-            reached = self._reach(number, block)
-            output = _settled(block, self._forward(reached))
-            hidden = hidden_of(output)
-            if not bool(hidden.isfinite().all()):
-                raise _not_finite(f"in the output of {block.name}", prompt, hidden)
-            self.activations.put(number, block.stack, output)
-            if self.on_hidden is not None:
-                self.on_hidden(block.name, number, hidden)
+        with self._products(block):
+            for number, prompt in enumerate(self.prompts):
+                reached = self._reach(number, block)
+                output = _settled(block, self._forward(reached))
+                hidden = hidden_of(output)
+                if not _is_finite(hidden):
+                    raise _not_finite(f"in the output of {block.name}", prompt, hidden)
+                self._keep(number, block, output)
+                if self.on_hidden is not None:
+                    self.on_hidden(block.name, number, hidden)
         self.passed.append(block)
+
+    def _products(self, block: Block) -> AbstractContextManager[None]:
+        return packed(block, self._compute) if self.pack else nullcontext()
+
+    def _keep(self, number: int, block: Block, output: Any) -> None:
+        """Remember what a block made of a prompt, as far as the stock forward reads it."""
+        if isinstance(output, tuple) and block.stack not in self._dropped:
+            self._read[block.stack] = set()
+            self.activations.put(number, block.stack, output)
+            self.passed.append(block)
+            self._replay(number)
+            self.passed.pop()
+            self._dropped[block.stack] = frozenset(range(1, len(output))) - self._read[block.stack]
+        if self._dropped.get(block.stack):
+            dropped = self._dropped[block.stack]
+            output = tuple(None if place in dropped else item for place, item in enumerate(output))
+        self.activations.put(number, block.stack, output)
+
+    def _answer(self, stack: str) -> Any:
+        kept = self.activations.get(self._prompt, stack)
+        if not isinstance(kept, tuple):
+            return kept
+        return Answer(kept, self._read[stack], self._dropped.get(stack, frozenset()))
 
     def _forward(self, reached: _Reached) -> Any:
         """What a block makes of what it was called with."""
@@ -195,7 +227,7 @@ class _Run:
                 "this architecture cannot be walked block by block",
             )
         hidden = _input_of(reached)
-        if not self.passed and not bool(hidden.isfinite().all()):
+        if not self.passed and not _is_finite(hidden):
             raise _not_finite(f"before {block.name}, in the embeddings", self.prompts[number], hidden)
         return reached
 
@@ -216,7 +248,7 @@ class _Run:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if any(block is passed for passed in self.passed):
                 if block.stack not in self._answers:
-                    self._answers[block.stack] = self.activations.get(self._prompt, block.stack)
+                    self._answers[block.stack] = self._answer(block.stack)
                 return self._answers[block.stack]
             raise _Reached(block, args, kwargs)
 
@@ -250,6 +282,11 @@ def _settled(block: Block, output: Any) -> Any:
             )
     floats = tuple(item.float() if item is not None and item.is_floating_point() else item for item in items)
     return floats if isinstance(output, tuple) else floats[0]
+
+
+def _is_finite(hidden: Any) -> bool:
+    # One sum is many times faster; it may overflow where no value did.
+    return bool(hidden.sum().isfinite()) or bool(hidden.isfinite().all())
 
 
 def _not_finite(where: str, prompt: Prompt, hidden: Any) -> CheckpointError:

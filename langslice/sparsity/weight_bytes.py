@@ -20,15 +20,26 @@ from langslice.errors import CheckpointError
 from langslice.safetensors_header import DTYPE_BITS, TensorEntry
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_KINDS = {**FLOATS, "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 WINDOW_BYTES = 16 << 20
 
 
-def read_tensor(entry: TensorEntry) -> Any:
+def read_tensor(entry: TensorEntry, into: Any | None = None) -> Any:
     """Read a tensor as float32 (integers and booleans as they are).
 
+    into    float32 tensor of the same shape that is overwritten and returned
     Raises  CheckpointError for a type that torch cannot compute with here
     """
-    return _to_tensor(_read(entry, entry.start, entry.size_bytes), entry, entry.shape)
+    if into is None or entry.dtype not in FLOATS:
+        return _to_tensor(_read(entry, entry.start, entry.size_bytes), entry, entry.shape)
+    flat = into.view(-1)
+    itemsize = DTYPE_BITS[entry.dtype] // 8
+    step = WINDOW_BYTES // itemsize
+    for first in range(0, flat.numel(), step):
+        part = flat[first : first + step]
+        raw = _read(entry, entry.start + first * itemsize, part.numel() * itemsize)
+        part.copy_(_as_stored(raw, entry))
+    return into
 
 
 def read_rows(entry: TensorEntry, rows: npt.NDArray[np.int64]) -> Any:
@@ -59,7 +70,8 @@ def zero_rows(descriptor: int, entry: TensorEntry, first: int, mask: npt.NDArray
         raw = np.empty(part.size * itemsize, dtype=np.uint8)
         position = entry.start + (first + start) * columns * itemsize
         _read_into(descriptor, raw, position, entry)
-        raw.view(f"u{itemsize}")[part.reshape(-1)] = 0
+        bits = raw.view(f"u{itemsize}")
+        np.multiply(bits, ~part.reshape(-1), out=bits)  # many times faster than assigning where marked
         write_all(descriptor, raw.data, position)
 
 
@@ -144,8 +156,7 @@ def _read_into(descriptor: int, raw: npt.NDArray[np.uint8], position: int, entry
 def _to_tensor(raw: npt.NDArray[np.uint8], entry: TensorEntry, shape: tuple[int, ...]) -> Any:
     import torch
 
-    kinds = {**FLOATS, "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
-    if entry.dtype not in kinds:
+    if entry.dtype not in _KINDS:
         raise CheckpointError(
             f"tensor {entry.name} is stored as {entry.dtype}\n  in {entry.path.name}\n"
             f"  expected one of {', '.join(FLOATS)}",
@@ -153,5 +164,12 @@ def _to_tensor(raw: npt.NDArray[np.uint8], entry: TensorEntry, shape: tuple[int,
         )
     if raw.size == 0:
         return torch.empty(shape, dtype=torch.float32)
-    tensor = torch.from_numpy(raw).view(getattr(torch, kinds[entry.dtype])).view(shape)
+    tensor = _as_stored(raw, entry).view(shape)
     return tensor.to(torch.float32) if entry.dtype in FLOATS else tensor
+
+
+def _as_stored(raw: npt.NDArray[np.uint8], entry: TensorEntry) -> Any:
+    """Bytes as a flat tensor of the type that they are stored in."""
+    import torch
+
+    return torch.from_numpy(raw).view(getattr(torch, _KINDS[entry.dtype]))

@@ -1,0 +1,97 @@
+"""Long prompts pass a block faster: weights laid out once for the processor, and activation functions in one sweep.
+
+Each prompt passes a block twice, and its weights stand still meanwhile: oneDNN arranges them once for all products. On
+processors for which torch's own float32 products are not tuned this is a quarter faster. Stock classes that write the tanh
+form of GELU as eight operations, each over all of memory, are given torch's single one. Values are those of float32 in
+another order of additions. Where torch was built without oneDNN only the second holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+from langslice.demonstrations.tokens import Prompt
+from langslice.sparsity.skeleton import Block, Linear
+
+MIN_TOKENS = 1024  # arranging a weight takes as long as some two hundred tokens gain
+
+TANH_GELU = ("NewGELUActivation", "FastGELUActivation", "AccurateGELUActivation", "BloomGelu")  # of transformers
+
+
+def worth_packing(prompts: Sequence[Prompt]) -> bool:
+    """Whether these prompts are long enough together to pay for arranging the weights."""
+    return sum(1 for prompt in prompts for _ in prompt.all_tokens()) >= MIN_TOKENS
+
+
+@contextmanager
+def packed(block: Block, compute: str) -> Iterator[None]:
+    """Let a loaded block's linear layers work on arranged copies of their weights, each made when it is first called.
+
+    compute  "float32" or "bfloat16", what products are taken in; a layer then returns that type
+    The weights must not change meanwhile. At most one more copy of the block is in memory.
+    """
+    import torch
+
+    changed = []
+    if _operations() is not None:
+        for linear in block.linears:
+            if _is_plain(linear):
+                linear.module.forward = _product(linear, compute)
+                changed.append(linear.module)
+    for module in block.module.modules():
+        if type(module).__name__ in TANH_GELU:
+            module.forward = partial(torch.nn.functional.gelu, approximate="tanh")
+            changed.append(module)
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _is_plain(linear: Linear) -> bool:
+    """Whether the layer is the stock product, not a subclass that does more."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return type(linear.module).forward in (torch.nn.Linear.forward, Conv1D.forward)
+
+
+def _product(linear: Linear, compute: str) -> Callable[[Any], Any]:
+    """The layer's forward on an arranged copy of its weight."""
+    import torch
+
+    module, stock = linear.module, type(linear.module).forward
+    kind = getattr(torch, compute)
+    kept: list[Any] = []
+
+    def forward(rows: Any) -> Any:
+        operations = _operations()
+        if operations is None or rows.dtype not in (torch.float32, kind) or not rows.numel():
+            return stock(module, rows)
+        arrange, multiply = operations
+        if not kept:
+            bias = None if module.bias is None else module.bias.to(kind)
+            kept.extend((arrange(linear.rows().to(kind).contiguous()), bias))
+        return multiply(rows.to(kind), kept[0], kept[1], "none", [], "")
+
+    return forward
+
+
+@cache
+def _operations() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    """Two operations that torch uses in compiled models and does not document; None where they do not work."""
+    import torch
+
+    if not torch._C._has_mkldnn:
+        return None
+    rows, weight, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3), torch.ones(4)
+    try:
+        arrange, multiply = torch.ops.mkldnn._reorder_linear_weight, torch.ops.mkldnn._linear_pointwise
+        found = multiply(rows, arrange(weight), bias, "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return (arrange, multiply) if torch.equal(found, rows @ weight.T + bias) else None
