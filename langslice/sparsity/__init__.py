@@ -1,7 +1,7 @@
 """Weights to zero: which ones matter least on a few demonstrations, and zeroing them in place, one block at a time.
 
-Reading order: request.py (what is asked), skeleton.py (the stock model without its weights),
-walking.py (prompts pass through it block by block), observing.py (what reaches each linear layer), scores.py and
+Reading order: request.py (what is asked), skeleton.py (the stock model without its weights: empty_model.py, places.py,
+experts.py), walking.py (prompts pass through it block by block), observing.py (what reaches each linear layer), scores.py and
 masks.py (which weights go), sparsegpt.py (the peer that also updates the rest), journal.py (surviving a kill),
 weight_bytes.py (the bytes on disk), pruning.py (the main flow), pruned_copy.py (the same into a new folder).
 

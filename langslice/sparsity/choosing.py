@@ -93,6 +93,7 @@ def outlier_shares(
                 [
                     weight_scores(linear.rows().numpy(), input_weights(visit.statistics.mean_squares("keep", linear)))
                     for linear in chosen(visit.block)
+                    if visit.statistics.reached("keep", linear)
                 ]
             )
     blocks = spread_shares(ratios, share)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from langslice.errors import CheckpointError
+from langslice.sparsity.experts import is_of_expert, watching
 from langslice.sparsity.skeleton import Block, Linear
 
 Hook = Callable[[Any, tuple[Any, ...]], None]
@@ -60,8 +61,11 @@ class InputStatistics:
         self._order = []
         handles = [linear.module.register_forward_pre_hook(self._hook) for linear in self._linears.values()]
         try:
-            run()
-            self._last = self._order[-1] if len(set(self._order)) == len(self._order) and self._order else None
+            with watching(self._linears.values(), self._hook):
+                run()
+            # Which expert comes last depends on the prompt.
+            once = len(set(self._order)) == len(self._order) and not any(one.routed for one in self._linears.values())
+            self._last = self._order[-1] if once and self._order else None
             self._check_all_reached()
         except LastInput:
             pass
@@ -84,8 +88,11 @@ class InputStatistics:
     def mean_squares(self, condition: str, linear: Linear) -> npt.NDArray[np.float32]:
         """(inputs,) float32: mean over prompts of the sum over tokens of x^2.
 
+        Zeros for an expert that no token was sent to.
         Raises  CheckpointError when a prompt made it infinite or NaN
         """
+        if linear.routed and (condition, linear.name) not in self._squares:
+            return np.zeros(linear.inputs, dtype=np.float32)
         total = self._squares[condition, linear.name]
         with np.errstate(over="ignore"):  # what is infinite in float32 is refused below
             found: npt.NDArray[np.float32] = (total / self._prompts[condition]).astype(np.float32)
@@ -96,6 +103,10 @@ class InputStatistics:
                 "the model overflows on this text, or its weights are damaged",
             )
         return found
+
+    def reached(self, condition: str, linear: Linear) -> bool:
+        """Whether prompts say anything of a layer: not of an expert that no token was sent to."""
+        return not linear.routed or bool(self.mean_squares(condition, linear).any())
 
     def products(self, condition: str, linear: Linear) -> Any:
         """(inputs, inputs) float32 tensor: mean over prompts of x^T x."""
@@ -125,7 +136,14 @@ class InputStatistics:
             self._products[key] = value
 
     def _check_all_reached(self) -> None:
-        missing = [linear.name for key, linear in self._linears.items() if key not in self._order]
+        """Every layer is reached by every prompt; of experts one at least, with each of its layers."""
+        found = {linear.name for key, linear in self._linears.items() if key in self._order}
+        kinds = {name.rpartition(".")[2] for name in found if is_of_expert(name)}
+        missing = [
+            linear.name
+            for linear in self._linears.values()
+            if linear.name not in found and not (linear.routed and linear.name.rpartition(".")[2] in kinds)
+        ]
         if missing:
             raise CheckpointError(
                 f"no activation reached {missing[0]}\n  {len(missing)} of {len(self._linears)} linear layers of {self._block.name}",

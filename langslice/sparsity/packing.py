@@ -57,7 +57,7 @@ def _is_plain(linear: Linear) -> bool:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    return type(linear.module).forward in (torch.nn.Linear.forward, Conv1D.forward)
+    return linear.first is None and type(linear.module).forward in (torch.nn.Linear.forward, Conv1D.forward)
 
 
 def _product(linear: Linear, compute: str) -> Callable[[Any], Any]:

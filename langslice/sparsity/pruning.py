@@ -63,6 +63,8 @@ def sparsify(
         check_spreadable(request)
     skeleton = Skeleton(folder)
     _refuse_pickles(skeleton)
+    if not request.linears:
+        skeleton.refuse_merged_on_disk()
     chosen = choose_linears(skeleton, request.linears)
     shares = uniform_shares(skeleton, chosen, request)
     _check_groups(skeleton, chosen, request)
@@ -138,6 +140,7 @@ def _prune_block(
     sparsity: dict[str, TensorSparsity] = {}
     for linear in linears:
         share = shares[linear.name]
+        reached = visit.statistics is None or visit.statistics.reached("keep", linear)
         if request.score == "sparsegpt" and visit.statistics is not None:
             edits.append((linear.entry, _reconstruct(linear, visit.statistics, share, request)))
         else:
@@ -145,11 +148,14 @@ def _prune_block(
             edits.append((linear.entry, np.packbits(_zero(linear, factors, share, request))))
         weight = linear.module.weight.data.numpy()
         zeros = sum(int(np.count_nonzero(part == 0)) for part in np.array_split(weight, max(weight.size // WINDOW, 1)))
-        sparsity[linear.entry.name] = TensorSparsity(linear.entry.shape, share, zeros, weight.size)
+        sparsity[linear.entry.name] = TensorSparsity(linear.entry.shape, share, zeros, weight.size, reached)
     return edits, sparsity
 
 
-def _factors(linear: Linear, statistics: InputStatistics, request: SparsityRequest) -> Vector:
+def _factors(linear: Linear, statistics: InputStatistics, request: SparsityRequest) -> Vector | None:
+    """What weights are multiplied with by input; None, which leaves their magnitude, for an expert that nothing was sent to."""
+    if not statistics.reached("keep", linear):
+        return None
     avoid = statistics.mean_squares("avoid", linear) if request.avoid_demos else None
     return input_weights(statistics.mean_squares("keep", linear), avoid, request.epsilon)
 
@@ -194,9 +200,13 @@ def _mask(
 
 def _reconstruct(linear: Linear, statistics: InputStatistics, share: float, request: SparsityRequest) -> memoryview:
     """Prune and update a loaded weight by SparseGPT; what comes back, and stays loaded, is rounded as it is stored."""
+    import torch
+
     statistics.mean_squares("keep", linear)  # names the layer where an input is infinite or NaN
     weight = linear.rows()
-    prune_by_reconstruction(weight, statistics.products("keep", linear), share, request.group(), linear.name)
+    known = statistics.reached("keep", linear)
+    products = statistics.products("keep", linear) if known else torch.eye(linear.inputs)  # which is to say magnitude
+    prune_by_reconstruction(weight, products, share, request.group(), linear.name)
     data = stored_bytes(linear.module.weight.data, linear.entry)
     linear.module.weight.data.copy_(rounded(data, linear.entry))
     return data
@@ -261,6 +271,13 @@ def _make_report(
     names = [block.name for block in skeleton.blocks if chosen(block)]
     missed = [name for name in names if name not in journal.finished]
     notes = [f"not pruned, because text does not reach them: {', '.join(missed)}"] if missed else []
+    idle = [name for name, tensor in journal.tensors.items() if not tensor.reached]
+    if idle:
+        experts = sorted({name.rpartition(".weight")[0].rpartition(".")[0] for name in idle})
+        notes.append(
+            f"pruned by magnitude, because the demonstrations send no token to them: {len(experts)} experts, "
+            f"{', '.join(experts)}"
+        )
     counted: dict[str, int] = {}
     tokens: dict[str, int] = {}
     for prompt in prompts:

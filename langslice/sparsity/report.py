@@ -16,12 +16,14 @@ class TensorSparsity:
     asked    share that was to become zero
     zeros    elements that are zero now, those that already were included
     size     elements
+    reached  whether the demonstrations sent tokens to it; False only for experts, whose weights then went by magnitude
     """
 
     shape: tuple[int, ...]
     asked: float
     zeros: int
     size: int
+    reached: bool = True
 
     @property
     def achieved(self) -> float:

@@ -7,11 +7,9 @@ whatever the checkpoint stores.
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,12 @@ import numpy as np
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.errors import CheckpointError
-from langslice.families import describe_tensor, family_of, find_vocabulary_size
+from langslice.families import family_of, find_vocabulary_size
 from langslice.safetensors_header import TensorEntry
+from langslice.sparsity.empty_model import compute_positions, empty_model, position_tables
+from langslice.sparsity.experts import Part, is_of_expert
+from langslice.sparsity.places import find_places, vocabulary_names
 from langslice.sparsity.weight_bytes import FLOATS, read_rows, read_tensor
-from langslice.stock import model_class, quiet_transformers
-
-_OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # layer norms of checkpoints from before 2020
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,19 @@ class Linear:
     name        of the module in the stock class, such as "model.layers.0.mlp.down_proj"
     entry       its weight on disk
     transposed  stored as (inputs, outputs), as GPT-2's Conv1D is
+    first       of an expert that the stock class merges with others: see experts.py; None for a module of that class
     """
 
     name: str
     module: Any
     entry: TensorEntry
     transposed: bool
+    first: int | None = None
+
+    @property
+    def routed(self) -> bool:
+        """Whether it reads only tokens that a router sends it."""
+        return is_of_expert(self.name)
 
     @property
     def inputs(self) -> int:
@@ -106,10 +111,11 @@ class Skeleton:
     def __init__(self, folder: Path) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(folder)
         _refuse_what_cannot_stream(self.checkpoint)
-        self.model = _empty_model(self.checkpoint)
-        self._entries = _places(self.model, self.checkpoint)
-        self._vocabulary = _vocabulary_names(self.checkpoint)
+        self.model = empty_model(self.checkpoint)
+        self._entries, self._merged = find_places(self.model, self.checkpoint)
+        self._vocabulary = vocabulary_names(self.checkpoint)
         self._spare = _Spare()
+        self._lasting = tuple(position_tables(self.model))
         self.blocks = tuple(self._find_blocks())
         if not self.blocks:
             raise CheckpointError(
@@ -148,7 +154,27 @@ class Skeleton:
         """Give a block's memory to the next one."""
         weights = [parameter.data for parameter in block.module.parameters() if not parameter.is_meta]
         block.module.to("meta")
+        for part in (part for parts in self._merged_in(block).values() for part in parts):
+            part.module.to("meta")  # a view of what was just handed on
         self._spare.add(weights)
+        for path, module in self._lasting:
+            if path.startswith(f"{block.name}."):
+                self._load_own(path, module, required=True)
+
+    def refuse_merged_on_disk(self) -> None:
+        """Refuse experts that the checkpoint itself stores in one tensor: their weights would be left as they are.
+
+        Raises  CheckpointError
+        """
+        for block in self.blocks:
+            for path, parameter in block.module.named_parameters():
+                entry = self._entry(f"{block.name}.{path}")
+                if "experts" in path and parameter.ndim == 3 and entry is not None:
+                    raise CheckpointError(
+                        f"experts are stored in one tensor\n  {entry.name} {entry.shape}\n"
+                        "  expected one matrix for each expert, such as experts.0.up_proj.weight",
+                        'name the layers to prune, such as --linears "*attn*", and experts stay as they are',
+                    )
 
     def _load_own(self, path: str, module: Any, *, required: bool) -> None:
         import torch
@@ -156,11 +182,15 @@ class Skeleton:
         for leaf, parameter in list(module._parameters.items()):
             if parameter is None:
                 continue
-            entry = self._entry(f"{path}.{leaf}" if path else leaf)
+            name = f"{path}.{leaf}" if path else leaf
+            entry = self._entry(name)
+            if name in self._merged:
+                self._load_merged(module, leaf, self._merged[name])
+                continue
             if entry is not None and entry.name in self._vocabulary:
                 continue
             if entry is None or entry.shape != tuple(parameter.shape):
-                if entry is None and _compute_positions(module):
+                if entry is None and compute_positions(module):
                     continue
                 if required:
                     raise _misplaced(f"{path}.{leaf}", tuple(parameter.shape), entry)
@@ -171,6 +201,21 @@ class Skeleton:
             entry = self._entry(f"{path}.{leaf}" if path else leaf)
             if buffer is not None and entry is not None and entry.shape == tuple(buffer.shape):
                 module._buffers[leaf] = read_tensor(entry).to(buffer.dtype)
+
+    def _load_merged(self, module: Any, leaf: str, parts: Iterable[Part]) -> None:
+        """Read the matrices of all experts into one tensor."""
+        import torch
+
+        shape = tuple(module._parameters[leaf].shape)
+        merged = self._spare.take(shape)
+        merged = torch.empty(shape) if merged is None else merged
+        module._parameters[leaf] = torch.nn.Parameter(merged, requires_grad=False)
+        for part in parts:
+            weight = read_tensor(part.entry, part.within(merged))
+            part.module.weight = torch.nn.Parameter(weight, requires_grad=False)
+
+    def _merged_in(self, block: Block) -> dict[str, tuple[Part, ...]]:
+        return {name: parts for name, parts in self._merged.items() if name.startswith(f"{block.name}.")}
 
     def _tables(self) -> Iterator[str]:
         """Embeddings that tokens are looked up in."""
@@ -222,9 +267,18 @@ class Skeleton:
 
         for stack, modules in lists(self.model, ""):
             for index, module in enumerate(modules):
-                linears = tuple(self._linears(f"{stack}.{index}", module))
-                if linears:
-                    yield Block(stack, index, module, linears)
+                block = Block(stack, index, module, tuple(self._linears(f"{stack}.{index}", module)))
+                experts = tuple(self._experts(block))
+                if block.linears or experts:
+                    yield replace(block, linears=block.linears + experts)
+
+    def _experts(self, block: Block) -> Iterator[Linear]:
+        """Layers of experts that are merged in this block, one expert after another."""
+        parts = [part for found in self._merged_in(block).values() for part in found]
+        for part in sorted(parts, key=lambda part: part.expert):
+            if part.entry.dtype not in FLOATS:
+                raise _quantised(self.checkpoint, f"{part.entry.name} is stored as {part.entry.dtype}")
+            yield Linear(part.name, part.module, part.entry, transposed=False, first=part.first)
 
     def _linears(self, block: str, module: Any) -> Iterator[Linear]:
         import torch
@@ -263,107 +317,9 @@ def _quantised(checkpoint: Checkpoint, why: str) -> CheckpointError:
     )
 
 
-def _empty_model(checkpoint: Checkpoint) -> Any:
-    """The stock class with its buffers and without its weights."""
-    import transformers
-    from accelerate import init_empty_weights
-
-    stock = model_class(checkpoint.model_folder)
-    if stock is None:
-        raise CheckpointError(
-            f"transformers {transformers.__version__} has no class for this model\n  {checkpoint.model_folder}\n"
-            f"  architectures: {checkpoint.config.get('architectures')}",
-            "custom code in a checkpoint is never run",
-        )
-    with quiet_transformers(), init_empty_weights(include_buffers=False):
-        config = transformers.AutoConfig.from_pretrained(checkpoint.model_folder, trust_remote_code=False)
-        for one in (config, *(getattr(config, name, None) for name in ("text_config", "decoder", "encoder"))):
-            if hasattr(one, "use_cache"):
-                one.use_cache = False
-        model = stock._from_config(config)
-    if model.main_input_name != "input_ids":
-        raise CheckpointError(
-            f"{stock.__name__} reads {model.main_input_name}, expected a model that reads text",
-            "demonstrations are text; speech and vision models cannot be calibrated with them",
-        )
-    return model.eval()
-
-
-def _compute_positions(module: Any) -> bool:
-    """Fill a table of sinusoidal positions that checkpoints leave out (Marian, Pegasus); False for any other module."""
-    import torch
-
-    fill = getattr(module, "create_weight", None) or getattr(module, "_init_weight", None)
-    if fill is None or not isinstance(module, torch.nn.Embedding):
-        return False
-    module._parameters["weight"] = torch.nn.Parameter(torch.empty(module.weight.shape), requires_grad=False)
-    # Versions before 4.51 fill a parameter that they are given.
-    made = fill(module.weight) if inspect.signature(fill).parameters else fill()
-    if isinstance(made, torch.Tensor):
-        module._parameters["weight"] = torch.nn.Parameter(made, requires_grad=False)
-    return True
-
-
-def _places(model: Any, checkpoint: Checkpoint) -> dict[str, TensorEntry]:
-    """Name of each parameter and buffer in the class -> its tensor on disk, whichever prefix the file was saved with."""
-    tensors = _renamed(model, checkpoint.tensors)
-    for name in list(tensors):
-        stem, _, leaf = name.rpartition(".")
-        if leaf in _OLD_LEAVES:
-            tensors.setdefault(f"{stem}.{_OLD_LEAVES[leaf]}", tensors[name])
-    prefix = model.base_model_prefix + "."
-    places = {}
-    for name in [name for name, _ in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())]:
-        for known in (name, name.removeprefix(prefix), prefix + name):
-            if known in tensors:
-                places[name] = tensors[known]
-                break
-    return places
-
-
-def _renamed(model: Any, tensors: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
-    """Tensors by the name that the class reads them under, as transformers' own table of renamings says.
-
-    Tensors that transformers would merge, split or transpose on loading are left out: they have no one place.
-    """
-    try:
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightConverter, rename_source_key
-    except ImportError:  # transformers 4 keeps a table of patterns at the class
-        table: Mapping[str, str] = getattr(model, "_checkpoint_conversion_mapping", None) or {}
-        return {_substituted(name, table): entry for name, entry in tensors.items()}
-    steps = get_model_conversion_mapping(model)
-    converters = [step for step in steps if isinstance(step, WeightConverter)]
-    renamings = [step for step in steps if not isinstance(step, WeightConverter)]
-    found = {}
-    for name, entry in tensors.items():
-        new, converted = rename_source_key(name, renamings, converters)
-        if converted is None:
-            found[new] = entry
-    return found
-
-
-def _substituted(name: str, table: Mapping[str, str]) -> str:
-    for pattern, replacement in table.items():
-        new, count = re.subn(pattern, replacement, name)
-        if count:
-            return new
-    return name
-
-
-def _vocabulary_names(checkpoint: Checkpoint) -> frozenset[str]:
-    """Tensors that run along the vocabulary."""
-    family = family_of(checkpoint.config)
-    shapes = checkpoint.shapes
-    sizes = frozenset({find_vocabulary_size(family, shapes)})
-    return frozenset(
-        name for name, shape in shapes.items() if "vocab" in (describe_tensor(family, name, shape, sizes).axes or ())
-    )
-
-
 def _misplaced(name: str, shape: tuple[int, ...], entry: TensorEntry | None) -> CheckpointError:
     found = "no such tensor" if entry is None else f"{entry.name} {entry.shape}"
     return CheckpointError(
         f"weight {name} of the stock class has no counterpart in the checkpoint\n  expected shape {shape}, found {found}",
-        "mixtures of experts, and models whose blocks differ in size, cannot be pruned yet",
+        "the checkpoint is incomplete, or stores this weight in a form that is not read here",
     )
