@@ -214,8 +214,8 @@ def compare(rounds: int, threads: int) -> None:
             for row in rows
         ),
         "\n" + "\n".join(ratios),
-        "\nThe products alone: 39 passes through a block's linear layers here, 48 there, of 0.103 TFLOP each. Here they are taken by "
-        "oneDNN from weights that were laid out for it, there by torch as it is installed.",
+        "\nThe products alone: 39 passes through a block's linear layers here, 48 there, of 0.103 TFLOP each. Here they are "
+        "taken by oneDNN from weights that were laid out for it, there by torch as it is installed.",
         "\nPasses through the blocks dominate both roads: two for each in the reference; here the last linear layer of a block is "
         "not run while its inputs are counted, nor the last block when it is pruned. Rounding differs between the roads, and its "
         'effect on what is pruned grows with depth. `bfloat16` (`compute="bfloat16"`) takes matrix products alone in that type.',
