@@ -209,8 +209,16 @@ def test_experts_that_the_checkpoint_merges_are_refused_unless_left_out(tmp_path
     with pytest.raises(CheckpointError, match=r"experts are stored in one tensor\n  model\.layers\.0\.mlp\.experts\."):
         prune_copy(source, tmp_path / "out", SparsityRequest(0.3, keep_demos=KEEP))
     assert not (tmp_path / "out").exists()
-    done = prune_copy(source, tmp_path / "out", SparsityRequest(0.3, keep_demos=KEEP, linears=("*attn*",)))
-    assert len(done.tensors) == 3 * 4
+    for number, linears in enumerate((("*attn*",), ("!*.experts.*",))):
+        request = SparsityRequest(0.3, keep_demos=KEEP, linears=linears)
+        assert len(prune_copy(source, tmp_path / str(number), request).tensors) == 3 * 4
+
+
+def test_one_expert_alone_may_be_pruned_though_few_texts_reach_it(zoo, tmp_path):
+    few = tuple(Demonstration("mono", (text,)) for text in ("a", "the", "sing ted"))
+    for expert in range(4):
+        request = SparsityRequest(0.3, keep_demos=few, linears=(f"*.experts.{expert}.*",))
+        assert len(prune_copy(zoo("qwen3_moe"), tmp_path / str(expert), request).tensors) == 3 * 3
 
 
 def test_an_expert_that_is_missing_is_refused(zoo, tmp_path):

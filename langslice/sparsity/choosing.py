@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from langslice.demonstrations.tokens import Prompt
-from langslice.errors import PlanError
+from langslice.errors import CheckpointError, PlanError
 from langslice.families import describe_tensor, family_of
 from langslice.progress import Report
 from langslice.sparsity.request import SparsityRequest, allocation_shares
@@ -30,21 +30,32 @@ def choose_linears(skeleton: Skeleton, patterns: Sequence[str]) -> Callable[[Blo
     """Say for each block which of its linear layers are pruned.
 
     patterns  matched against whole module names; a leading "!" takes away; without positive ones, all are chosen
-    Raises    PlanError for a pattern without a match, and when nothing is left
+    Raises    PlanError for a pattern without a match, and when nothing is left; CheckpointError for experts that are
+              chosen and stored in one tensor
     """
     names = [linear.name for block in skeleton.blocks for linear in block.linears]
+    in_one = dict(skeleton.experts_in_one())
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in (*names, *in_one)):
             raise PlanError(f"no linear layer matches {pattern!r}", hint=_likely(pattern.removeprefix("!"), names))
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+
+    def is_asked_for(name: str) -> bool:
+        return any(fnmatchcase(name, one) for one in wanted) and not any(fnmatchcase(name, one) for one in unwanted)
+
+    for entry in [entry for name, entry in in_one.items() if is_asked_for(name)][:1]:
+        raise CheckpointError(
+            f"experts are stored in one tensor\n  {entry.name} {entry.shape}\n"
+            "  expected one matrix for each expert, such as experts.0.up_proj.weight",
+            'leave them as they are with --linears "!*.experts.*"',
+        )
     family = family_of(skeleton.checkpoint.config)
     chosen = frozenset(
         linear.name
         for block in skeleton.blocks
         for linear in block.linears
-        if any(fnmatchcase(linear.name, pattern) for pattern in wanted)
-        and not any(fnmatchcase(linear.name, pattern) for pattern in unwanted)
+        if is_asked_for(linear.name)
         and describe_tensor(family, linear.entry.name, linear.entry.shape, frozenset()).part != ROUTER
     )
     if not chosen:

@@ -63,8 +63,6 @@ def sparsify(
         check_spreadable(request)
     skeleton = Skeleton(folder)
     _refuse_pickles(skeleton)
-    if not request.linears:
-        skeleton.refuse_merged_on_disk()
     chosen = choose_linears(skeleton, request.linears)
     shares = uniform_shares(skeleton, chosen, request)
     _check_groups(skeleton, chosen, request)

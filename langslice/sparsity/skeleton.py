@@ -161,20 +161,13 @@ class Skeleton:
             if path.startswith(f"{block.name}."):
                 self._load_own(path, module, required=True)
 
-    def refuse_merged_on_disk(self) -> None:
-        """Refuse experts that the checkpoint itself stores in one tensor: their weights would be left as they are.
-
-        Raises  CheckpointError
-        """
+    def experts_in_one(self) -> Iterator[tuple[str, TensorEntry]]:
+        """Experts that the checkpoint itself stores in one tensor, by the name of that parameter; they are not pruned."""
         for block in self.blocks:
             for path, parameter in block.module.named_parameters():
                 entry = self._entry(f"{block.name}.{path}")
                 if "experts" in path and parameter.ndim == 3 and entry is not None:
-                    raise CheckpointError(
-                        f"experts are stored in one tensor\n  {entry.name} {entry.shape}\n"
-                        "  expected one matrix for each expert, such as experts.0.up_proj.weight",
-                        'name the layers to prune, such as --linears "*attn*", and experts stay as they are',
-                    )
+                    yield f"{block.name}.{path}", entry
 
     def _load_own(self, path: str, module: Any, *, required: bool) -> None:
         import torch

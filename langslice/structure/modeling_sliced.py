@@ -74,10 +74,8 @@ def _keep_bias(attention: Any, first: Any, own: list[int], before: list[int]) ->
 
     def select(_: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         given = options["position_bias"]  # from the block before, for its heads
-        if (
-            first.whole_bias.shape[-2:] != given.shape[-2:]
-        ):  # where blocks run one at a time, block 0 has read another text
-            first.compute_bias(*given.shape[-2:])
+        if first.whole_bias.shape[-2:] != given.shape[-2:]:
+            first.compute_bias(*given.shape[-2:])  # blocks that run one at a time: block 0 has read another text since
         mask = (given - first.whole_bias[:, before])[:, :1]  # version 4 adds the mask to the bias
         return arguments, {**options, "position_bias": first.whole_bias[:, own] + mask}
 
