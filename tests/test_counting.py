@@ -202,6 +202,15 @@ def test_sizes_are_of_the_text_as_it_came(letters: SourceTokenizer) -> None:
     assert sum(seen) == 7
 
 
+def test_units_that_cannot_stand_in_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LONGEST_UNIT", 20)
+    totals = Totals()
+    (block,) = unit_blocks(["a", "", "b\x02c", "한" * 30], totals)
+    assert block == Block(b"\x02a\x02", ("b\x02c", "한" * 30))
+    assert block.units == ["a", "", "b\x02c", "한" * 30]
+    assert (totals.units, totals.characters, totals.size_bytes) == (4, 34, 94)
+
+
 def test_chunks_by_hand(letters: SourceTokenizer) -> None:
     rules = count.prepare(letters)[1]
     assert cut(rules, "to be  or", " not\u00a0 to be ", "a\u00a0b c") == (

@@ -12,6 +12,7 @@ from langslice.counting.cutting import START
 from langslice.errors import CorpusError
 
 BLOCK_CHARACTERS = 1 << 20
+LONGEST_UNIT = 1 << 28  # characters
 MOST_UNITS = 64  # taken at once: a loop of our own for each would take as long as reading them
 UNIT_TABLE_BYTES = 96 << 20  # distinct units held to find repeated ones
 ENTRY_BYTES = 110  # a dictionary's share for one entry: slot, index and the integer, measured
@@ -31,7 +32,7 @@ class Block:
     """Some units.
 
     data  UTF-8 of the units one behind the other, each opened by START
-    odd   units that hold START themselves
+    odd   units that hold START themselves, or are so long that places in them would not fit into 32 bits
     """
 
     data: bytes
@@ -53,9 +54,9 @@ def unit_blocks(units: Iterable[str], totals: Totals, progress: Callable[[int], 
     for batch in _batches(units):
         text = START + START.join(batch)
         odd: tuple[str, ...] = ()
-        if text.count(START) != len(batch):
-            odd = tuple(unit for unit in batch if START in unit)
-            text = "".join(START + unit for unit in batch if START not in unit)
+        if text.count(START) != len(batch) or len(text) > LONGEST_UNIT:
+            odd = tuple(unit for unit in batch if START in unit or len(unit) > LONGEST_UNIT)
+            text = "".join(START + unit for unit in batch if START not in unit and len(unit) <= LONGEST_UNIT)
         block = Block(_encoded(text, totals), odd)
         size_bytes = len(block.data) - (len(batch) - len(odd)) + sum(len(_encoded(unit, totals)) for unit in odd)
         totals.units += len(batch)

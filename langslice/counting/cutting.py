@@ -72,7 +72,7 @@ class CutRules:
     """Where the text of one tokenizer may be cut.
 
     reason    why it may not be cut at all; empty when it may
-    classes   (0x110000,) uint8 class of each code point, bits OPAQUE, LEFT, RIGHT
+    classes   (0x110000,) uint8 class of each code point, bits OPAQUE, LEFT, RIGHT, WORD, POINT
     raw       contents of added tokens, searched in the text as it stands
     folded    normalised contents of added tokens that the tokenizer looks for after normalising
     normalize the normaliser's function where `folded` must be searched in normalised text, else None

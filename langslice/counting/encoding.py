@@ -73,19 +73,7 @@ def lines_of(rules: CutRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
     """
     if not len(pieces):
         return
-    first, ends = pieces.opening, pieces.offsets[1:]
-    last, classes = pieces.data[ends - 1], classes_before(rules, pieces.data, ends)
-    ends_safely = (last != SPACE) & ((classes & (OPAQUE | LEFT)) == 0)
-    spaced = (first == SPACE) & ends_safely
-    pointed = (first != SPACE) & (first != OPENS)
-    if rules.points in ("space", "letter"):
-        pointed &= ends_safely
-    elif (
-        rules.points == "digit"
-    ):  # a digit behind a piece stays a word of its own: not after a digit, nor what was not tried
-        pointed &= ((classes & (WORD | POINT)) != 0) & ~np.isin(last, [ord(digit) for digit in DIGITS])
-    else:
-        pointed[:] = False
+    spaced, pointed = _joinable(rules, pieces)
     off: Counter[str] = Counter()
     for piece, weight in pieces.take(~(spaced | pointed)).texts():
         head, text = text_of(rules, piece)
@@ -99,10 +87,23 @@ def lines_of(rules: CutRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
     for text, weight in _joined(pieces.take(pointed), before):
         yield head + text, weight
         off[head] += weight
-    number = int(pieces.weights[pointed].sum())
-    off[head + before.rstrip()] += number  # of "space": the anchor alone, which was not in front of each
-    off[head] -= number
+    if before.strip():
+        number = int(pieces.weights[pointed].sum())
+        off[head + before] += number
+        off[head] -= number
     yield from ((head, -weight) for head, weight in off.items() if head and weight)
+
+
+def _joinable(rules: CutRules, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of the pieces that follow a space, and of those that follow a letter, behind which another may stand."""
+    ends = pieces.offsets[1:]
+    last, classes = pieces.data[ends - 1], classes_before(rules, pieces.data, ends)
+    safe = (last != SPACE) & ((classes & (OPAQUE | LEFT)) == 0)
+    # A digit behind a piece stays a word of its own, but not after a digit, nor after what nobody has tried.
+    before_digit = ((classes & (WORD | POINT)) != 0) & ~np.isin(last, [ord(digit) for digit in DIGITS])
+    following = {"space": safe, "letter": safe, "digit": before_digit}.get(rules.points, np.zeros(len(pieces), bool))
+    first = pieces.opening
+    return (first == SPACE) & safe, (first != SPACE) & (first != OPENS) & following
 
 
 def _joined(pieces: Pieces, before: str) -> Iterator[tuple[str, int]]:
