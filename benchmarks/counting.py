@@ -38,7 +38,11 @@ import psutil
 
 TOKENIZERS = ("o200k-base", "xlm-roberta")
 DEFAULT_ROOTS = (f"{sys.prefix}/lib", "/usr/lib/python3", "/usr/lib/python3.11", "/usr/share/doc", "/usr/share/vim")
-NATURAL_TYPES = {".py", ".md", ".rst", ".txt", ".gz", ".pm", ".pod", ".html", ".htm", ".c", ".h", ".js", ".rs", ".po"}
+NATURAL_TYPES = {".py", ".md", ".rst", ".txt", ".gz", ".pm", ".pod", ".html", ".htm", ".c", ".h", ".rs", ".po"}
+DATA = (
+    ".json.gz",
+    ".js.gz",
+)  # written by machines, like search indexes (.js): words of a megabyte, which no crawl keeps
 
 
 _UNSEEN = re.compile(r"(?is)<(script|style|svg|head)\b.*?</\1>|<!--.*?-->")
@@ -60,7 +64,7 @@ def natural_files(roots: list[Path]) -> Iterator[bytes]:
     seen: set[bytes] = set()
     for root in roots:
         for path in sorted(root.rglob("*")):
-            if path.suffix not in NATURAL_TYPES or not path.is_file() or path.is_symlink():
+            if path.suffix not in NATURAL_TYPES or path.name.endswith(DATA) or not path.is_file() or path.is_symlink():
                 continue
             try:
                 data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

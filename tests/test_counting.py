@@ -16,16 +16,21 @@ import pytest
 
 from langslice.counting import (
     TokenCounts,
-    chunks,
+    blocks,
     count,
     count_tokens,
+    counter,
     cutting,
     distinct_chunks,
     load_counts,
     merge_counts,
 )
-from langslice.counting.counter import ChunkTable, count_blocks
-from langslice.counting.cutting import LEFT, OPAQUE, RIGHT, crossing_pairs
+from langslice.counting.blocks import Block, Totals, UnitTable, take_rare, unit_blocks
+from langslice.counting.counter import count_blocks
+from langslice.counting.cutting import LEFT, OPAQUE, RIGHT, START, CutRules, crossing_pairs
+from langslice.counting.deciding import LONGEST_PART, decided, token_tree
+from langslice.counting.encoding import lines_of as lines
+from langslice.counting.pieces import NO_PIECES, Pieces, PieceTable, cut_units, cut_words, distinct
 from langslice.errors import CorpusError, LangsliceError
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 from tests.tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
@@ -124,9 +129,25 @@ NASTY = (
 )
 
 
+EVERYWHERE = CutRules("", np.zeros(0x110000, np.uint8))
+
+
 def brute(tokenizer: SourceTokenizer, units: list[str]) -> np.ndarray:
     ids = [token for unit in units for token in tokenizer.encode([unit])[0]]
     return np.bincount(np.array(ids, np.int64), minlength=len(tokenizer.tokens))
+
+
+def block_of(units: list[str]) -> Block:
+    """One block, however many there are."""
+    return next(unit_blocks(units, Totals()))
+
+
+def texts_of(pieces: Pieces) -> list[str]:
+    return [text for text, _ in pieces.texts()]
+
+
+def cut(rules: CutRules, *units: str) -> list[str]:
+    return texts_of(cut_units(rules, block_of(list(units)).data))
 
 
 def nasty_units(number: int, seed: int = 0) -> list[str]:
@@ -181,14 +202,25 @@ def test_sizes_are_of_the_text_as_it_came(letters: SourceTokenizer) -> None:
     assert sum(seen) == 7
 
 
+def test_units_that_cannot_stand_in_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LONGEST_UNIT", 20)
+    totals = Totals()
+    (block,) = unit_blocks(["a", "", "b\x02c", "한" * 30], totals)
+    assert block == Block(b"\x02a\x02", ("b\x02c", "한" * 30))
+    assert block.units == ["a", "", "b\x02c", "한" * 30]
+    assert (totals.units, totals.characters, totals.size_bytes) == (4, 34, 94)
+
+
 def test_chunks_by_hand(letters: SourceTokenizer) -> None:
     rules = count.prepare(letters)[1]
-    pieces = chunks.cut_text(rules, chunks.joined(["to be  or", " not\u00a0 to be ", "a\u00a0b c"]))
-    assert pieces == ["\x02to", "be", " or", "\x02", "not\u00a0 to", "be ", "\x02a\u00a0b", "c"]
-    assert rules.indents
-    assert chunks.cut_text(rules, chunks.joined(["    def f", "  \u00a0x y", "   "])) == (
-        ["\x02   ", "def", "f"] + ["\x02  \u00a0x", "y"] + ["\x02   "]
+    assert cut(rules, "to be  or", " not\u00a0 to be ", "a\u00a0b c") == (
+        ["\x02to", " be", "  or"] + ["\x02", " not\u00a0 to", " be "] + ["\x02a\u00a0b", " c"]
     )
+    assert rules.indents
+    assert cut(rules, "    def f", "  \u00a0x y", "   ") == (
+        ["\x02   ", " def", " f"] + ["\x02  \u00a0x", " y"] + ["\x02   "]
+    )
+    assert cut(rules, "é 한 😀 x") == ["\x02é", " 한", " 😀", " x"]
 
 
 def test_punctuation_is_cut_off_where_the_pre_tokeniser_parts_it(tmp_path: Path) -> None:
@@ -202,8 +234,8 @@ def test_punctuation_is_cut_off_where_the_pre_tokeniser_parts_it(tmp_path: Path)
     tokenizer = open_tokenizer(byte_level_folder(tmp_path / "parts", [("h", "e")], pre_tokenizer=parts))
     rules = count.prepare(tokenizer)[1]
     assert rules.points == "digit"
-    pieces = chunks.cut_text(rules, chunks.joined(["he(the, 3.1)", "he's he.\u0301"]))
-    assert pieces == ["\x02he", "\x03(the", "\x03,", "3", "\x03.1", "\x03)", "\x02he's", "he", "\x03.\u0301"]
+    pieces = cut(rules, "he(the, 3.1)", "he's hé.\u0301")
+    assert pieces == ["\x02he", "(the", ",", " 3", ".1", ")", "\x02he's", " hé", ".\u0301"]
     units = ["he(he, 3.1)", "he(he)", "he's he.\u0301", "he(he)"]
     assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
 
@@ -217,7 +249,7 @@ def test_punctuation_that_a_token_joins_to_a_letter_is_not_cut_off(tmp_path: Pat
     marked = {point for point in cutting.POINTS if rules.classes[ord(point)] & cutting.POINT}
     assert marked == {","}, "`.` has a token with a letter, `(` one with the anchor, the others have none of their own"
     units = ["a.b,a", "b.a", "ab,(a", "a,b"]
-    assert chunks.cut_text(rules, chunks.joined(["a.b,a"])) == ["\x02a.b", "\x03,a"]
+    assert cut(rules, "a.b,a") == ["\x02a.b", ",a"]
     assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
 
 
@@ -276,7 +308,7 @@ def test_natural_text_on_real_tokenizers(name: str, real, assets: Path) -> None:
 
 
 def test_several_processes_count_the_same(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 2000)
+    monkeypatch.setattr(blocks, "BLOCK_CHARACTERS", 2000)
     units = nasty_units(4000, seed=3)
     assert sum(map(len, units)) > 10 * 2000
     expected = brute(letters, units)
@@ -287,40 +319,106 @@ def test_several_processes_count_the_same(letters: SourceTokenizer, monkeypatch:
 
 
 def test_full_tables_count_the_same(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 2000)
-    monkeypatch.setattr(chunks, "UNIT_TABLE_BYTES", 30_000)
+    monkeypatch.setattr(blocks, "BLOCK_CHARACTERS", 2000)
+    monkeypatch.setattr(counter, "CUT_BYTES", 5000)
+    monkeypatch.setattr(blocks, "UNIT_TABLE_BYTES", 30_000)
     units = nasty_units(3000, seed=4) * 2 + ["the the he"] * 5000
     encode, rules, _ = count.prepare(letters)
-    blocks = list(chunks.unit_blocks(units, chunks.Totals()))
-    assert sum(len(block) for block in blocks) < len(units) * 3 / 4
-    total: Counter[str] = Counter()
-    for block in blocks:
-        total.update(dict(block))
-    assert total == Counter(units)
-    counts, mismatches = count_blocks(encode, rules, len(letters.tokens), blocks, limit_bytes=40_000)
+    handed_out: list[int] = []
+    monkeypatch.setattr(
+        counter, "lines_of", lambda rules, pieces: handed_out.append(len(pieces)) or lines(rules, pieces)
+    )
+    counts, mismatches = count_blocks(encode, rules, len(letters.tokens), unit_blocks(units, Totals()), 40_000)
     assert mismatches == []
     assert counts.tolist() == brute(letters, units).tolist()
+    assert len(handed_out) > 5, "the table should have been full several times"
 
 
-def test_tables_stay_within_their_bounds(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 2000)
-    encode, rules, _ = count.prepare(letters)
-    table = ChunkTable(encode, rules, limit_bytes=200_000)
+def test_tables_stay_within_their_bounds() -> None:
+    table = PieceTable(limit_bytes=200_000)
     handed_out = 0
     for number in range(300):
-        unit = " ".join(f"w{number}x{word}" for word in range(200))
-        pieces, _ = table.add([(unit, 1)])
-        handed_out += len(pieces)
-        assert chunks.table_bytes(table.pieces) < 300_000
+        unit = START + " ".join(f"w{number}x{word}" for word in range(200))
+        handed_out += len(table.add(cut_units(EVERYWHERE, unit.encode())))
+        assert table.merged.size_bytes + sum(part.size_bytes for part in table.pending) < 260_000
     assert handed_out > 50_000
+
+
+def test_tables_keep_what_is_frequent() -> None:
+    def pieces(text: str) -> Pieces:
+        return distinct([cut_units(EVERYWHERE, (START + text).encode())])
+
+    table = PieceTable(limit_bytes=160)
+    words = "the the the of of " + " ".join(f"rare{number}" for number in range(4))
+    assert set(texts_of(table.add(pieces(words)))) == {"\x02the", *(f" rare{number}" for number in range(4))}
+    assert dict(table.merge().texts()) == {" the": 2, " of": 2}
+    assert dict(distinct([pieces("a b b"), pieces("b a")]).texts()) == {"\x02a": 1, " b": 2, "\x02b": 1, " a": 1}
+    assert len(distinct([NO_PIECES])) == 0 and not list(NO_PIECES.texts())
+    units = UnitTable(limit_bytes=1000)
+    assert units.add(["the", "the", "rare"]) == {}
+    assert units.add([*"abcdefgh", "the"]) == {"rare": 1, **dict.fromkeys("abcdefgh", 1)}
+    assert units.entries == {"the": 3}
 
 
 def test_take_rare_keeps_what_is_frequent() -> None:
     table = Counter({"the": 9, "rare": 1, "odd": 1, "of": 3, "once": 1})
-    assert chunks.take_rare(table) == {"rare": 1, "odd": 1, "once": 1}
+    assert take_rare(table) == {"rare": 1, "odd": 1, "once": 1}
     assert table == {"the": 9, "of": 3}
-    assert chunks.take_rare(table) == {"the": 9, "of": 3}
+    assert take_rare(table) == {"the": 9, "of": 3}
     assert not table
+
+
+# Unigram: words cut before punctuation where rounding cannot matter
+
+
+SCORES = [("<unk>", 0.0), ("▁", -3.0), ("▁a", -4.0), *((letter, -5.0) for letter in "abc0.,)(x"), ("))", -6.25)]
+
+
+def unigram_with_words(folder: Path, *more: tuple[str, float]) -> SourceTokenizer:
+    words = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, METASPACE]}
+    return open_written(folder, unigram([*SCORES, *more], unk_id=0), pre_tokenizer=words)
+
+
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+
+
+def test_decided_by_hand() -> None:
+    tree = token_tree([("a", -5.0), ("b", -5.0), ("ab", -7.0), ("ba", -7.0), (")", -5.0), ("))", -6.25), ("é", -1.0)])
+    texts = ["ab", "aba", "abab", ")))", "aé", "ax", "a" * (LONGEST_PART + 1), "b"]
+    data = np.frombuffer("".join(texts).encode(), np.uint8)
+    ends = np.cumsum([len(text.encode()) for text in texts])
+    found = decided(tree, data, ends - [len(text.encode()) for text in texts], ends)
+    # aba: ab + a against a + ba, equal sums of different tokens; ))): )) + ) against ) + )), the same tokens
+    assert found.tolist() == [True, False, True, True, False, False, False, True]
+    assert token_tree([("é", 0.0)]) == ()
+
+
+def test_unigram_words_are_cut_before_punctuation(tmp_path: Path) -> None:
+    tokenizer = unigram_with_words(tmp_path, ("a,", -6.0), ("ab", -7.0), ("ba", -7.0))
+    rules = count.prepare(tokenizer)[1]
+    assert (rules.reason, rules.points) == ("", "letter")
+    marked = {point for point in cutting.POINTS if rules.classes[ord(point)] & cutting.POINT}
+    assert marked == {".", "(", ")"}, "`,` has a token with a letter, the others have none of their own"
+    words = distinct([cut_units(rules, b"\x02x a(x))) b.aba) c.x).aba c,x")])
+    assert texts_of(words) == ["\x02x", " a(x)))", " b.aba)", " c.x).aba", " c,x"]
+    # `.aba` is not decided by itself, so it stays with what precedes it
+    assert texts_of(cut_words(rules, words)) == ["\x02x", " a", "(x", ")))", " b.aba", ")", " c.x).aba", " c,x"]
+    units = ["x a(x))) b.aba) c.x).aba c,x", "a.b.c", "a,b)", "0.a x0.0", "é.é)", "a(x)))"] * 3
+    counted = count_tokens(tokenizer, units)
+    assert (counted.counts.tolist(), counted.note) == (brute(tokenizer, units).tolist(), "")
+
+
+def test_a_self_check_of_words_leaves_them_whole(tmp_path: Path) -> None:
+    tokenizer = unigram_with_words(tmp_path)
+    encode, rules, _ = count.prepare(tokenizer)
+    units = ["a(x)"] * 3
+
+    def memory_of_the_word(texts: list[str]) -> list[list[int]]:
+        return [ids[:-1] if text.endswith("a(x)") else ids for text, ids in zip(texts, encode(texts), strict=True)]
+
+    counts, mismatches = count_blocks(memory_of_the_word, rules, len(tokenizer.tokens), [block_of(units)])
+    assert mismatches == ["a(x)"]
+    assert counts.tolist() == (3 * np.bincount(memory_of_the_word(["a(x)"])[0], minlength=len(counts))).tolist()
 
 
 # Tokenizers that cannot be cut everywhere, or anywhere
@@ -425,7 +523,7 @@ def test_characters_that_normalise_to_space_or_nothing_are_opaque(tmp_path: Path
         tmp_path, wordpiece(["[UNK]", "a"]), normalizer={"type": "NFKC"}, pre_tokenizer={"type": "WhitespaceSplit"}
     )
     classes = count.prepare(tokenizer)[1].classes
-    assert all(classes[ord(character)] & OPAQUE for character in "\u00a0´¨\u3000\u2581\t\n\u0600\x01\x02")
+    assert all(classes[ord(character)] & OPAQUE for character in "\u00a0´¨\u3000\u2581\t\n\u0600\x02")
     assert not any(classes[ord(character)] & OPAQUE for character in "aé한中.😀\u0301")
 
 
@@ -441,12 +539,12 @@ def test_self_check_sends_a_block_the_slow_road(letters: SourceTokenizer) -> Non
         """An encoder that no cut is safe for: what opens a text changes every later token."""
         return [[the if text.startswith("x") else old for old in encode([text])[0]] for text in texts]
 
-    blocks = [[("he the he", 2), ("a b", 1)], [("xa he the", 3), ("x y", 1)]]
-    counts, mismatches = count_blocks(memory_of_the_start, rules, size, blocks)
+    units = [["he the he", "he the he", "a b"], ["xa he the"] * 3 + ["x y"]]
+    counts, mismatches = count_blocks(memory_of_the_start, rules, size, [block_of(some) for some in units])
     assert mismatches == ["xa he the"]
     expected = np.zeros(size, np.int64)
-    for text, weight in blocks[0] + blocks[1]:
-        np.add.at(expected, memory_of_the_start([text])[0], weight)
+    for text in units[0] + units[1]:
+        np.add.at(expected, memory_of_the_start([text])[0], 1)
     assert counts.tolist() == expected.tolist()
     assert count._note(rules, mismatches).startswith("1 blocks of a million characters were encoded whole: a sample")
 
@@ -476,19 +574,18 @@ def test_no_processes_is_an_error(letters: SourceTokenizer) -> None:
 
 
 def test_a_process_that_dies_is_an_error(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 500)
+    monkeypatch.setattr(blocks, "BLOCK_CHARACTERS", 500)
     backend = letters.backend
     rules = count.prepare(letters)[1]
-    blocks = chunks.unit_blocks(nasty_units(3000), chunks.Totals())
+    some = unit_blocks(nasty_units(3000), Totals())
     with pytest.raises(LangsliceError, match=r"a counting process ended early \(exit code"):
-        count.count_in_processes(backend.to_str()[:50], rules, len(letters.tokens), blocks, 2, 1 << 20)
+        count.count_in_processes(backend.to_str()[:50], rules, len(letters.tokens), some, 2, 1 << 20)
 
 
 def test_errors_while_reading_pass_through_the_processes(
     letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "BLOCK_CHARACTERS", 500)
-    monkeypatch.setattr(chunks, "UNIT_TABLE_BYTES", 10_000)
+    monkeypatch.setattr(blocks, "BLOCK_CHARACTERS", 500)
 
     def broken():
         yield from nasty_units(3000)

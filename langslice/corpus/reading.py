@@ -9,8 +9,9 @@ import os
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import IO, Any
 
 from langslice.corpus.finding import CorpusFile, HubDataset, find_corpora
@@ -57,19 +58,22 @@ def _ignore(size_bytes: int) -> None:
 
 def _read_all(sources: Sequence[CorpusFile | HubDataset], text_field: str, progress: Progress) -> Iterator[str]:
     for source in sources:
-        empty = True
-        if isinstance(source, HubDataset):
-            from langslice.corpus.hub import read_dataset
-
-            units, name = read_dataset(source, text_field, progress), source.name
-        else:
-            units, name = _read_file(source, text_field, progress), str(source.path)
-        for unit in units:
-            if unit:
-                empty = False
-                yield unit
-        if empty:
+        units = _units_of(source, text_field, progress)
+        first = next(units, None)
+        if first is None:
+            name = source.name if isinstance(source, HubDataset) else source.path
             raise CorpusError(f"{name}: holds no text", "leave it out, or check --text-field")
+        yield first
+        yield from units
+
+
+def _units_of(source: CorpusFile | HubDataset, text_field: str, progress: Progress) -> Iterator[str]:
+    """The units of a source that are not empty, passed on in C: a corpus may have a billion of them."""
+    if isinstance(source, HubDataset):
+        from langslice.corpus.hub import read_dataset
+
+        return filter(None, read_dataset(source, text_field, progress))
+    return filter(None, chain.from_iterable(_read_file(source, text_field, progress)))
 
 
 def read_part(
@@ -80,13 +84,8 @@ def read_part(
     end     None for all; otherwise the source is a text or jsonl file that is not compressed
     Raises  CorpusError as `read_texts` does, but not for a part without text; lines are counted from the part's beginning
     """
-    if isinstance(source, HubDataset):
-        from langslice.corpus.hub import read_dataset
-
-        yield from filter(None, read_dataset(source, text_field, progress or _ignore))
-        return
-    if end is None:
-        yield from filter(None, _read_file(source, text_field, progress or _ignore))
+    if isinstance(source, HubDataset) or end is None:
+        yield from _units_of(source, text_field, progress or _ignore)
         return
     try:
         with source.path.open("rb") as file:
@@ -94,9 +93,10 @@ def read_part(
             file.seek(first)
             stream: Any = _Stretch(file, last - first)
             if source.format == "txt":
-                yield from filter(None, _lines(stream, source, opens=start == 0))
+                batches: Iterator[Iterable[str]] = _lines(stream, source, opens=start == 0)
             else:
-                yield from filter(None, _records(stream, source, text_field, opens=start == 0))
+                batches = _records(stream, source, text_field, opens=start == 0)
+            yield from filter(None, chain.from_iterable(batches))
     except OSError as error:
         raise CorpusError(f"{source.path}: cannot be read ({error})", "the file is damaged or cut short") from error
     except CorpusError as error:
@@ -127,7 +127,8 @@ class _Stretch:
         return block
 
 
-def _read_file(file: CorpusFile, text_field: str, progress: Progress) -> Iterator[str]:
+def _read_file(file: CorpusFile, text_field: str, progress: Progress) -> Iterator[Iterable[str]]:
+    """Yield the units of a file, those of a block at a time; some may be empty."""
     try:
         with _opened(file, progress) as stream:
             if file.format == "txt":
@@ -256,20 +257,23 @@ def _decoded(lines: bytes, number: int, offset: int, file: CorpusFile) -> str:
         ) from error
 
 
-def _lines(stream: IO[bytes], file: CorpusFile, *, opens: bool = True) -> Iterator[str]:
+def _lines(stream: IO[bytes], file: CorpusFile, *, opens: bool = True) -> Iterator[list[str]]:
     for lines, number, offset in _line_blocks(stream, file, opens=opens):
         text = _decoded(lines, number, offset, file)
         units = text.split("\n")  # not splitlines, which would also part at U+2028, form feeds and others
         if "\r" in text:
             units = [unit.removesuffix("\r") for unit in units]
-        yield from units
+        yield units
 
 
-def _records(stream: IO[bytes], file: CorpusFile, text_field: str, *, opens: bool = True) -> Iterator[str]:
+def _records(stream: IO[bytes], file: CorpusFile, text_field: str, *, opens: bool = True) -> Iterator[Iterator[str]]:
     for lines, number, offset in _line_blocks(stream, file, opens=opens):
-        for line, record in enumerate(_decoded(lines, number, offset, file).split("\n"), number):
-            if record and not record.isspace():
-                yield _field_of(record, text_field, f"{file.path}:{line}")
+        records = enumerate(_decoded(lines, number, offset, file).split("\n"), number)
+        yield (
+            _field_of(record, text_field, f"{file.path}:{line}")
+            for line, record in records
+            if record and not record.isspace()
+        )
 
 
 def _field_of(line: str, text_field: str, where: str) -> str:
@@ -300,7 +304,7 @@ def _refuse_half_pairs(text: str, where: str) -> None:
         ) from error
 
 
-def _rows(stream: IO[bytes], file: CorpusFile, text_field: str) -> Iterator[str]:
+def _rows(stream: IO[bytes], file: CorpusFile, text_field: str) -> Iterator[list[str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -324,6 +328,6 @@ def _rows(stream: IO[bytes], file: CorpusFile, text_field: str) -> Iterator[str]
                     f"{file.path}: row {row + texts.index(None)} of column {text_field!r} is null", "filter such rows"
                 )
             row += len(texts)
-            yield from texts
+            yield texts
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise CorpusError(f"{file.path}: cannot be read as parquet ({error})", "the file is damaged") from error

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.chunks import CHUNK_TABLE_BYTES, Totals, unit_blocks
-from langslice.counting.counter import Block, count_blocks, weighted_texts
+from langslice.counting.blocks import Block, Totals, unit_blocks
+from langslice.counting.counter import count_blocks, weighted_pieces
 from langslice.counting.counts import TokenCounts, token_fingerprint
 from langslice.counting.cutting import ANCHOR, START, CutRules, cut_rules
 from langslice.counting.encoding import Encode, backend_encode
+from langslice.counting.pieces import TABLE_BYTES
 from langslice.counting.workers import count_in_processes
 from langslice.errors import CorpusError
 from langslice.tokenizer import SourceTokenizer
@@ -41,8 +42,8 @@ def count_tokens(
     progress   receives the UTF-8 bytes of text read since its last call
     Returns    counts; `note` says where text could not be cut, and why
     Raises     CorpusError when there is no text at all, or a unit is not valid Unicode
-    Memory     bounded: some 100 MB of distinct units, for each process 200 MB of distinct chunks and the tokenizer (200
-               to 300 MB for 200,000 tokens), and what the longest unit takes
+    Memory     bounded: for each process 200 to 300 MB of text being cut and of distinct pieces, the tokenizer (200 to 300 MB
+               for 200,000 tokens), and what the longest unit takes
     """
     totals = Totals()
     blocks = unit_blocks(units, totals, progress)
@@ -54,7 +55,7 @@ def count_tokens(
         counts, mismatches = count_blocks(encode, rules, size, chain(head, blocks))
     else:
         everything = chain(head, blocks)
-        counts, mismatches = count_in_processes(backend.to_str(), rules, size, everything, processes, CHUNK_TABLE_BYTES)
+        counts, mismatches = count_in_processes(backend.to_str(), rules, size, everything, processes, TABLE_BYTES)
     if totals.characters == 0:
         raise CorpusError("the corpus has no text to count", "check the paths, and --text-field for jsonl and parquet")
     return TokenCounts(
@@ -82,25 +83,20 @@ def distinct_chunks(tokenizer: SourceTokenizer, units: Iterable[str]) -> Iterato
     opening = list(islice(blocks, 2))
     encode, rules, _ = prepare(tokenizer, small=_is_small(opening))
     blocks = chain(opening, blocks)
-    if rules.reason:
-        for block in blocks:
-            yield from _batches(block)
-        return
-    head = _standalone(encode)
-    for table in weighted_texts(encode, replace(rules, points=""), blocks):
-        yield from _batches(_as_texts(table, head))
+    head = None if rules.reason else _standalone(encode)
+    yield from _batches(_as_texts(weighted_pieces(encode, replace(rules, points=""), blocks), head))
 
 
-def _as_texts(table: dict[str, int], head: str | None) -> Iterator[tuple[str, int]]:
+def _as_texts(pieces: Iterable[tuple[str, int]], head: str | None) -> Iterator[tuple[str, int]]:
     anchors = 0
-    for piece, weight in table.items():
+    for piece, weight in pieces:
         if piece[0] == START:
             if len(piece) > 1:
                 yield piece[1:], weight
         elif head is not None:
-            yield head + piece, weight
+            yield head + piece[1:], weight
         else:
-            yield f"{ANCHOR} {piece}", weight
+            yield ANCHOR + piece, weight
             anchors += weight
     if anchors:
         yield ANCHOR, -anchors
@@ -113,7 +109,7 @@ def _batches(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
 
 
 def _is_small(head: list[Block]) -> bool:
-    return len(head) < 2 and sum(len(unit) for block in head for unit, _ in block) < SMALL_CHARACTERS
+    return len(head) < 2 and sum(len(unit) for block in head for unit in set(block.units)) < SMALL_CHARACTERS
 
 
 def prepare(tokenizer: SourceTokenizer, *, small: bool = False) -> tuple[Encode, CutRules, Any]:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
-from langslice.counting.chunks import (
-    CHUNK_TABLE_BYTES,
-    ENTRY_BYTES,
-    Cut,
-    cut_block,
-    cut_text,
-    joined,
-    table_bytes,
-    take_rare,
-)
-from langslice.counting.cutting import ANCHOR, JOIN, MARKS, CutRules
-from langslice.counting.encoding import Encode, add_encoded, lines_of
+from langslice.counting.blocks import Block, UnitTable
+from langslice.counting.cutting import START, CutRules
+from langslice.counting.encoding import Encode, add_encoded, lines_of, text_of
+from langslice.counting.pieces import NO_PIECES, TABLE_BYTES, Pieces, PieceTable, cut_units, cut_words, distinct
 
+CUT_BYTES = 12 << 20  # text cut at once; the arrays for it take about ten bytes a byte
 SAMPLES_PER_BLOCK = 4
-SAMPLE_CHARACTERS = 1024
-
-Block = list[tuple[str, int]]
+SAMPLE_BYTES = 1024
+WORDS_CHECKED = 1000
 
 
 @dataclass
 class ChunkTable:
-    """The distinct pieces of all blocks so far, bounded.
+    """What was read and is not encoded yet: distinct pieces, and distinct units that must not be cut; both bounded.
 
     limit_bytes  memory at which the rare pieces are handed out
     mismatches   texts of the self-check whose pieces gave other tokens; the blocks they stand in are not cut
@@ -38,61 +30,81 @@ class ChunkTable:
 
     encode: Encode
     rules: CutRules
-    limit_bytes: int = CHUNK_TABLE_BYTES
+    limit_bytes: int = TABLE_BYTES
     mismatches: list[str] = field(default_factory=list)
-    pieces: Counter[str] = field(default_factory=Counter)
-    held: float = 0.0
+    units: UnitTable = field(default_factory=UnitTable)
 
-    def add(self, block: Block) -> tuple[dict[str, int], dict[str, int]]:
-        """Add a block; give what must be encoded now: (pieces that no longer fit, whole units)."""
-        mismatch = differing_sample(self.encode, self.rules, block)
+    def __post_init__(self) -> None:
+        self.pieces = PieceTable(self.limit_bytes)
+        self._uncut: list[bytes] = []
+
+    def add(self, block: Block) -> tuple[Pieces, dict[str, int]]:
+        """Add a block; give what must be encoded now: pieces, and whole units."""
+        if self.rules.reason:
+            return NO_PIECES, self.units.add(block.units)
+        data, whole = _set_aside(self.rules, block)
+        mismatch = differing_sample(self.encode, self.rules, data)
         if mismatch:
             self.mismatches.append(mismatch)
-            return {}, dict(block)
-        cut = cut_block(self.rules, block)
-        self._count(cut, sum(len(unit) for unit, _ in block))
-        return (take_rare(self.pieces) if self._is_full() else {}), cut.whole
+            data, whole = b"", block.units
+        self._uncut.append(data)
+        return (self._cut() if sum(map(len, self._uncut)) > CUT_BYTES else NO_PIECES), self.units.add(whole)
 
-    def _count(self, cut: Cut, characters: int) -> None:
-        before = len(self.pieces)
-        cut.add_to(self.pieces)
-        growth = len(self.pieces) - before
-        share = growth / max(1, cut.number)
-        self.held += (
-            growth * (ENTRY_BYTES + 70) + 2 * characters * share
-        )  # about; `_is_full` measures before it says yes
+    def _cut(self) -> Pieces:
+        data, self._uncut = b"".join(self._uncut), []
+        return self.pieces.add(cut_units(self.rules, data)) if data else NO_PIECES
 
-    def _is_full(self) -> bool:
-        if self.held < self.limit_bytes:
-            return False
-        self.held = table_bytes(self.pieces)
-        full = self.held > self.limit_bytes * 3 / 4
-        if full:
-            self.held /= 2
-        return full
+    def rest(self) -> Iterator[tuple[Pieces, dict[str, int]]]:
+        """What is left."""
+        yield self._cut(), {}
+        yield self.pieces.merge(), self.units.entries
 
 
-def differing_sample(encode: Encode, rules: CutRules, block: Block) -> str:
-    """Encode a few texts of a block whole and in pieces; give the first whose tokens differ, or ""."""
-    step = max(1, len(block) // SAMPLES_PER_BLOCK)
-    texts = [unit[:SAMPLE_CHARACTERS] for unit, _ in block[step // 2 :: step]]
-    texts = [text for text in texts if text and not rules.has_added_token(text) and not set(MARKS) & set(text)]
-    pieces = [cut_text(rules, joined([text])) for text in texts]
-    flat = [ANCHOR + (piece[1:] if piece[0:1] == JOIN else f" {piece}") for group in pieces for piece in group[1:]]
-    ids = encode([ANCHOR, *texts, *(group[0][1:] for group in pieces), *flat])
-    anchor, wholes, firsts = ids[0], ids[1 : len(texts) + 1], ids[len(texts) + 1 : 2 * len(texts) + 1]
-    later = iter(ids[2 * len(texts) + 1 :])
-    for text, whole, first, group in zip(texts, wholes, firsts, pieces, strict=True):
-        parts = list(first)
-        for _ in group[1:]:
-            parts += next(later)[len(anchor) :]
-        if parts != whole:
-            return text
+def _set_aside(rules: CutRules, block: Block) -> tuple[bytes, list[str]]:
+    """Part units with an added token, or with our mark, from those that may be cut."""
+    if not rules.has_added_token(block.data.decode()):
+        return block.data, list(block.odd)
+    clear, whole = [], list(block.odd)
+    for unit in block.units[: len(block.units) - len(whole)]:
+        if rules.has_added_token(unit):
+            whole.append(unit)
+        else:
+            clear.append(START + unit)
+    return "".join(clear).encode(), whole
+
+
+def differing_sample(encode: Encode, rules: CutRules, data: bytes) -> str:
+    """Encode a few of the units in a block whole and in pieces; give the first whose tokens differ, or ""."""
+    units = [unit for unit in _sample(data) if unit]
+    if not units:
+        return ""
+    wholes = [START + unit for unit in units]
+    return _first_difference(encode, rules, wholes, cut_units(rules, "".join(wholes).encode()), START)
+
+
+def _first_difference(encode: Encode, rules: CutRules, wholes: list[str], cut: Pieces, openers: str) -> str:
+    """The first of some pieces whose parts, each whole's in a row and opened by one of `openers`, have other tokens."""
+    parts = [part for part, _ in cut.texts()]
+    heads, lines = zip(*(text_of(rules, piece) for piece in [*wholes, *parts]), strict=True)
+    alone = [ids[len(before) :] for before, ids in zip(encode(list(heads)), encode(list(lines)), strict=True)]
+    opening = [place for place, part in enumerate(parts, len(wholes)) if part[0] in openers] + [len(alone)]
+    for place, (first, last) in enumerate(pairwise(opening)):
+        if alone[place] != [old for part in alone[first:last] for old in part]:
+            return wholes[place].removeprefix(START)
     return ""
 
 
+def _sample(data: bytes) -> Iterator[str]:
+    """The beginnings of units at some places."""
+    mark = START.encode()
+    for number in range(SAMPLES_PER_BLOCK):
+        at = data.rfind(mark, 0, (2 * number + 1) * len(data) // (2 * SAMPLES_PER_BLOCK)) + 1
+        end = data.find(mark, at)
+        yield data[at : end if end >= 0 else None][:SAMPLE_BYTES].decode(errors="ignore")
+
+
 def count_blocks(
-    encode: Encode, rules: CutRules, size: int, blocks: Iterable[Block], limit_bytes: int = CHUNK_TABLE_BYTES
+    encode: Encode, rules: CutRules, size: int, blocks: Iterable[Block], limit_bytes: int = TABLE_BYTES
 ) -> tuple[np.ndarray, list[str]]:
     """Count the tokens of all blocks.
 
@@ -100,40 +112,49 @@ def count_blocks(
     Returns  counts (size,) int64, and the self-check's mismatches
     """
     counts = np.zeros(size, np.int64)
-    if rules.reason:
-        for block in blocks:
-            add_encoded(encode, block, counts)
-        return counts, []
     table = ChunkTable(encode, rules, limit_bytes)
     with ThreadPoolExecutor(1) as encoder:  # the library's encoder lets go of the interpreter, so text is cut meanwhile
         running: Future[None] | None = None
-        for block in blocks:
-            pieces, whole = table.add(block)
-            if pieces or whole:
-                if running is not None:
-                    running.result()  # one table at a time, and its errors
-                running = encoder.submit(_add_pieces, encode, rules, pieces, whole, counts)
+        for pieces, whole in _handed_out(table, blocks):
+            if running is not None:
+                running.result()  # one table at a time, and its errors
+            running = encoder.submit(_add_pieces, table, pieces, whole, counts)
         if running is not None:
             running.result()
-    _add_pieces(encode, rules, table.pieces, {}, counts)
     return counts, table.mismatches
 
 
-def _add_pieces(
-    encode: Encode, rules: CutRules, pieces: dict[str, int], whole: dict[str, int], counts: np.ndarray
-) -> None:
-    add_encoded(encode, whole.items(), counts)
-    add_encoded(encode, lines_of(rules, pieces), counts)
+def _add_pieces(table: ChunkTable, pieces: Pieces, whole: dict[str, int], counts: np.ndarray) -> None:
+    add_encoded(table.encode, whole.items(), counts)
+    if table.rules.tree and len(pieces):
+        pieces = _parts_of_words(table, pieces)
+    add_encoded(table.encode, lines_of(table.rules, pieces), counts)
 
 
-def weighted_texts(encode: Encode, rules: CutRules, blocks: Iterable[Block]) -> Iterator[dict[str, int]]:
-    """Yield tables of pieces and of whole units; these begin with START, as the openers of units do."""
-    table = ChunkTable(encode, rules)
+def _parts_of_words(table: ChunkTable, words: Pieces) -> Pieces:
+    """Distinct words cut further, unless some of them show that this gives other tokens."""
+    some = words.every(1 + len(words) // WORDS_CHECKED)
+    wholes = [word for word, _ in some.texts()]
+    mismatch = _first_difference(table.encode, table.rules, wholes, cut_words(table.rules, some), START + " ")
+    if mismatch:
+        table.mismatches.append(mismatch)
+        return words
+    return distinct([cut_words(table.rules, words)])
+
+
+def _handed_out(table: ChunkTable, blocks: Iterable[Block]) -> Iterator[tuple[Pieces, dict[str, int]]]:
+    """What of all blocks must be encoded, as the table fills, and in the end."""
     for block in blocks:
         pieces, whole = table.add(block)
-        if whole:
-            yield {"\x02" + unit: weight for unit, weight in whole.items()}
-        if pieces:
-            yield pieces
-    if table.pieces:
-        yield table.pieces
+        if len(pieces) or whole:
+            yield pieces, whole
+    for pieces, whole in table.rest():
+        if len(pieces) or whole:
+            yield pieces, whole
+
+
+def weighted_pieces(encode: Encode, rules: CutRules, blocks: Iterable[Block]) -> Iterator[tuple[str, int]]:
+    """Yield pieces and whole units, and how often each occurs; units begin with START, as their openers do."""
+    for pieces, whole in _handed_out(ChunkTable(encode, rules), blocks):
+        yield from ((START + unit, weight) for unit, weight in whole.items())
+        yield from pieces.texts()

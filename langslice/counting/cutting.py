@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from langslice.counting.deciding import Level, token_tree
+
 # Bits of the class of a character. OPAQUE: no cut beside it. LEFT and RIGHT: a token of the vocabulary reaches over
 # spaces from this character (LEFT before the spaces, RIGHT after them), so no cut between such a pair. WORD, POINT: a
 # letter or digit, and punctuation, between which it may be cut where `CutRules.points` says so.
 OPAQUE, LEFT, RIGHT, WORD, POINT = (np.uint8(1 << bit) for bit in range(5))
 
-# Marks that chunks.py puts into the text: a cut, the start of a unit, and a cut without a space. Units that hold one are
-# encoded whole.
-CUT, START, JOIN = MARKS = "\x01", "\x02", "\x03"
+# The mark that blocks.py puts before each unit. Units that hold one are encoded whole.
+START = "\x02"
 # Not the apostrophe: contractions belong to the word before them.
 POINTS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'
 
@@ -63,6 +64,7 @@ PROBES = [
 
 DIGITS = "0123456789"
 ANCHOR = "0"  # in front of joined chunks; a digit, so that it is among the tokens every slice keeps
+LETTER = " a"  # in front of what was cut off from a letter, where that must stand in a word
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,16 @@ class CutRules:
     """Where the text of one tokenizer may be cut.
 
     reason    why it may not be cut at all; empty when it may
-    classes   (0x110000,) uint8 class of each code point, bits OPAQUE, LEFT, RIGHT
+    classes   (0x110000,) uint8 class of each code point, bits OPAQUE, LEFT, RIGHT, WORD, POINT
     raw       contents of added tokens, searched in the text as it stands
     folded    normalised contents of added tokens that the tokenizer looks for after normalising
     normalize the normaliser's function where `folded` must be searched in normalised text, else None
     indents   whether spaces that open a unit may be cut before the last of them, so that a word is one chunk whatever its
               indentation
     points    how what follows a cut between a letter and punctuation is encoded: "" there is none; "space" as behind a
-              space; "digit" behind a digit, several in a row; "alone" behind a digit, one by one
+              space; "digit" behind a digit, several in a row; "alone" behind a digit, one by one; "letter" behind a word
+              of one letter, and only what `tree` decides the same way everywhere
+    tree      tokens of a Unigram model (see deciding.py)
     """
 
     reason: str
@@ -87,6 +91,7 @@ class CutRules:
     normalize: Any = None
     indents: bool = False
     points: str = ""
+    tree: tuple[Level, ...] = ()
 
     def has_added_token(self, text: str) -> bool:
         """Tell whether the tokenizer might find an added token in this text (it may say yes where there is none)."""
@@ -120,8 +125,18 @@ def cut_rules(backend: Any) -> CutRules:
     points = ""
     if not reason:
         _mark_words(None if simple else backend.normalizer, classes)
-        points = _parts_points(backend, classes) if parts_words else _points_no_token_crosses(backend, classes)
-    return CutRules(reason, classes, raw, folded, normalize, indents, points)
+        if type(backend.model).__name__ == "Unigram":
+            points = "letter"
+        elif parts_words:
+            points = _parts_points(backend, classes)
+        else:
+            points = "alone"
+    if points in ("letter", "alone"):
+        _mark_uncrossed(backend, classes)
+    tree = _ascii_tree(backend, simple) if points == "letter" else ()
+    return CutRules(
+        reason, classes, raw, folded, normalize, indents, points if points != "letter" or tree else "", tree
+    )
 
 
 def character_classes(normalizer: Any) -> np.ndarray:
@@ -131,7 +146,7 @@ def character_classes(normalizer: Any) -> np.ndarray:
             compatibility forms), U+2581 typed in the text itself, control characters in BERT's cleaning
     """
     classes = np.zeros(sys.maxunicode + 1, np.uint8)
-    for character in PREPENDED + CUT + START + "\u2581":
+    for character in PREPENDED + START + "\u2581":
         classes[ord(character)] = OPAQUE
     for code in range(sys.maxunicode + 1):
         character = chr(code)
@@ -244,21 +259,32 @@ def _parts_points(backend: Any, classes: np.ndarray) -> str:
     return ""
 
 
-def _points_no_token_crosses(backend: Any, classes: np.ndarray) -> str:
-    """Without a pre-tokeniser, BPE never merges over a place that no token of the vocabulary holds.
+def _mark_uncrossed(backend: Any, classes: np.ndarray) -> None:
+    """Inside a word, neither BPE nor Unigram makes a token over a place that no token of the vocabulary holds.
 
-    Takes the mark from digits, and from punctuation that some token has behind a letter or behind the anchor.
+    Takes the mark from digits, and from punctuation that some token has behind a letter or behind the anchor of BPE.
     """
+    letters = type(backend.model).__name__ == "Unigram"
     for digit in DIGITS:
         classes[ord(digit)] &= ~WORD
     crossed = {point for point in POINTS if backend.token_to_id(point) is None}
     for token in backend.get_vocab(with_added_tokens=False):
         for before, after in pairwise(token):
-            if after in POINTS and (before == ANCHOR or classes[ord(before)] & WORD):
+            if after in POINTS and (classes[ord(before)] & WORD or (before == ANCHOR and not letters)):
                 crossed.add(after)
     for point in crossed:
         classes[ord(point)] &= ~POINT
-    return "alone"
+
+
+def _ascii_tree(backend: Any, simple: bool) -> tuple[Level, ...]:
+    """The tokens of a Unigram model; none where its normaliser changes ASCII text."""
+    letters = "".join(chr(code) for code in range(0x21, 0x7F))
+    if not simple and backend.normalizer.normalize_str(letters) != letters:
+        return ()
+    model = json.loads(backend.to_str())["model"]
+    if model.get("byte_fallback"):
+        return ()
+    return token_tree((token, score) for token, score in model["vocab"])
 
 
 def _joins_at_digits(backend: Any, classes: np.ndarray, pieces: list[str], behind: dict[str, list[int]]) -> bool:

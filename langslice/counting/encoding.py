@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, groupby
-from operator import itemgetter
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from langslice.counting.cutting import ANCHOR, JOIN, LEFT, OPAQUE, START, CutRules, joins
+from langslice.counting.cutting import ANCHOR, DIGITS, LEFT, LETTER, OPAQUE, POINT, START, WORD, CutRules
+from langslice.counting.pieces import OPENS, SPACE, Pieces, classes_before
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
-CHUNKS_PER_LINE = 32  # a third faster than one a line; no gain beyond
+PIECES_PER_LINE = 32  # a third faster than one a line; no gain beyond
 LINES_PER_CALL = 4096
 CHARACTERS_PER_CALL = 1 << 20
 
@@ -53,44 +54,70 @@ def _calls(weighted: Iterable[tuple[str, int]]) -> Iterable[tuple[list[str], lis
         yield texts, weights
 
 
-def lines_of(rules: CutRules, pieces: dict[str, int]) -> Iterable[tuple[str, int]]:
+def text_of(rules: CutRules, piece: str) -> tuple[str, str]:
+    """How one piece is encoded alone: what stands before it, whose tokens come off, and the whole text."""
+    if piece[0] == START:
+        return "", piece[1:]
+    if piece[0] == " " or rules.points not in ("space", "letter"):
+        return ANCHOR, ANCHOR + piece
+    head = ANCHOR + (LETTER if rules.points == "letter" else " ")
+    return head.rstrip(), head + piece
+
+
+def lines_of(rules: CutRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
     """Turn counted pieces into few lines whose weighted tokens add up to theirs; the anchors come off with -weight.
 
     Pieces that open a unit stand alone, as they did. Those that end in white space, or in a character from which a token
     could reach into the next piece, stand alone behind the anchor. All others of equal weight are joined: behind one
-    anchor those that follow a space, with one before each those that follow a letter.
+    anchor those that follow a space; those that follow a letter as `CutRules.points` says.
     """
-    anchors = 0
-    inner: list[tuple[int, str]] = []
-    points: list[tuple[int, str]] = []
-    for piece, weight in pieces.items():
-        if piece[0] == START:
-            if len(piece) > 1:  # the indentation before a unit's only leading space is empty
-                yield piece[1:], weight
-        elif piece[0] == JOIN:
-            if rules.points == "digit" and joins(rules.classes, piece):
-                points.append((weight, ANCHOR + piece[1:]))
-            else:
-                yield ANCHOR + piece[1:], weight
-            anchors += weight
-        elif piece[-1] == " " or rules.classes[ord(piece[-1])] & (OPAQUE | LEFT):
-            yield f"{ANCHOR} {piece}", weight
-            anchors += weight
-        else:
-            inner.append((weight, piece))
-    for texts, weight in _of_equal_weight(inner):
-        yield " ".join([ANCHOR, *texts]), weight
-        anchors += weight
-    for texts, weight in _of_equal_weight(points):
-        yield "".join(texts), weight
-    if anchors:
-        yield ANCHOR, -anchors
+    if not len(pieces):
+        return
+    spaced, pointed = _joinable(rules, pieces)
+    off: Counter[str] = Counter()
+    for piece, weight in pieces.take(~(spaced | pointed)).texts():
+        head, text = text_of(rules, piece)
+        if text:  # the indentation before a unit's only leading space is empty
+            yield text, weight
+        off[head] += weight
+    for text, weight in _joined(pieces.take(spaced), ""):
+        yield ANCHOR + text, weight
+        off[ANCHOR] += weight
+    head, before = {"space": (ANCHOR, " "), "letter": (ANCHOR, LETTER)}.get(rules.points, ("", ANCHOR))
+    for text, weight in _joined(pieces.take(pointed), before):
+        yield head + text, weight
+        off[head] += weight
+    if before.strip():
+        number = int(pieces.weights[pointed].sum())
+        off[head + before] += number
+        off[head] -= number
+    yield from ((head, -weight) for head, weight in off.items() if head and weight)
 
 
-def _of_equal_weight(pieces: list[tuple[int, str]]) -> Iterable[tuple[list[str], int]]:
-    """Some pieces at a time that occur equally often."""
-    pieces.sort(key=itemgetter(0))
-    for weight, group in groupby(pieces, itemgetter(0)):
-        texts = [text for _, text in group]
-        for at in range(0, len(texts), CHUNKS_PER_LINE):
-            yield texts[at : at + CHUNKS_PER_LINE], weight
+def _joinable(rules: CutRules, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of the pieces that follow a space, and of those that follow a letter, behind which another may stand."""
+    ends = pieces.offsets[1:]
+    last, classes = pieces.data[ends - 1], classes_before(rules, pieces.data, ends)
+    safe = (last != SPACE) & ((classes & (OPAQUE | LEFT)) == 0)
+    # A digit behind a piece stays a word of its own, but not after a digit, nor after what nobody has tried.
+    before_digit = ((classes & (WORD | POINT)) != 0) & ~np.isin(last, [ord(digit) for digit in DIGITS])
+    following = {"space": safe, "letter": safe, "digit": before_digit}.get(rules.points, np.zeros(len(pieces), bool))
+    first = pieces.opening
+    return (first == SPACE) & safe, (first != SPACE) & (first != OPENS) & following
+
+
+def _joined(pieces: Pieces, before: str) -> Iterator[tuple[str, int]]:
+    """Some pieces at a time that occur equally often, one behind the other, each with `before` in front of it."""
+    pieces = pieces.take(np.argsort(pieces.weights, kind="stable"))
+    data, offsets = pieces.data, pieces.offsets.astype(np.int64)
+    if before:
+        codes = np.frombuffer(before.encode(), np.uint8)
+        data = np.insert(data, np.repeat(offsets[:-1], len(codes)), np.tile(codes, len(pieces)))
+        offsets = offsets + len(codes) * np.arange(len(offsets))
+    text = data.tobytes()
+    changes = np.flatnonzero(np.diff(pieces.weights)) + 1
+    starts, stops = [0, *changes.tolist()], [*changes.tolist(), len(pieces)]
+    for start, stop in zip(starts, stops, strict=True):
+        for at in range(start, stop, PIECES_PER_LINE):
+            end = min(at + PIECES_PER_LINE, stop)
+            yield text[offsets[at] : offsets[end]].decode(), int(pieces.weights[at])

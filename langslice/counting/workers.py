@@ -19,7 +19,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from langslice.counting.counter import Block, count_blocks
+from langslice.counting.blocks import Block
+from langslice.counting.counter import count_blocks
 from langslice.counting.cutting import CutRules
 from langslice.counting.encoding import backend_encode
 from langslice.errors import LangsliceError
@@ -94,7 +95,7 @@ class _Worker(Thread):
 
     def run(self) -> None:
         """Feed the process until the queue ends; after a failure only drain, so that nobody waits for room."""
-        block: Block | None = []
+        block: Block | None = Block(b"")
         while block is not None:
             block = self.queue.get()
             if self.failure is None:
