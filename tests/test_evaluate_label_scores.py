@@ -76,17 +76,23 @@ def short_passes(monkeypatch):
 
 @pytest.mark.parametrize("model_type", sorted({*CAUSAL, *packing.PACKED}))
 def test_every_family_scores_as_alone(model_type, zoo, short_passes, monkeypatch):
+    import torch
+    import transformers
+
     loaded = loaded_zoo(zoo(model_type), model_type)
     groups = [*random_groups(len(model_type)), [[3]], [[4], [4, 5]]]
     expected = alone(loaded, groups)
     longest = max(len(ids) for sequences in groups for ids in sequences)
     window = getattr(loaded.model.config, "sliding_window", None)
-    assert packing.can_pack(loaded, longest) == (model_type in packing.PACKED and not (window and longest > window))
+    output_head.try_head(loaded, input_ids=torch.tensor([[3, 4, 5]]))
+    if int(transformers.__version__.split(".")[0]) >= 5:
+        assert packing.can_pack(loaded, longest) == (model_type in packing.PACKED and not (window and longest > window))
     check_scores(expected, score_sequences(loaded, groups))
     check_scores(expected, score_sequences(loaded, groups, share=False))
     monkeypatch.setattr(label_scores_module, "can_pack", lambda loaded, longest: False)
     check_scores(expected, score_sequences(loaded, groups))
-    assert loaded.notes == []
+    if int(transformers.__version__.split(".")[0]) >= 5:  # earlier, some families have caches that cannot be shared
+        assert loaded.notes == []
     assert loaded.plain_head is (model_type not in ("cohere", "cohere2", "gemma2"))
 
 
@@ -142,8 +148,21 @@ def test_windows_shorter_than_the_text_are_respected(tmp_path, window):
     from tests.zoo import build
 
     loaded = loaded_zoo(build("mistral", tmp_path / "mistral", sliding_window=window), "mistral")
-    assert packing.can_pack(loaded, 50) is (window == 200)
     check_scores(alone(loaded, random_groups(5)), score_sequences(loaded, random_groups(5)))
+    assert packing.can_pack(loaded, 50) is (window == 200)
+
+
+def test_a_model_that_drops_the_mask_of_a_tree_is_found_out(zoo):
+    loaded = loaded_zoo(zoo("llama"), "llama")
+    forward = loaded.model.forward
+
+    def without_mask(**inputs):
+        return forward(**{**inputs, "attention_mask": None})
+
+    loaded.model.forward = without_mask
+    groups = random_groups(2)
+    check_scores(alone(loaded, groups), score_sequences(loaded, groups))
+    assert loaded.reads_trees is False
 
 
 def test_a_model_without_a_cache_says_so_and_scores_the_same(zoo, monkeypatch):

@@ -26,6 +26,7 @@ class Loaded:
     memo          results that several tasks share: label scores by task and language
     notes         what a reader must know of how the model was run
     plain_head    the model returns what its output head gives; None as long as that was not tried
+    reads_trees   the model reads a tree of sequences as it reads them one by one; None as long as that was not tried
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Loaded:
     memo: dict[Any, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     plain_head: bool | None = None
+    reads_trees: bool | None = None
 
     @property
     def vocabulary(self) -> int:

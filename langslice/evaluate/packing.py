@@ -18,7 +18,7 @@ from langslice.evaluate.loading import Loaded
 from langslice.evaluate.output_head import device_kind, log_probabilities, pass_positions
 from langslice.evaluate.sharing import Family, batch_rows
 
-# Families whose stock class takes positions and a mask of four dimensions; each is tested against sequences read alone.
+# Families whose stock class takes positions and a mask of four dimensions.
 PACKED: Final = frozenset({
     "apertus", "cohere", "cohere2", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gptj", "granite",
     "hunyuan_v1_dense", "hyperclovax", "llama", "ministral", "mistral", "mixtral", "olmo", "olmo2", "olmo3", "phi", "phi3",
@@ -51,13 +51,40 @@ def can_pack(loaded: Loaded, longest: int) -> bool:
     config = loaded.model.config
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
-    return (
-        config.model_type in PACKED
-        and any(base.__module__.startswith("transformers.models.") for base in type(loaded.model).__mro__)
-        and config._attn_implementation in ("sdpa", "eager")
-        and kinds <= ({"full_attention", "sliding_attention"} if window else {"full_attention"})
-        and (not window or longest <= window)
-    )
+    if (
+        config.model_type not in PACKED
+        or not any(base.__module__.startswith("transformers.models.") for base in type(loaded.model).__mro__)
+        or config._attn_implementation not in ("sdpa", "eager")
+        or not kinds <= ({"full_attention", "sliding_attention"} if window else {"full_attention"})
+        or (window and longest > window)
+        or str(loaded.model.dtype) != "torch.float32"  # what rounding hides, the trial below cannot see
+    ):
+        return False
+    if loaded.reads_trees is None:
+        loaded.reads_trees = _reads_trees(loaded)
+    return loaded.reads_trees
+
+
+def _reads_trees(loaded: Loaded) -> bool:
+    """Try it: releases of transformers before 5 drop the mask of some families, or refuse it."""
+    import torch
+
+    a, b, c, d, e, f = (loaded.vocabulary * place // 7 for place in range(1, 7))
+    rows: list[list[int]] = [[a, b, c, d, e], [a, b, d, f], [c, f, a]]
+    found = [np.zeros(len(row) - 1, dtype=np.float32) for row in rows]
+    families = [Family(2, ((0, rows[0]), (1, rows[1]))), Family(0, ((2, rows[2]),))]
+    with torch.inference_mode():
+        try:
+            _score_part(loaded, [plant(family) for family in families], found)
+        except (RuntimeError, TypeError, ValueError):
+            return False
+        for row, values in zip(rows, found, strict=True):
+            ids = torch.tensor([row], device=loaded.model.device)
+            logits = loaded.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+            alone = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+            if not np.allclose(values, alone.cpu().numpy(), rtol=1e-4, atol=1e-4):
+                return False
+    return True
 
 
 def plant(family: Family) -> Tree:
