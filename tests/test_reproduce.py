@@ -215,3 +215,50 @@ def test_the_command_refuses_other_papers(capsys, monkeypatch, tmp_path):
         cli.main()
     assert stop.value.code == 2
     assert "unknown paper 'kim2025'\nhint: one of kim2024, kimkim2026" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["kimkim2026", "--processes", "2", "--xnli", "x"],
+            "kimkim2026 does not read --xnli, --processes\nhint: these belong",
+        ),
+        (["kim2024", "-n", "0"], "--limit must be at least 1, found 0"),
+        (["kim2024", "--code", "none"], "no data at none\nhint: name source files for the code-refined condition"),
+    ],
+)
+def test_arguments_are_refused_before_anything_runs(capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setattr(
+        sys, "argv", ["langslice", "reproduce", *arguments, "--model", "mini", "-o", str(tmp_path / "o")]
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.assets
+def test_a_model_that_no_condition_can_run_leaves_no_report(capsys, monkeypatch, tmp_path, assets, tiny):
+    model = str(assets / "weights" / "all-MiniLM-L6-v2")
+    arguments = [
+        "kimkim2026",
+        "--model",
+        model,
+        "--data",
+        str(tiny / "data"),
+        "-o",
+        str(tmp_path / "o"),
+        "-n",
+        "2",
+        "-q",
+    ]
+    monkeypatch.setattr(sys, "argv", ["langslice", "reproduce", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    text = capsys.readouterr().err
+    assert "every condition failed; the first of them:" in text
+    assert "it needs a model that is causal, and this one is encoder" in text
+    assert not (tmp_path / "o" / "report.md").exists()

@@ -56,6 +56,17 @@ def reproduce(
 
     if paper not in PAPERS:
         raise RecipeError(f"unknown paper {paper!r}", f"one of {', '.join(PAPERS)}")
+    others = {
+        "--xnli": xnli,
+        "--marc": marc,
+        "--code": code,
+        "--ray": ray,
+        "--processes": processes if processes > 1 else None,
+    }
+    if paper == "kimkim2026" and (given := [name for name, value in others.items() if value is not None]):
+        raise RecipeError(f"kimkim2026 does not read {', '.join(given)}", "these belong to kim2024; leave them out")
+    if limit is not None and limit < 1:
+        raise RecipeError(f"--limit must be at least 1, found {limit}")
     titles, conditions = _known(paper)
     figures = None if published is None else read_published(published, titles, conditions)
     with progress(quiet) as report:
@@ -70,6 +81,9 @@ def reproduce(
             from langslice.reproduce.kimkim2026 import kimkim2026
 
             found = kimkim2026(model, out, flores=flores, data=data, limit=limit, device=device, report=report)
+    if len(found.sweep.failed) == len(found.sweep.runs):
+        reason = found.sweep.failed[0].error.strip()
+        raise RecipeError(f"every condition failed; the first of them:\n  {reason}", f"logs are below {out}")
     write_form(out / FORM, [sheet for sheet in found.sheets if sheet.title in titles])
     if figures is not None:
         sheets, notes = beside_published(found.sheets, figures)

@@ -70,6 +70,8 @@ def kim2024(
     """
     if flores is None and data is None and model != "mini":
         raise TaskError("no text for demonstrations and translation", "name FLORES-200 with --flores")
+    if code is not None and not Path(code).exists():
+        raise TaskError(f"no data at {code}", "name source files for the code-refined condition, or leave out --code")
     sets = {"flores200_dataset": flores, "xnli": xnli, "marc": marc}
     folder = gather_data(Path(out) / "data", sets, data, packaged=flores is None and data is None)
     conditions, notes = make_conditions(folder, code)
