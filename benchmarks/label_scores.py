@@ -17,7 +17,7 @@ from time import process_time
 
 import numpy as np
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 def naive(loaded, examples):

@@ -1,4 +1,4 @@
-"""Label scores equal a naive loop over examples and labels, in every family, with and without a shared cache."""
+"""Label scores equal a naive loop over examples and labels, in every family, as trees, with a shared cache, and whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from langslice.errors import CheckpointError, TaskError, TokenizerError
+from langslice.evaluate import label_scores as label_scores_module
+from langslice.evaluate import output_head, packing, sharing
 from langslice.evaluate.choice_tasks import Example, load_task, read_examples
 from langslice.evaluate.label_scores import score_sequences, score_with_encoder
 from langslice.evaluate.loading import Loaded, load_model, model_kind
@@ -52,37 +54,123 @@ def naive(model, ids):
     return logits.log_softmax(-1).gather(1, torch.tensor(ids)[1:, None])[:, 0].numpy()
 
 
-@pytest.mark.parametrize("model_type", CAUSAL)
-def test_every_family_scores_as_alone(model_type, zoo):
-    from tests.zoo import FAMILIES
+def alone(loaded, groups):
+    return [[naive(loaded.model, ids) for ids in sequences] for sequences in groups]
 
-    if model_type not in FAMILIES:
-        pytest.fail(f"the zoo has no {model_type}")
+
+def check_scores(expected, found):
+    for sequences, scores in zip(expected, found, strict=True):
+        for one, two in zip(sequences, scores, strict=True):
+            assert one.shape == two.shape
+            assert np.abs(one - two).max(initial=0) < TOLERANCE
+
+
+@pytest.fixture
+def short_passes(monkeypatch):
+    """Many passes, batches and pieces of the head for a few hundred tokens."""
+    monkeypatch.setattr(output_head, "_POSITIONS", {"cpu": 100})
+    monkeypatch.setattr(output_head, "_LEAST_POSITIONS", 100)
+    monkeypatch.setattr(output_head, "_LEAST_ROWS", 7)
+    monkeypatch.setattr(sharing, "_PASS", {"cpu": 12})
+
+
+@pytest.mark.parametrize("model_type", sorted({*CAUSAL, *packing.PACKED}))
+def test_every_family_scores_as_alone(model_type, zoo, short_passes, monkeypatch):
+    import torch
+    import transformers
+
     loaded = loaded_zoo(zoo(model_type), model_type)
-    groups = random_groups(len(model_type))
-    shared = score_sequences(loaded, groups)
-    whole = score_sequences(loaded, groups, share=False)
-    assert loaded.notes == []
-    for sequences, one, two in zip(groups, shared, whole, strict=True):
-        for ids, first, second in zip(sequences, one, two, strict=True):
-            expected = naive(loaded.model, ids)
-            assert np.abs(first - expected).max() < TOLERANCE
-            assert np.abs(second - expected).max() < TOLERANCE
+    groups = [*random_groups(len(model_type)), [[3]], [[4], [4, 5]]]
+    expected = alone(loaded, groups)
+    longest = max(len(ids) for sequences in groups for ids in sequences)
+    window = getattr(loaded.model.config, "sliding_window", None)
+    output_head.try_head(loaded, input_ids=torch.tensor([[3, 4, 5]]))
+    if int(transformers.__version__.split(".")[0]) >= 5:
+        assert packing.can_pack(loaded, longest) == (model_type in packing.PACKED and not (window and longest > window))
+    check_scores(expected, score_sequences(loaded, groups))
+    check_scores(expected, score_sequences(loaded, groups, share=False))
+    monkeypatch.setattr(label_scores_module, "can_pack", lambda loaded, longest: False)
+    check_scores(expected, score_sequences(loaded, groups))
+    if int(transformers.__version__.split(".")[0]) >= 5:  # earlier, some families have caches that cannot be shared
+        assert loaded.notes == []
+    assert loaded.plain_head is (model_type not in ("cohere", "cohere2", "gemma2"))
 
 
-def test_windows_shorter_than_the_common_part_are_respected(tmp_path):
+def test_families_too_large_for_a_tree_are_read_through_the_cache(zoo, monkeypatch):
+    monkeypatch.setattr(label_scores_module, "MOST_NODES", 40)
+    loaded = loaded_zoo(zoo("llama"), "llama")
+    groups = random_groups(3)
+    sizes = [family.positions for family in sharing.gather_families(groups)]
+    assert min(sizes) <= 40 < max(sizes)
+    check_scores(alone(loaded, groups), score_sequences(loaded, groups))
+
+
+def test_a_tree_holds_every_common_token_once():
+    tree = packing.plant(sharing.Family(1, ((4, [5, 6, 7]), (9, [5, 6, 8, 2]), (2, [5]), (3, [5, 6, 7]))))
+    assert tree.tokens.tolist() == [5, 6, 8]
+    assert tree.depths.tolist() == [0, 1, 2]
+    assert tree.seen.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+    assert (tree.of.tolist(), tree.targets.tolist()) == ([0, 1, 1, 2], [6, 7, 8, 2])
+    assert [(place, path.tolist()) for place, path in tree.paths] == [(4, [0, 1]), (9, [0, 2, 3]), (3, [0, 1])]
+
+
+def test_branches_do_not_see_each_other():
+    tree = packing.plant(sharing.Family(1, ((0, [5, 6, 7, 1]), (1, [5, 8, 7, 1]))))
+    assert tree.tokens.tolist() == [5, 6, 7, 8, 7]
+    assert tree.seen[4].tolist() == [True, False, False, True, True]
+    assert tree.depths.tolist() == [0, 1, 2, 1, 2]
+
+
+def test_passes_are_divided_where_that_is_cheapest(monkeypatch):
+    monkeypatch.setattr(sharing, "_PASS", {"cpu": 10})
+    # Two more rows padded by 4 cost 8 positions, less than a pass; three cost 12.
+    assert list(sharing.batch_rows([3, 3, 7], "cpu", 100)) == [[0, 1, 2]]
+    assert list(sharing.batch_rows([7, 3, 3, 3], "cpu", 100)) == [[1, 2, 3], [0]]
+    assert list(sharing.batch_rows([3, 3, 7], "cpu", 14)) == [[0, 1], [2]]
+    assert list(sharing.batch_rows([], "cpu", 14)) == []
+
+
+def test_families_are_cut_to_their_shortest_where_that_is_cheapest(monkeypatch):
+    monkeypatch.setattr(sharing, "_PASS", {"cpu": 10})
+
+    def family(shared, rows):
+        return sharing.Family(shared, tuple((0, [1] * (shared + 2)) for _ in range(rows)))
+
+    # Reading six more tokens three times instead of once costs 12, another batch 20; eight tokens four times cost 24.
+    near, far = [family(2, 3), family(8, 3)], [family(2, 4), family(10, 4)]
+    assert list(sharing.batch_families(near[::-1], "cpu", 1000)) == [near]
+    assert list(sharing.batch_families(far, "cpu", 1000)) == [[each] for each in far]
+    assert list(sharing.batch_families(near, "cpu", 20)) == [[each] for each in near]
+
+
+@pytest.mark.parametrize("window", [6, 200])
+def test_windows_shorter_than_the_text_are_respected(tmp_path, window):
     from tests.zoo import build
 
-    loaded = loaded_zoo(build("mistral", tmp_path / "mistral", sliding_window=6), "mistral")
-    for sequences, scores in zip(random_groups(5), score_sequences(loaded, random_groups(5)), strict=True):
-        for ids, found in zip(sequences, scores, strict=True):
-            assert np.abs(found - naive(loaded.model, ids)).max() < TOLERANCE
+    loaded = loaded_zoo(build("mistral", tmp_path / "mistral", sliding_window=window), "mistral")
+    check_scores(alone(loaded, random_groups(5)), score_sequences(loaded, random_groups(5)))
+    assert packing.can_pack(loaded, 50) is (window == 200)
 
 
-def test_a_model_without_a_cache_says_so_and_scores_the_same(zoo):
+def test_a_model_that_drops_the_mask_of_a_tree_is_found_out(zoo):
     loaded = loaded_zoo(zoo("llama"), "llama")
-    groups = random_groups(1, groups=3)
+    forward = loaded.model.forward
+
+    def without_mask(**inputs):
+        return forward(**{**inputs, "attention_mask": None})
+
+    loaded.model.forward = without_mask
+    groups = random_groups(2)
+    check_scores(alone(loaded, groups), score_sequences(loaded, groups))
+    assert loaded.reads_trees is False
+
+
+def test_a_model_without_a_cache_says_so_and_scores_the_same(zoo, monkeypatch):
+    loaded = loaded_zoo(zoo("llama"), "llama")
+    groups = random_groups(1, groups=3)[:2]
+    monkeypatch.setattr(label_scores_module, "can_pack", lambda loaded, longest: False)
     expected = score_sequences(loaded, groups)
+    assert loaded.notes == []
     forward = loaded.model.forward
 
     def without_cache(**inputs):
@@ -93,9 +181,7 @@ def test_a_model_without_a_cache_says_so_and_scores_the_same(zoo):
     loaded.model.forward = without_cache
     found = score_sequences(loaded, groups)
     assert loaded.notes == ["the model has no cache that can be shared: every candidate was read whole"]
-    for one, two in zip(expected, found, strict=True):
-        for first, second in zip(one, two, strict=True):
-            assert np.abs(first - second).max() < TOLERANCE
+    check_scores(expected, found)
 
 
 @pytest.mark.parametrize("model_type", ["t5", "mt5", "mbart", "m2m_100", "marian", "bart"])

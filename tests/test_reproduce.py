@@ -8,11 +8,13 @@ from importlib.util import find_spec
 import pytest
 
 from langslice import cli
-from langslice.errors import TaskError
+from langslice.errors import RecipeError, TaskError
 from langslice.reproduce.gathering_data import gather_data
-from langslice.reproduce.kim2024 import kim2024, make_conditions
+from langslice.reproduce.kim2024 import CONDITIONS as CONDITIONS_2024
+from langslice.reproduce.kim2024 import TABLES, kim2024, make_conditions
 from langslice.reproduce.kimkim2026 import CONDITIONS, PUBLISHED, kimkim2026
-from langslice.reproduce.tables import Reproduction, Sheet, mean_sheet
+from langslice.reproduce.published import beside_published, read_published, write_form
+from langslice.reproduce.tables import Reproduction, Sheet, with_mean
 
 LINES = 24
 
@@ -63,6 +65,8 @@ def test_kim2024_end_to_end(tiny, tmp_path):
     assert not found.sweep.failed, found.sweep.failed[0].error
     names = [name for name, _ in found.sheets[0].rows]
     assert names == ["unpruned", "mt fr-en", "mt es-en", "mt zh-en", "mono en", "random", "code-refined"]
+    assert tuple(names) == CONDITIONS_2024
+    assert found.sheets[0].columns[-1] == "mean"
     assert [sheet.title for sheet in found.sheets][:2] == [
         "Translation into English, BLEU",
         "Translation into English, chrF++",
@@ -87,11 +91,95 @@ def test_conditions_without_data_are_left_out_and_named(tiny, tmp_path):
 
 
 def test_means_are_given_only_where_every_figure_is_there():
-    sheets = [
-        Sheet("A", ("x", "y"), (("one", ("1.0", "3.0*")), ("two", ("1.0", "–")))),
-        Sheet("B", ("x",), (("one", ("5.0",)),)),
-    ]
-    assert mean_sheet(None, ["one", "two"], "M", sheets) == Sheet("M", ("A", "B"), (("one", ("2", "5")),))
+    found = with_mean(Sheet("A", ("x", "y"), (("one", ("1.0", "3.0*")), ("two", ("1.0", "–")))))
+    assert found == Sheet("A", ("x", "y", "mean"), (("one", ("1.0", "3.0*", "2")), ("two", ("1.0", "–", "–"))))
+    alone = Sheet("B", ("x",), (("one", ("5.0",)),))
+    assert with_mean(alone) is alone
+
+
+FORM_TEXT = """
+source: Table 2
+tables:
+  XNLI, accuracy:
+    unpruned: {en: 0.50, fr: "", sw: 0.41}
+    random: {no: 0.333}
+  MARC, accuracy:
+    unpruned: {en: 0.7}
+"""
+
+
+def read(tmp_path, text):
+    path = tmp_path / "form.yaml"
+    path.write_text(text)
+    return read_published(path, tuple(TABLES), ("unpruned", "mt fr-en", "random"))
+
+
+def test_published_figures_stand_beside_ours(tmp_path):
+    found = read(tmp_path, FORM_TEXT)
+    ours = Sheet("XNLI, accuracy", ("en", "fr"), (("unpruned", ("0.5125", "0.4444")), ("mt fr-en", ("0.6*", "0.5"))))
+    other = Sheet("RankC, over xnli", ("en-fr",), (("unpruned", ("0.6",)),))
+    sheets, notes = beside_published([ours, other], found)
+    assert sheets[1] is other
+    assert sheets[0].columns == ("en", "fr", "sw", "no")
+    assert sheets[0].rows == (
+        ("unpruned", ("0.5125", "0.4444", "–", "–")),
+        ("unpruned, published", ("0.50", "–", "0.41", "–")),
+        ("unpruned, difference", ("+0.01", "–", "–", "–")),
+        ("mt fr-en", ("0.6*", "0.5", "–", "–")),
+        ("random", ("–", "–", "–", "–")),
+        ("random, published", ("–", "–", "–", "0.333")),
+        ("random, difference", ("–", "–", "–", "–")),
+    )
+    assert notes == ["published figures: Table 2", "published, but not obtained here: MARC, accuracy"]
+
+
+def test_a_form_that_a_run_leaves_is_read_once_filled_in(tmp_path):
+    sheets = [Sheet("XNLI, accuracy", ("en", "mean"), (("unpruned", ("0.5", "0.5")), ("random", ("0.3", "0.3"))))]
+    form = tmp_path / "published-form.yaml"
+    write_form(form, sheets)
+    with pytest.raises(RecipeError, match="`source` is empty"):
+        read_published(form, tuple(TABLES), ("unpruned", "random"))
+    text = form.read_text().replace("source: null", "source: Table 2")
+    form.write_text(text)
+    with pytest.raises(RecipeError, match="holds no figure"):
+        read_published(form, tuple(TABLES), ("unpruned", "random"))
+    form.write_text(text.replace("en: null", "en: 0.25", 1))
+    write_form(form, sheets)  # what was filled in stays
+    found = read_published(form, tuple(TABLES), ("unpruned", "random"))
+    assert found.figures == {"XNLI, accuracy": {"unpruned": {"en": "0.25"}}}
+    assert beside_published(sheets, found)[0][0].rows[2] == ("unpruned, difference", ("+0.2", "–"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "hint"),
+    [
+        ("XNLI, acc", "XNLI acc", "unknown table 'XNLI accuracy'", "did you mean 'XNLI, accuracy'?"),
+        ("random:", "randon:", "XNLI, accuracy: unknown condition 'randon'", "known are unpruned, mt fr-en, random"),
+        ("0.50", "50.0", "unpruned, en: 50.0 is no share of one", "write 0.5 for 50.0 percent"),
+        ("0.50", "best", "unpruned, en: 'best' is no number", "null where the paper has none"),
+        ("0.50", "[1]", "unpruned, en: ['1'] is no number", "null where"),
+        ("{no: 0.333}", "0.333", "random: expected names and what belongs to them, found '0.333'", "see the form"),
+        ("source: Table 2", "", "`source` is empty", "which table of which paper"),
+        ("source: Table 2", "source: {", "cannot be read as YAML", "a run writes an empty form"),
+        ("source: Table 2", "sources: x", "unknown entry 'sources'", "did you mean 'source'?"),
+    ],
+)
+def test_forms_that_are_refused(tmp_path, old, new, message, hint):
+    assert old in FORM_TEXT
+    with pytest.raises(RecipeError) as error:
+        read(tmp_path, FORM_TEXT.replace(old, new))
+    assert message in error.value.message
+    assert hint in error.value.hint
+
+
+def test_a_form_is_read_before_anything_runs(tmp_path, capsys, monkeypatch):
+    arguments = ["reproduce", "kim2024", "--model", "mini", "-o", str(tmp_path / "out"), "--published", "none.yaml"]
+    monkeypatch.setattr(sys, "argv", ["langslice", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "none.yaml: cannot be read as YAML" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_page_of_tables():
@@ -127,3 +215,50 @@ def test_the_command_refuses_other_papers(capsys, monkeypatch, tmp_path):
         cli.main()
     assert stop.value.code == 2
     assert "unknown paper 'kim2025'\nhint: one of kim2024, kimkim2026" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["kimkim2026", "--processes", "2", "--xnli", "x"],
+            "kimkim2026 does not read --xnli, --processes\nhint: these belong",
+        ),
+        (["kim2024", "-n", "0"], "--limit must be at least 1, found 0"),
+        (["kim2024", "--code", "none"], "no data at none\nhint: name source files for the code-refined condition"),
+    ],
+)
+def test_arguments_are_refused_before_anything_runs(capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setattr(
+        sys, "argv", ["langslice", "reproduce", *arguments, "--model", "mini", "-o", str(tmp_path / "o")]
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.assets
+def test_a_model_that_no_condition_can_run_leaves_no_report(capsys, monkeypatch, tmp_path, assets, tiny):
+    model = str(assets / "weights" / "all-MiniLM-L6-v2")
+    arguments = [
+        "kimkim2026",
+        "--model",
+        model,
+        "--data",
+        str(tiny / "data"),
+        "-o",
+        str(tmp_path / "o"),
+        "-n",
+        "2",
+        "-q",
+    ]
+    monkeypatch.setattr(sys, "argv", ["langslice", "reproduce", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    text = capsys.readouterr().err
+    assert "every condition failed; the first of them:" in text
+    assert "it needs a model that is causal, and this one is encoder" in text
+    assert not (tmp_path / "o" / "report.md").exists()

@@ -97,6 +97,10 @@ def test_a_list_in_a_list_is_one_value_and_null_leaves_out():
         ({"model": "a", "slice": "ko", "evaluate": {"limit": 1}}, "`slice` must be a mapping, found str"),
         ({"model": 3, "evaluate": {"limit": 1}}, "`model` must be text, found 3"),
         ({"model": "a", "evaluate": {"limit": [1, 1]}}, "two points of the grid are the same: evaluate.limit=1"),
+        (
+            {"model": "a", "evaluate": {"tasks": "translate,xnly"}},
+            "evaluate: unknown task 'xnly'\nhint: did you mean xnli?",
+        ),
         ({"model": "a", "evaluate": {"task": "xnli"}}, "evaluate: unknown entry `task`\nhint: did you mean `tasks`?"),
     ],
 )

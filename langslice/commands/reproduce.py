@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,14 +38,37 @@ def reproduce(
     ray: Annotated[
         str | None, typer.Option("--ray", help="Ray cluster for kim2024.", metavar="ADDRESS", show_default=False)
     ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            "--published",
+            help="Figures of the paper to stand beside ours: the form that a run leaves in its folder.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
 ) -> None:
     """Run a paper's experiment again on a model, and print its tables; what could not be obtained is left out and named."""
     from langslice.errors import RecipeError
+    from langslice.reproduce.published import FORM, beside_published, read_published, write_form
 
     if paper not in PAPERS:
         raise RecipeError(f"unknown paper {paper!r}", f"one of {', '.join(PAPERS)}")
+    others = {
+        "--xnli": xnli,
+        "--marc": marc,
+        "--code": code,
+        "--ray": ray,
+        "--processes": processes if processes > 1 else None,
+    }
+    if paper == "kimkim2026" and (given := [name for name, value in others.items() if value is not None]):
+        raise RecipeError(f"kimkim2026 does not read {', '.join(given)}", "these belong to kim2024; leave them out")
+    if limit is not None and limit < 1:
+        raise RecipeError(f"--limit must be at least 1, found {limit}")
+    titles, conditions = _known(paper)
+    figures = None if published is None else read_published(published, titles, conditions)
     with progress(quiet) as report:
         if paper == "kim2024":
             from langslice.reproduce.kim2024 import kim2024
@@ -57,6 +81,13 @@ def reproduce(
             from langslice.reproduce.kimkim2026 import kimkim2026
 
             found = kimkim2026(model, out, flores=flores, data=data, limit=limit, device=device, report=report)
+    if len(found.sweep.failed) == len(found.sweep.runs):
+        reason = found.sweep.failed[0].error.strip()
+        raise RecipeError(f"every condition failed; the first of them:\n  {reason}", f"logs are below {out}")
+    write_form(out / FORM, [sheet for sheet in found.sheets if sheet.title in titles])
+    if figures is not None:
+        sheets, notes = beside_published(found.sheets, figures)
+        found = replace(found, sheets=sheets, notes=(*found.notes, *notes))
     found.save(out / "report.md")
     if not quiet:
         print_reproduction(found, out)
@@ -64,6 +95,15 @@ def reproduce(
         raise RecipeError(
             f"{len(found.sweep.failed)} of {len(found.sweep.runs)} conditions failed", f"logs are below {out}"
         )
+
+
+def _known(paper: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Titles of a paper's tables, and its conditions."""
+    from langslice.reproduce import kim2024, kimkim2026
+
+    if paper == "kim2024":
+        return tuple(kim2024.TABLES), kim2024.CONDITIONS
+    return (kimkim2026.SIZES, *kimkim2026.TABLES), tuple(kimkim2026.CONDITIONS)
 
 
 def print_reproduction(found: Reproduction, out: Path) -> None:

@@ -1,10 +1,11 @@
 """Log probabilities of many short continuations, at the cost of few: what candidates have in common is read once.
 
 For each question the candidates' token sequences agree up to some token. Questions with the same common part (KorNLI asks
-three of each premise) form one family. Families whose common parts are about as long are read in one pass, each cut to the
-shortest, so that the cache has no holes and every position is what it would be alone: this holds for rotary, learned and
-ALiBi positions and for sliding windows alike. The cache is then repeated, and what follows is read in passes of rows about
-as long. The output head sees only the positions that are scored.
+three of each premise) form one family. Where the model can read a tree of sequences, families are read so (`packing.py`).
+Elsewhere, those whose common parts are about as long are read in one pass, each cut to the shortest, so that the cache has
+no holes and every position is what it would be alone: this holds for rotary, learned and ALiBi positions and for sliding
+windows alike. The cache is then repeated, and what follows is read in passes of rows about as long (`sharing.py`). The
+output head sees only the positions that are scored (`output_head.py`).
 
 Encoder-decoders read each prompt once and score the candidates in the decoder.
 """
@@ -12,37 +13,18 @@ Encoder-decoders read each prompt once and score the candidates in the decoder.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from langslice.evaluate.loading import Loaded
+from langslice.evaluate.output_head import device_kind, log_probabilities, pass_positions, try_head
+from langslice.evaluate.packing import MOST_NODES, can_pack, score_trees
+from langslice.evaluate.sharing import Family, Tokens, batch_families, batch_rows, gather_families
 
-Tokens = Sequence[int]
-# Tokens that a family may read once for each row instead of once, as a share of all that it reads: more while a batch is
-# small, because a pass over few tokens costs about as much as one over many.
-_SLACK = 0.1
-_SLACK_OF_SMALL = 0.5
-_SMALL = 512
-
-
-@dataclass(frozen=True)
-class _Family:
-    """Candidates with a common beginning.
-
-    shared  tokens in common; at least one token of every row is beyond them
-    rows    (place in the caller's list, tokens)
-    """
-
-    shared: int
-    rows: tuple[tuple[int, Tokens], ...]
-
-    @property
-    def positions(self) -> int:
-        """Tokens to read when the common ones are read once."""
-        return self.shared + sum(len(tokens) - self.shared for _, tokens in self.rows)
+# Positions of a batch over those of a pass: its common parts are read in one pass, its rows in several.
+_PASSES = 4
 
 
 def score_sequences(
@@ -54,100 +36,71 @@ def score_sequences(
     share    read common beginnings once; without it every sequence is read whole
     Returns  for each sequence (its length - 1,) float32
     """
+    import torch
+
     flat = [tokens for sequences in groups for tokens in sequences]
     scores = [np.zeros(max(len(tokens) - 1, 0), dtype=np.float32) for tokens in flat]
-    families = _families(groups) if share else [_Family(0, ((i, tokens),)) for i, tokens in enumerate(flat)]
-    for batch in _batches(families, 4 * _rows_of_logits(loaded)):
-        _score_batch(loaded, batch, scores)
+    families = gather_families(groups) if share else [Family(0, ((i, tokens),)) for i, tokens in enumerate(flat)]
+    families = [each for each in families if any(len(tokens) > 1 for _, tokens in each.rows)]
+    if families:
+        try_head(loaded, input_ids=_ids(loaded, [families[0].rows[0][1][:8]]), use_cache=False)
+    with torch.inference_mode():
+        if share and can_pack(loaded, max(map(len, flat), default=0)):
+            score_trees(loaded, [each for each in families if each.positions <= MOST_NODES], scores)
+            families = [each for each in families if each.positions > MOST_NODES]
+        for batch in batch_families(families, device_kind(loaded), _PASSES * pass_positions(loaded)):
+            _score_batch(loaded, batch, scores)
     found = iter(scores)
     return [[next(found) for _ in sequences] for sequences in groups]
 
 
-def _families(groups: Sequence[Sequence[Tokens]]) -> list[_Family]:
-    """Gather groups that share the same beginning whole; a group whose candidates share none stays by itself."""
-    gathered: dict[Any, list[tuple[int, Tokens]]] = {}
-    place = 0
-    for number, sequences in enumerate(groups):
-        shared = _common(sequences)
-        rows = gathered.setdefault(tuple(sequences[0][:shared]) if shared else number, [])
-        for tokens in sequences:
-            rows.append((place, tokens))
-            place += 1
-    return [_Family(len(key) if isinstance(key, tuple) else 0, tuple(rows)) for key, rows in gathered.items()]
-
-
-def _common(sequences: Sequence[Tokens]) -> int:
-    """Tokens that all sequences begin with, at least one of each left over."""
-    ordered = sorted(list(tokens) for tokens in sequences)
-    first, last = ordered[0], ordered[-1]
-    limit = max(min(len(tokens) for tokens in sequences) - 1, 0)
-    return next((i for i in range(limit) if first[i] != last[i]), limit)
-
-
-def _batches(families: Sequence[_Family], budget: int) -> Iterator[list[_Family]]:
-    """Families whose common parts are about as long, of at most `budget` positions in all (or one family)."""
-    batch: list[_Family] = []
-    positions = 0
-    for family in sorted(families, key=lambda family: family.shared):
-        slack = (family.shared - batch[0].shared) * len(family.rows) if batch else 0
-        allowed = (_SLACK_OF_SMALL if positions < _SMALL else _SLACK) * family.positions
-        if batch and (positions + family.positions > budget or slack > allowed):
-            yield batch
-            batch, positions = [], 0
-        batch.append(family)
-        positions += family.positions
-    if batch:
-        yield batch
-
-
-def _score_batch(loaded: Loaded, batch: Sequence[_Family], scores: list[np.ndarray]) -> None:
+def _score_batch(loaded: Loaded, batch: Sequence[Family], scores: list[np.ndarray]) -> None:
     """Read the common parts, then what follows; fill `scores` at the rows' places."""
     import torch
 
     cut = batch[0].shared  # the shortest: batches ascend
+    cache = _read_common(loaded, batch, cut, scores) if cut > 0 else None
+    if cut > 0 and cache is None:
+        loaded.note("the model has no cache that can be shared: every candidate was read whole")
+        cut = 0
     rows = [(owner, place, tokens) for owner, family in enumerate(batch) for place, tokens in family.rows]
-    rows = [row for row in rows if len(row[2]) > 1]
-    rows.sort(key=lambda row: len(row[2]))
-    with torch.inference_mode():
-        cache = common = last = None
-        if cut > 0:
-            prefixes = [list(family.rows[0][1][:cut]) for family in batch]
-            cache, common, last = _read_common(loaded, prefixes)
-            if cache is None:
-                loaded.note("the model has no cache that can be shared: every candidate was read whole")
-                cut = 0
-        for part in _parts(rows, cut, _rows_of_logits(loaded)):
-            owners = torch.tensor([owner for owner, _, _ in part], device=loaded.model.device)
-            own = copy.deepcopy(cache)
-            if own is not None:
-                own.batch_select_indices(owners)
-            rest = [list(tokens[cut:]) for _, _, tokens in part]
-            found = _read_rest(loaded, rest, own, cut)
-            for number, (owner, place, _) in enumerate(part):
-                if last is None or common is None:
-                    scores[place] = found[number]
-                else:
-                    scores[place] = np.concatenate([common[owner], last[owner, rest[number][:1]], found[number]])
+    # The last token is not read, because nothing comes after it.
+    rows = [row for row in rows if len(row[2]) - cut > 1]
+    parts = list(
+        batch_rows([len(tokens) - cut - 1 for _, _, tokens in rows], device_kind(loaded), pass_positions(loaded))
+    )
+    for number, part in enumerate(parts):
+        own = cache if number + 1 == len(parts) else copy.deepcopy(cache)
+        if own is not None:
+            own.batch_select_indices(torch.tensor([rows[row][0] for row in part], device=loaded.model.device))
+        found = _read_rest(loaded, [rows[row][2][cut:] for row in part], own)
+        for row, values in zip(part, found, strict=True):
+            _, place, _ = rows[row]
+            scores[place][cut:] = values
 
 
-def _parts(rows: Sequence[tuple[int, int, Tokens]], cut: int, budget: int) -> Iterator[list[tuple[int, int, Tokens]]]:
-    """Rows in passes of at most `budget` positions, padding included (or one row)."""
-    part: list[tuple[int, int, Tokens]] = []
-    for row in rows:
-        if part and (len(part) + 1) * (len(row[2]) - cut) > budget:
-            yield part
-            part = []
-        part.append(row)
-    if part:
-        yield part
+def _read_common(loaded: Loaded, batch: Sequence[Family], cut: int, scores: list[np.ndarray]) -> Any:
+    """Read the first `cut` tokens of every family, and score them and the ones that come next.
 
-
-def _read_common(loaded: Loaded, prefixes: list[list[int]]) -> tuple[Any, Any, Any]:
-    """Cache, (families, cut - 1) log probabilities, and (families, vocabulary) ones of what comes next."""
+    Returns  the cache, or None, with nothing scored, where the model has none that can be shared
+    """
     import torch
 
-    ids = torch.tensor(prefixes, device=loaded.model.device)
-    output = loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
+    # A family's last common position is asked for every token that comes next.
+    following = [sorted({tokens[cut] for _, tokens in family.rows}) for family in batch]
+    of = [
+        number * cut + at
+        for number, tokens in enumerate(following)
+        for at in (*range(cut - 1), *[cut - 1] * len(tokens))
+    ]
+    targets = [
+        token for family, after in zip(batch, following, strict=True) for token in (*family.rows[0][1][1:cut], *after)
+    ]
+    ids = _ids(loaded, [family.rows[0][1][:cut] for family in batch])
+    output, found = log_probabilities(
+        loaded, torch.ones_like(ids, dtype=torch.bool), torch.tensor(of, device=ids.device),
+        torch.tensor(targets, device=ids.device), input_ids=ids, use_cache=True,
+    )  # fmt: skip
     cache = getattr(output, "past_key_values", None)
     if isinstance(cache, tuple):
         # transformers before 5: some classes still return plain tuples.
@@ -155,69 +108,47 @@ def _read_common(loaded: Loaded, prefixes: list[list[int]]) -> tuple[Any, Any, A
 
         cache = DynamicCache.from_legacy_cache(cache)
     if not hasattr(cache, "batch_select_indices"):
-        return None, None, None
-    logits = output.logits
-    common = _picked(logits[:, :-1], ids[:, 1:]).cpu().numpy()
-    return cache, common, torch.log_softmax(logits[:, -1].float(), dim=-1).cpu().numpy()
+        return None
+    values = found.cpu().numpy()
+    first = 0
+    for family, after in zip(batch, following, strict=True):
+        last = first + cut - 1
+        for place, tokens in family.rows:
+            scores[place][: cut - 1] = values[first:last]
+            scores[place][cut - 1] = values[last + after.index(tokens[cut])]
+        first = last + len(after)
+    return cache
 
 
-def _read_rest(loaded: Loaded, rest: list[list[int]], cache: Any, cut: int) -> list[np.ndarray]:
+def _read_rest(loaded: Loaded, rest: Sequence[Tokens], cache: Any) -> list[np.ndarray]:
     """Log probabilities of the rows' tokens after their first; each array (its length - 1,) float32."""
     import torch
 
-    ids, mask = _padded(rest, loaded.model.device)
-    whole = torch.cat([mask.new_ones((len(rest), cut)), mask], dim=1)
-    scored = mask[:, 1:].bool()  # a position's logits are for the next token
-    logits = _logits_at(
-        loaded, scored, input_ids=ids, attention_mask=whole, past_key_values=cache, use_cache=cache is not None
-    )
-    values = _picked(logits, ids[:, 1:][scored]).cpu().numpy()
-    return np.split(values, np.cumsum([len(row) - 1 for row in rest])[:-1])
+    # Filled up on the right, where a causal model's earlier positions cannot see: without a mask, attention is faster.
+    ids, mask = _padded([tokens[:-1] for tokens in rest], loaded.model.device)
+    targets = torch.tensor([token for tokens in rest for token in tokens[1:]], device=ids.device)
+    _, found = log_probabilities(
+        loaded, mask.bool(), torch.arange(len(targets), device=ids.device), targets,
+        input_ids=ids, past_key_values=cache, use_cache=cache is not None,
+    )  # fmt: skip
+    return np.split(found.cpu().numpy(), np.cumsum([len(tokens) - 1 for tokens in rest])[:-1])
 
 
-def _logits_at(loaded: Loaded, where: Any, **inputs: Any) -> Any:
-    """Logits of a pass at some positions only: the output head, often half of the work, does not see the others.
+def _ids(loaded: Loaded, sequences: Sequence[Tokens]) -> Any:
+    """Token ids of sequences that are equally long."""
+    import torch
 
-    where    (rows, width or less) bool
-    Returns  (positions, vocabulary), row by row
-    """
-    head = loaded.model.get_output_embeddings()
-    width = where.shape[1]
-
-    def select(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (arguments[0][:, :width][where][None], *arguments[1:])
-
-    hook = head.register_forward_pre_hook(select) if head is not None else None
-    try:
-        logits = loaded.model(**inputs).logits
-    finally:
-        if hook is not None:
-            hook.remove()
-    # A class that does not call its head as a module gives the logits of every position.
-    return logits[0] if logits.shape[0] == 1 and logits.shape[1] == int(where.sum()) else logits[:, :width][where]
+    return torch.tensor([list(tokens) for tokens in sequences], device=loaded.model.device)
 
 
-def _picked(logits: Any, targets: Any) -> Any:
-    """(..., vocabulary) logits, (...) ids -> (...) log probabilities in float32."""
-    from torch.nn.functional import cross_entropy
-
-    # One pass over each row while it is in the cache: half the time of gathering and a logsumexp.
-    flat = cross_entropy(logits.float().reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
-    return -flat.reshape(targets.shape)
-
-
-def _padded(sequences: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
+def _padded(sequences: Sequence[Tokens], device: Any) -> tuple[Any, Any]:
     """Ids filled up on the right, where a causal model's earlier positions cannot see, and their mask."""
     import torch
 
     width = max(len(tokens) for tokens in sequences)
-    ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in sequences], device=device)
+    ids = torch.tensor([[*tokens, *[0] * (width - len(tokens))] for tokens in sequences], device=device)
     lengths = torch.tensor([len(tokens) for tokens in sequences], device=device)
     return ids, (torch.arange(width, device=device)[None] < lengths[:, None]).long()
-
-
-def _rows_of_logits(loaded: Loaded) -> int:
-    return max(1, loaded.logits_limit // max(loaded.vocabulary, 1))
 
 
 def score_with_encoder(
@@ -230,7 +161,11 @@ def score_with_encoder(
     Returns     for each candidate (its length,) float32
     """
     found: list[list[np.ndarray]] = [[] for _ in prompts]
-    budget = _rows_of_logits(loaded)
+    if not prompts:
+        return found
+    start = loaded.model.config.decoder_start_token_id
+    try_head(loaded, input_ids=_ids(loaded, [prompts[0][:8]]), decoder_input_ids=_ids(loaded, [[start]]))
+    budget = pass_positions(loaded)
     batch: list[int] = []
     for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
         grown = [*batch, number]
@@ -264,11 +199,12 @@ def _score_decoder(
         flat = [list(tokens) for each in batch for tokens in candidates[each]]
         targets, target_mask = _padded(flat, device)
         inputs = torch.cat([torch.full_like(targets[:, :1], start), targets[:, :-1]], dim=1)
-        logits = _logits_at(
-            loaded, target_mask.bool(), encoder_outputs=BaseModelOutput(last_hidden_state=states[owner]),
+        wanted = targets[target_mask.bool()]
+        _, values = log_probabilities(
+            loaded, target_mask.bool(), torch.arange(len(wanted), device=device), wanted,
+            encoder_outputs=BaseModelOutput(last_hidden_state=states[owner]),
             attention_mask=mask[owner], decoder_input_ids=inputs, decoder_attention_mask=target_mask, use_cache=False,
         )  # fmt: skip
-        values = _picked(logits, targets[target_mask.bool()]).cpu().numpy()
-    parts = iter(np.split(values, np.cumsum([len(tokens) for tokens in flat])[:-1]))
+    parts = iter(np.split(values.cpu().numpy(), np.cumsum([len(tokens) for tokens in flat])[:-1]))
     for each in batch:
         found[each].extend(next(parts) for _ in candidates[each])

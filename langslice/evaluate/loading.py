@@ -12,7 +12,7 @@ from langslice.errors import CheckpointError, TaskError, TokenizerError
 KINDS: Final = ("causal", "seq2seq", "encoder")
 DTYPES: Final = ("float32", "bfloat16", "float16")
 # Logits of one pass, in numbers; on a CPU larger passes are slower, because logits leave the cache.
-_LOGITS: Final = {"cpu": 1 << 22, "cuda": 1 << 30}
+_LOGITS: Final = {"cpu": 1 << 21, "cuda": 1 << 30}
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Loaded:
     logits_limit  numbers that the logits of one forward pass may have
     memo          results that several tasks share: label scores by task and language
     notes         what a reader must know of how the model was run
+    plain_head    the model returns what its output head gives; None as long as that was not tried
+    reads_trees   the model reads a tree of sequences as it reads them one by one; None as long as that was not tried
     """
 
     folder: Path
@@ -35,6 +37,8 @@ class Loaded:
     logits_limit: int
     memo: dict[Any, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    plain_head: bool | None = None
+    reads_trees: bool | None = None
 
     @property
     def vocabulary(self) -> int:

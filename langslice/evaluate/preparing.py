@@ -12,7 +12,7 @@ from langslice.errors import NoDataError, TaskError
 from langslice.evaluate.choice_tasks import ChoiceTask, Example, load_task, preset_names, read_examples
 from langslice.evaluate.loading import Loaded
 from langslice.evaluate.measurement import Measurement
-from langslice.evaluate.settings import BUILT_IN, HARNESS, Settings, directions
+from langslice.evaluate.settings import ALIASES, BUILT_IN, HARNESS, Settings, directions
 
 Step = Callable[[Loaded], list[Measurement]]
 _Examples = dict[str, tuple[ChoiceTask, dict[str, list[Example]]]]
@@ -60,7 +60,7 @@ def prepare(settings: Settings) -> Prepared:
         elif name in preset_names() or name.endswith((".yaml", ".yml")):
             _add(steps, kinds, name, _prepare_choice(settings, notes, name, shared), ("causal", "seq2seq"))
         else:
-            raise TaskError(f"unknown task {name!r}", _near_task(name))
+            check_task(name)
     if not steps and not harness and "speed" not in settings.tasks:
         raise NoDataError("no task has data\n  " + "\n  ".join(notes), "name a folder of data sets with --data")
     return Prepared(steps, kinds, "speed" in settings.tasks, tuple(harness), tuple(dict.fromkeys(notes)))
@@ -89,12 +89,16 @@ def _each(
     return found
 
 
-def _near_task(name: str) -> str:
+def check_task(name: str) -> None:
+    """Raises TaskError for a name that is no task's; the data is not looked for."""
     from difflib import get_close_matches
 
     known = (*BUILT_IN, *preset_names())
+    if name in known or name in ALIASES or name.startswith((HARNESS, "rankc:")) or name.endswith((".yaml", ".yml")):
+        return
     near = get_close_matches(name, known, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"tasks are {', '.join(known)}, FILE.yaml and lm-eval:NAME"
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise TaskError(f"unknown task {name!r}", f"{hint}tasks are {', '.join(known)}, FILE.yaml and lm-eval:NAME")
 
 
 def _prepare_choice(settings: Settings, notes: list[str], name: str, shared: _Examples) -> Step | None:

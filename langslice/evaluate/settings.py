@@ -14,7 +14,7 @@ from langslice.evaluate.loading import DTYPES
 
 BUILT_IN: Final = ("perplexity", "sts", "bitext", "translation", "rankc", "confusion", "speed")
 HARNESS: Final = "lm-eval:"
-_ALIASES: Final = {"translate": "translation", "korsts": "sts", "kornli": "xnli"}
+ALIASES: Final = {"translate": "translation", "korsts": "sts", "kornli": "xnli"}
 # Lines that a task uses unless a limit is given: all of NTREX-128 would take hours.
 LINES: Final = {"perplexity": 500, "bitext": 1000, "confusion": 100, "translation": 200}
 
@@ -70,7 +70,7 @@ def make_settings(**given: Any) -> Settings:
 
     Raises  TaskError, LanguageError
     """
-    tasks = tuple(_ALIASES.get(name, name) for name in codes(given.pop("tasks")))
+    tasks = tuple(ALIASES.get(name, name) for name in codes(given.pop("tasks")))
     asked = given.pop("languages")
     languages = tuple(language.tag for language in parse_languages(codes(asked)))
     scores = codes(given.pop("scores", ()))

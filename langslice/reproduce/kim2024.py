@@ -16,7 +16,7 @@ from typing import Any, Final
 from langslice.errors import TaskError
 from langslice.progress import Report, silent
 from langslice.reproduce.gathering_data import gather_data
-from langslice.reproduce.tables import Reproduction, Sheet, mean_sheet, sheet
+from langslice.reproduce.tables import Reproduction, Sheet, sheet, with_mean
 from langslice.sweep.sweeping import Sweep, sweep
 
 SPARSITY: Final = 0.3
@@ -24,6 +24,18 @@ PAIRS: Final = ("fr", "es", "zh")
 LANGUAGES: Final = ("en", "fr", "es", "zh", "hi", "sw")
 PROMPTS: Final = 100
 SHOTS: Final = 4
+CONDITIONS: Final = ("unpruned", *(f"mt {source}-en" for source in PAIRS), "mono en", "random", "code-refined")
+# Title of each table -> task and metric.
+TABLES: Final = {
+    "XNLI, accuracy": ("xnli", "accuracy (paper)"),
+    "MARC, accuracy": ("marc", "accuracy (paper)"),
+    "Translation into English, BLEU": ("translation", "BLEU"),
+    "Translation into English, chrF++": ("translation", "chrF2++"),
+    "RankC, over xnli": ("rankc", "RankC xnli"),
+    "RankC, over xcopa": ("rankc", "RankC xcopa"),
+    "RankC as the published code computes it, over xnli": ("rankc", "RankC xnli, ascending"),
+    "RankC as the published code computes it, over xcopa": ("rankc", "RankC xcopa, ascending"),
+}
 
 
 def kim2024(
@@ -58,6 +70,8 @@ def kim2024(
     """
     if flores is None and data is None and model != "mini":
         raise TaskError("no text for demonstrations and translation", "name FLORES-200 with --flores")
+    if code is not None and not Path(code).exists():
+        raise TaskError(f"no data at {code}", "name source files for the code-refined condition, or leave out --code")
     sets = {"flores200_dataset": flores, "xnli": xnli, "marc": marc}
     folder = gather_data(Path(out) / "data", sets, data, packaged=flores is None and data is None)
     conditions, notes = make_conditions(folder, code)
@@ -128,17 +142,7 @@ def _rankc_task(folder: Path) -> str:
 
 
 def _sheets(done: Sweep, names: tuple[str, ...]) -> list[Sheet]:
-    found = [
-        sheet(done, names, "XNLI, accuracy", "xnli", "accuracy (paper)"),
-        sheet(done, names, "MARC, accuracy", "marc", "accuracy (paper)"),
-        sheet(done, names, "Translation into English, BLEU", "translation", "BLEU"),
-        sheet(done, names, "Translation into English, chrF++", "translation", "chrF2++"),
-    ]
-    metrics = [("RankC", ""), ("RankC as the published code computes it", ", ascending")]
-    for title, suffix in metrics:
-        for task in ("xnli", "xcopa"):
-            found.append(sheet(done, names, f"{title}, over {task}", "rankc", f"RankC {task}{suffix}"))
-    found.append(mean_sheet(done, names, "Mean over languages and pairs", found))
+    found = [with_mean(sheet(done, names, title, *where)) for title, where in TABLES.items()]
     return [each for each in found if each.columns]
 
 

@@ -22,6 +22,21 @@ CONDITIONS: Final[dict[str, dict[str, str] | None]] = {
     "EnKoZh": {"scripts": "Latn,Hang,Hani"},
 }
 LANGUAGES: Final = ("en", "ko", "zh")
+SIZES: Final = "Vocabulary and size"
+# Title of each further table -> task and metric.
+TABLES: Final = {
+    "Prefill, tokens a second": ("speed", "prefill, tokens a second"),
+    "Decode, tokens a second": ("speed", "decode, tokens a second"),
+    "First token, seconds": ("speed", "first token, seconds"),
+    "Peak memory, bytes": ("speed", "peak memory, bytes"),
+    "Perplexity per byte": ("perplexity", "perplexity per byte"),
+    "Translation, BLEU": ("translation", "BLEU"),
+    "Translation, chrF++": ("translation", "chrF2++"),
+    "Line pass rate": ("confusion", "line pass rate"),
+    "Word pass rate": ("confusion", "word pass rate"),
+    "Pass rate, both": ("confusion", "pass rate, both"),
+    "Foreign script": ("confusion", "foreign script"),
+}
 # What the paper reports, by a part of the model's name: (row, Original, EnKo, EnKoZh).
 PUBLISHED: Final = {
     "seed-x": (
@@ -91,21 +106,8 @@ def _sheets(done: Sweep, names: tuple[str, ...], model: str) -> list[Sheet]:
         models = run.result["models"]
         cut = models.get("slice", models["original"])
         rows.append((name, (f"{cut['vocabulary']:,}", f"{cut['parameters']:,}", f"{cut['size_bytes']:,}")))
-    found = [Sheet("Vocabulary and size", ("rows", "parameters", "bytes"), tuple(rows))]
-    for title, task, metric in (
-        ("Prefill, tokens a second", "speed", "prefill, tokens a second"),
-        ("Decode, tokens a second", "speed", "decode, tokens a second"),
-        ("First token, seconds", "speed", "first token, seconds"),
-        ("Peak memory, bytes", "speed", "peak memory, bytes"),
-        ("Perplexity per byte", "perplexity", "perplexity per byte"),
-        ("Translation, BLEU", "translation", "BLEU"),
-        ("Translation, chrF++", "translation", "chrF2++"),
-        ("Line pass rate", "confusion", "line pass rate"),
-        ("Word pass rate", "confusion", "word pass rate"),
-        ("Pass rate, both", "confusion", "pass rate, both"),
-        ("Foreign script", "confusion", "foreign script"),
-    ):
-        found.append(sheet(done, names, title, task, metric))
+    found = [Sheet(SIZES, ("rows", "parameters", "bytes"), tuple(rows))]
+    found += [sheet(done, names, title, *where) for title, where in TABLES.items()]
     for part, published in PUBLISHED.items():
         if part in model.lower():
             found.append(Sheet("As published", names, tuple((row[0], row[1:]) for row in published)))

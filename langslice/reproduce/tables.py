@@ -63,19 +63,16 @@ def sheet(done: Sweep, names: Sequence[str], title: str, task: str, metric: str)
     return Sheet(title, tuple(columns), tuple(rows))
 
 
-def mean_sheet(done: Sweep, names: Sequence[str], title: str, sheets: Sequence[Sheet]) -> Sheet:
-    """The mean of each sheet's row, where every column has a figure in every condition."""
-    used = [each for each in sheets if each.columns]
+def with_mean(found: Sheet) -> Sheet:
+    """The table with the mean of each row behind it, where every column has a figure."""
+    if len(found.columns) < 2:
+        return found
     rows = []
-    for name in names:
-        cells = []
-        for each in used:
-            row = dict(each.rows).get(name, ())
-            values = [float(cell.rstrip("*")) for cell in row if cell != "–"]
-            cells.append(f"{sum(values) / len(values):.4g}" if values and len(values) == len(each.columns) else "–")
-        if any(cell != "–" for cell in cells):
-            rows.append((name, tuple(cells)))
-    return Sheet(title, tuple(each.title for each in used), tuple(rows))
+    for name, cells in found.rows:
+        values = [float(cell.rstrip("*")) for cell in cells if cell != "–"]
+        mean = f"{sum(values) / len(values):.4g}" if len(values) == len(cells) else "–"
+        rows.append((name, (*cells, mean)))
+    return Sheet(found.title, (*found.columns, "mean"), tuple(rows))
 
 
 def _scores(run: Finished, task: str, metric: str) -> list[Any]:

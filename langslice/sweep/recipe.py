@@ -141,3 +141,18 @@ def check_run(run: Run, grid: Recipe) -> None:
             "its runs are measured beside `model`",
         )
     check_references(Recipe(run.recipe, grid.place, grid.lines))
+    _check_tasks(run, grid)
+
+
+def _check_tasks(run: Run, grid: Recipe) -> None:
+    """Refuse unknown tasks before the first of many runs. Raises RecipeError."""
+    from langslice.choice import codes
+    from langslice.errors import TaskError
+    from langslice.evaluate.preparing import check_task
+
+    try:
+        for name in codes(run.recipe["evaluate"].get("tasks", ())):
+            check_task(name)
+    except TaskError as error:
+        place = place_of(grid.place, grid.lines, ("evaluate", "tasks"))
+        raise RecipeError(f"{place}: {error.message}", error.hint) from error
