@@ -19,7 +19,7 @@ import numpy as np
 from langslice.checkpoint import Checkpoint
 from langslice.checks import Check
 from langslice.slice_plan import SlicePlan
-from langslice.stock import model_class, quiet_transformers
+from langslice.stock import dtype_option, model_class, quiet_transformers
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
@@ -168,10 +168,7 @@ def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
 
 
 def _loading_options(dtype: str) -> dict[str, str]:
-    import transformers
-
-    version = int(transformers.__version__.split(".")[0])
-    return {"attn_implementation": "eager", "dtype" if version >= 5 else "torch_dtype": dtype}
+    return {"attn_implementation": "eager", **dtype_option(dtype)}
 
 
 def _encode_sound(model: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import langslice
 from langslice.checkpoint import open_checkpoint
 from langslice.cli import main
 from langslice.mini import heldout_text, mini_model_path
+from langslice.stock import dtype_option
 from langslice.structure.anatomy import read_anatomy
 from langslice.structure.cuts import parse_numbers
 
@@ -38,7 +39,11 @@ def load(folder, auto="AutoModelForCausalLM"):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, dtype="float32").eval()
+        return (
+            getattr(transformers, auto)
+            .from_pretrained(folder, trust_remote_code=True, **dtype_option("float32"))
+            .eval()
+        )
 
 
 def test_numbers():

@@ -65,7 +65,7 @@ def load_student(checkpoint: Checkpoint) -> Any:
     import torch
     import transformers
 
-    from langslice.stock import model_class, quiet_transformers
+    from langslice.stock import dtype_option, model_class, quiet_transformers
 
     folder = checkpoint.model_folder
     stock = model_class(folder)
@@ -74,11 +74,10 @@ def load_student(checkpoint: Checkpoint) -> Any:
             f"{folder}: transformers {transformers.__version__} has no class {checkpoint.config.get('architectures')}",
             "`architectures` in config.json names the class that is trained",
         )
-    name = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model, info = stock.from_pretrained(folder, output_loading_info=True, **{name: torch.float32})
+            model, info = stock.from_pretrained(folder, output_loading_info=True, **dtype_option(torch.float32))
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise CheckpointError(
                 f"{folder}: transformers cannot load it\n  {error}", "run `langslice verify`"
