@@ -123,8 +123,12 @@ def test_every_named_family_has_a_row_and_a_tiny_model():
 def test_layers(model_type, zoo, tmp_path):
     folder = zoo(model_type)
     anatomy = read_anatomy(open_checkpoint(folder))
-    first = 1 if anatomy.body.first_layer else 0
-    kept, _ = cut(folder, tmp_path / "out", drop_layers=[f"{stack}.{first}" for stack in anatomy.layers])
+    number = 1 if anatomy.body.first_layer else 0
+    if anatomy.body.alternates and "layer_types" not in anatomy.config:
+        with pytest.raises(PlanError, match="derives it from a layer's place"):  # an early version of transformers
+            cut(folder, tmp_path / "out", drop_layers=str(number))
+        number = anatomy.layers["layers"] - 1
+    kept, _ = cut(folder, tmp_path / "out", drop_layers=[f"{stack}.{number}" for stack in anatomy.layers])
     assert kept.style == "stock"
     assert {len(stay) + 1 for stay in kept.layers.values()} == set(anatomy.layers.values())
 
