@@ -75,7 +75,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         dtype = "auto" if structure is None else "float32"
         after = _run(partial(_load, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends)
     except _CANNOT_RUN as error:
-        return Check("outputs", False, "the source runs, the slice does not", (_first_line(error),))
+        return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong: list[str] = []
     worst_hidden = worst_logits = 0.0
     for index, (left, right) in enumerate(zip(before, after, strict=True)):
@@ -165,6 +165,18 @@ def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
     from langslice.structure.masked_source import load_masked
 
     return load_masked(checkpoint, structure, _loading_options("float32")).to(torch.device("cpu")).eval()
+
+
+def _advice(structure: Kept | None) -> tuple[str, ...]:
+    """What may help a slice that does not run."""
+    import transformers
+
+    if structure is None or structure.style != "sliced" or not transformers.__version__.startswith("4."):
+        return ()
+    return (
+        f"its layers differ in size, and transformers {transformers.__version__} sizes some families' layers, or their "
+        "cache, by config.json alone; transformers 5 does not",
+    )
 
 
 def _loading_options(dtype: str) -> dict[str, str]:

@@ -15,7 +15,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 # By the time that they take. Files are handed out one by one to the processes of `make test`, and a long one that is handed
 # out last would keep one process busy while the others have nothing left to do.
-SLOWEST_FILES = ("test_guides.py", "test_cluster.py", "test_fuzz.py", "test_sparsify.py", "test_counting.py", "test_heal.py")
+SLOWEST_FILES = (
+    "test_guides.py",
+    "test_cluster.py",
+    "test_fuzz.py",
+    "test_sparsify.py",
+    "test_counting.py",
+    "test_heal.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from langslice.structure.choosing import choose_structure
 from langslice.structure.config_files import restructured
 from langslice.structure.edits import layer_edits
 from langslice.structure.finishing import finish_structure
-from tests.zoo import FAMILIES, VOCABULARY
+from tests.zoo import FAMILIES, UNEVEN_FROM_5, VOCABULARY, lacks
 
 COVERED = sorted(set(bodies._BY_TYPE) & set(FAMILIES))
 NAMED = [
@@ -86,7 +86,11 @@ def cut(folder, out, **choice):
     rows = np.arange(VOCABULARY)
     plan = SlicePlan("", None, "", "", VOCABULARY, rows, (), (), {}, structure=kept)
     check = compare_outputs(checkpoint, sliced, plan, [])
-    assert check.passed, check
+    if kept.style == "sliced" and lacks(config["model_type"], UNEVEN_FROM_5):
+        assert check.passed is False
+        assert check.examples[-1].endswith("by config.json alone; transformers 5 does not")
+    else:
+        assert check.passed, check
     return kept, check
 
 

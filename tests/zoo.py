@@ -268,6 +268,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# Layers of different sizes do not run in these with transformers 4, which sizes them, or their cache, by config.json alone.
+UNEVEN_FROM_5 = frozenset({"modernbert", "gemma2", "gemma3_text", "cohere2"})
+# Transformers 4 gives these a cache that cannot be shared.
+SHARED_CACHE_FROM_5 = frozenset({"gemma2", "gemma3_text", "cohere2"})
+
+
+def lacks(model_type: str, families: frozenset[str]) -> bool:
+    """Whether the installed transformers is too early for what only version 5 does for some families."""
+    import transformers
+
+    return model_type in families and transformers.__version__.startswith("4.")
+
+
 def build(model_type: str, folder: Path, *, dtype: str = "float32", **changes: Any) -> Path:
     """Save a random checkpoint of a family, every tensor non-zero so that a lost row shows."""
     import torch

@@ -83,8 +83,22 @@ def load_student(checkpoint: Checkpoint) -> Any:
                 f"{folder}: transformers cannot load it\n  {error}", "run `langslice verify`"
             ) from error
     refuse_missing(info, folder)
+    _read_head_bias(model, checkpoint)
     model.config.use_cache = False
     return model
+
+
+def _read_head_bias(model: Any, checkpoint: Checkpoint) -> None:
+    """Read the bias of the output head again: transformers 4.50 loads RoBERTa's as zeros, and reports nothing missing."""
+    import torch
+
+    from langslice.sparsity.weight_bytes import read_tensor
+
+    bias: Any = getattr(model.get_output_embeddings(), "bias", None)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter is bias and name in checkpoint.tensors:
+            with torch.no_grad():
+                parameter.copy_(read_tensor(checkpoint.tensors[name]))
 
 
 def refuse_missing(info: Any, folder: Path) -> None:
