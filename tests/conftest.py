@@ -17,11 +17,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 # out last would keep one process busy while the others have nothing left to do.
 SLOWEST_FILES = (
     "test_guides.py",
+    "test_recipe.py",
+    "test_training.py",
+    "test_tokenizer_real.py",
     "test_cluster.py",
+    "test_reproduce.py",
+    "test_sweep.py",
+    "test_slice_weights.py",
+    "test_unfinished.py",
+    "test_heal.py",
+    "test_stress.py",
     "test_fuzz.py",
     "test_sparsify.py",
-    "test_counting.py",
-    "test_heal.py",
+    "test_mini.py",
 )
 
 
