@@ -11,7 +11,7 @@ demo: setup  ## the main job, offline, on the model that comes with the package
 	$(BIN)/langslice demo
 
 test: setup-dev  ## every test, on the real tokenizers and weights where they are at hand
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: setup-dev  ## style, annotations, docstrings, types, generated documentation
 	$(BIN)/ruff check .

@@ -123,7 +123,7 @@ def alone(task: str, folder: Path) -> dict[str, float]:
 def measure_opening(folder: Path) -> dict[str, float]:
     """Read and check every header, and say of every tensor what becomes of it."""
     from langslice.checkpoint import open_checkpoint
-    from langslice.slice_plan import plan_tensors
+    from langslice.tensor_planning import plan_tensors
 
     seconds = timed(lambda: plan_tensors(open_checkpoint(folder), drop={}))
     return {"open_seconds": seconds}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from langslice.checkpoint import Checkpoint
 from langslice.errors import LanguageError, PlanError
 from langslice.sidefiles import plan_side_files
-from langslice.slice_plan import TensorPlan, plan_tensors
+from langslice.slice_plan import TensorPlan
+from langslice.tensor_planning import plan_tensors
 from langslice.tokenizer import SourceTokenizer
 
 if TYPE_CHECKING:

@@ -10,31 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.choice import Choice, listed
 from langslice.corpus.finding import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
-from langslice.families import family_of, find_vocabulary_size
 from langslice.memory import return_freed_memory
+from langslice.plan_checking import check_source, fitting_plan, refuse_beside_plan
 from langslice.progress import Report, adding_up, silent
-from langslice.record import part_table, read_record, write_record
+from langslice.record import read_record
 from langslice.shards import TensorEdit, WriteReport, check_output, output_size, staging_folder, write_shards
-from langslice.sidefiles import SideFile, plan_side_files, write_side_files
-from langslice.slice_plan import SlicePlan, check_source, digest_rows, fingerprint, load_plan, part_sizes, tensor_edits
+from langslice.slice_files import left_out_files, side_files, write_files, write_papers
+from langslice.slice_plan import SlicePlan, load_plan
+from langslice.slice_proof import failure_text, prove_pruned, prove_slice
+from langslice.source import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.sparsity.slicing import prune_staged
-from langslice.structure.config_files import restructured
 from langslice.structure.finishing import finish_structure
-from langslice.tokenizer import (
-    Rewrite,
-    SourceTokenizer,
-    check_tokenizer,
-    copy_tokenizer,
-    missing_closure,
-    open_tokenizer,
-    write_tokenizer,
-)
+from langslice.tensor_planning import part_sizes, tensor_edits
+from langslice.tokenizer import SourceTokenizer
 from langslice.unfinished import Cut, check_unchanged, file_states, forget, journal_folder, read_cut, save_cut, work_key
 
 if sys.version_info >= (3, 11):
@@ -124,7 +118,7 @@ def count(
 
         return count_on_cluster(
             source_tokenizer(checkpoint), listed(corpus), ray, text_field=text_field, languages=listed(languages),
-            model_type=checkpoint.config.get("model_type"), rows=_rows(checkpoint), processes=processes, report=report,
+            model_type=checkpoint.config.get("model_type"), rows=vocabulary_rows(checkpoint), processes=processes, report=report,
         )  # fmt: skip
     read = partial(corpus_units, listed(corpus), text_field=text_field, languages=listed(languages), report=report)
     counted = count_sides(source_tokenizer(checkpoint), read, processes=processes)
@@ -178,21 +172,13 @@ def slice(
         find_corpora(listed(text))
     checkpoint = _open(model, choice)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
-    # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
-    given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
-    tokenizer = source_tokenizer(checkpoint)
-    if given is None:
-        made = _make_plan(checkpoint, tokenizer, choice, report)
-    else:
-        made = _checked(given, checkpoint, tokenizer)
+    made, tokenizer = _settled_plan(plan, checkpoint, choice, report)
     if ray is not None and made.weights is None:
         raise PlanError(
             "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
         )
-    made = _with_settled_files(made, choice)
     files = side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
-    prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     before = file_states(checkpoint, files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
@@ -201,17 +187,12 @@ def slice(
         out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append, resumes=resumes
     ) as staging:
         cut = None if key is None else read_cut(staging, key)
-        rewrite = _write_files(checkpoint, tokenizer, made, files, staging) if cut is None else cut.rewrite
+        rewrite = write_files(checkpoint, tokenizer, made, files, staging) if cut is None else cut.rewrite
         # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
         del tokenizer
         return_freed_memory()
         if cut is None:
-            written = write_shards(
-                checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
-                progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
-            )  # fmt: skip
-            if made.structure is not None:
-                finish_structure(checkpoint, made.structure, staging)
+            written = _write_weights(checkpoint, made, edits, staging, link=link, threads=threads, report=report)
             proof = None
             if verify:
                 # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
@@ -221,23 +202,16 @@ def slice(
             cut = Cut(rewrite, written, proof)
             if key is not None:
                 save_cut(staging, key, cut)
-        pruned, proof = None, cut.proof
+        proof = cut.proof
         if made.weights is not None and (proof is None or proof.passed):
-            done = prune_staged(staging, made.weights, journal_folder(staging), ray, report)
-            pruned = done.to_json()
-            made = replace(made, pruned=pruned)
-            resumed = (
-                f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
-            )
-            notes += [*done.notes, *([resumed] if done.resumed else [])]
-            proof = None if proof is None else prove_pruned(proof, checkpoint, staging, made)
+            made, proof = _prune(checkpoint, made, proof, staging, ray, notes, report)
         if proof is not None and not proof.passed:
             raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
         return_freed_memory()
         check_unchanged(checkpoint, files, before)
-        left_out = _left_out(files, rewrite, made)
+        left_out = left_out_files(files, rewrite, made)
         forget(staging)
-        _write_papers(staging, out.name, checkpoint, made, edits, rewrite, left_out, proof, pruned)
+        write_papers(staging, out.name, checkpoint, made, edits, rewrite, left_out, proof)
     return SliceResult(out, made, part_sizes(made, edits), cut.written, left_out, proof, (*notes, *cut.written.notes))
 
 
@@ -266,34 +240,10 @@ def verify(
     return prove_slice(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
 
 
-def failure_text(proof: Proof, headline: str) -> str:
-    """One message for a proof that failed: which checks, with their first ten examples."""
-    lines = [headline]
-    for check in proof.checks:
-        if check.passed is False:
-            lines.append(f"  {check.name}: {check.detail}")
-            lines += [f"    {example}" for example in check.examples]
-    return "\n".join(lines)
-
-
 def _open(model: str | Path, choice: Choice) -> Checkpoint:
     return open_checkpoint(
         model, revision=choice.get("revision"), token=choice.get("token"), cache_dir=choice.get("cache_dir")
     )
-
-
-def source_tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
-    """The tokenizer beside a checkpoint, read."""
-    model_type = checkpoint.config.get("model_type")
-    return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=_rows(checkpoint))
-
-
-def _rows(checkpoint: Checkpoint) -> int:
-    return find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
-
-
-def fingerprint_of(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
-    return fingerprint(checkpoint, [tokenizer.folder / name for name in tokenizer.files])
 
 
 def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> SlicePlan:
@@ -302,52 +252,18 @@ def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choic
     return make_plan(checkpoint, tokenizer, choice, fingerprint_of(checkpoint, tokenizer), report)
 
 
-def _checked(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
-    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
-    size = len(tokenizer.tokens)
-    own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
-    if made.checked != digest_rows(made.kept) or made.tokens != own:
-        check_edited(made, tokenizer)
-        made = replace(made, facts=_facts_of_edited(made, tokenizer))
-    return made
-
-
-def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, Any]:
-    """A plan's facts after a person changed its tokens: scripts are counted again, evidence speaks of other tokens."""
-    from langslice.choose.facts import script_facts
-
-    kept = {name: value for name, value in made.facts.items() if name != "evidence"}
-    return {**kept, "scripts": script_facts(tokenizer, made.kept)} if "scripts" in kept else kept
-
-
-def refuse_beside_plan(choice: Choice) -> None:
-    """Refuse a choice that a plan has settled already, rather than leave it unheard."""
-    beside = sorted(set(choice) - {"carry", "leave_out", "revision", "token", "cache_dir"})
-    if beside:
-        flags = ", ".join("--" + name.replace("_", "-") for name in beside)
-        raise PlanError(
-            f"--plan says what to keep, so {flags} cannot be given beside it",
-            hint="make a new plan with `langslice plan`",
-        )
-
-
-def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
-    """Refuse an edited plan whose tokens cannot do without one that it drops, or whose lines contradict the model."""
-    size = len(tokenizer.tokens)
-    for old, token in zip(made.kept.tolist(), made.tokens, strict=True):
-        expected = tokenizer.tokens[old] if old < size else None
-        if token != expected:
-            raise PlanError(
-                f"the plan calls token {old} {token!r}, the model calls it {expected!r}",
-                hint="a line is [old id, token, reasons]; ids are those of the source",
-            )
-    missing = missing_closure(tokenizer, [old for old in made.kept.tolist() if old < size])
-    if missing:
-        lines = [f"  {old} {tokenizer.tokens[old]!r}: {reason}" for old, reason in list(missing.items())[:10]]
-        raise PlanError(
-            f"the plan drops {len(missing)} tokens that kept ones need\n" + "\n".join(lines),
-            hint="add their lines again, or drop the tokens that need them",
-        )
+def _settled_plan(
+    plan: SlicePlan | str | Path | None, checkpoint: Checkpoint, choice: Choice, report: Report
+) -> tuple[SlicePlan, SourceTokenizer]:
+    """The plan that is given, or made from the choice, with what was said of files; and the source's tokenizer."""
+    # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
+    given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
+    tokenizer = source_tokenizer(checkpoint)
+    if given is None:
+        made = _make_plan(checkpoint, tokenizer, choice, report)
+    else:
+        made = fitting_plan(given, checkpoint, tokenizer)
+    return _with_settled_files(made, choice), tokenizer
 
 
 def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
@@ -360,109 +276,51 @@ def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
     return replace(made, request={**made.request, **settled})
 
 
-def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
-    return plan_side_files(
-        checkpoint,
-        tokenizer.files,
-        carry=listed(made.request.get("carry")),
-        leave_out=listed(made.request.get("leave_out")),
-    )
-
-
 def _has_cut(key: str, staging: Path) -> bool:
     return read_cut(staging, key) is not None
 
 
-def _write_files(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
-) -> Rewrite:
-    """Write everything but the weights into the staging folder."""
-    folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_side_files(
-        checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
-        restructure=partial(restructured, checkpoint, made.structure),
-    )  # fmt: skip
-    return_freed_memory()
-    rewrite = _write_tokenizer(tokenizer, made, folder)
-    check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
-    return rewrite
-
-
-def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
-    if made.keeps_vocabulary:
-        return copy_tokenizer(tokenizer, folder)
-    size = len(tokenizer.tokens)
-    # Whoever made or loaded the plan has closed it for this tokenizer: planning, or `_checked` by its digest.
-    return write_tokenizer(
-        tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
-    )
-
-
-def _write_papers(
-    staging: Path,
-    name: str,
+def _write_weights(
     checkpoint: Checkpoint,
     made: SlicePlan,
     edits: Mapping[str, TensorEdit],
-    rewrite: Rewrite,
-    left_out: Mapping[str, str],
-    proof: Proof | None,
-    pruned: Mapping[str, Any] | None,
-) -> None:
-    """Write slice.json and the model card of a slice called `name`; the source's card is set aside."""
-    from langslice.report.card import write_card
-    from langslice.report.reading import read_slice
-    from langslice.report.source_card import set_source_card_aside
+    staging: Path,
+    *,
+    link: bool,
+    threads: int,
+    report: Report,
+) -> WriteReport:
+    """Write the shards, and what else the structure asks of the folder."""
+    prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
+    written = write_shards(
+        checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
+        progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
+    )  # fmt: skip
+    if made.structure is not None:
+        finish_structure(checkpoint, made.structure, staging)
+    return written
 
-    set_source_card_aside(staging)
-    parts = part_table(made, edits, checkpoint)
-    head = write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned, parts)
-    write_card(staging, read_slice(staging, head, made, name=name))
+
+def _prune(
+    checkpoint: Checkpoint,
+    made: SlicePlan,
+    proof: Proof | None,
+    staging: Path,
+    ray: str | None,
+    notes: list[str],
+    report: Report,
+) -> tuple[SlicePlan, Proof | None]:
+    """Zero weights of what was cut: the plan with what came of it, and the proof with what is checked again."""
+    done = prune_staged(staging, made.weights or {}, journal_folder(staging), ray, report)
+    made = replace(made, pruned=done.to_json())
+    resumed = f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
+    notes += [*done.notes, *([resumed] if done.resumed else [])]
+    return made, None if proof is None else prove_pruned(proof, checkpoint, staging, made)
 
 
 def _rewrites(made: SlicePlan) -> bool:
     """Whether zeros are written into the shards, which must then be files of their own."""
     return made.weights is not None or (made.structure is not None and made.structure.writes_zeros)
-
-
-def _left_out(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:
-    left_out = {file.name: file.reason for file in files if file.action == "leave out"}
-    left_out.update(rewrite.left_out)
-    left_out.update({name: tensor.reason for name, tensor in made.tensors.items() if tensor.action == "drop"})
-    return left_out
-
-
-def prove_pruned(proof: Proof, checkpoint: Checkpoint, out: Path, made: SlicePlan) -> Proof:
-    """A slice's proof with what still holds, and is checked again, after its weights were pruned."""
-    from langslice.proof import check_bytes
-    from langslice.sparsity.slicing import check_zeros
-
-    sliced = open_checkpoint(out)
-    checks = [check_bytes(checkpoint, sliced, made) if check.name == "bytes" else check for check in proof.checks]
-    checks = [
-        replace(check, detail=f"before weights were pruned: {check.detail}") if check.name == "outputs" else check
-        for check in checks
-    ]
-    return replace(proof, checks=(*checks, check_zeros(sliced, made.pruned)))
-
-
-def prove_slice(
-    checkpoint: Checkpoint,
-    tokenizer: SourceTokenizer,
-    out: Path,
-    made: SlicePlan,
-    files: Sequence[SideFile],
-    text: Sequence[str],
-    report: Report,
-) -> Proof:
-    from langslice.proof import prove
-    from langslice.samples import proof_texts
-
-    texts = proof_texts(made.request, text)
-    return prove(
-        checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0)
-    )
 
 
 __all__ = ["Choice", "LangsliceError", "SliceResult", "count", "inspect", "plan", "slice", "verify"]

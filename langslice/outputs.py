@@ -19,7 +19,7 @@ import numpy as np
 from langslice.checkpoint import Checkpoint
 from langslice.checks import Check
 from langslice.slice_plan import SlicePlan
-from langslice.stock import model_class, quiet_transformers
+from langslice.stock import dtype_option, model_class, quiet_transformers
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
@@ -75,7 +75,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         dtype = "auto" if structure is None else "float32"
         after = _run(partial(_load, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends)
     except _CANNOT_RUN as error:
-        return Check("outputs", False, "the source runs, the slice does not", (_first_line(error),))
+        return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong: list[str] = []
     worst_hidden = worst_logits = 0.0
     for index, (left, right) in enumerate(zip(before, after, strict=True)):
@@ -167,11 +167,20 @@ def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
     return load_masked(checkpoint, structure, _loading_options("float32")).to(torch.device("cpu")).eval()
 
 
-def _loading_options(dtype: str) -> dict[str, str]:
+def _advice(structure: Kept | None) -> tuple[str, ...]:
+    """What may help a slice that does not run."""
     import transformers
 
-    version = int(transformers.__version__.split(".")[0])
-    return {"attn_implementation": "eager", "dtype" if version >= 5 else "torch_dtype": dtype}
+    if structure is None or structure.style != "sliced" or not transformers.__version__.startswith("4."):
+        return ()
+    return (
+        f"its layers differ in size, and transformers {transformers.__version__} sizes some families' layers, or their "
+        "cache, by config.json alone; transformers 5 does not",
+    )
+
+
+def _loading_options(dtype: str) -> dict[str, str]:
+    return {"attn_implementation": "eager", **dtype_option(dtype)}
 
 
 def _encode_sound(model: Any) -> dict[str, Any]:

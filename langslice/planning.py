@@ -14,7 +14,8 @@ from langslice.choice import Choice, asks, codes, listed, request_json
 from langslice.errors import PlanError, TokenizerError
 from langslice.ids import IdField
 from langslice.sidefiles import SideFile, as_it_is, id_fields, plan_side_files, renumbered
-from langslice.slice_plan import SlicePlan, digest_rows, plan_tensors, with_structure
+from langslice.slice_plan import SlicePlan, digest_rows
+from langslice.tensor_planning import plan_tensors, with_structure
 from langslice.tokenizer import SourceTokenizer
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from langslice.gathering import sliced_shape
 from langslice.ids import find_id_fields, is_id_field
 from langslice.samples import CORPUS
 from langslice.sidefiles import SideFile
-from langslice.slice_plan import SlicePlan, tensor_edits
+from langslice.slice_plan import SlicePlan
 from langslice.stock import loading_report, model_class
+from langslice.tensor_planning import tensor_edits
 from langslice.tokenisation import TextProof, compare_tokenisation, summarise_texts
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 

@@ -20,7 +20,8 @@ from langslice.errors import PlanError
 from langslice.forms import check_form, read_json
 from langslice.gathering import sliced_shape
 from langslice.shards import TensorEdit
-from langslice.slice_plan import SlicePlan, file_sha256, load_plan, plan_from_json, plan_text
+from langslice.slice_plan import SlicePlan, load_plan, plan_from_json, plan_text
+from langslice.source import file_sha256
 from langslice.tokenizer import Rewrite
 
 if TYPE_CHECKING:

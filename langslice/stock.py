@@ -61,6 +61,14 @@ def model_class(folder: Path) -> Any:
     return None
 
 
+def dtype_option(dtype: Any) -> dict[str, Any]:
+    """The option of `from_pretrained` for the type that weights are loaded in; its name changed in transformers 4.56."""
+    import transformers
+
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    return {"dtype" if version >= (4, 56) else "torch_dtype": dtype}
+
+
 def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
     """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
 

@@ -24,7 +24,8 @@ from langslice.proof import Proof, proof_from_json
 from langslice.record import library_versions
 from langslice.shards import WriteReport
 from langslice.sidefiles import SideFile
-from langslice.slice_plan import SlicePlan, file_sha256, plan_text
+from langslice.slice_plan import SlicePlan, plan_text
+from langslice.source import file_sha256
 from langslice.tokenizer import Rewrite
 
 FOLDER = ".unfinished"

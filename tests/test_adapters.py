@@ -14,6 +14,7 @@ import langslice
 from langslice.cli import main
 from langslice.mini import mini_model_path
 from langslice.restore import carry_adapter
+from langslice.stock import dtype_option
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,7 +24,11 @@ def load(folder, auto="AutoModelForCausalLM"):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, dtype="float32").eval()
+        return (
+            getattr(transformers, auto)
+            .from_pretrained(folder, trust_remote_code=True, **dtype_option("float32"))
+            .eval()
+        )
 
 
 def train_adapter(folder, out, *, auto="AutoModelForCausalLM", seed=0, **settings):

@@ -194,7 +194,9 @@ def test_published_figures_stand_beside_their_own_model_only():
 
 
 def test_data_is_gathered_by_links(tiny, tmp_path):
+    text = (tiny / "data/parallel/en.txt").read_bytes()
     folder = gather_data(tmp_path / "all", {"xnli": tiny / "data", "marc": None}, tiny / "data", packaged=True)
+    assert (tiny / "data/parallel/en.txt").read_bytes() == text
     assert sorted(path.name for path in folder.iterdir()) == ["code", "parallel", "xnli"]
     again = gather_data(tmp_path / "all", {"marc": tiny / "data"}, None, packaged=True)
     assert sorted(path.name for path in again.iterdir()) == ["marc", "parallel"]

@@ -16,6 +16,7 @@ from langslice.cli import main
 from langslice.mini import heldout_text, mini_model_path
 from langslice.restore import restore
 from langslice.restore.merging import _wide, float_rows, widened
+from langslice.stock import dtype_option
 from tests.zoo import add_tokenizer, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -207,7 +208,7 @@ def test_weights_saved_by_a_trainer_in_float32(mini_slice, tmp_path):
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(mini_slice, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(mini_slice, **dtype_option(torch.float32))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.001)

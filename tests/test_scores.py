@@ -26,13 +26,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def stock(folder, dtype="float32"):
     import torch
-    import transformers
 
-    from langslice.stock import model_class, quiet_transformers
+    from langslice.stock import dtype_option, model_class, quiet_transformers
 
-    name = "dtype" if transformers.__version__.startswith("5") else "torch_dtype"
     with quiet_transformers():
-        model = model_class(folder).from_pretrained(folder, **{name: getattr(torch, dtype)})
+        model = model_class(folder).from_pretrained(folder, **dtype_option(getattr(torch, dtype)))
     model.config.use_cache = False
     return model.eval().requires_grad_(False)
 

@@ -12,6 +12,7 @@ import langslice
 from langslice.checkpoint import open_checkpoint
 from langslice.cli import main
 from langslice.mini import heldout_text, mini_model_path
+from langslice.stock import dtype_option, model_class
 from langslice.structure.anatomy import read_anatomy
 from langslice.structure.cuts import parse_numbers
 
@@ -38,7 +39,11 @@ def load(folder, auto="AutoModelForCausalLM"):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, dtype="float32").eval()
+        return (
+            getattr(transformers, auto)
+            .from_pretrained(folder, trust_remote_code=True, **dtype_option("float32"))
+            .eval()
+        )
 
 
 def test_numbers():
@@ -197,12 +202,25 @@ def uneven(tmp_path_factory):
     return out
 
 
-def test_without_trust_remote_code_it_fails_loudly(uneven):
+def test_without_trust_remote_code_it_fails_loudly(uneven, monkeypatch):
     import transformers
 
+    # transformers before 4.53 goes on using, in one process, the code that was trusted once.
+    monkeypatch.setattr(transformers.AutoModelForCausalLM._model_mapping, "_extra_content", {})
     with pytest.raises(RuntimeError, match="mismatch"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         transformers.AutoModelForCausalLM.from_pretrained(uneven)
+
+
+def test_other_models_of_the_kind_load_beside_it(uneven, zoo):
+    import torch
+
+    load(uneven)
+    whole = zoo("llama")
+    model, alone = load(whole), model_class(whole).from_pretrained(whole).eval()
+    ids = torch.arange(10, 30)[None]
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, alone(ids).logits)
 
 
 def test_generation_with_cache_is_generation_without(uneven):
@@ -304,17 +322,41 @@ def test_scores_of_another_model_are_refused(zoo, tmp_path, capsys, monkeypatch)
     assert "another model" in error
 
 
-def test_lists_that_config_leaves_implicit_are_written_out(zoo, tmp_path):
-    folder = zoo("gemma2")
-    config = json.loads((folder / "config.json").read_text())
-    source = tmp_path / "source"
+@pytest.fixture
+def implicit(zoo, tmp_path):
+    """Gemma 2 whose config.json leaves the kinds of its layers to its class."""
     import shutil
 
-    shutil.copytree(folder, source)
-    types = config.pop("layer_types")
+    source = shutil.copytree(zoo("gemma2"), tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    config.pop("layer_types", None)
     (source / "config.json").write_text(json.dumps(config))
-    outputs_of(langslice.slice(source, tmp_path / "out", drop_layers="0"))
+    return source
+
+
+def test_lists_that_config_leaves_implicit_are_written_out(implicit, tmp_path, monkeypatch):
+    from langslice.stock import full_config
+
+    types = ["sliding_attention", "full_attention", "sliding_attention"]
+    known = "layer_types" in full_config(open_checkpoint(implicit).config)
+    if not known:  # transformers before 4.53, which would not read the list either
+        monkeypatch.setattr("langslice.stock.full_config", lambda config: {**full_config(config), "layer_types": types})
+    result = langslice.slice(implicit, tmp_path / "out", drop_layers="0", verify=known)
+    assert not known or outputs_of(result)
     assert json.loads((tmp_path / "out/config.json").read_text())["layer_types"] == types[1:]
+
+
+def test_lists_that_the_class_does_not_write_out_either(implicit, tmp_path, monkeypatch):
+    from langslice.stock import full_config
+
+    def by_place(config):
+        return {name: value for name, value in full_config(config).items() if name != "layer_types"}
+
+    monkeypatch.setattr("langslice.stock.full_config", by_place)
+    with pytest.raises(langslice.LangsliceError, match=r"only the last layers .* no `layer_types`, and transformers"):
+        langslice.slice(implicit, tmp_path / "out", drop_layers="0")
+    assert not (tmp_path / "out").exists()
+    outputs_of(langslice.slice(implicit, tmp_path / "out", drop_layers="2"))
 
 
 def test_a_list_as_long_as_the_layers_that_the_table_lacks_stops_the_job(zoo, tmp_path):

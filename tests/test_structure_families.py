@@ -20,7 +20,7 @@ from langslice.structure.choosing import choose_structure
 from langslice.structure.config_files import restructured
 from langslice.structure.edits import layer_edits
 from langslice.structure.finishing import finish_structure
-from tests.zoo import FAMILIES, VOCABULARY
+from tests.zoo import FAMILIES, UNEVEN_FROM_5, VOCABULARY, lacks
 
 COVERED = sorted(set(bodies._BY_TYPE) & set(FAMILIES))
 NAMED = [
@@ -86,7 +86,11 @@ def cut(folder, out, **choice):
     rows = np.arange(VOCABULARY)
     plan = SlicePlan("", None, "", "", VOCABULARY, rows, (), (), {}, structure=kept)
     check = compare_outputs(checkpoint, sliced, plan, [])
-    assert check.passed, check
+    if kept.style == "sliced" and lacks(config["model_type"], UNEVEN_FROM_5):
+        assert check.passed is False
+        assert check.examples[-1].endswith("by config.json alone; transformers 5 does not")
+    else:
+        assert check.passed, check
     return kept, check
 
 
@@ -123,8 +127,12 @@ def test_every_named_family_has_a_row_and_a_tiny_model():
 def test_layers(model_type, zoo, tmp_path):
     folder = zoo(model_type)
     anatomy = read_anatomy(open_checkpoint(folder))
-    first = 1 if anatomy.body.first_layer else 0
-    kept, _ = cut(folder, tmp_path / "out", drop_layers=[f"{stack}.{first}" for stack in anatomy.layers])
+    number = 1 if anatomy.body.first_layer else 0
+    if anatomy.body.alternates and "layer_types" not in anatomy.config:
+        with pytest.raises(PlanError, match="derives it from a layer's place"):  # an early version of transformers
+            cut(folder, tmp_path / "out", drop_layers=str(number))
+        number = anatomy.layers["layers"] - 1
+    kept, _ = cut(folder, tmp_path / "out", drop_layers=[f"{stack}.{number}" for stack in anatomy.layers])
     assert kept.style == "stock"
     assert {len(stay) + 1 for stay in kept.layers.values()} == set(anatomy.layers.values())
 

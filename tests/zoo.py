@@ -25,6 +25,8 @@ DECODER = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+# Every second layer sees six tokens back, so that a layer taken for one of the other kind shows.
+ALTERNATING = {**DECODER, "sliding_window": 6, "sliding_window_pattern": 2}
 PLAIN = {key: value for key, value in DECODER.items() if key not in {"head_dim", "num_key_value_heads"}}
 SEQ2SEQ = {
     "vocab_size": VOCABULARY,
@@ -107,7 +109,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "nomic_bert": ("AutoModelForMaskedLM", {**PLAIN, "mask_token_id": 3}),
     "hyperclovax": ("AutoModelForCausalLM", DECODER),
     "hunyuan_v1_dense": ("AutoModelForCausalLM", DECODER),
-    "exaone4": ("AutoModelForCausalLM", {**DECODER, "sliding_window": 6, "sliding_window_pattern": 2}),
+    "exaone4": ("AutoModelForCausalLM", ALTERNATING),
     "albert": ("AutoModelForMaskedLM", {**PLAIN, "embedding_size": 18}),
     "t5": ("AutoModelForSeq2SeqLM", T5),
     "mt5": ("AutoModelForSeq2SeqLM", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
@@ -188,10 +190,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe": ("AutoModelForCausalLM", {**DECODER, **MOE}),
     "mixtral": ("AutoModelForCausalLM", {**DECODER, "num_local_experts": 4}),
     "gemma": ("AutoModelForCausalLM", DECODER),
-    "gemma2": ("AutoModelForCausalLM", DECODER),
-    "gemma3_text": ("AutoModelForCausalLM", DECODER),
+    "gemma2": ("AutoModelForCausalLM", ALTERNATING),
+    "gemma3_text": ("AutoModelForCausalLM", ALTERNATING),
     "cohere": ("AutoModelForCausalLM", DECODER),
-    "cohere2": ("AutoModelForCausalLM", DECODER),
+    "cohere2": ("AutoModelForCausalLM", ALTERNATING),
     "phi": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6, "partial_rotary_factor": 2 / 3}),
     "phi3": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6}),
     "granite": ("AutoModelForCausalLM", {**DECODER, "head_dim": 6}),
@@ -240,7 +242,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": (
         "AutoModelForImageTextToText",
         {
-            "text_config": {**DECODER, "model_type": "gemma3_text"},
+            "text_config": {**ALTERNATING, "model_type": "gemma3_text"},
             "vision_config": {**VISION, "model_type": "siglip_vision_model"},
             "mm_tokens_per_image": 4,
             "boi_token_index": 5,
@@ -264,6 +266,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+
+
+# Layers of different sizes do not run in these with transformers 4, which sizes them, or their cache, by config.json alone.
+UNEVEN_FROM_5 = frozenset({"modernbert", "gemma2", "gemma3_text", "cohere2"})
+# Transformers 4 gives these a cache that cannot be shared.
+SHARED_CACHE_FROM_5 = frozenset({"gemma2", "gemma3_text", "cohere2"})
+
+
+def lacks(model_type: str, families: frozenset[str]) -> bool:
+    """Whether the installed transformers is too early for what only version 5 does for some families."""
+    import transformers
+
+    return model_type in families and transformers.__version__.startswith("4.")
 
 
 def build(model_type: str, folder: Path, *, dtype: str = "float32", **changes: Any) -> Path:

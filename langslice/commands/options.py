@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, get_annotations, signature
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -51,7 +51,8 @@ def choosing(choice: type, *names: str) -> Callable[[Command], Command]:
     taken = {name: entry for name, entry in entries(choice).items() if not names or name in names}
 
     def decorate(command: Command) -> Command:
-        hints = get_type_hints(command, include_extras=True)
+        # `typing.get_type_hints` of Python 3.10 hides what is annotated where the default is None.
+        hints = get_annotations(command, eval_str=True)
         own = [
             parameter.replace(annotation=hints[parameter.name]) for parameter in signature(command).parameters.values()
         ]

@@ -115,9 +115,11 @@ def _draw_groups(axis: Any, values: Mapping[tuple[str, str], Sequence[float]]) -
     for place, (kind, colour) in enumerate(zip(kinds, ("#444444", MARKED, BAR, "#c9d1da"), strict=False)):
         found = [values[group, kind] for group in groups]
         means = [float(np.mean(one)) for one in found]
-        spread = np.array(
-            [[max(mean - min(one), 0.0), max(max(one) - mean, 0.0)] for mean, one in zip(means, found, strict=True)]
-        ).T
+        # Lists: matplotlib before 3.11 takes the scalar of an array of one group, which numpy deprecates.
+        spread = [
+            [max(mean - min(one), 0.0) for mean, one in zip(means, found, strict=True)],
+            [max(max(one) - mean, 0.0) for mean, one in zip(means, found, strict=True)],
+        ]
         positions = np.arange(len(groups)) + (place - (len(kinds) - 1) / 2) * 0.2
         axis.bar(positions, means, width=0.2, yerr=spread, color=colour, label=kind, error_kw={"lw": 0.8})
     axis.set_xticks(range(len(groups)), groups, fontsize=8)

@@ -65,7 +65,7 @@ def load_student(checkpoint: Checkpoint) -> Any:
     import torch
     import transformers
 
-    from langslice.stock import model_class, quiet_transformers
+    from langslice.stock import dtype_option, model_class, quiet_transformers
 
     folder = checkpoint.model_folder
     stock = model_class(folder)
@@ -74,18 +74,31 @@ def load_student(checkpoint: Checkpoint) -> Any:
             f"{folder}: transformers {transformers.__version__} has no class {checkpoint.config.get('architectures')}",
             "`architectures` in config.json names the class that is trained",
         )
-    name = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model, info = stock.from_pretrained(folder, output_loading_info=True, **{name: torch.float32})
+            model, info = stock.from_pretrained(folder, output_loading_info=True, **dtype_option(torch.float32))
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise CheckpointError(
                 f"{folder}: transformers cannot load it\n  {error}", "run `langslice verify`"
             ) from error
     refuse_missing(info, folder)
+    _read_head_bias(model, checkpoint)
     model.config.use_cache = False
     return model
+
+
+def _read_head_bias(model: Any, checkpoint: Checkpoint) -> None:
+    """Read the bias of the output head again: transformers 4.50 loads RoBERTa's as zeros, and reports nothing missing."""
+    import torch
+
+    from langslice.sparsity.weight_bytes import read_tensor
+
+    bias: Any = getattr(model.get_output_embeddings(), "bias", None)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter is bias and name in checkpoint.tensors:
+            with torch.no_grad():
+                parameter.copy_(read_tensor(checkpoint.tensors[name]))
 
 
 def refuse_missing(info: Any, folder: Path) -> None:

@@ -22,7 +22,8 @@ from langslice.families import family_of, find_vocabulary_size
 from langslice.heal.student import Source, load_student
 from langslice.record import FILE_NAME
 from langslice.safetensors_header import parse_strict_json
-from langslice.slice_plan import SlicePlan, file_sha256, fingerprint
+from langslice.slice_plan import SlicePlan
+from langslice.source import file_sha256, fingerprint
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 
 Rows = npt.NDArray[np.int64]

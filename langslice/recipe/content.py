@@ -14,7 +14,7 @@ from typing import Any
 
 from langslice import __version__
 from langslice.errors import RecipeError
-from langslice.slice_plan import file_sha256
+from langslice.source import file_sha256
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # The digest stands in folder names.

@@ -138,7 +138,7 @@ def options_of(command: Callable[..., Any]) -> dict[str, tuple[Any, Entry]]:
     """
     from typer.models import ParameterInfo
 
-    hints = get_type_hints(command, include_extras=True)
+    hints = inspect.get_annotations(command, eval_str=True)
     found = {}
     for name in inspect.signature(command).parameters:
         hint: Any = hints.get(name)

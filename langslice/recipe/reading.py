@@ -233,7 +233,7 @@ def _check_values(recipe: Recipe) -> None:
 def _check_choice(entries: Mapping[str, Any]) -> None:
     from langslice.choice import codes
     from langslice.choose.languages import parse_languages
-    from langslice.job import refuse_beside_plan
+    from langslice.plan_checking import refuse_beside_plan
 
     if "plan" in entries:
         refuse_beside_plan({name: value for name, value in entries.items() if name != "plan"})  # type: ignore[arg-type]

@@ -324,7 +324,7 @@ def _files(folder: Path) -> dict[str, tuple[int, str | None]]:
 
 def with_hashes(report: Report, folder: Path) -> Report:
     """The report with size and sha256 of every file of the slice as it is now: reads all of them."""
-    from langslice.slice_plan import file_sha256
+    from langslice.source import file_sha256
 
     files: dict[str, tuple[int, str | None]] = {
         name: (size, file_sha256(folder / name)) for name, (size, _) in _files(folder).items()

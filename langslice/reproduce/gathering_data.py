@@ -31,7 +31,7 @@ def gather_data(folder: Path, sets: Mapping[str, Path | None], common: Path | No
         for child in sorted(common.iterdir()):
             if not (folder / child.name).exists():
                 _link(folder / child.name, child)
-    if packaged:
+    if packaged and not (folder / "parallel").is_symlink():  # through a link one would write into somebody's data
         (folder / "parallel").mkdir(exist_ok=True)
         for language in heldout_languages():
             (folder / "parallel" / f"{language}.txt").write_text(

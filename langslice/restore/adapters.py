@@ -35,7 +35,8 @@ from langslice.restore.adapter_tensors import (
 )  # fmt: skip
 from langslice.safetensors_header import TensorEntry
 from langslice.shards import staging_folder
-from langslice.slice_plan import SlicePlan, tensor_edits
+from langslice.slice_plan import SlicePlan
+from langslice.tensor_planning import tensor_edits
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,15 +22,19 @@ from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.checks import MAX_EXAMPLES, Check
 from langslice.choice import listed
 from langslice.errors import PlanError, VerificationError
-from langslice.job import failure_text, fingerprint_of, prove_slice, side_files, source_tokenizer
+from langslice.plan_checking import check_source
 from langslice.progress import Report, adding_up, silent
 from langslice.record import FILE_NAME, library_versions, read_document, read_plan_at, read_record
 from langslice.restore.card import write_restored_card
 from langslice.restore.merging import Origin, find_origins, float_rows, lay_over, merged_checkpoint, without_padding
 from langslice.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 from langslice.sidefiles import write_side_files
-from langslice.slice_plan import SlicePlan, check_source, plan_tensors, tensor_edits
+from langslice.slice_files import side_files
+from langslice.slice_plan import SlicePlan
+from langslice.slice_proof import failure_text, prove_slice
+from langslice.source import fingerprint_of, source_tokenizer
 from langslice.structure.config_files import restructured
+from langslice.tensor_planning import plan_tensors, tensor_edits
 from langslice.tokenizer import copy_tokenizer
 
 if TYPE_CHECKING:

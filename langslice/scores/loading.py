@@ -16,7 +16,7 @@ from typing import Any
 from langslice.checkpoint import Checkpoint
 from langslice.errors import ScoreError
 from langslice.scores.sites import Sites
-from langslice.stock import model_class, quiet_transformers
+from langslice.stock import dtype_option, model_class, quiet_transformers
 from langslice.structure.anatomy import Anatomy, find_place
 
 _TORCH = {
@@ -79,7 +79,6 @@ def load_stock(checkpoint: Checkpoint, anatomy: Anatomy, weights: MappedWeights,
             hint="scores l1 and l2 need no class",
         )
     dtype = torch.float32 if whole else _common_dtype(weights.tensors)
-    name = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, info = stock.from_pretrained(
@@ -87,7 +86,7 @@ def load_stock(checkpoint: Checkpoint, anatomy: Anatomy, weights: MappedWeights,
             config=transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False),
             state_dict=dict(weights.tensors),
             output_loading_info=True,
-            **{name: dtype},
+            **dtype_option(dtype),
         )
     missing = sorted(key for key in info["missing_keys"] if find_place(key, anatomy.body) is not None)
     if missing:

@@ -41,6 +41,7 @@ class Body:
     head_size     field that holds the size of a head, "" where stock code divides the hidden size by the number of heads
     fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "falcon"
     lists         fields with one entry a layer, gathered by kept layer; written out where config.json leaves them implicit
+    alternates    layers are of several kinds, by their place where `lists` are written nowhere
     consults      other fields on which a cut depends
     first_bias    block 0 owns the position bias that all blocks use
     first_layer   why layer 0 cannot go, "" where it can
@@ -59,6 +60,7 @@ class Body:
     head_size: str = ""
     fused: str = ""
     lists: tuple[str, ...] = ()
+    alternates: bool = False
     consults: tuple[str, ...] = ()
     first_bias: bool = False
     first_layer: str = ""
@@ -109,7 +111,7 @@ BODIES = (
          head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
          head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
-    Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), head_counts=(),
+    Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), alternates=True, head_counts=(),
          first_layer="it has no attention norm, and stock code gives every later layer one",
          clients=_clients("neurons", "neurons")),
     Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
@@ -138,21 +140,22 @@ BODIES = (
          lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
     Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
     # Both clients derive the kinds of attention of Gemma's and Cohere's layers from their place.
-    Body(("gemma2", "gemma3_text"), _GROUPED, head_size="head_dim", lists=("layer_types",),
+    Body(("gemma2", "gemma3_text"), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
          clients=_clients("heads neurons", "heads neurons layers", "neurons")),
-    Body(("gemma3",), _GROUPED, section="text_config", head_size="head_dim", lists=("layer_types",),
+    Body(("gemma3",), _GROUPED, section="text_config", head_size="head_dim", lists=("layer_types",), alternates=True,
          clients=_clients("heads neurons", "heads neurons layers")),
     Body(("cohere",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _ALL)),
-    Body(("cohere2",), _GROUPED, head_size="head_dim", lists=("layer_types",), clients=_clients("neurons", _ALL)),
+    Body(("cohere2",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
+         clients=_clients("neurons", _ALL)),
     Body(("phi",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _NO_HEADS)),
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
          even_heads="stock code splits the fused projection by the one number of heads in config.json",
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",)),
+    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True),
     Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),
     Body(("gte", "jina_embeddings_v3", "nomic_bert"), _BERT, head_size="head_dim", fused="parts", renamed=True),
     Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL)),
-    Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"),
+    Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"), alternates=True,
          clients=_clients("heads neurons", _ALL)),
     Body(("olmo2",), _GROUPED, head_size="head_dim", norm_all=True, clients=_clients(_NO_HEADS, _NO_HEADS)),
 )

@@ -305,6 +305,7 @@ def _layer_fields(anatomy: Anatomy, layers: Mapping[str, tuple[int, ...]]) -> di
         count = anatomy.layers[stack]
         config[fields.layers] = len(stay)
         _refuse_unknown_lists(anatomy, count)
+        _refuse_unwritten_lists(anatomy, stay)
         for name in anatomy.body.lists:
             values = anatomy.config.get(name)
             if name == "mlp_only_layers":
@@ -317,6 +318,24 @@ def _layer_fields(anatomy: Anatomy, layers: Mapping[str, tuple[int, ...]]) -> di
         if isinstance(first_sliding, int):
             config["max_window_layers"] = sum(layer < first_sliding for layer in stay)
     return config
+
+
+def _refuse_unwritten_lists(anatomy: Anatomy, stay: tuple[int, ...]) -> None:
+    """A list that neither config.json nor its class writes out: early versions of transformers know it by a layer's place.
+
+    Without the last layers every layer keeps its place.
+    """
+    if stay == tuple(range(len(stay))) or not anatomy.body.alternates:
+        return
+    for name in anatomy.body.lists:
+        if name not in anatomy.config:
+            import transformers
+
+            raise PlanError(
+                f"only the last layers of this model can be cut here: config.json has no `{name}`, and transformers "
+                f"{transformers.__version__} derives it from a layer's place",
+                hint="transformers 5 writes the list out: update it, or drop only the last layers",
+            )
 
 
 def _refuse_unknown_lists(anatomy: Anatomy, count: int) -> None:

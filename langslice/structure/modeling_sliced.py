@@ -4,17 +4,24 @@ The stock class builds its layers alike; the parameters that were cut are then r
 remember a number of heads are told the new one. Everything else, loading and generation included, is the stock class's.
 """
 
+from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from torch import empty, nn
 
 
-def sliced(stock: Any) -> Any:
-    """The stock class with the sizes of `config.sliced_shapes`."""
+def sliced(stock: Any, code: str = "") -> Any:
+    """The stock class with the sizes of `config.sliced_shapes`.
+
+    code  this file, which every folder that the model is saved to needs too; "" to save weights alone
+    """
 
     class Sliced(stock):  # type: ignore[misc]
         def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
             super().__init__(config, *arguments, **options)
+            if getattr(config, "sliced_shapes", None) is None:
+                return  # transformers before 4.53 takes this class for every model of the kind, once it has loaded one
             body: Any = getattr(self, self.base_model_prefix, self)
             for name, shape in config.sliced_shapes["parameters"].items():
                 _resize(body, name, shape)
@@ -27,6 +34,14 @@ def sliced(stock: Any) -> Any:
                 _keep_bias(body.get_submodule(name), body.get_submodule(entry["first"]), **entry["heads"])
             for name, count in config.sliced_shapes.get("cross_bias", {}).items():
                 _spread_bias(body.get_submodule(name), count)
+
+        def save_pretrained(self, save_directory: Any, *arguments: Any, **options: Any) -> Any:
+            """Save the model with this file beside it, which early versions of transformers leave behind."""
+            saved = super().save_pretrained(save_directory, *arguments, **options)
+            copy = Path(save_directory, "modeling_sliced.py")
+            if code and getattr(self.config, "sliced_shapes", None) and copy.parent.is_dir() and not copy.exists():
+                copyfile(code, copy)
+            return saved
 
         @classmethod
         def is_custom_code(cls) -> bool:

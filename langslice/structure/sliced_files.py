@@ -146,6 +146,6 @@ def write_module(folder: Path, config: Mapping[str, Any]) -> None:
     """Write modeling_sliced.py, with one class for each stock class that config.json maps."""
     source = Path(__file__).with_name(f"{MODULE}.py").read_text(encoding="utf-8")
     names = sorted({entry.rpartition(".")[2] for entry in config["auto_map"].values()})
-    lines = [f"{name} = sliced(transformers.{name})" for name in names]
+    lines = [f"{name} = sliced(transformers.{name}, __file__)" for name in names]
     source = source.replace("from torch import empty, nn\n", "import transformers\nfrom torch import empty, nn\n", 1)
     (folder / f"{MODULE}.py").write_text(source + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")

@@ -163,7 +163,7 @@ def copy_tokenizer(source: SourceTokenizer, out: Path) -> Rewrite:
     """Copy all files of a tokenizer as they are, for a slice that keeps its whole vocabulary."""
     import shutil
 
-    from langslice.slice_plan import file_sha256
+    from langslice.source import file_sha256
 
     for name in source.files:
         (out / name).parent.mkdir(parents=True, exist_ok=True)

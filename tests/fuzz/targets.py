@@ -55,8 +55,10 @@ def plan_structure(folder: Path) -> None:
 
 def read_slice(folder: Path) -> None:
     made = read_record(folder / "out")
-    from langslice.job import fingerprint_of, side_files, source_tokenizer
-    from langslice.slice_plan import check_source, tensor_edits
+    from langslice.plan_checking import check_source
+    from langslice.slice_files import side_files
+    from langslice.source import fingerprint_of, source_tokenizer
+    from langslice.tensor_planning import tensor_edits
 
     checkpoint = open_checkpoint(folder / "model")
     tokenizer = source_tokenizer(checkpoint)
