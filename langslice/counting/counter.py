@@ -14,7 +14,7 @@ from langslice.counting.cutting import START, CutRules
 from langslice.counting.encoding import Encode, add_encoded, lines_of, text_of
 from langslice.counting.pieces import NO_PIECES, TABLE_BYTES, Pieces, PieceTable, cut_units, cut_words, distinct
 
-CUT_BYTES = 12 << 20  # text cut at once; the arrays for it take about ten bytes a byte
+CUT_BYTES = 6 << 20  # text cut at once; the arrays for it take about ten bytes a byte
 SAMPLES_PER_BLOCK = 4
 SAMPLE_BYTES = 1024
 WORDS_CHECKED = 1000

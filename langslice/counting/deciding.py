@@ -20,7 +20,7 @@ LONGEST_PART = 64  # bytes; longer ones are rare, and rarely the same
 # they round by less than 2 * 64 * 2**31 * 2**-53 = 3e-5.
 LONGEST_WORD = 1 << 26
 MARGIN = 1e-4  # above that, and far below most differences of scores
-ROWS = 1 << 16  # parts of one length looked at together
+ROWS = 1 << 14  # parts of one length looked at together
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from langslice.counting.cutting import LEFT, OPAQUE, POINT, RIGHT, START, WORD, CutRules
 from langslice.counting.deciding import LONGEST_WORD, decided
 
-TABLE_BYTES = 96 << 20  # distinct pieces held by one counting process
+TABLE_BYTES = 48 << 20  # distinct pieces held by one counting process
 FEWEST_PENDING = 1 << 20  # pieces that wait to be merged into the table: it is hashed anew each time
 AT_ONCE = 1 << 16  # pieces made objects of Python at once: each takes some 100 bytes
 
