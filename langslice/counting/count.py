@@ -21,7 +21,7 @@ from langslice.counting.workers import count_in_processes
 from langslice.errors import CorpusError
 from langslice.tokenizer import SourceTokenizer
 
-SMALL_BLOCKS = 8  # text of so many blocks (a million characters each) is counted before other processes would be ready
+SMALL_BLOCKS = 24  # text of so many blocks (a million characters each) is counted before other processes would be ready
 SMALL_CHARACTERS = 200_000  # so little distinct text is encoded whole before the rules for cutting it would be found
 BATCH_TEXTS = 8192  # of `distinct_chunks`: who encodes a batch holds the tokens of all its texts
 MOST_PROCESSES = 16  # reading and finding repeated units is one process's work; more than this would wait for it

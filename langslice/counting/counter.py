@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -24,12 +24,14 @@ WORDS_CHECKED = 1000
 class ChunkTable:
     """What was read and is not encoded yet: distinct pieces, and distinct units that must not be cut; both bounded.
 
+    cutter       thread that cuts and counts pieces while the next blocks are read
     limit_bytes  memory at which the rare pieces are handed out
     mismatches   texts of the self-check whose pieces gave other tokens; the blocks they stand in are not cut
     """
 
     encode: Encode
     rules: CutRules
+    cutter: Executor
     limit_bytes: int = TABLE_BYTES
     mismatches: list[str] = field(default_factory=list)
     units: UnitTable = field(default_factory=UnitTable)
@@ -37,6 +39,7 @@ class ChunkTable:
     def __post_init__(self) -> None:
         self.pieces = PieceTable(self.limit_bytes)
         self._uncut: list[bytes] = []
+        self._cutting: Future[Pieces] | None = None
 
     def add(self, block: Block) -> tuple[Pieces, dict[str, int]]:
         """Add a block; give what must be encoded now: pieces, and whole units."""
@@ -51,11 +54,15 @@ class ChunkTable:
         return (self._cut() if sum(map(len, self._uncut)) > CUT_BYTES else NO_PIECES), self.units.add(whole)
 
     def _cut(self) -> Pieces:
+        """Have the text at hand cut, and give what no longer fitted when the text before was."""
         data, self._uncut = b"".join(self._uncut), []
-        return self.pieces.add(cut_units(self.rules, data)) if data else NO_PIECES
+        before = NO_PIECES if self._cutting is None else self._cutting.result()
+        self._cutting = self.cutter.submit(lambda: self.pieces.add(cut_units(self.rules, data)) if data else NO_PIECES)
+        return before
 
     def rest(self) -> Iterator[tuple[Pieces, dict[str, int]]]:
         """What is left."""
+        yield self._cut(), {}
         yield self._cut(), {}
         yield self.pieces.merge(), self.units.entries
 
@@ -112,8 +119,9 @@ def count_blocks(
     Returns  counts (size,) int64, and the self-check's mismatches
     """
     counts = np.zeros(size, np.int64)
-    table = ChunkTable(encode, rules, limit_bytes)
-    with ThreadPoolExecutor(1) as encoder:  # the library's encoder lets go of the interpreter, so text is cut meanwhile
+    # Encoder and columns let go of the interpreter, so that text is read, cut and encoded at once.
+    with ThreadPoolExecutor(1) as encoder, ThreadPoolExecutor(1) as cutter:
+        table = ChunkTable(encode, rules, cutter, limit_bytes)
         running: Future[None] | None = None
         for pieces, whole in _handed_out(table, blocks):
             if running is not None:
@@ -155,6 +163,7 @@ def _handed_out(table: ChunkTable, blocks: Iterable[Block]) -> Iterator[tuple[Pi
 
 def weighted_pieces(encode: Encode, rules: CutRules, blocks: Iterable[Block]) -> Iterator[tuple[str, int]]:
     """Yield pieces and whole units, and how often each occurs; units begin with START, as their openers do."""
-    for pieces, whole in _handed_out(ChunkTable(encode, rules), blocks):
-        yield from ((START + unit, weight) for unit, weight in whole.items())
-        yield from pieces.texts()
+    with ThreadPoolExecutor(1) as cutter:
+        for pieces, whole in _handed_out(ChunkTable(encode, rules, cutter), blocks):
+            yield from ((START + unit, weight) for unit, weight in whole.items())
+            yield from pieces.texts()
