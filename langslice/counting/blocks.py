@@ -55,16 +55,21 @@ def unit_blocks(units: Iterable[str], totals: Totals, progress: Callable[[int], 
         text = START + START.join(batch)
         odd: tuple[str, ...] = ()
         if text.count(START) != len(batch) or len(text) > LONGEST_UNIT:
-            odd = tuple(unit for unit in batch if START in unit or len(unit) > LONGEST_UNIT)
-            text = "".join(START + unit for unit in batch if START not in unit and len(unit) <= LONGEST_UNIT)
+            odd = tuple(unit for unit in batch if _is_odd(unit))
+            text = "".join(START + unit for unit in batch if not _is_odd(unit))
         block = Block(_encoded(text, totals), odd)
-        size_bytes = len(block.data) - (len(batch) - len(odd)) + sum(len(_encoded(unit, totals)) for unit in odd)
+        marks = len(batch) - len(odd)
+        size_bytes = len(block.data) - marks + sum(len(_encoded(unit, totals)) for unit in odd)
         totals.units += len(batch)
-        totals.characters += len(text) - (len(batch) - len(odd)) + sum(map(len, odd))
+        totals.characters += len(text) - marks + sum(map(len, odd))
         totals.size_bytes += size_bytes
         if progress is not None:
             progress(size_bytes)
         yield block
+
+
+def _is_odd(unit: str) -> bool:
+    return START in unit or len(unit) > LONGEST_UNIT
 
 
 def _batches(units: Iterable[str]) -> Iterator[list[str]]:

@@ -56,14 +56,18 @@ class ChunkTable:
     def _cut(self) -> Pieces:
         """Have the text at hand cut, and give what no longer fitted when the text before was."""
         data, self._uncut = b"".join(self._uncut), []
-        before = NO_PIECES if self._cutting is None else self._cutting.result()
+        before = self._wait()
         self._cutting = self.cutter.submit(lambda: self.pieces.add(cut_units(self.rules, data)) if data else NO_PIECES)
         return before
+
+    def _wait(self) -> Pieces:
+        """What no longer fits now that the last text is cut."""
+        return NO_PIECES if self._cutting is None else self._cutting.result()
 
     def rest(self) -> Iterator[tuple[Pieces, dict[str, int]]]:
         """What is left."""
         yield self._cut(), {}
-        yield self._cut(), {}
+        yield self._wait(), {}
         yield self.pieces.merge(), self.units.entries
 
 

@@ -132,7 +132,7 @@ def cut_rules(backend: Any) -> CutRules:
         else:
             points = "alone"
     if points in ("letter", "alone"):
-        _mark_uncrossed(backend, classes)
+        _mark_uncrossed(backend, classes, anchor=ANCHOR if points == "alone" else "")
     tree = _ascii_tree(backend, simple) if points == "letter" else ()
     return CutRules(
         reason, classes, raw, folded, normalize, indents, points if points != "letter" or tree else "", tree
@@ -259,18 +259,17 @@ def _parts_points(backend: Any, classes: np.ndarray) -> str:
     return ""
 
 
-def _mark_uncrossed(backend: Any, classes: np.ndarray) -> None:
+def _mark_uncrossed(backend: Any, classes: np.ndarray, anchor: str) -> None:
     """Inside a word, neither BPE nor Unigram makes a token over a place that no token of the vocabulary holds.
 
-    Takes the mark from digits, and from punctuation that some token has behind a letter or behind the anchor of BPE.
+    Takes the mark from digits, and from punctuation that some token has behind a letter or behind the anchor.
     """
-    letters = type(backend.model).__name__ == "Unigram"
     for digit in DIGITS:
         classes[ord(digit)] &= ~WORD
     crossed = {point for point in POINTS if backend.token_to_id(point) is None}
     for token in backend.get_vocab(with_added_tokens=False):
         for before, after in pairwise(token):
-            if after in POINTS and (classes[ord(before)] & WORD or (before == ANCHOR and not letters)):
+            if after in POINTS and (classes[ord(before)] & WORD or before == anchor):
                 crossed.add(after)
     for point in crossed:
         classes[ord(point)] &= ~POINT
@@ -289,7 +288,8 @@ def _ascii_tree(backend: Any, simple: bool) -> tuple[Level, ...]:
 
 def _joins_at_digits(backend: Any, classes: np.ndarray, pieces: list[str], behind: dict[str, list[int]]) -> bool:
     """Tell whether pieces that end in a letter or in punctuation are encoded in a row, a digit before each, as alone."""
-    ending = [piece for piece in pieces if joins(classes, piece)]
+    last = np.array([ord(piece[-1]) for piece in pieces])
+    ending = [pieces[place] for place in np.flatnonzero(joins(classes[last], last))]
     rows = [[ending[(at * 7 + step * 13) % len(ending)] for step in range(8)] for at in range(len(ending))]
     encoded = backend.encode_batch_fast(
         ["".join(ANCHOR + piece for piece in row) for row in rows], add_special_tokens=False
@@ -300,9 +300,13 @@ def _joins_at_digits(backend: Any, classes: np.ndarray, pieces: list[str], behin
     )
 
 
-def joins(classes: np.ndarray, piece: str) -> bool:
-    """Whether a digit behind a piece stays a word of its own: not after a digit, nor after what nobody has tried."""
-    return bool(classes[ord(piece[-1])] & (WORD | POINT)) and piece[-1] not in DIGITS
+def joins(classes: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Whether a digit behind a piece stays a word of its own: not after a digit, nor after what nobody has tried.
+
+    classes, last  (n,) of each piece the class of its last character, and its last code point or byte of UTF-8
+    """
+    free: np.ndarray = ((classes & (WORD | POINT)) != 0) & ~np.isin(last, [ord(digit) for digit in DIGITS])
+    return free
 
 
 def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.cutting import ANCHOR, DIGITS, LEFT, LETTER, OPAQUE, POINT, START, WORD, CutRules
+from langslice.counting.cutting import ANCHOR, LEFT, LETTER, OPAQUE, START, CutRules, joins
 from langslice.counting.pieces import OPENS, SPACE, Pieces, classes_before
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
@@ -99,9 +99,7 @@ def _joinable(rules: CutRules, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
     ends = pieces.offsets[1:]
     last, classes = pieces.data[ends - 1], classes_before(rules, pieces.data, ends)
     safe = (last != SPACE) & ((classes & (OPAQUE | LEFT)) == 0)
-    # A digit behind a piece stays a word of its own, but not after a digit, nor after what nobody has tried.
-    before_digit = ((classes & (WORD | POINT)) != 0) & ~np.isin(last, [ord(digit) for digit in DIGITS])
-    following = {"space": safe, "letter": safe, "digit": before_digit}.get(rules.points, np.zeros(len(pieces), bool))
+    following = {"space": safe, "letter": safe, "digit": joins(classes, last)}.get(rules.points, np.zeros_like(safe))
     first = pieces.opening
     return (first == SPACE) & safe, (first != SPACE) & (first != OPENS) & following
 
