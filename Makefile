@@ -17,6 +17,7 @@ check: setup-dev  ## style, annotations, docstrings, types, generated documentat
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
 docs: setup-dev  ## write the generated pages

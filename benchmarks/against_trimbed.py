@@ -4,7 +4,7 @@
         [--corpus-mb 20] [--work FOLDER]
 
 PATH is an interpreter that can import trimbed. Both do the same job: the same random checkpoint with the real tokenizer
-(families.py builds it), the same text, the same kept tokens (those of langslice's plan for Korean and English, given to
+(model/families.py builds it), the same text, the same kept tokens (those of langslice's plan for Korean and English, given to
 trimbed as its list of tokens to keep). Every measurement is a whole process, command line to exit; the two alternate,
 and before each one the source is read once, so that both find it in the page cache, and the disk is synced. langslice
 syncs what it writes and trimbed does not, so the seconds that a `sync` takes afterwards are shown beside. Results:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import langslice
-from langslice.evaluate.perplexity import load_causal, start_token
-from langslice.heal import HealSettings, heal
+from langslice.evaluation.perplexity import load_causal, start_token
+from langslice.healing import HealSettings, heal
 from langslice.mini import heldout_text, mini_model_path
 
 HERE = Path(__file__).parent

@@ -39,9 +39,9 @@ def naive(loaded, examples):
 
 def measure(folder: Path, task: str, language: str, data: Path, examples: int) -> tuple[str, float]:
     """One row of the table, and the largest difference of a score."""
-    from langslice.evaluate.choice_tasks import load_task, read_examples
-    from langslice.evaluate.loading import load_model
-    from langslice.evaluate.zero_shot import label_scores
+    from langslice.evaluation.choice_tasks import load_task, read_examples
+    from langslice.evaluation.loaded_model import load_model
+    from langslice.evaluation.zero_shot import label_scores
 
     loaded = load_model(folder, device="cpu")
     rows = read_examples(load_task(task), language, data, limit=examples)

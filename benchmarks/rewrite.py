@@ -81,8 +81,8 @@ def child(source: Path, out: Path, link: bool) -> None:
     """Slice the vocabulary of `source` to a fixed pseudo-random choice of ids."""
     import numpy as np
 
-    from langslice.checkpoint import open_checkpoint
-    from langslice.shards import TensorEdit, staging_folder, write_shards
+    from langslice.model.checkpoint import open_checkpoint
+    from langslice.writing.shards import TensorEdit, staging_folder, write_shards
 
     checkpoint = open_checkpoint(source)
     vocab = checkpoint.config["vocab_size"]
@@ -147,7 +147,7 @@ def build(arguments: argparse.Namespace, folder: Path, gigabytes: float) -> None
 def check_slice(source: Path, reference: Path) -> None:
     """Refuse to measure an output that is not the slice: another process compares rows of both, through mmap."""
     code = (
-        "import json, sys\nimport numpy as np\nfrom langslice.checkpoint import open_checkpoint\n"
+        "import json, sys\nimport numpy as np\nfrom langslice.model.checkpoint import open_checkpoint\n"
         "old, new = open_checkpoint(sys.argv[1]), open_checkpoint(sys.argv[2])\n"
         "def rows(tensor):\n    return np.memmap(tensor.path, np.uint16, 'r', tensor.start, tensor.shape)\n"
         "for name, tensor in new.tensors.items():\n"

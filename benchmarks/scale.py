@@ -72,7 +72,7 @@ def size(shape: tuple[int, ...]) -> int:
 
 def write_headers(folder: Path) -> int:
     """Write the checkpoint with true headers over holes that take no room; gives its apparent bytes."""
-    from langslice.safetensors_header import build_header
+    from langslice.files.safetensors_header import build_header
 
     names = shapes()
     ordered, total = list(names), sum(map(size, names.values())) * BYTES
@@ -122,8 +122,8 @@ def alone(task: str, folder: Path) -> dict[str, float]:
 
 def measure_opening(folder: Path) -> dict[str, float]:
     """Read and check every header, and say of every tensor what becomes of it."""
-    from langslice.checkpoint import open_checkpoint
-    from langslice.tensor_planning import plan_tensors
+    from langslice.model.checkpoint import open_checkpoint
+    from langslice.planning.tensors import plan_tensors
 
     seconds = timed(lambda: plan_tensors(open_checkpoint(folder), drop={}))
     return {"open_seconds": seconds}
@@ -133,8 +133,8 @@ def measure_rewriting(folder: Path) -> dict[str, float]:
     """Rewrite one gigabyte, a quarter of it a table of which every second row stays."""
     import numpy as np
 
-    from langslice.checkpoint import open_checkpoint
-    from langslice.shards import TensorEdit, write_shards
+    from langslice.model.checkpoint import open_checkpoint
+    from langslice.writing.shards import TensorEdit, write_shards
 
     checkpoint = open_checkpoint(folder)
     rows = checkpoint.shapes["table"][0]
@@ -149,7 +149,7 @@ def measure_rewriting(folder: Path) -> dict[str, float]:
 
 def write_gigabyte(folder: Path) -> None:
     """One gigabyte of random bytes, out of the page cache."""
-    from langslice.safetensors_header import build_header
+    from langslice.files.safetensors_header import build_header
 
     tensors = [
         ("table", "BF16", (32_768, 4096), 1 << 28),
@@ -167,10 +167,10 @@ def write_gigabyte(folder: Path) -> None:
 
 def measure_counting(folder: Path) -> dict[str, float]:
     """Count a part of a corpus as a task of a cluster does."""
-    from langslice.corpus.finding import CorpusFile
+    from langslice.corpus.sources import CorpusFile
+    from langslice.counting.cluster_count import Part, _opened, _packed, count_part
     from langslice.counting.count import prepare
     from langslice.counting.counts import merge_counts
-    from langslice.counting.spreading import Part, _opened, _packed, count_part
     from langslice.tokenizer import open_tokenizer
 
     tokenizer = folder / "tokenizer"

@@ -27,7 +27,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from langslice.scores import Scores
+    from langslice.scoring import Scores
 
 HERE = Path(__file__).parent
 # (kind, methods, shares of heads or neurons, or numbers of layers)
@@ -45,10 +45,10 @@ class Subject:
     """A model, the text that it is scored on, and the text that a cut is measured on."""
 
     def __init__(self, folder: Path, score_on: Mapping[str, Sequence[str]], measure_on: Mapping[str, Sequence[str]]):
-        from langslice.checkpoint import open_checkpoint
-        from langslice.scores.batches import make_batches
-        from langslice.scores.running import open_running
-        from langslice.structure.anatomy import read_anatomy
+        from langslice.model.anatomy import read_anatomy
+        from langslice.model.checkpoint import open_checkpoint
+        from langslice.scoring.batches import make_batches
+        from langslice.scoring.model_runs import open_running
 
         self.checkpoint = open_checkpoint(folder)
         self.anatomy = read_anatomy(self.checkpoint)
@@ -62,7 +62,7 @@ class Subject:
 
     def loss(self, hooks: Sequence = (), languages: Sequence[str] | None = None) -> float:
         """Mean over languages of the loss while hooks are in place."""
-        from langslice.scores.running import hooked
+        from langslice.scoring.model_runs import hooked
 
         with hooked(hooks):
             return mean(
@@ -71,7 +71,7 @@ class Subject:
 
     def hooks(self, kind: str, dropped) -> list:
         """Hooks that make a cut of one kind."""
-        from langslice.scores.running import silencing, skipping_layers
+        from langslice.scoring.model_runs import silencing, skipping_layers
 
         if kind == "layers":
             return skipping_layers(self.running.sites, {"layers": dropped})
@@ -79,7 +79,7 @@ class Subject:
 
     def scores(self, kind: str, method: str, seed: int, run: int = 1):
         """Scores by one seed."""
-        from langslice.scores import Settings, compute
+        from langslice.scoring import Settings, compute
 
         if (kind, method, seed, run) in self.known:
             return self.known[kind, method, seed, run]
@@ -94,7 +94,7 @@ class Subject:
 
 def chosen(subject: Subject, kind: str, method: str, size: float, seed: int):
     """What a method would remove."""
-    from langslice.scores.choosing import heads_to_drop, layers_to_drop, neurons_to_drop
+    from langslice.scoring.selection import heads_to_drop, layers_to_drop, neurons_to_drop
 
     scores = subject.scores(kind, method, seed, run=int(size) if method == "angular" else 1)
     if kind == "layers":
@@ -131,7 +131,7 @@ def spread(values: Sequence[float]) -> str:
 
 def cut_rows(subject: Subject, seeds: Sequence[int]) -> list[str]:
     """One table row for each kind, method and size."""
-    from langslice.scores.choosing import random_control
+    from langslice.scoring.selection import random_control
 
     whole = subject.loss()
     rows = []
@@ -161,7 +161,7 @@ def cut_rows(subject: Subject, seeds: Sequence[int]) -> list[str]:
 
 def language_rows(subject: Subject, seeds: Sequence[int]) -> list[str]:
     """Heads and neurons that serve only other languages, removed; and as many at random in the same layers."""
-    from langslice.scores.choosing import language_heads_to_drop, language_neurons_to_drop, random_control
+    from langslice.scoring.selection import language_heads_to_drop, language_neurons_to_drop, random_control
 
     others = [language for language in subject.batches if language not in KEEP]
     whole = {group: subject.loss(languages=group) for group in (KEEP, tuple(others))}
@@ -227,11 +227,11 @@ def measure(folder: Path, kind: str, method: str) -> None:
     """Print peak memory above that of the libraries, and CPU seconds, of one method."""
     from transformers.models.llama import modeling_llama  # noqa: F401 - counted with the libraries
 
-    import langslice.scores.forward
-    import langslice.scores.gradients  # noqa: F401
-    from langslice.checkpoint import open_checkpoint
+    import langslice.scoring.forward
+    import langslice.scoring.gradients  # noqa: F401
     from langslice.mini import heldout_text
-    from langslice.scores import Settings, compute
+    from langslice.model.checkpoint import open_checkpoint
+    from langslice.scoring import Settings, compute
     from langslice.tokenizer import open_tokenizer
 
     open_tokenizer(folder, rows=12288).encode(["warm"])

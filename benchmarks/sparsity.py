@@ -165,7 +165,7 @@ def measure(road: str, folder: Path, prompts: Path, threads: int) -> dict:
 
 def agreement(left: Path, right: Path) -> tuple[float, float]:
     """Share of pruned positions on which two results agree, in the first block and overall."""
-    from langslice.checkpoint import open_checkpoint
+    from langslice.model.checkpoint import open_checkpoint
     from langslice.sparsity.weight_bytes import read_tensor
 
     one, other = open_checkpoint(left).tensors, open_checkpoint(right).tensors

@@ -99,7 +99,7 @@ def mergekit(source: Path, out: Path) -> None:
 def langslice_cut(source: Path, out: Path, cut: list[str]) -> None:
     """The command."""
     sys.argv = ["langslice", "slice", str(source), *cut, "--no-verify", "-q", "-o", str(out)]
-    from langslice.cli import main
+    from langslice.cli.app import main
 
     main()
 

@@ -49,7 +49,7 @@ def child(arguments: list[str]) -> None:
     """One measured process: heal, and say what it took."""
     import torch
 
-    from langslice.heal import HealSettings, heal
+    from langslice.healing import HealSettings, heal
 
     model, out, corpus, options = arguments[0], arguments[1], arguments[2], json.loads(arguments[3])
     torch.set_num_threads(options.pop("threads"))
@@ -87,7 +87,7 @@ def measure(model: Path, work: Path, corpus: Path, options: dict[str, object]) -
 
 def parameters(model: Path) -> int:
     """Parameters of a checkpoint, by its headers."""
-    from langslice.checkpoint import open_checkpoint
+    from langslice.model.checkpoint import open_checkpoint
 
     return sum(entry.size_bytes // 2 for entry in open_checkpoint(model).tensors.values())
 

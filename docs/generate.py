@@ -18,21 +18,21 @@ HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
 # (module, names) in reading order.
 PUBLIC = (
     ("langslice", ("inspect", "plan", "slice", "verify", "count", "run")),
-    ("langslice.choice", ("Choice",)),
-    ("langslice.job", ("SliceResult",)),
-    ("langslice.slice_plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
-    ("langslice.proof", ("Proof",)),
-    ("langslice.checks", ("Check",)),
-    ("langslice.tokenisation", ("TextProof",)),
-    ("langslice.inspection", ("Inspection", "Part", "Saving")),
+    ("langslice.options", ("Choice",)),
+    ("langslice.slicing.main", ("SliceResult",)),
+    ("langslice.planning.plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
+    ("langslice.verification.proof", ("Proof",)),
+    ("langslice.verification.check", ("Check",)),
+    ("langslice.verification.tokenization", ("TextProof",)),
+    ("langslice.slicing.inspect", ("Inspection", "Part", "Saving")),
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
-    ("langslice.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
-    ("langslice.report", ("write_report", "collect_report")),
-    ("langslice.publish", ("plan_upload", "push", "Upload")),
-    ("langslice.scores", ("compute", "Settings", "Scores", "load_scores")),
+    ("langslice.model.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
+    ("langslice.reporting", ("write_report", "collect_report")),
+    ("langslice.slicing.publish", ("plan_upload", "push", "Upload")),
+    ("langslice.scoring", ("compute", "Settings", "Scores", "load_scores")),
     (
-        "langslice.scores.choosing",
+        "langslice.scoring.selection",
         (
             "heads_to_drop",
             "neurons_to_drop",
@@ -42,21 +42,21 @@ PUBLIC = (
             "random_control",
         ),
     ),
-    ("langslice.scores.cost", ("cut_costs", "Cost")),
-    ("langslice.evaluate.run", ("evaluate",)),
-    ("langslice.evaluate.settings", ("Settings",)),
-    ("langslice.evaluate.results", ("Evaluation", "Score", "Value")),
-    ("langslice.evaluate.choice_tasks", ("ChoiceTask", "load_task")),
-    ("langslice.evaluate.rankc", ("rank_consistency", "random_consistency")),
-    ("langslice.restore", ("restore", "RestoreResult", "carry_adapter", "AdapterResult")),
-    ("langslice.recipe.running", ("RunResult", "Done", "preview")),
-    ("langslice.recipe.document", ("Recipe",)),
-    ("langslice.recipe.reading", ("load_recipe",)),
-    ("langslice.recipe.schema", ("recipe_schema",)),
-    ("langslice.recipe.drafting", ("draft",)),
-    ("langslice.heal", ("HealSettings", "HealResult", "heal")),
-    ("langslice.sweep.sweeping", ("sweep", "Sweep")),
-    ("langslice.families", ("Rule", "Family")),
+    ("langslice.scoring.cost", ("cut_costs", "Cost")),
+    ("langslice.evaluation.main", ("evaluate",)),
+    ("langslice.evaluation.options", ("Settings",)),
+    ("langslice.evaluation.results", ("Evaluation", "Score", "Value")),
+    ("langslice.evaluation.choice_tasks", ("ChoiceTask", "load_task")),
+    ("langslice.evaluation.rankc", ("rank_consistency", "random_consistency")),
+    ("langslice.restoration", ("restore", "RestoreResult", "carry_adapter", "AdapterResult")),
+    ("langslice.recipes.main", ("RunResult", "Done", "preview")),
+    ("langslice.recipes.document", ("Recipe",)),
+    ("langslice.recipes.validation", ("load_recipe",)),
+    ("langslice.recipes.schema", ("recipe_schema",)),
+    ("langslice.recipes.draft", ("draft",)),
+    ("langslice.healing", ("HealSettings", "HealResult", "heal")),
+    ("langslice.sweeps.main", ("sweep", "Sweep")),
+    ("langslice.model.families", ("Rule", "Family")),
     (
         "langslice.demonstrations",
         (
@@ -95,7 +95,7 @@ def command_pages() -> str:
     """Help of the program and of each command, as it prints at 100 columns."""
     from typer.testing import CliRunner
 
-    from langslice.cli import app
+    from langslice.cli.app import app
 
     runner = CliRunner()
     # The width of the terminal must not show in the page.
@@ -127,7 +127,7 @@ def function_pages() -> str:
 
 def _entries(item: object) -> str:
     """The entries of Choice, each with its type; nothing for what has none."""
-    from langslice.choice import Choice, entries
+    from langslice.options import Choice, entries
 
     if item is not Choice:
         return ""
@@ -149,7 +149,7 @@ def _signature(function: object) -> str:
 
 def schema_text(*, sweep: bool) -> str:
     """The JSON schema of recipes, for editors."""
-    from langslice.recipe.schema import recipe_schema
+    from langslice.recipes.schema import recipe_schema
 
     return _json_text(recipe_schema(sweep=sweep), 0) + "\n"
 

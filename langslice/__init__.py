@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from langslice.version import __version__
 
 __all__ = ["LangsliceError", "__version__", "count", "inspect", "plan", "run", "slice", "verify"]
 
 if TYPE_CHECKING:
     from langslice.errors import LangsliceError
-    from langslice.job import count, inspect, plan, slice, verify
-    from langslice.recipe.running import run
+    from langslice.recipes.main import run
+    from langslice.slicing.main import count, inspect, plan, slice, verify
 
 
 def __getattr__(name: str) -> Any:
@@ -31,11 +31,11 @@ def __getattr__(name: str) -> Any:
 
         return LangsliceError
     if name == "run":
-        from langslice.recipe.running import run
+        from langslice.recipes.main import run
 
         return run
     if name in __all__:
-        from langslice import job
+        from langslice.slicing import main as job
 
         return getattr(job, name)
     raise AttributeError(f"module 'langslice' has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """`python -m langslice` is the same as `langslice`."""
 
-from langslice.cli import main
+from langslice.cli.app import main
 
 main()

@@ -2,7 +2,7 @@
 
     LangsliceError              exit code 2; carries a hint
     ├── CheckpointError         a checkpoint that is missing, damaged, or not understood
-    │   ├── UnknownFamilyError  a model type without an entry in families.py
+    │   ├── UnknownFamilyError  a model type without an entry in model/families.py
     │   ├── UnknownTensorError  a tensor whose axes nobody has declared
     │   └── UnknownFieldError   a config field that may hold token ids and is not understood
     ├── TokenizerError          tokenizer files that are missing, inconsistent, or not understood
@@ -46,11 +46,11 @@ class CheckpointError(LangsliceError):
 
 
 class UnknownFamilyError(CheckpointError):
-    """A model type that families.py does not know."""
+    """A model type that model/families.py does not know."""
 
 
 class UnknownTensorError(CheckpointError):
-    """A tensor whose axes families.py does not declare."""
+    """A tensor whose axes model/families.py does not declare."""
 
 
 class UnknownFieldError(CheckpointError):

@@ -16,27 +16,27 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 # By the time that they take. Files are handed out one by one to the processes of `make test`, and a long one that is handed
 # out last would keep one process busy while the others have nothing left to do.
 SLOWEST_FILES = (
-    "test_guides.py",
-    "test_recipe.py",
-    "test_training.py",
-    "test_tokenizer_real.py",
-    "test_cluster.py",
-    "test_reproduce.py",
-    "test_sweep.py",
-    "test_slice_weights.py",
-    "test_unfinished.py",
-    "test_heal.py",
-    "test_stress.py",
-    "test_fuzz.py",
-    "test_sparsify.py",
-    "test_mini.py",
+    "cli/test_guides.py",
+    "recipes/test_recipes.py",
+    "project/test_training.py",
+    "tokenizer/test_real.py",
+    "cluster/test_cluster.py",
+    "reproduction/test_reproduction.py",
+    "sweeps/test_sweeps.py",
+    "slicing/test_slice_weights.py",
+    "slicing/test_resume.py",
+    "healing/test_heal.py",
+    "slicing/test_stress.py",
+    "files/test_fuzz.py",
+    "sparsity/test_sparsify.py",
+    "slicing/test_mini.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slowest files first; all others keep their order."""
-    rank = {name: place for place, name in enumerate(SLOWEST_FILES)}
-    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(SLOWEST_FILES)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import langslice
 from langslice.features import Magnitudes
 from langslice.features.overlap import overlap
 from langslice.features.tables import write_magnitudes, write_overlap, write_rows
-from langslice.report.reading import open_slice
-from langslice.scores.table import Scores
+from langslice.reporting.slice_folder import open_slice
+from langslice.scoring.table import Scores
 
 SOURCE_CARD = """---
 license: other

@@ -6,8 +6,8 @@ parquet record. Empty units are passed over: they have no tokens.
 
 from __future__ import annotations
 
-from langslice.corpus.finding import CorpusFile, HubDataset, find_corpora
-from langslice.corpus.reading import read_texts
-from langslice.corpus.selecting import corpus_units
+from langslice.corpus.selection import corpus_units
+from langslice.corpus.sources import CorpusFile, HubDataset, find_corpora
+from langslice.corpus.units import read_texts
 
 __all__ = ["CorpusFile", "HubDataset", "corpus_units", "find_corpora", "read_texts"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from langslice.counting.cutting import START
+from langslice.counting.cut_points import START
 from langslice.errors import CorpusError
 
 BLOCK_CHARACTERS = 1 << 20

@@ -14,9 +14,9 @@ import numpy as np
 from langslice.counting.blocks import Block, Totals, unit_blocks
 from langslice.counting.counter import count_blocks, weighted_pieces
 from langslice.counting.counts import TokenCounts, token_fingerprint
-from langslice.counting.cutting import ANCHOR, START, CutRules, cut_rules
-from langslice.counting.encoding import Encode, backend_encode
+from langslice.counting.cut_points import ANCHOR, START, CutRules, cut_rules
 from langslice.counting.pieces import TABLE_BYTES
+from langslice.counting.weighted_texts import Encode, backend_encode
 from langslice.counting.workers import count_in_processes
 from langslice.errors import CorpusError
 from langslice.tokenizer import SourceTokenizer

@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 
 from langslice.counting.blocks import Block, UnitTable
-from langslice.counting.cutting import START, CutRules
-from langslice.counting.encoding import Encode, add_encoded, lines_of, text_of
+from langslice.counting.cut_points import START, CutRules
 from langslice.counting.pieces import NO_PIECES, TABLE_BYTES, Pieces, PieceTable, cut_units, cut_words, distinct
+from langslice.counting.weighted_texts import Encode, add_encoded, lines_of, text_of
 
 CUT_BYTES = 6 << 20  # text cut at once; the arrays for it take about ten bytes a byte
 SAMPLES_PER_BLOCK = 4

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from langslice.errors import CorpusError
-from langslice.forms import check_form
-from langslice.staging import staging_file
+from langslice.files.atomic_output import staging_file
+from langslice.files.json_forms import check_form
 from langslice.tokenizer import SourceTokenizer
 
 FORMAT = "langslice-counts-1"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.cutting import LEFT, OPAQUE, POINT, RIGHT, START, WORD, CutRules
-from langslice.counting.deciding import LONGEST_WORD, decided
+from langslice.counting.cut_points import LEFT, OPAQUE, POINT, RIGHT, START, WORD, CutRules
+from langslice.counting.unigram_cuts import LONGEST_WORD, decided
 
 TABLE_BYTES = 48 << 20  # distinct pieces held by one counting process
 FEWEST_PENDING = 1 << 20  # pieces that wait to be merged into the table: it is hashed anew each time

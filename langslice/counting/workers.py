@@ -21,8 +21,8 @@ import numpy as np
 
 from langslice.counting.blocks import Block
 from langslice.counting.counter import count_blocks
-from langslice.counting.cutting import CutRules
-from langslice.counting.encoding import backend_encode
+from langslice.counting.cut_points import CutRules
+from langslice.counting.weighted_texts import backend_encode
 from langslice.errors import LangsliceError
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import CorpusError
-from langslice.staging import staging_file
+from langslice.files.atomic_output import staging_file
 
 EOS = "{eos}"
 FIELDS = ("condition", "languages", "parts", "separator", "text", "messages", "answer")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from langslice.corpus.finding import HubDataset, find_corpora
+from langslice.corpus.sources import HubDataset, find_corpora
 from langslice.errors import CorpusError
 
 # fmt: off

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langslice.checkpoint import read_json_object
 from langslice.demonstrations.demonstration import EOS, Demonstration, read_demonstrations
 from langslice.errors import CorpusError, TokenizerError
-from langslice.stock import quiet_transformers
+from langslice.model.checkpoint import read_json_object
+from langslice.model.transformers_classes import quiet_transformers
 
 POSITION_FIELDS = ("max_position_embeddings", "n_positions")
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")

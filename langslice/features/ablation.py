@@ -20,8 +20,8 @@ from langslice.demonstrations.tokens import Prompt, load_prompts
 from langslice.errors import CheckpointError, PlanError
 from langslice.features.magnitudes import Magnitudes
 from langslice.features.overlap import Marks, largest
+from langslice.model.transformers_classes import model_class, quiet_transformers
 from langslice.progress import Report, silent
-from langslice.stock import model_class, quiet_transformers
 
 
 @dataclass(frozen=True)

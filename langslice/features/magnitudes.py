@@ -2,7 +2,7 @@
 
     m_l[d] = mean over demonstrations of sqrt(sum over tokens t of h_l[t, d]^2)
 
-Blocks are read one at a time (langslice.sparsity.walking), so that any model fits.
+Blocks are read one at a time (langslice.sparsity.block_pass), so that any model fits.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def measure_magnitudes(
     offload     folder for activations, instead of memory
     Raises      CorpusError, CheckpointError
     """
+    from langslice.sparsity.block_pass import walk
     from langslice.sparsity.skeleton import Skeleton
-    from langslice.sparsity.walking import walk
 
     if not conditions:
         raise CorpusError("no demonstrations were given", "pass --demos FILE")

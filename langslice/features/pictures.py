@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import LangsliceError
+from langslice.features.ablated_translation import AblatedTranslation
 from langslice.features.ablation import Ablation
 from langslice.features.magnitudes import Magnitudes
 from langslice.features.overlap import Marks
-from langslice.features.translating import AblatedTranslation
 
 BAR, MARKED = "#7a8ba0", "#d1495b"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from langslice.features.ablated_translation import AblatedTranslation
 from langslice.features.ablation import Ablation
 from langslice.features.magnitudes import Magnitudes
 from langslice.features.overlap import Marks, prominence
-from langslice.features.translating import AblatedTranslation
 
 PARTICULAR_COLUMNS = ("layer", "name", "dimension", "rank", "magnitude", "prominence")
 

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from langslice.checkpoint import Checkpoint
 from langslice.errors import CheckpointError
-from langslice.stock import model_class, quiet_transformers
+from langslice.model.checkpoint import Checkpoint
+from langslice.model.transformers_classes import model_class, quiet_transformers
 
 
 def empty_model(checkpoint: Checkpoint) -> Any:

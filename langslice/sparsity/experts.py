@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langslice.safetensors_header import TensorEntry
+from langslice.files.safetensors_header import TensorEntry
 
 if TYPE_CHECKING:
     from langslice.sparsity.skeleton import Linear

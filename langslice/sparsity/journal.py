@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from langslice.copying import fsync_path
 from langslice.errors import PlanError
-from langslice.safetensors_header import TensorEntry
+from langslice.files.copy_ranges import fsync_path
+from langslice.files.safetensors_header import TensorEntry
 from langslice.sparsity.report import TensorSparsity
 from langslice.sparsity.weight_bytes import write_tensor, writing, zero_rows
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.checkpoint import Checkpoint
-from langslice.families import describe_tensor, family_of, find_vocabulary_size
-from langslice.safetensors_header import TensorEntry
+from langslice.files.safetensors_header import TensorEntry
+from langslice.model.checkpoint import Checkpoint
+from langslice.model.families import describe_tensor, family_of, find_vocabulary_size
 from langslice.sparsity.experts import Part, merged_parts
 
 _OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # layer norms of checkpoints from before 2020

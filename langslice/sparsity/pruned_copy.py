@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from langslice.checkpoint import Checkpoint, open_checkpoint
-from langslice.copying import fsync_path
 from langslice.errors import VerificationError
+from langslice.files.copy_ranges import fsync_path
+from langslice.files.safetensors_header import DTYPE_BITS, TensorEntry
+from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.progress import Report, silent
-from langslice.safetensors_header import DTYPE_BITS, TensorEntry
-from langslice.shards import INDEX_NAME, TensorEdit, check_output, staging_folder, write_shards
-from langslice.sparsity.pruning import sparsify
+from langslice.sparsity.main import sparsify
 from langslice.sparsity.report import SparsityReport
 from langslice.sparsity.request import SparsityRequest, check_request
 from langslice.sparsity.weight_bytes import count_zeros, read_bytes
+from langslice.writing.shards import INDEX_NAME, TensorEdit, check_output, staging_folder, write_shards
 
 COPIED = "copied"
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langslice.choice import COMPUTE, SCORES
 from langslice.errors import PlanError
+from langslice.options import COMPUTE, SCORES
 
 if TYPE_CHECKING:
     from langslice.demonstrations import Demonstration

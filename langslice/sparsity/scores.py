@@ -5,7 +5,7 @@
     magnitude  |W|
     random     the same for any weights: a control
 
-The input statistics `v` are means over demonstrations of the sum over tokens of x^2 (observing.py).
+The input statistics `v` are means over demonstrations of the sum over tokens of x^2 (input_statistics.py).
 """
 
 from __future__ import annotations

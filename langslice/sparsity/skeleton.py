@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from langslice.checkpoint import Checkpoint, open_checkpoint
 from langslice.errors import CheckpointError
-from langslice.families import family_of, find_vocabulary_size
-from langslice.safetensors_header import TensorEntry
+from langslice.files.safetensors_header import TensorEntry
+from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.model.families import family_of, find_vocabulary_size
 from langslice.sparsity.empty_model import compute_positions, empty_model, position_tables
 from langslice.sparsity.experts import Part, is_of_expert
 from langslice.sparsity.places import find_places, vocabulary_names

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.demonstrations.tokens import load_prompts
 from langslice.errors import CheckpointError, PlanError
-from langslice.families import describe_tensor, family_of
+from langslice.model.families import describe_tensor, family_of
 from langslice.progress import Report, silent
+from langslice.sparsity.block_pass import walk
 from langslice.sparsity.scores import input_weights, weight_scores
 from langslice.sparsity.skeleton import Block, Linear, Skeleton
-from langslice.sparsity.walking import walk
 
 Vector = npt.NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def structured_scores(
                 count = _head_count(skeleton, visit.block, linear)
                 heads[linear.entry.name] = columns.reshape(count, -1).sum(axis=1)
     if not neurons and not heads:
-        raise CheckpointError("no output projection of neurons or heads was found", "see langslice/families.py")
+        raise CheckpointError("no output projection of neurons or heads was found", "see langslice/model/families.py")
     return StructuredScores(neurons, heads)
 
 

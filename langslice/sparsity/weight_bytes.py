@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from langslice.copying import write_all
 from langslice.errors import CheckpointError
-from langslice.safetensors_header import DTYPE_BITS, TensorEntry
+from langslice.files.copy_ranges import write_all
+from langslice.files.safetensors_header import DTYPE_BITS, TensorEntry
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _KINDS = {**FLOATS, "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}

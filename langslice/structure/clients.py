@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langslice.structure.anatomy import Anatomy
+from langslice.model.anatomy import Anatomy
 from langslice.structure.kept import Kept
 
 CLIENTS = ("vLLM", "llama.cpp", "CTranslate2")

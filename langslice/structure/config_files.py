@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.checkpoint import Checkpoint
-from langslice.structure.anatomy import Anatomy, read_anatomy
-from langslice.structure.expressing import queries
+from langslice.model.anatomy import Anatomy, read_anatomy
+from langslice.model.checkpoint import Checkpoint
 from langslice.structure.kept import Kept
+from langslice.structure.output_form import queries
 
 
 def restructured(checkpoint: Checkpoint, kept: Kept | None, name: str, document: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from langslice.errors import PlanError
-from langslice.structure.anatomy import Anatomy
+from langslice.model.anatomy import Anatomy
 
 Dropped = dict[str, dict[int, set[int]]]
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from langslice.errors import PlanError
-from langslice.shards import TensorEdit
-from langslice.structure.anatomy import HEAD_AXES, NEURON_AXES, Anatomy, Heads, Place
+from langslice.model.anatomy import HEAD_AXES, NEURON_AXES, Anatomy, Heads, Place
 from langslice.structure.kept import Kept
+from langslice.writing.shards import TensorEdit
 
 Indices = npt.NDArray[np.int64]
 # Axes whose entries another layer may need, or that scale what a zeroed head puts out anyway: never zeroed.
@@ -96,7 +96,7 @@ def _indices(anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple
         if _may_need_cut(place, query, neurons):
             raise PlanError(
                 f"{name}, shape {shape}: the table does not say along which axes it runs, so its layer cannot be cut",
-                hint="quantised weights cannot be cut; for a new layout add a line to langslice/families.py",
+                hint="quantised weights cannot be cut; for a new layout add a line to langslice/model/families.py",
             )
         return {}
     found: dict[int, Indices] = {}

@@ -1,4 +1,4 @@
-"""The files of a slice whose layers have sizes of their own: `sliced_shapes` in config.json, and modeling_sliced.py."""
+"""The files of a slice whose layers have sizes of their own: `sliced_shapes` in config.json, and model/modeling_sliced.py."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import PlanError
-from langslice.gathering import sliced_shape
-from langslice.structure.anatomy import Anatomy
+from langslice.files.gather_rows import sliced_shape
+from langslice.model.anatomy import Anatomy
 from langslice.structure.edits import layer_edits
-from langslice.structure.expressing import key_values, queries
 from langslice.structure.kept import Kept
+from langslice.structure.output_form import key_values, queries
 
 MODULE = "modeling_sliced"
 # Auto class -> transformers' own table of the stock classes behind it.
@@ -143,8 +143,8 @@ def _attributes(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, dict[str
 
 
 def write_module(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write modeling_sliced.py, with one class for each stock class that config.json maps."""
-    source = Path(__file__).with_name(f"{MODULE}.py").read_text(encoding="utf-8")
+    """Write model/modeling_sliced.py, with one class for each stock class that config.json maps."""
+    source = (Path(__file__).parents[1] / "model" / f"{MODULE}.py").read_text(encoding="utf-8")
     names = sorted({entry.rpartition(".")[2] for entry in config["auto_map"].values()})
     lines = [f"{name} = sliced(transformers.{name}, __file__)" for name in names]
     source = source.replace("from torch import empty, nn\n", "import transformers\nfrom torch import empty, nn\n", 1)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import TokenizerError
-from langslice.forms import Row, check_form
+from langslice.files.json_forms import Row, check_form
 
 Json = Any
 """What `json.loads` returns."""

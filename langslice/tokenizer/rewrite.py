@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
-from langslice.forms import Row, check_form
-from langslice.memory import return_freed_memory
+from langslice.files.json_forms import Row, check_form
+from langslice.files.memory import return_freed_memory
 from langslice.tokenizer.bpe import merges_to_keep
 from langslice.tokenizer.document import Document, Json, refuse_unknown_keys
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import TokenizerError
-from langslice.forms import check_form, parse_json
+from langslice.files.json_forms import check_form, parse_json
 from langslice.tokenizer.document import Json
 
 CONFIG_FILE = "tokenizer_config.json"

@@ -119,7 +119,7 @@ def open_tokenizer(folder: Path, *, model_type: str | None = None, rows: int | N
     rows        of the model's vocabulary; added tokens behind them are left out, with a note
     Raises      TokenizerError when there is none, or it is damaged, inconsistent or not understood
     """
-    from langslice.tokenizer.opening import open_folder
+    from langslice.tokenizer.folder import open_folder
 
     return open_folder(Path(folder), model_type, rows)
 
@@ -132,7 +132,7 @@ def close(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
     Raises   TokenizerError for an id that has no token
     Example  with the merges (a,c) and (a,ac), choosing aac adds a, c and ac
     """
-    from langslice.tokenizer.closing import close_choice
+    from langslice.tokenizer.closure import close_choice
 
     return close_choice(source, chosen)
 
@@ -154,7 +154,7 @@ def write_tokenizer(
     check   load what was written; who passes False calls `check_tokenizer` when the source is no longer in memory
     Raises  TokenizerError when `kept` is not closed, or what was written does not load with exactly these ids
     """
-    from langslice.tokenizer.writing import write_files
+    from langslice.tokenizer.output_files import write_files
 
     return write_files(source, kept, out, closed=closed, check=check)
 
@@ -163,7 +163,7 @@ def copy_tokenizer(source: SourceTokenizer, out: Path) -> Rewrite:
     """Copy all files of a tokenizer as they are, for a slice that keeps its whole vocabulary."""
     import shutil
 
-    from langslice.source import file_sha256
+    from langslice.files.hashing import file_sha256
 
     for name in source.files:
         (out / name).parent.mkdir(parents=True, exist_ok=True)

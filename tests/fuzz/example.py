@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from langslice import job
-from langslice.checkpoint import open_checkpoint
+from langslice.model.checkpoint import open_checkpoint
+from langslice.slicing import main as job
 from tests.tokenizer_samples import byte_level_folder, wordpiece, write_tokenizer_json
 from tests.zoo import add_tokenizer, build
 
@@ -39,8 +39,8 @@ def make_example(folder: Path) -> Path:
     import torch
 
     from langslice.demonstrations import Demonstration, write_demonstrations
-    from langslice.scores import Settings, compute
-    from langslice.slice_plan import save_plan
+    from langslice.planning.plan import save_plan
+    from langslice.scoring import Settings, compute
 
     torch.set_num_threads(1)
     add_tokenizer(build("llama", folder / "unigram"))
@@ -73,8 +73,8 @@ def _train(model: Path, folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from langslice.restore import carry_adapter
-    from langslice.slice_plan import save_plan
+    from langslice.planning.plan import save_plan
+    from langslice.restoration import carry_adapter
 
     cut = {"keep_tokens": str(folder / "keep.txt"), "drop_layers": "0", "drop_neurons": "1:0-3"}
     save_plan(job.plan(model, **cut), folder / "trained.json")

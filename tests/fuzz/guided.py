@@ -18,11 +18,11 @@ import atheris
 with atheris.instrument_imports(include=["langslice"]):
     from langslice.demonstrations.demonstration import read_demonstrations
     from langslice.errors import LangsliceError
-    from langslice.recipe.reading import load_recipe as load_run
-    from langslice.recipe.steps import steps_of
-    from langslice.safetensors_header import read_header
-    from langslice.slice_plan import plan_from_json
-    from langslice.sweep.recipe import expand, load_grid
+    from langslice.files.safetensors_header import read_header
+    from langslice.planning.plan import plan_from_json
+    from langslice.recipes.steps import steps_of
+    from langslice.recipes.validation import load_recipe as load_run
+    from langslice.sweeps.recipe import expand, load_grid
     from langslice.tokenizer.document import parse_document
 
 FILE = Path(tempfile.mkdtemp(prefix="langslice-guided-")) / "input"

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from langslice import job
-from langslice.checkpoint import open_checkpoint
 from langslice.errors import LangsliceError
-from langslice.record import read_record
+from langslice.model.checkpoint import open_checkpoint
+from langslice.slicing import main as job
+from langslice.verification.record import read_record
 from tests.fuzz.mutating import wrong_json, wrong_safetensors
 from tests.fuzz.wrong_files import wrong_lines, wrong_parquet, wrong_recipe, wrong_tensors, wrong_yaml
 
@@ -55,10 +55,10 @@ def plan_structure(folder: Path) -> None:
 
 def read_slice(folder: Path) -> None:
     made = read_record(folder / "out")
-    from langslice.plan_checking import check_source
-    from langslice.slice_files import side_files
-    from langslice.source import fingerprint_of, source_tokenizer
-    from langslice.tensor_planning import tensor_edits
+    from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
+    from langslice.planning.tensors import tensor_edits
+    from langslice.planning.validate import check_source
+    from langslice.slicing.files import side_files
 
     checkpoint = open_checkpoint(folder / "model")
     tokenizer = source_tokenizer(checkpoint)
@@ -73,14 +73,14 @@ def slice_again(folder: Path) -> None:
 
 
 def read_recipe(folder: Path) -> None:
-    from langslice.sweep.recipe import expand, load_grid
+    from langslice.sweeps.recipe import expand, load_grid
 
     expand(load_grid(folder / "sweep.yaml"))
 
 
 def preview_run(folder: Path) -> None:
     """From a folder of its own, which is home, too: what stands in the recipe may name either, or the one above."""
-    from langslice.recipe.running import preview
+    from langslice.recipes.main import preview
 
     place, home = Path.cwd(), os.environ.get("HOME")
     here = folder / "here" / "now"
@@ -95,31 +95,31 @@ def preview_run(folder: Path) -> None:
 
 
 def restore_rows(folder: Path) -> None:
-    from langslice.restore import restore
+    from langslice.restoration import restore
 
     restore(folder / "trained", folder / "again", base=folder / "model", verify=False)
 
 
 def restore_everything(folder: Path) -> None:
-    from langslice.restore import restore
+    from langslice.restoration import restore
 
     restore(folder / "trained", folder / "again", base=folder / "model", everything=True, verify=False)
 
 
 def adapter_to_slice(folder: Path) -> None:
-    from langslice.restore import carry_adapter
+    from langslice.restoration import carry_adapter
 
     carry_adapter(folder / "adapter", folder / "again", plan=folder / "trained")
 
 
 def adapter_to_original(folder: Path) -> None:
-    from langslice.restore import carry_adapter
+    from langslice.restoration import carry_adapter
 
     carry_adapter(folder / "carried", folder / "again", plan=folder / "trained" / "slice.json", base=folder / "model")
 
 
 def adapter_by_plan(folder: Path) -> None:
-    from langslice.restore import carry_adapter
+    from langslice.restoration import carry_adapter
 
     carry_adapter(folder / "adapter", folder / "again", plan=folder / "trained.json", base=folder / "model", to="slice")
 

@@ -65,7 +65,7 @@ def wrong_recipe(raw: bytes, choose: random.Random) -> bytes:
         return wrong_yaml(raw, choose)
     import yaml
 
-    from langslice.recipe.schema import recipe_schema
+    from langslice.recipes.schema import recipe_schema
 
     document, known = yaml.safe_load(raw), recipe_schema()["properties"]
     for _ in range(choose.choice([1, 1, 2, 4])):

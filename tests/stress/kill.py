@@ -39,11 +39,13 @@ from tests.stress.cases import Case, make_cases
 PRELOADED = (
     "torch", "transformers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto", "tokenizers",
     "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "pyarrow.parquet",
-    "langslice.cli", "langslice.job", "langslice.planning", "langslice.proof", "langslice.counting", "langslice.unfinished",
-    "langslice.sparsity.pruning", "langslice.console", "wordfreq", "langcodes", "accelerate", "safetensors.torch",
-    "transformers.trainer", "matplotlib.pyplot", "pandas", "langslice.heal.healing", "langslice.heal.curves", "langslice.heal.rows",
-    "langslice.recipe.running", "langslice.evaluate.run", "langslice.evaluate.results", "langslice.report.page",
-    "langslice.restore.restoring", "huggingface_hub.repocard_data",
+    "langslice.cli.app", "langslice.slicing.main", "langslice.planning.build", "langslice.verification.proof",
+    "langslice.counting", "langslice.verification.resume",
+    "langslice.sparsity.main", "langslice.cli.console", "wordfreq", "langcodes", "accelerate", "safetensors.torch",
+    "transformers.trainer", "matplotlib.pyplot", "pandas", "langslice.healing.main", "langslice.healing.curves",
+    "langslice.healing.sequences",
+    "langslice.recipes.main", "langslice.evaluation.main", "langslice.evaluation.results", "langslice.reporting.page",
+    "langslice.restoration.main", "huggingface_hub.repocard_data",
 )  # fmt: skip
 CHAIN = 0.25  # share of second runs that are killed too
 
@@ -71,7 +73,7 @@ def start(case: Case, target: Path, log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for standard in (1, 2):
             os.dup2(descriptor, standard)
-        from langslice import cli
+        from langslice.cli import app as cli
 
         sys.argv = ["langslice", *case.arguments, "-o", str(target)]
         cli.main()

@@ -1,0 +1,41 @@
+"""`langslice init`: a model and languages in, a first recipe with comments out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langslice.cli.commands.options import Model, Overwrite, Quiet, Source, choosing, option
+from langslice.cli.commands.output import progress, refuse_existing
+
+
+@choosing(Source)
+def init(
+    model: Model,
+    languages: Annotated[
+        str,
+        typer.Option("--languages", "-l", help="Languages to keep: ko,en.", metavar="CODES", show_default=False),
+    ],
+    out: Annotated[
+        Path | None, option("--out", "-o", help="File to write; stdout unless given.", metavar="FILE")
+    ] = None,
+    *,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    **source: Any,
+) -> None:
+    """Write a first recipe for a model. It is commented, after a short look at the model."""
+    from langslice.recipes.draft import draft
+
+    if out is not None:
+        refuse_existing(out, overwrite)
+    with progress(quiet) as report:
+        text = draft(model, languages, report=report, **source)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    out.write_text(text, encoding="utf-8")
+    if not quiet:
+        typer.echo(f"{out} written. Next: langslice run {out} -o WORK", err=True)

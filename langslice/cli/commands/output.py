@@ -1,0 +1,60 @@
+"""What the commands' outputs have in common: progress on stderr, JSON on stdout, and files that are not replaced unasked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from langslice.progress import Report
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Report]:
+    """A progress display on stderr: the current step, and bytes where they are counted."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda step, done, total: None
+        return
+    from langslice.cli.console import live_progress
+
+    with live_progress() as report:
+        yield report
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, or whose folder does not. Raises OutputError."""
+    from langslice.errors import OutputError
+    from langslice.files.atomic_output import check_writable
+
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already", hint="choose another name, or pass --overwrite")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent} is not a folder", hint="make it first")
+    check_writable(path.parent)
+
+
+def print_json(data: Any) -> None:
+    """Data for machines, on stdout."""
+    import json
+
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def print_recipe(
+    command: Callable[..., Any], part: str, model: str | None, given: Mapping[str, Any], *, name: Path | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """The recipe that a command with these arguments amounts to, on stdout.
+
+    name  output of a command whose part is named, which is named by it
+    more  parts beside it
+    """
+    from langslice.recipes.equivalent import input_name, part_recipe, recipe_text
+
+    made = part_recipe(command, part, model, given, name=None if name is None else input_name(name))
+    typer.echo(recipe_text({**made, **(more or {})}), nl=False)

@@ -1,0 +1,132 @@
+"""`langslice score`: what each layer, head or neuron is worth, as a table, a file and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from langslice.cli.commands.options import Model, ShowRecipe, Source, choosing
+from langslice.cli.commands.output import print_recipe, progress, refuse_existing
+
+if TYPE_CHECKING:
+    from langslice.scoring import Scores
+
+
+@choosing(Source)
+def score(
+    model: Model,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to score: layers, heads or neurons.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", "-m", show_default=False,
+            help="layers: block-influence, angular, perplexity. heads: l1, l2, gradient, gates, lahis. "
+            "neurons: l1, l2, activation, taylor, lape.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.", show_default=False)],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--texts", "-t", metavar="[CODE=]PATH", show_default=False,
+                     help="Text to measure on; ko=ko.txt scores a language by itself. May be repeated."),
+    ] = None,
+    text_field: Annotated[
+        str, typer.Option("--text-field", help="Field of jsonl and parquet records that holds the text.")
+    ] = "text",
+    seeds: Annotated[int, typer.Option("--seeds", help="Samples of the text to average over.", min=1)] = 3,
+    samples: Annotated[int, typer.Option("--samples", help="Lines of a sample, of each language.", min=1)] = 128,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest line.", min=4)] = 128,
+    run: Annotated[int, typer.Option("--run", help="Layers in a run (angular).", min=1)] = 1,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", help="Layers to remove one after another (perplexity); all unless given.", min=1,
+                     show_default=False),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of training (gates).", min=1)] = 100,
+    penalty: Annotated[float, typer.Option("--penalty", help="Loss that one open gate costs (gates).")] = 0.005,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="PNG to draw; beside the parquet file, if matplotlib is installed.",
+                     show_default=False),
+    ] = None,
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing scores.")] = False,
+    show_recipe: ShowRecipe = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    **source: Any,
+) -> None:  # fmt: skip
+    """Score the layers, heads or neurons of a model, for cuts to choose by."""
+    if show_recipe:
+        print_recipe(score, "score", model, {**locals(), **source}, name=out)
+        return
+    from langslice.model.checkpoint import open_checkpoint
+    from langslice.scoring.methods import Settings, check_method, compute
+    from langslice.scoring.pictures import can_draw, draw_scores
+
+    check_method(kind, method)
+    refuse_existing(out, overwrite)
+    png = picture or (out.with_suffix(".png") if can_draw() else None)
+    if png is not None:
+        refuse_existing(png, overwrite)
+    settings = Settings(tuple(range(seeds)), samples, max_tokens, run, count, steps, penalty)
+    checkpoint = open_checkpoint(model, **source)
+    with progress(quiet) as report:
+        scores = compute(checkpoint, kind, method, texts or (), settings=settings, text_field=text_field, report=report)
+    scores.save(out)
+    if png is not None:
+        draw_scores(scores, png)
+    if not quiet:
+        print_scores(scores, out, png)
+
+
+def print_scores(scores: Scores, path: Path, picture: Path | None) -> None:
+    """Heads and layers one by one, neurons by quantile; then what was read."""
+    import numpy as np
+    from rich.markup import escape
+    from rich.table import Table
+
+    from langslice.cli.console import _right
+    from langslice.formatting import stdout_console
+
+    console = stdout_console()
+    console.print(
+        f"[bold]{escape(str(path))}[/]: {scores.kind} by {scores.method}, {len(scores.score):,} scores", highlight=False
+    )
+    for language in [*([""] if (scores.language == "").any() else []), *scores.languages]:
+        for place, layers in scores.values(language).items():
+            title = f"{place}, {language}" if language else place
+            if scores.kind == "heads":
+                names = [str(head) for head in range(max(map(len, layers.values())))]
+                table = Table("layer", *_right(*names), box=None, title=title, title_justify="left")
+                for layer, row in layers.items():
+                    table.add_row(str(layer), *[f"{value:.3g}" for value in row])
+            elif scores.kind == "layers":
+                table = Table("layer", *_right("score", "spread"), box=None, title=title, title_justify="left")
+                spreads = scores.spreads(language)[place]
+                for layer, row in layers.items():
+                    table.add_row(str(layer), f"{row[0]:.4g}", f"{spreads[layer][0]:.2g}")
+            else:
+                table = Table("layer", *_right("neurons", "lowest", "5%", "median", "95%", "highest"), box=None,
+                              title=title, title_justify="left")  # fmt: skip
+                for layer, row in layers.items():
+                    marks = np.quantile(row, [0, 0.05, 0.5, 0.95, 1])
+                    table.add_row(str(layer), f"{len(row):,}", *[f"{value:.3g}" for value in marks])
+            console.print(table)
+    _print_end(scores, picture)
+
+
+def _print_end(scores: Scores, picture: Path | None) -> None:
+    from langslice.formatting import stdout_console
+
+    console = stdout_console()
+    read = f"text: {', '.join(scores.texts)}; mean of {len(scores.seeds)} seeds" if scores.texts else "no text was read"
+    loss = f"; loss: {scores.loss}" if scores.loss else ""
+    console.print(read + loss, highlight=False, markup=False)
+    for note in scores.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if picture is not None:
+        console.print(f"picture: {picture}", highlight=False, markup=False)
+    else:
+        console.print('no picture: pip install "langslice[pictures]"', highlight=False, markup=False)

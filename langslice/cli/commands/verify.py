@@ -1,0 +1,36 @@
+"""`langslice verify`: a slice beside the model that it was cut from; exit code 1 when they differ where they must not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from langslice.cli.commands.options import HeldOut, Json, Model, Quiet, Source, choosing
+from langslice.cli.commands.output import print_json, progress
+
+
+@choosing(Source)
+def verify(
+    model: Model,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `langslice slice` made.")],
+    text: HeldOut = None,
+    json: Json = False,
+    *,
+    quiet: Quiet = False,
+    **source: Any,
+) -> None:
+    """Compare a slice with the model that it was cut from."""
+    from langslice.slicing import main as job
+
+    with progress(quiet or json) as report:
+        proof = job.verify(model, out, text=text or (), report=report, **source)
+    if json:
+        print_json(proof.to_json())
+    elif not quiet:
+        from langslice.cli.console import print_proof
+
+        print_proof(proof)
+    if not proof.passed:
+        raise typer.Exit(code=1)

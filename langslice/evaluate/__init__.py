@@ -1,5 +1,0 @@
-"""What a model is worth, original and slice side by side: quality by language, speed and size.
-
-Reading order: run.py (the flow), measurement.py and statistics.py (what a score is, and how sure), reading.py and
-choice_tasks.py (data and tasks), then one module for each kind of task. Nothing here changes a model.
-"""

@@ -1,0 +1,151 @@
+"""Memory and speed of a model, each measured in a process of its own.
+
+Processes of two models take turns, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from langslice.errors import TaskError
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one model needs.
+
+    memory_bytes         peak memory of loading and running, beyond what the process held before loading
+    prefill, decode      tokens per second: reading a prompt, and writing one token at a time; an encoder decodes 0
+    first_token_seconds  from a prompt to the first token written; 0 for an encoder
+    """
+
+    memory_bytes: int
+    prefill: float
+    decode: float
+    first_token_seconds: float = 0.0
+
+
+def compare_speed(folders: Mapping[str, Path], *, rounds: int = 2) -> dict[str, Speed]:
+    """Measure several models in turn, `rounds` times each; medians of speed, largest memory."""
+    return {
+        name: Speed(
+            max(run.memory_bytes for run in found),
+            median(run.prefill for run in found),
+            median(run.decode for run in found),
+            median(run.first_token_seconds for run in found),
+        )
+        for name, found in speed_rounds(folders, rounds=rounds).items()
+    }
+
+
+def speed_rounds(folders: Mapping[str, Path], *, rounds: int, options: Sequence[str] = ()) -> dict[str, list[Speed]]:
+    """Every round of every model, the models taking turns.
+
+    options  device and precision, as `measure` takes them
+    Raises   TaskError when a model cannot be run, with the end of what its process said
+    """
+    runs: dict[str, list[Speed]] = {name: [] for name in folders}
+    for _ in range(rounds):
+        for name, folder in folders.items():
+            command = [sys.executable, "-m", "langslice.evaluation.speed", str(folder), *options]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise TaskError(
+                    f"speed of {folder} could not be measured\n  {' '.join(done.stderr.strip().splitlines()[-1:])}",
+                    "leave `speed` out, or run `langslice verify`",
+                )
+            runs[name].append(Speed(**json.loads(done.stdout.strip().splitlines()[-1])))
+    return runs
+
+
+def measure(
+    folder: Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    prompt: int = 256,
+    new_tokens: int = 32,
+    repeats: int = 3,
+) -> Speed:
+    """Load a model in this process, read a prompt and write tokens, greedily; the best of several repeats.
+
+    On a GPU memory is what torch held at its peak there. An encoder-decoder reads the prompt and writes from its start token.
+    """
+    from time import perf_counter
+
+    import torch
+    import transformers  # noqa: F401 - counted before the model is
+
+    from langslice.evaluation.loaded_model import model_kind
+    from langslice.evaluation.perplexity import load_causal
+    from langslice.model.transformers_classes import model_class, quiet_transformers
+
+    kind = model_kind(folder)
+    # Importing needs more memory for a moment than a small model does: forget that peak (proc(5), clear_refs).
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _memory("VmRSS")
+    if device == "cpu" and dtype == "float32":
+        model = load_causal(folder)
+    else:
+        with quiet_transformers():
+            model = model_class(folder).from_pretrained(folder).to(getattr(torch, dtype)).to(device).eval()
+    generator = torch.Generator().manual_seed(0)
+    positions = getattr(model.config, "max_position_embeddings", None) or prompt + new_tokens
+    size = max(1, min(prompt, positions - new_tokens))
+    ids = torch.randint(0, model.config.get_text_config().vocab_size, (1, size), generator=generator).to(device)
+    prefill = decode = 0.0
+    first = float("inf")
+
+    def now() -> float:
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return perf_counter()
+
+    with torch.inference_mode():
+        for _ in range(repeats):
+            started = now()
+            output, inputs = _read(model, kind, ids)
+            elapsed = now() - started
+            prefill, first = max(prefill, size / elapsed), min(first, elapsed)
+            if kind == "encoder":
+                continue
+            started = now()
+            for _ in range(new_tokens):
+                token = output.logits[:, -1:].argmax(-1)
+                name = "input_ids" if kind == "causal" else "decoder_input_ids"
+                output = model(**inputs, **{name: token}, past_key_values=output.past_key_values, use_cache=True)
+            decode = max(decode, new_tokens / (now() - started))
+    memory = _memory("VmHWM") - before if device == "cpu" else torch.cuda.max_memory_allocated()
+    return Speed(memory, prefill, decode, 0.0 if kind == "encoder" else first)
+
+
+def _read(model: Any, kind: str, ids: Any) -> tuple[Any, dict[str, Any]]:
+    """Read a prompt: the output, and what every later step needs beside the cache."""
+    import torch
+
+    if kind == "causal":
+        return model(input_ids=ids, use_cache=True), {}
+    if kind == "encoder":
+        return model(input_ids=ids), {}
+    states = model.get_encoder()(input_ids=ids)
+    start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
+    return model(encoder_outputs=states, decoder_input_ids=start, use_cache=True), {"encoder_outputs": states}
+
+
+def _memory(field: str) -> int:
+    """A memory figure of this process in bytes, as the kernel keeps it: VmRSS now, VmHWM at its peak."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+if __name__ == "__main__":
+    from dataclasses import asdict
+
+    sys.stdout.write(json.dumps(asdict(measure(Path(sys.argv[1]), *sys.argv[2:]))) + "\n")

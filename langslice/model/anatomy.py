@@ -1,0 +1,253 @@
+"""What a checkpoint's layers are made of, read from its tensors: stacks, attentions, heads and neurons by layer.
+
+Sizes come from the shapes on disk, counts of heads from config.json (the only place that knows them), and both must
+agree: a projection whose length is no multiple of its heads stops the job by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langslice.errors import PlanError
+from langslice.model.checkpoint import Checkpoint
+from langslice.model.families import describe_tensor, family_of, find_vocabulary_size, is_tower
+from langslice.model.layer_fields import Body, StackFields, body_of
+
+_LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|layer|block|h|albert_layers)\.)(?P<layer>\d+)\.(?P<rest>.+)")
+_CROSS = re.compile(r"(?:.*\.)?(?:encoder_attn|EncDecAttention|crossattention)\.")
+HEAD_AXES = frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv"})
+NEURON_AXES = frozenset({"neurons", "gate_up"})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor stands.
+
+    stack      "layers", "encoder" or "decoder"
+    layer      number of its layer
+    before     name before the number, "model.layers."
+    rest       name behind it, "self_attn.q_proj.weight"
+    attention  "self" or "cross": the attention it would belong to
+    """
+
+    stack: str
+    layer: int
+    before: str
+    rest: str
+    attention: str
+
+    @property
+    def attention_key(self) -> str:
+        """Name of its attention, "layers.self"."""
+        return f"{self.stack}.{self.attention}"
+
+
+@dataclass(frozen=True)
+class Heads:
+    """One attention.
+
+    query  query heads           key_value  key-value heads           size  dimensions of a head
+    """
+
+    query: int
+    key_value: int
+    size: int
+
+    @property
+    def group(self) -> int:
+        """Query heads that share a key-value head."""
+        return self.query // self.key_value
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Everything that can be cut in a model, in the numbering of the source.
+
+    layers   stack -> number of layers
+    heads    attention ("layers.self", "decoder.cross") -> layer -> its heads
+    neurons  stack -> layer -> feed-forward width (of each expert, in a layer of experts)
+    experts  stack -> layers whose neurons are those of experts
+    axes     tensor of a layer -> its named axes, None where nothing is known of them
+    places   tensor of a layer -> where it stands
+    config   the part of config.json that holds them, with the defaults of its class
+    given    the same part as it is written
+    """
+
+    body: Body
+    layers: Mapping[str, int]
+    heads: Mapping[str, Mapping[int, Heads]]
+    neurons: Mapping[str, Mapping[int, int]]
+    experts: Mapping[str, frozenset[int]]
+    axes: Mapping[str, tuple[str, ...] | None]
+    places: Mapping[str, Place]
+    config: Mapping[str, Any]
+    given: Mapping[str, Any]
+
+    @property
+    def new_falcon(self) -> bool:
+        """Whether a Falcon model fuses its projections group by group."""
+        return bool(self.config.get("new_decoder_architecture"))
+
+    def fields(self, stack: str) -> StackFields:
+        """Configuration fields of a stack."""
+        return self.body.stacks[stack]
+
+    def sizes(self) -> dict[str, Any]:
+        """How many layers, query and key-value heads and neurons there are, as JSON; layers are keys of text there."""
+        return {
+            "layers": dict(self.layers),
+            "heads": {
+                place: {str(layer): [heads.query, heads.key_value] for layer, heads in rows.items()}
+                for place, rows in self.heads.items()
+            },
+            "neurons": {
+                stack: {str(layer): width for layer, width in rows.items()} for stack, rows in self.neurons.items()
+            },
+        }
+
+
+def find_place(name: str, body: Body) -> Place | None:
+    """Where a tensor stands; None outside the stacks."""
+    if is_tower(name):
+        return None
+    found = _LAYER.fullmatch(name)
+    if found is None:
+        return None
+    before, rest = found["before"], found["rest"]
+    if "layers" in body.stacks:
+        stack = "layers"
+    else:
+        stack = next((side for side in body.stacks if re.search(rf"(?:^|\.){side}\.", before)), "")
+        if not stack:
+            return None
+    return Place(stack, int(found["layer"]), before, rest, "cross" if _CROSS.match(rest) else "self")
+
+
+def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
+    """Find stacks, heads and neurons of a checkpoint.
+
+    Raises   PlanError where a family is not in the table, or the tensors contradict config.json
+    """
+    from langslice.model.transformers_classes import full_config
+
+    body = body_of(checkpoint.config)
+    family = family_of(checkpoint.config)
+    given: Mapping[str, Any] = checkpoint.config
+    if body.section:
+        given = given.get(body.section, {})
+    whole: Mapping[str, Any] = given
+    if body.needs_defaults(given):  # asking the class takes seconds, for its imports
+        full = full_config(checkpoint.config)
+        whole = {**(full.get(body.section) or {} if body.section else full), **given}
+    if "sliced_shapes" in whole:
+        raise PlanError(
+            "this model is a slice with layers of different sizes, which cannot be cut again",
+            hint="cut the model it was made from, with all cuts in one job",
+        )
+    rows = find_vocabulary_size(family, checkpoint.shapes)
+    places: dict[str, Place] = {}
+    axes: dict[str, tuple[str, ...] | None] = {}
+    for name, tensor in checkpoint.tensors.items():
+        place = find_place(name, body)
+        if place is not None:
+            places[name] = place
+            axes[name] = describe_tensor(family, name, tensor.shape, frozenset({rows})).axes
+    layers = _count_layers(body, places, whole)
+    shapes = {name: checkpoint.tensors[name].shape for name in places}
+    heads = {}
+    for key in sorted({place.attention_key for place in places.values()}):
+        by_layer = _heads_of(body, whole, key, places, axes, shapes)
+        if by_layer:
+            heads[key] = by_layer
+    neurons, experts = _neurons_of(body, places, axes, shapes)
+    return Anatomy(body, layers, heads, neurons, experts, axes, places, whole, given)
+
+
+def _count_layers(body: Body, places: Mapping[str, Place], config: Mapping[str, Any]) -> dict[str, int]:
+    layers: dict[str, int] = {}
+    for stack, fields in body.stacks.items():
+        found = {place.layer for place in places.values() if place.stack == stack}
+        if not found:
+            raise PlanError(f"no tensor of this checkpoint stands in a layer of its {stack} stack")
+        layers[stack] = max(found) + 1
+        expected = config.get(fields.layers) if fields.layers else layers[stack]
+        if found != set(range(layers[stack])) or expected != layers[stack]:
+            raise PlanError(
+                f"config.json says {fields.layers} = {expected}, the tensors have layers {sorted(found)}",
+                hint="the checkpoint is incomplete, or its configuration is that of another model",
+            )
+    return layers
+
+
+def _heads_of(
+    body: Body,
+    config: Mapping[str, Any],
+    key: str,
+    places: Mapping[str, Place],
+    axes: Mapping[str, tuple[str, ...] | None],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[int, Heads]:
+    """Heads of one attention in each layer that has it."""
+    stack = key.split(".")[0]
+    fields = body.stacks[stack]
+    query = _count_of(config, fields.heads)
+    found: dict[int, Heads] = {}
+    for name, place in places.items():
+        if place.attention_key != key or axes[name] is None:
+            continue
+        named = axes[name] or ()
+        for wide in ("heads", "qkv"):
+            if wide in named and len(named) == 2:
+                length = shapes[name][named.index(wide)]
+                key_value = _key_value_heads(body, config, fields, query)
+                if key_value > query:
+                    raise PlanError(
+                        f"config.json: {key_value} key-value heads (`{fields.kv_heads}`) for {query} query heads "
+                        f"(`{fields.heads}`)",
+                        hint="query heads share key-value heads, so these are fewer or as many",
+                    )
+                count = query if wide == "heads" else query + 2 * key_value
+                if length % count or length < count:
+                    raise PlanError(
+                        f"{name} has {length} rows, which {count} heads do not divide",
+                        hint=f"is `{fields.heads}` in config.json right?",
+                    )
+                found[place.layer] = Heads(query, key_value, length // count)
+    return found
+
+
+def _key_value_heads(body: Body, config: Mapping[str, Any], fields: StackFields, query: int) -> int:
+    if body.fused == "falcon" and not config.get("new_decoder_architecture"):
+        return 1 if config.get("multi_query") else query
+    return _count_of(config, fields.kv_heads) if fields.kv_heads and config.get(fields.kv_heads) else query
+
+
+def _count_of(config: Mapping[str, Any], field: str) -> int:
+    found = config[field]
+    if type(found) is not int or found < 1:
+        raise PlanError(f"config.json: `{field}` must be a whole number from 1, found {found!r}")
+    return found
+
+
+def _neurons_of(
+    body: Body,
+    places: Mapping[str, Place],
+    axes: Mapping[str, tuple[str, ...] | None],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[dict[str, dict[int, int]], dict[str, frozenset[int]]]:
+    """Feed-forward width of each layer, and the layers in which it is that of experts."""
+    neurons: dict[str, dict[int, int]] = {stack: {} for stack in body.stacks}
+    experts: dict[str, set[int]] = {stack: set() for stack in body.stacks}
+    for name, place in places.items():
+        for dim, axis in enumerate(axes[name] or ()):
+            if axis == "neurons":
+                length = shapes[name][dim]
+                known = neurons[place.stack].setdefault(place.layer, length)
+                if known != length:
+                    raise PlanError(f"{name} has {length} neurons, other tensors of its layer have {known}")
+                if "experts" in place.rest:
+                    experts[place.stack].add(place.layer)
+    return neurons, {stack: frozenset(found) for stack, found in experts.items()}

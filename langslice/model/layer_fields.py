@@ -1,0 +1,179 @@
+"""What is known about the layers of model families: configuration fields, fused layouts, and what stock code can express.
+
+One row for each group of model types whose layers are counted and sized by the same fields. model/families.py says along which
+axes each tensor runs; a row here says how long these axes are, and which fields of config.json say so. A family without a
+row can have its vocabulary sliced, not its layers, heads or neurons: such a cut is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langslice.errors import PlanError
+
+
+@dataclass(frozen=True)
+class StackFields:
+    """Fields of config.json for one stack of layers.
+
+    layers    number of layers; "" where the layers share one set of weights
+    heads     number of query heads
+    neurons   feed-forward width; "" where stock code ties it to the hidden size
+    kv_heads  number of key-value heads, "" where every query head has its own
+    experts   feed-forward width of an expert, "" without experts
+    """
+
+    layers: str
+    heads: str
+    neurons: str
+    kv_heads: str = ""
+    experts: str = ""
+
+
+@dataclass(frozen=True)
+class Body:
+    """One row of the table.
+
+    stacks        "layers", or "encoder" and "decoder" -> its fields
+    section       part of config.json that holds them, "" for the top
+    head_size     field that holds the size of a head, "" where stock code divides the hidden size by the number of heads
+    fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "falcon"
+    lists         fields with one entry a layer, gathered by kept layer; written out where config.json leaves them implicit
+    alternates    layers are of several kinds, by their place where `lists` are written nowhere
+    consults      other fields on which a cut depends
+    first_bias    block 0 owns the position bias that all blocks use
+    first_layer   why layer 0 cannot go, "" where it can
+    norm_all      a norm spans all heads, so that no head can go
+    slopes        positions enter by a slope for each head (ALiBi)
+    head_counts   attributes of a stock attention module that hold its number of query heads
+    head_widths   attributes that hold heads times head size
+    even_heads    why heads must be as many in every layer even with sizes by layer, "" where they need not
+    renamed       tensors have other names on disk than in stock code, which converts them as it loads
+    clients       other clients (see structure/clients.py) -> what they take: "layers", "heads", "neurons"
+    """
+
+    model_types: tuple[str, ...]
+    stacks: Mapping[str, StackFields]
+    section: str = ""
+    head_size: str = ""
+    fused: str = ""
+    lists: tuple[str, ...] = ()
+    alternates: bool = False
+    consults: tuple[str, ...] = ()
+    first_bias: bool = False
+    first_layer: str = ""
+    norm_all: bool = False
+    slopes: bool = False
+    head_counts: tuple[str, ...] = ("num_heads",)
+    head_widths: tuple[str, ...] = ()
+    even_heads: str = ""
+    renamed: bool = False
+    clients: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def needs_defaults(self, config: Mapping[str, Any]) -> bool:
+        """Whether config.json leaves something to its class that a cut depends on."""
+        fields = [*self.lists, *self.consults]
+        for stack in self.stacks.values():
+            fields += [name for name in (stack.layers, stack.heads, stack.kv_heads) if name]
+        return any(name not in config for name in fields)
+
+
+def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size", **more: str) -> dict[str, StackFields]:
+    return {"layers": StackFields(more.pop("layers", "num_hidden_layers"), heads, neurons, **more)}
+
+
+def _clients(llama_cpp: str = "", vllm: str = "", ctranslate2: str = "") -> dict[str, frozenset[str]]:
+    """Words are what a client takes of a stock slice, as its loader reads the configuration: docs/concepts/clients.md."""
+    given = {"llama.cpp": llama_cpp, "vLLM": vllm, "CTranslate2": ctranslate2}
+    return {name: frozenset(words.split()) for name, words in given.items() if words}
+
+
+_BERT = _one()
+_GROUPED = _one(kv_heads="num_key_value_heads")
+_T5 = {
+    "encoder": StackFields("num_layers", "num_heads", "d_ff"),
+    "decoder": StackFields("num_decoder_layers", "num_heads", "d_ff"),
+}
+_BART = {
+    side: StackFields(f"{side}_layers", f"{side}_attention_heads", f"{side}_ffn_dim") for side in ("encoder", "decoder")
+}
+_ALL = "layers heads neurons"
+_NO_HEADS = "layers neurons"
+
+# fmt: off
+BODIES = (
+    Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
+         head_counts=("num_attention_heads",), head_widths=("all_head_size",),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+    Body(("deberta-v2",), _BERT, consults=("conv_kernel_size",),
+         head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
+    Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
+         head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
+    Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), alternates=True, head_counts=(),
+         first_layer="it has no attention norm, and stock code gives every later layer one",
+         clients=_clients("neurons", "neurons")),
+    Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
+    Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
+         clients=_clients(_NO_HEADS, "", _NO_HEADS)),
+    Body(("umt5",), _T5, head_size="d_kv", head_counts=("n_heads",), head_widths=("inner_dim",)),
+    Body(("bart", "mbart", "m2m_100", "marian", "pegasus"), _BART, head_widths=("embed_dim",),
+         clients=_clients("", "", _NO_HEADS)),
+    Body(("whisper",), _BART, head_widths=("embed_dim",), clients=_clients("", _NO_HEADS, _NO_HEADS)),
+    Body(("xglm",), _one("attention_heads", "ffn_dim", layers="num_layers"), head_widths=("embed_dim",)),
+    Body(("bloom",), _one("n_head", "", layers="n_layer"), fused="heads", slopes=True,
+         clients=_clients("layers", "layers", "layers")),
+    Body(("gpt2",), _one("n_head", "n_inner", layers="n_layer"), fused="parts",
+         consults=("scale_attn_by_inverse_layer_idx",), head_widths=("split_size", "embed_dim"),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+    Body(("opt",), _one(neurons="ffn_dim"), head_widths=("embed_dim",), clients=_clients("", _NO_HEADS, _NO_HEADS)),
+    Body(("gpt_neox",), _BERT, fused="heads", head_counts=(), clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+    Body(("falcon",), _one(neurons="ffn_hidden_size", kv_heads="num_kv_heads"), fused="falcon",
+         consults=("new_decoder_architecture", "multi_query", "alibi"), clients=_clients("layers", "layers", "layers")),
+    Body(("llama", "mistral"), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
+    Body(("qwen2",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+    Body(("qwen3",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
+         clients=_clients(_ALL, _ALL, _NO_HEADS)),
+    Body(("qwen3_moe",), _one(kv_heads="num_key_value_heads", experts="moe_intermediate_size"), head_size="head_dim",
+         lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
+    Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
+    # Both clients derive the kinds of attention of Gemma's and Cohere's layers from their place.
+    Body(("gemma2", "gemma3_text"), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
+         clients=_clients("heads neurons", "heads neurons layers", "neurons")),
+    Body(("gemma3",), _GROUPED, section="text_config", head_size="head_dim", lists=("layer_types",), alternates=True,
+         clients=_clients("heads neurons", "heads neurons layers")),
+    Body(("cohere",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _ALL)),
+    Body(("cohere2",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
+         clients=_clients("neurons", _ALL)),
+    Body(("phi",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _NO_HEADS)),
+    Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
+         even_heads="stock code splits the fused projection by the one number of heads in config.json",
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True),
+    Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),
+    Body(("gte", "jina_embeddings_v3", "nomic_bert"), _BERT, head_size="head_dim", fused="parts", renamed=True),
+    Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL)),
+    Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"), alternates=True,
+         clients=_clients("heads neurons", _ALL)),
+    Body(("olmo2",), _GROUPED, head_size="head_dim", norm_all=True, clients=_clients(_NO_HEADS, _NO_HEADS)),
+)
+# fmt: on
+
+_BY_TYPE = {model_type: body for body in BODIES for model_type in body.model_types}
+
+
+def body_of(config: Mapping[str, Any]) -> Body:
+    """Find the row of a config.json.
+
+    Raises   PlanError for a family without one
+    """
+    model_type = str(config.get("model_type"))
+    body = _BY_TYPE.get(model_type)
+    if body is None:
+        raise PlanError(
+            f"the layers of model type `{model_type}` are not in the table, so none of its layers, heads or neurons can be cut",
+            hint="its vocabulary can be; to add it, see docs/adding-a-family.md",
+        )
+    return body

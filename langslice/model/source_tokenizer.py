@@ -1,0 +1,44 @@
+"""The source of a slice: its tokenizer, and the fingerprint that ties a plan to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langslice.files.hashing import file_sha256
+from langslice.model.checkpoint import Checkpoint
+from langslice.model.families import family_of, find_vocabulary_size
+
+if TYPE_CHECKING:
+    from langslice.tokenizer import SourceTokenizer
+
+
+def source_tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
+    """The tokenizer beside a checkpoint, read."""
+    from langslice.tokenizer import open_tokenizer
+
+    model_type = checkpoint.config.get("model_type")
+    return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=vocabulary_rows(checkpoint))
+
+
+def vocabulary_rows(checkpoint: Checkpoint) -> int:
+    """Rows of its vocabulary's tensors."""
+    return find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
+
+
+def fingerprint_of(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> str:
+    """What a plan for this checkpoint and tokenizer is tied to."""
+    return fingerprint(checkpoint, [tokenizer.folder / name for name in tokenizer.files])
+
+
+def fingerprint(checkpoint: Checkpoint, tokenizer_files: Sequence[Path]) -> str:
+    """Tie a plan to its source: config, every tensor's name, dtype and shape, and the tokenizer files."""
+    digest = hashlib.sha256(json.dumps(checkpoint.config, sort_keys=True).encode())
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\n".encode())
+    for path in sorted(tokenizer_files):
+        digest.update(f"{path.name}\0".encode() + bytes.fromhex(file_sha256(path)))
+    return digest.hexdigest()

@@ -1,0 +1,207 @@
+"""What stock transformers makes of a folder: its class, the keys it misses, the ids it supplies by itself.
+
+Everything that asks transformers stands here and in verification/outputs.py; custom code in a checkpoint is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from langslice.errors import CheckpointError
+from langslice.model.checkpoint import Checkpoint
+from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off the user's terminal."""
+    import transformers
+
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def model_class(folder: Path) -> Any:
+    """The class that config.json names and transformers has; None where there is none.
+
+    For a slice with sizes by layer it is that class with those sizes, built by this package: the modeling_sliced.py in the
+    folder, which does the same for clients, is not run.
+    """
+    import transformers
+
+    with quiet_transformers():
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except ValueError:
+            # A model type that this version of transformers does not have.
+            return None
+    for name in config.architectures or ():
+        if hasattr(transformers, name):
+            stock = getattr(transformers, name)
+            if getattr(config, "sliced_shapes", None) is None:
+                return stock
+            from langslice.model.modeling_sliced import sliced
+
+            return sliced(stock)
+    return None
+
+
+def dtype_option(dtype: Any) -> dict[str, Any]:
+    """The option of `from_pretrained` for the type that weights are loaded in; its name changed in transformers 4.56."""
+    import transformers
+
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    return {"dtype" if version >= (4, 56) else "torch_dtype": dtype}
+
+
+def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
+    """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
+
+    transformers reads the headers and fills the class on the meta device with tensors that have a shape and no data.
+    Given the folder itself it would read every weight in versions before 5.
+
+    Returns  {"missing": names, "unexpected": names, "mismatched": names with both shapes}, or None where no stock class
+             is named
+    Raises   CheckpointError when the class cannot be built from the tensors at all
+    """
+    folder = checkpoint.model_folder
+    stock = model_class(folder)
+    if stock is None:
+        return None
+    import transformers
+    from transformers.modeling_utils import load_state_dict
+
+    tensors: dict[str, Any] = {}
+    with quiet_transformers():
+        try:
+            for path in {entry.path: None for entry in checkpoint.tensors.values()}:
+                tensors |= load_state_dict(str(path), map_location="meta")
+            # A mismatch is then listed by name, as the rest is; otherwise it raises, and hides the other two lists.
+            _, info = stock.from_pretrained(
+                None,
+                config=transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False),
+                state_dict=tensors,
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        except Exception as error:  # constructors raise anything, from KeyError to ImportError
+            raise CheckpointError(
+                f"{folder}: transformers {transformers.__version__} cannot build {stock.__name__} from its tensors: {error!r}"
+            ) from error
+    return {
+        "missing": set(info["missing_keys"]),
+        "unexpected": set(info["unexpected_keys"]),
+        "mismatched": {
+            f"{name}, stored {tuple(stored)}, expected {tuple(expected)}"
+            for name, stored, expected in info["mismatched_keys"]
+        },
+    }
+
+
+def implied_fields(
+    config: Mapping[str, Any], *, rows: int, per_layer_rows: int | None, ignore: frozenset[str]
+) -> tuple[dict[str, int | list[int]], dict[str, int]]:
+    """What the stock configuration class supplies where config.json is silent: token ids, and sizes of the vocabulary.
+
+    A slice that moves such a token, or has fewer rows, must write them out, or a client would go on using the old ones.
+    Published Gemma 3 checkpoints, for one, leave their vocabulary's size to the class.
+
+    rows            rows of the vocabulary; ids beyond it are not this model's and are left alone
+    per_layer_rows  rows of the per-layer table, None where there is none
+    Returns         dotted path -> id or ids, and dotted path -> size, as they are in the source
+    """
+    full = full_config(config)
+    ids: dict[str, int | list[int]] = {}
+    # Defaults may lie beyond a small vocabulary, where they name nothing.
+    for field in find_id_fields(full, file="defaults", rows=1 << 62, ignore=ignore):
+        value = value_at(full, field.path)
+        flat = isinstance(value, int) or (isinstance(value, list) and all(isinstance(item, int) for item in value))
+        if flat and field.ids and max(field.ids) < rows and not _is_given(config, field.path):
+            ids[".".join(field.path)] = value
+    sizes = {
+        ".".join(path): size
+        for path, size, expected in find_sizes(full, rows=rows, per_layer_rows=per_layer_rows)
+        if size == expected and not _is_given(config, path)
+    }
+    return ids, sizes
+
+
+def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with its class's defaults; empty where this version of transformers cannot read it."""
+    with quiet_transformers():
+        try:
+            full = _stock_config(config).to_dict()
+        except (ValueError, TypeError, KeyError):
+            return {}
+        except (AttributeError, IndexError, ArithmeticError, RecursionError) as error:  # what a wrong value runs into
+            raise CheckpointError(
+                f"transformers cannot read config.json\n  {type(error).__name__}: {error}",
+                hint="correct the source's config.json",
+            ) from None
+        except _invalid_field() as error:
+            raise CheckpointError(
+                "transformers does not accept config.json\n  " + " ".join(str(error).split()),
+                hint="correct that field of the source's config.json",
+            ) from None
+    document: dict[str, Any] = json.loads(json.dumps(full, default=str))
+    return document
+
+
+def _stock_config(config: Mapping[str, Any]) -> Any:
+    """An object of the stock configuration class; raises what that class raises."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
+
+
+def config_error(config: Mapping[str, Any]) -> str:
+    """What the configuration class has against a config.json; "" when it takes it, or this version does not know it."""
+    from transformers import CONFIG_MAPPING
+
+    if config.get("model_type") not in CONFIG_MAPPING:
+        return ""
+    with quiet_transformers():
+        try:
+            _stock_config(config)
+        except (ValueError, TypeError, KeyError, _invalid_field()) as error:
+            return " ".join(str(error).split())
+    return ""
+
+
+def _invalid_field() -> type[Exception]:
+    """What a field of the wrong type raises: an error of huggingface_hub's own since its version 1."""
+    from huggingface_hub import errors
+
+    found: type[Exception] = getattr(errors, "StrictDataclassError", TypeError)
+    return found
+
+
+def _is_given(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    try:
+        value_at(config, path)
+    except (KeyError, TypeError, IndexError):
+        return False
+    return True
+
+
+def ties_embeddings(config: Mapping[str, Any]) -> bool:
+    """Whether the stock class uses one table for the input embedding and the output head."""
+    with quiet_transformers():
+        full = _stock_config(config)
+    return bool(getattr(full, "tie_word_embeddings", False))

@@ -1,0 +1,269 @@
+"""From a choice to what is kept of a model's layers, heads and neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from langslice.errors import PlanError
+from langslice.model.anatomy import Anatomy
+from langslice.model.checkpoint import Checkpoint
+from langslice.options import Choice, codes, listed
+from langslice.progress import Report, silent
+from langslice.structure.cuts import Dropped, heads_dropped, kept_layers, merge, neurons_dropped
+from langslice.structure.kept import Kept
+from langslice.structure.output_form import express
+
+if TYPE_CHECKING:
+    from langslice.scoring.table import Scores
+
+# Entries of a choice that cut something, and those that only say how.
+CUTS = (
+    "layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by", "drop_heads", "heads_sparsity",
+    "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows",
+)  # fmt: skip
+MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "score_texts")
+_DEFAULT_METHODS = {"heads": ("gradient", "l2"), "neurons": ("activation", "l2")}  # with text, and without
+
+
+def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report = silent) -> Kept:
+    """Read every structural entry of a choice and find the form in which the cut can be written.
+
+    Raises   PlanError for what does not exist or cannot be expressed, ScoreError for scores that do not fit
+    """
+    layers = _layers(checkpoint, anatomy, choice, report)
+    heads = heads_dropped(anatomy, listed(choice.get("drop_heads")))
+    neurons = neurons_dropped(anatomy, listed(choice.get("drop_neurons")))
+    _refuse_gone(layers, "--drop-heads", heads)
+    _refuse_gone(layers, "--drop-neurons", neurons)
+    by_score = _heads_and_neurons(checkpoint, anatomy, choice, report)
+    kept = express(
+        anatomy,
+        layers=layers,
+        heads=merge(heads, by_score[0]),
+        neurons=merge(neurons, by_score[1]),
+        style=choice.get("output_style") or "auto",
+        replicate=bool(choice.get("replicate_kv")),
+    )
+    zeroed = _pruned_rows(checkpoint, anatomy, kept, listed(choice.get("prune_rows")))
+    return replace(kept, zeroed=zeroed)
+
+
+def _layers(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report) -> dict[str, tuple[int, ...]]:
+    """Layers that stay, for each stack of which any go."""
+    drop = list(listed(choice.get("drop_layers")))
+    for text in listed(choice.get("drop_layers_by")):
+        where, _, number = text.rpartition(":")
+        stack, dot, method = where.partition(".")
+        if (
+            stack not in anatomy.layers or method == "parquet"
+        ):  # "layers.parquet" is a file, "encoder.layers.parquet" a stack's
+            stack, dot, method = "", "", where
+        if not method or not number.isdigit() or int(number) < 1:
+            raise PlanError(
+                f"--drop-layers-by {text}: expected METHOD:NUMBER", hint="write block-influence:4, or layers.parquet:4"
+            )
+        if not dot and len(anatomy.layers) > 1:
+            raise PlanError(
+                f"--drop-layers-by {text}: which stack? this model has {', '.join(anatomy.layers)}",
+                hint=f"write {next(iter(anatomy.layers))}.{text}",
+            )
+        from langslice.scoring.selection import layers_to_drop
+
+        stack = stack or next(iter(anatomy.layers))
+        scores = _scores(checkpoint, "layers", method, choice, report, number=int(number))
+        gone = layers_to_drop(scores, anatomy, int(number), stack)
+        drop.append(f"{stack}." + ",".join(map(str, gone)))
+    return kept_layers(
+        anatomy,
+        keep=listed(choice.get("layers")),
+        drop=drop,
+        first=listed(choice.get("first_layers")),
+        every=listed(choice.get("every_layer")),
+    )
+
+
+def _refuse_gone(layers: Mapping[str, tuple[int, ...]], flag: str, dropped: Dropped) -> None:
+    """Refuse a part of a layer that goes as a whole: one of the two was not meant."""
+    for place, by_layer in dropped.items():
+        gone = sorted(layer for layer in by_layer if layer not in layers.get(place.split(".")[0], (layer,)))
+        if gone:
+            raise PlanError(
+                f"{flag} names layer {gone[0]} of {place}, which is dropped as a whole",
+                hint="leave that layer out of one of the two",
+            )
+
+
+def _heads_and_neurons(
+    checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report
+) -> tuple[Dropped, Dropped]:
+    """What scores choose to drop."""
+    from langslice.scoring import selection as choosing
+
+    even = bool(choice.get("even"))
+    grouped = not choice.get("replicate_kv") and choice.get("output_style") != "masked"
+    heads: list[Mapping[str, Mapping[int, Iterable[int]]]] = []
+    neurons: list[Mapping[str, Mapping[int, Iterable[int]]]] = []
+    share = choice.get("heads_sparsity")
+    if share is not None:
+        scores = _scores(checkpoint, "heads", _method("heads", choice), choice, report)
+        heads.append(choosing.heads_to_drop(scores, anatomy, share, even, whole_groups=grouped))
+    share = choice.get("neurons_sparsity")
+    if share is not None:
+        scores = _scores(checkpoint, "neurons", _method("neurons", choice), choice, report)
+        neurons.append(choosing.neurons_to_drop(scores, anatomy, share, even))
+    if choice.get("language_neurons"):
+        keep = codes(choice.get("languages"))
+        if not keep:
+            raise PlanError("--language-neurons keeps what serves --languages, but none are given", hint="-l ko,en")
+        lape = _scores(checkpoint, "neurons", "lape", choice, report)
+        lahis = _scores(checkpoint, "heads", "lahis", choice, report)
+        neurons.append(choosing.language_neurons_to_drop(lape, anatomy, keep))
+        foreign = choosing.language_heads_to_drop(lahis, anatomy, keep)
+        heads.append(_whole_groups(anatomy, foreign) if grouped else foreign)
+    return merge(*heads), merge(*neurons)
+
+
+def _whole_groups(anatomy: Anatomy, dropped: Mapping[str, Mapping[int, Iterable[int]]]) -> Dropped:
+    """Of heads to drop, those that go with all others that share their key and value."""
+    whole: Dropped = {}
+    for place, by_layer in dropped.items():
+        for layer, numbers in by_layer.items():
+            group, gone = anatomy.heads[place][layer].group, set(numbers)
+            stay = {head for head in gone if all(head // group * group + at in gone for at in range(group))}
+            if stay:
+                whole.setdefault(place, {})[layer] = stay
+    return whole
+
+
+def language_control(
+    checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, choice: Choice, report: Report = silent
+) -> tuple[str, ...]:
+    """What a cut of language-specific parts costs each language, and the same cut at random; nothing for other cuts."""
+    if not choice.get("language_neurons"):
+        return ()
+    from langslice.scoring.cost import cut_costs
+
+    heads = {
+        place: {
+            layer: sorted(set(range(anatomy.heads[place][layer].query)) - set(stay)) for layer, stay in rows.items()
+        }
+        for place, rows in kept.heads.items()
+    }
+    neurons = {
+        stack: {layer: sorted(set(range(anatomy.neurons[stack][layer])) - set(stay)) for layer, stay in rows.items()}
+        for stack, rows in kept.neurons.items()
+    }
+    number = sum(len(gone) for rows in (*heads.values(), *neurons.values()) for gone in rows.values())
+    if not number:
+        return ("no neuron or head serves only languages outside --languages, so none of them was dropped",)
+    costs = cut_costs(checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, report=report)
+    return tuple(
+        f"{cost.language or 'text'}: {cost.whole:.3f} nats a token, {cost.chosen:+.4f} by this cut of {number} heads and "
+        f"neurons, {cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
+        for cost in costs
+    )
+
+
+def _method(kind: str, choice: Choice) -> str:
+    given = choice.get("heads_by") if kind == "heads" else choice.get("neurons_by")
+    return given or _DEFAULT_METHODS[kind][0 if listed(choice.get("score_texts")) else 1]
+
+
+def _scores(
+    checkpoint: Checkpoint, kind: str, method: str, choice: Choice, report: Report, number: int | None = None
+) -> Scores:
+    """Scores from a file, or computed now on --score-texts."""
+    from langslice.scoring.methods import Settings, compute
+    from langslice.scoring.table import load_scores
+
+    if method.endswith(".parquet"):
+        return load_scores(Path(method), checkpoint)
+    texts = listed(choice.get("score_texts"))
+    run = number if method == "angular" and number else 1
+    settings = Settings(run=run, count=number if method == "perplexity" else None)
+    return compute(checkpoint, kind, method, texts, settings=settings, report=report)
+
+
+def _pruned_rows(
+    checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, texts: Sequence[str]
+) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Rows or columns of named linears that become zero: the lowest by norm, as `torch.nn.utils.prune.ln_structured` does.
+
+    texts    PATTERN=SHARE[:l1|l2][:rows|columns]; a pattern is a module's name with * and ?
+    Returns  tensor -> dimension -> old indices
+    """
+    zeroed: dict[str, dict[int, tuple[int, ...]]] = {}
+    for text in texts:
+        pattern, share, order, dim = _parse_rows(text)
+        names = [
+            name
+            for name, tensor in checkpoint.tensors.items()
+            if name.endswith(".weight") and len(tensor.shape) == 2 and _matches(name, pattern)
+        ]
+        if not names:
+            raise PlanError(
+                f"--prune-rows {text}: no linear layer is called like `{pattern}`",
+                hint="names are those of the checkpoint without .weight; `langslice inspect MODEL --json` lists them",
+            )
+        for name in names:
+            place = anatomy.places.get(name)
+            if place is None:
+                raise PlanError(
+                    f"--prune-rows {text}: {name} stands in no layer", hint="embeddings and heads stay whole"
+                )
+            if kept.keeps_layer(place.stack, place.layer):
+                zeroed.setdefault(name, {})[dim] = _lowest(checkpoint, name, share, order, dim)
+    return zeroed
+
+
+def removal_offer(anatomy: Anatomy, choice: Choice) -> tuple[str, ...]:
+    """A sentence for rows that stand for something which could be removed instead of zeroed."""
+    notes = []
+    for text in listed(choice.get("prune_rows")):
+        pattern, share, order, dim = _parse_rows(text)
+        found = {
+            (anatomy.axes[name] or ("",) * 2)[dim]
+            for name in anatomy.places
+            if name.endswith(".weight") and len(anatomy.axes[name] or ()) == 2 and _matches(name, pattern)
+        }
+        if found & {"neurons", "gate_up"}:
+            notes.append(
+                f"--prune-rows {text} zeroes parts of neurons and keeps their bytes; "
+                f"--neurons-sparsity {share:g} --neurons-by l{order} removes neurons whole"
+            )
+    return tuple(notes)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    module = name.removesuffix(".weight")
+    return fnmatchcase(module, pattern) or fnmatchcase(module, f"*.{pattern}")
+
+
+def _parse_rows(text: str) -> tuple[str, float, int, int]:
+    pattern, equals, rest = text.rpartition("=")
+    share, *manner = rest.split(":")
+    known = {"l1", "l2", "rows", "columns"}
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not equals or not pattern or not 0 < value < 1 or set(manner) - known:
+        raise PlanError(
+            f"--prune-rows {text}: expected PATTERN=SHARE[:l1|l2][:rows|columns], the share between 0 and 1",
+            hint='--prune-rows "encoder.layer.*.attention.self.query=0.2:l1"',
+        )
+    return pattern, value, 1 if "l1" in manner else 2, 1 if "columns" in manner else 0
+
+
+def _lowest(checkpoint: Checkpoint, name: str, share: float, order: int, dim: int) -> tuple[int, ...]:
+    from langslice.scoring.magnitude import power_sums
+
+    sums = power_sums(checkpoint.tensors[name], dim, order)
+    number = round(share * len(sums))
+    return tuple(sorted(np.argsort(sums, kind="stable")[:number].tolist()))

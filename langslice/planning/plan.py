@@ -1,0 +1,289 @@
+"""The plan: what a slice keeps, as a file that people read and edit.
+
+A plan starts from the tensors found in the checkpoint's headers, never from a family's list, so that nothing can vanish
+unseen. `slice` does exactly what the plan says, after checking that it still fits its source. Kept tokens stand one a
+line, `[old id, token, reasons]`: delete a line to drop a token, add one to keep it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langslice.errors import PlanError
+from langslice.files.atomic_output import staging_file
+from langslice.files.json_forms import Row, check_form, read_json
+from langslice.model.token_id_fields import IdMap
+from langslice.planning.facts import checked_facts
+from langslice.structure.kept import Kept, kept_from_json, kept_json
+from langslice.version import __version__
+
+FORMAT = "langslice-plan/1"
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """What happens to one tensor: its shape in the source, its named axes, and keep, slice or drop.
+
+    name   in the output, where it is another: layers are counted anew
+    """
+
+    shape: tuple[int, ...]
+    part: str
+    action: str
+    axes: tuple[str, ...] | None = None
+    reason: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """Everything that a slice does.
+
+    model, revision  what the source was called when the plan was made
+    model_type       of config.json
+    fingerprint      sha256 over config, tensor headers and tokenizer files of the source
+    rows             rows of the source's vocabulary tensors
+    per_layer_rows   rows of its per-layer table, None where there is none
+    kept             (n,) int64 ascending old rows; new id = position
+    tokens           (n,) token strings, None for rows without a token
+    reasons          (n,) why each is kept
+    padding          old rows repeated behind the kept ones, to reach a multiple
+    checked          digest of `kept` for which the closure was checked; a plan edited by hand is checked again
+    implied_ids      file -> field -> value: ids and sizes that the source leaves to its class's defaults, written out
+    ignore_fields    configuration fields declared not to hold token ids
+    request          what the user asked for, as typed
+    coverage         text -> share of token occurrences that are kept
+    structure        layers, heads and neurons that are kept; None where all are
+    weights          how weights are pruned, as fields of SparsityRequest; None where they are not
+    pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
+    trained          whether the slice was trained since, by its record; not part of the plan's file
+    facts            what the choice rests on, for reports: tokens by script, evidence with its coverage curves, sizes of
+                     the source's layers; nothing in it changes what a slice does
+    """
+
+    model: str
+    revision: str | None
+    model_type: str
+    fingerprint: str
+    rows: int
+    kept: np.ndarray
+    tokens: tuple[str | None, ...]
+    reasons: tuple[str, ...]
+    tensors: Mapping[str, TensorPlan]
+    per_layer_rows: int | None = None
+    padding: tuple[int, ...] = ()
+    checked: str = ""
+    implied_ids: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ignore_fields: tuple[str, ...] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    structure: Kept | None = None
+    weights: Mapping[str, Any] | None = None
+    pruned: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def keeps_vocabulary(self) -> bool:
+        """Whether all rows of the vocabulary stay as they are."""
+        return len(self.kept) == self.rows and not self.padding
+
+    @property
+    def new_to_old(self) -> np.ndarray:
+        """(new rows,) int64: the old row of every new one, padding included."""
+        return np.concatenate([self.kept, np.asarray(self.padding, dtype=np.int64)])
+
+    @property
+    def per_layer_new_to_old(self) -> np.ndarray | None:
+        """(new rows of the per-layer table,) int64: the leading new rows whose old row the table has."""
+        if self.per_layer_rows is None:
+            return None
+        beyond = np.flatnonzero(self.new_to_old >= self.per_layer_rows)
+        return self.new_to_old[: int(beyond[0])] if beyond.size else self.new_to_old
+
+    def id_map(self) -> IdMap:
+        """Old id to new id, for configuration files."""
+        new_of = np.full(self.rows, -1, dtype=np.int64)
+        new_of[self.kept] = np.arange(self.kept.shape[0])
+        per_layer = self.per_layer_new_to_old
+        return IdMap(
+            new_of,
+            size=int(self.new_to_old.shape[0]),
+            per_layer_size=None if per_layer is None else int(per_layer.shape[0]),
+            old_per_layer=self.per_layer_rows,
+        )
+
+
+def digest_rows(kept: np.ndarray) -> str:
+    """sha256 of the kept rows, to see whether a plan was edited after its closure was checked."""
+    return hashlib.sha256(np.ascontiguousarray(kept, dtype="<i8").tobytes()).hexdigest()
+
+
+def save_plan(plan: SlicePlan, path: Path) -> None:
+    """Write a plan as JSON, one kept token a line."""
+    with staging_file(path) as partial:
+        partial.write_text(plan_text(plan), encoding="utf-8")
+
+
+def plan_text(plan: SlicePlan) -> str:
+    """A plan as JSON text."""
+    head = {
+        "format": FORMAT,
+        "langslice": __version__,
+        "source": {
+            "model": plan.model,
+            "revision": plan.revision,
+            "model_type": plan.model_type,
+            "fingerprint": plan.fingerprint,
+        },
+        "request": dict(plan.request),
+        "coverage": dict(plan.coverage),
+        "notes": list(plan.notes),
+        "ignore_fields": list(plan.ignore_fields),
+        "implied_ids": {file: dict(fields) for file, fields in plan.implied_ids.items()},
+        "structure": None if plan.structure is None else kept_json(plan.structure),
+        "weights": None if plan.weights is None else dict(plan.weights),
+        "vocabulary": {
+            "rows": plan.rows,
+            "per_layer_rows": plan.per_layer_rows,
+            "kept_rows": int(plan.kept.shape[0]),
+            "padding": list(plan.padding),
+            "checked": plan.checked,
+        },
+    }
+    quote = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for every call
+    rows = ",\n".join(
+        f"[{old}, {quote(token)}, {quote(reason)}]"
+        for old, token, reason in zip(plan.kept.tolist(), plan.tokens, plan.reasons, strict=True)
+    )
+    tensors = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(_tensor_json(tensor))}" for name, tensor in plan.tensors.items()
+    )
+    text = json.dumps(head, ensure_ascii=False, indent=1)
+    facts = quote(dict(plan.facts))  # on one line: curves are for pictures, not for reading
+    # Lone surrogates cannot be encoded; JSON escapes them.
+    return (
+        (text[:-2] + f',\n "facts": {facts},\n "kept": [\n{rows}\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n')
+        .encode("utf-8", "backslashreplace")
+        .decode("utf-8")
+    )
+
+
+def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:
+    entry: dict[str, Any] = {"action": tensor.action, "part": tensor.part, "shape": list(tensor.shape)}
+    if tensor.axes is not None:
+        entry["axes"] = list(tensor.axes)
+    if tensor.reason:
+        entry["reason"] = tensor.reason
+    if tensor.name:
+        entry["name"] = tensor.name
+    return entry
+
+
+def load_plan(path: Path) -> SlicePlan:
+    """Read a plan, checking its form."""
+    try:
+        document = read_json(path, PlanError, halves=True)
+    except FileNotFoundError as error:
+        raise PlanError(
+            f"{path}: no such plan", hint="write one with `langslice plan MODEL ... -o plan.json`"
+        ) from error
+    return plan_from_json(document, place=str(path))
+
+
+_PATTERNS = (None, str, [str])
+_OF_TENSOR = {"shape": [int], "part": str, "action": str, "axes?": (None, [str]), "reason?": str, "name?": str}
+_FORM = {
+    "source": {"model": str, "revision": (None, str), "model_type": str, "fingerprint": str},
+    "request": {"carry?": _PATTERNS, "leave_out?": _PATTERNS},
+    "coverage": {"*": float},
+    "notes": [str],
+    "ignore_fields": [str],
+    "implied_ids": {"*": {"*": (int, [int])}},
+    "structure?": (None, dict),
+    "weights?": (None, {"keep_demos?": _PATTERNS, "avoid_demos?": _PATTERNS}),
+    "vocabulary": {"rows": int, "per_layer_rows": (None, int), "padding": [int], "checked": str},
+    "kept": [Row(int, (None, str), str)],
+    "tensors": {"*": _OF_TENSOR},
+}
+
+
+def plan_from_json(document: Any, *, place: str) -> SlicePlan:
+    """Build a plan from its JSON form; `place` names it in errors."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else type(document).__name__
+        raise PlanError(f"{place}: expected format {FORMAT}, found {found}", hint="is this a plan of another version?")
+    known = {
+        "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "structure",
+        "weights", "facts", "vocabulary", "kept", "tensors",
+    }  # fmt: skip
+    unknown = sorted(set(document) - known)
+    if unknown:
+        raise PlanError(f"{place}: unknown entry `{unknown[0]}`", hint=f"a plan has: {', '.join(sorted(known))}")
+    check_form(document, _FORM, place, PlanError, "correct that place, or make a new plan with `langslice plan`")
+    try:
+        source, vocabulary, structure = document["source"], document["vocabulary"], document.get("structure")
+        kept = np.array([row[0] for row in document["kept"]], dtype=np.int64)
+        plan = SlicePlan(
+            model=source["model"],
+            revision=source["revision"],
+            model_type=source["model_type"],
+            fingerprint=source["fingerprint"],
+            rows=int(vocabulary["rows"]),
+            per_layer_rows=vocabulary["per_layer_rows"],
+            kept=kept,
+            tokens=tuple(row[1] for row in document["kept"]),
+            reasons=tuple(sys.intern(row[2]) for row in document["kept"]),  # a few texts, many times
+            padding=tuple(vocabulary["padding"]),
+            checked=vocabulary["checked"],
+            tensors={name: _tensor_from_json(entry) for name, entry in document["tensors"].items()},
+            implied_ids=document["implied_ids"],
+            ignore_fields=tuple(document["ignore_fields"]),
+            request=document["request"],
+            coverage=document["coverage"],
+            notes=tuple(document["notes"]),
+            structure=None if structure is None else kept_from_json(structure, place=place),
+            weights=document.get("weights"),
+            facts=checked_facts(document.get("facts", {})),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise PlanError(f"{place}: the plan is damaged: {type(error).__name__}: {error}") from error
+    _check_rows(plan, place)
+    return plan
+
+
+def _tensor_from_json(entry: Mapping[str, Any]) -> TensorPlan:
+    axes = entry.get("axes")
+    return TensorPlan(
+        shape=tuple(int(size) for size in entry["shape"]),
+        part=str(entry["part"]),
+        action=str(entry["action"]),
+        axes=None if axes is None else tuple(axes),
+        reason=str(entry.get("reason", "")),
+        name=str(entry.get("name", "")),
+    )
+
+
+def _check_rows(plan: SlicePlan, place: str) -> None:
+    if plan.kept.ndim != 1 or plan.kept.shape[0] == 0:
+        raise PlanError(f"{place}: the plan keeps no tokens")
+    steps = np.diff(plan.kept)
+    if (steps <= 0).any():
+        at = int(np.flatnonzero(steps <= 0)[0])
+        raise PlanError(
+            f"{place}: kept ids must ascend, but {int(plan.kept[at + 1])} follows {int(plan.kept[at])}",
+            hint="the order of tokens is never changed; sort the lines by id and remove doubles",
+        )
+    for label, values in (("kept", plan.kept), ("padding", np.asarray(plan.padding, dtype=np.int64))):
+        outside = values[(values < 0) | (values >= plan.rows)]
+        if outside.size:
+            raise PlanError(f"{place}: {label} id {int(outside[0])} is outside the {plan.rows} rows of the model")

@@ -1,0 +1,85 @@
+"""Whether a plan that was read still fits: its source, its tokens, and what is asked beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from langslice.errors import PlanError
+from langslice.model.checkpoint import Checkpoint
+from langslice.model.source_tokenizer import fingerprint_of
+from langslice.options import Choice
+from langslice.planning.plan import SlicePlan, digest_rows
+
+if TYPE_CHECKING:
+    from langslice.tokenizer import SourceTokenizer
+
+
+def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
+    """The plan, when it was made for this source; what a person edited in it is checked, and its facts are brought up to date.
+
+    Raises   PlanError
+    """
+    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
+    size = len(tokenizer.tokens)
+    own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
+    if made.checked != digest_rows(made.kept) or made.tokens != own:
+        check_edited(made, tokenizer)
+        made = replace(made, facts=_facts_of_edited(made, tokenizer))
+    return made
+
+
+def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, Any]:
+    """A plan's facts after a person changed its tokens: scripts are counted again, evidence speaks of other tokens."""
+    from langslice.vocabulary.facts import script_facts
+
+    kept = {name: value for name, value in made.facts.items() if name != "evidence"}
+    return {**kept, "scripts": script_facts(tokenizer, made.kept)} if "scripts" in kept else kept
+
+
+def refuse_beside_plan(choice: Choice) -> None:
+    """Refuse a choice that a plan has settled already, rather than leave it unheard."""
+    beside = sorted(set(choice) - {"carry", "leave_out", "revision", "token", "cache_dir"})
+    if beside:
+        flags = ", ".join("--" + name.replace("_", "-") for name in beside)
+        raise PlanError(
+            f"--plan says what to keep, so {flags} cannot be given beside it",
+            hint="make a new plan with `langslice plan`",
+        )
+
+
+def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
+    """Refuse an edited plan whose tokens cannot do without one that it drops, or whose lines contradict the model."""
+    size = len(tokenizer.tokens)
+    for old, token in zip(made.kept.tolist(), made.tokens, strict=True):
+        expected = tokenizer.tokens[old] if old < size else None
+        if token != expected:
+            raise PlanError(
+                f"the plan calls token {old} {token!r}, the model calls it {expected!r}",
+                hint="a line is [old id, token, reasons]; ids are those of the source",
+            )
+    from langslice.tokenizer import missing_closure
+
+    missing = missing_closure(tokenizer, [old for old in made.kept.tolist() if old < size])
+    if missing:
+        lines = [f"  {old} {tokenizer.tokens[old]!r}: {reason}" for old, reason in list(missing.items())[:10]]
+        raise PlanError(
+            f"the plan drops {len(missing)} tokens that kept ones need\n" + "\n".join(lines),
+            hint="add their lines again, or drop the tokens that need them",
+        )
+
+
+def check_source(plan: SlicePlan, checkpoint: Checkpoint, found: str) -> None:
+    """Refuse a plan that was made for another source."""
+    model_type = checkpoint.config.get("model_type")
+    if plan.model_type != model_type:
+        raise PlanError(
+            f"the plan was made for a `{plan.model_type}` model ({plan.model}), this is a `{model_type}` model",
+            hint="make a new plan for this model with `langslice plan`",
+        )
+    if plan.fingerprint != found:
+        raise PlanError(
+            f"the plan was made for another source: {plan.model}\n"
+            f"  fingerprint in the plan {plan.fingerprint[:16]}, of this model {found[:16]}",
+            hint="config, tensor shapes or tokenizer differ; make a new plan with `langslice plan`",
+        )

@@ -1,0 +1,250 @@
+"""A first recipe, written after a short look at a model: what each cut would save, which its family allows, how to measure.
+
+It runs as it is written; what is optional stands there as a comment, ready to be used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from langslice.errors import LanguageError, PlanError
+from langslice.model.anatomy import Anatomy
+from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.progress import Report, silent
+from langslice.slicing.inspect import Inspection, Unit
+
+_OBJECTIVES = {"causal": "causal", "seq2seq": "denoising", "encoder": "masked"}
+_WIDTH = 118
+_LIMIT = 50
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a draft is written from.
+
+    model      as it was named
+    languages  as they were named, and their tags
+    kind       "causal", "seq2seq" or "encoder"
+    sentences  whether it is an encoder of sentences (sentence-transformers)
+    cuts       "layers", "heads", "neurons" -> how such a cut is written, or why it cannot be
+    share      of the heads, to drop: a quarter, or the least that can go from every layer alike
+    """
+
+    model: str
+    languages: tuple[str, ...]
+    kind: str
+    sentences: bool
+    found: Inspection
+    cuts: dict[str, str]
+    share: float
+
+
+def draft(model: str, languages: str, *, report: Report = silent, **source: Any) -> str:
+    """Write a recipe with comments.
+
+    model      a folder, a model on the hub, or mini
+    languages  codes to keep: "ko,en"
+    source     revision, token and cache_dir, of the hub
+    Returns    YAML; the revision is part of it, a token is not
+    Raises     CheckpointError, TokenizerError; LanguageError for a language without a word list
+    """
+    checkpoint = open_checkpoint(model, **source)
+    look = _look(model, languages, checkpoint, report)
+    revision = source.get("revision")
+    named = {"model": model, **({"revision": revision} if revision else {})}
+    return (
+        "\n\n".join(
+            [
+                "# langslice run recipe.yaml -o WORK\n"
+                "# For completion in an editor: langslice run --schema > recipe.schema.json\n"
+                "# yaml-language-server: $schema=recipe.schema.json",
+                _about(look) + _on(named),
+                "slice:\n" + "\n\n".join(_indented(text) for text in _cuts(look)),
+                *_after(look),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _look(model: str, languages: str, checkpoint: Checkpoint, report: Report) -> Look:
+    from langslice.evaluation.loaded_model import model_kind
+    from langslice.model.families import family_of, find_vocabulary_size
+    from langslice.options import codes
+    from langslice.slicing.inspect import inspect_model
+    from langslice.tokenizer import open_tokenizer
+    from langslice.vocabulary.languages import parse_languages
+
+    tags = tuple(language.tag for language in parse_languages(codes(languages)))
+    if not tags:
+        raise LanguageError("no language was given", "name some with --languages: ko,en")
+    rows = find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
+    model_type = checkpoint.config.get("model_type")
+    tokenizer = open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=rows)
+    found = inspect_model(checkpoint, tokenizer, sets=[tags], report=report)
+    if not found.savings:
+        raise LanguageError(found.notes[0], "name text in it in a recipe of your own: slice: {corpus: FILE}")
+    report("what the family allows", 0, 0)
+    cuts, share = _allowed(checkpoint)
+    sentences = (checkpoint.folder / "modules.json").is_file()
+    return Look(model, tags, model_kind(checkpoint.model_folder), sentences, found, cuts, share)
+
+
+def _allowed(checkpoint: Checkpoint) -> tuple[dict[str, str], float]:
+    """For a cut of each kind that is the same in all layers: its form, or the reason against it; and the share of heads."""
+    from langslice.model.anatomy import read_anatomy
+
+    try:
+        anatomy = read_anatomy(checkpoint)
+    except PlanError as error:
+        return dict.fromkeys(("layers", "heads", "neurons"), f"cannot be cut: {error.message}"), 0.25
+    stack = next(iter(anatomy.layers))
+    layers = {stack: tuple(range(anatomy.layers[stack] - 1))}
+    # Heads that share a key-value head go together, unless all do.
+    least = {place: 1 if rows[0].key_value == 1 else rows[0].group for place, rows in anatomy.heads.items()}
+    heads = {place: {layer: range(least[place]) for layer in rows} for place, rows in anatomy.heads.items()}
+    neurons = {place: {layer: range(8) for layer in widths} for place, widths in anatomy.neurons.items()}
+    cuts = {
+        "layers": _form(anatomy, layers=layers),
+        "heads": _form(anatomy, heads=heads),
+        "neurons": _form(anatomy, neurons=neurons),
+    }
+    share = max([0.25, *(least[place] / rows[0].query for place, rows in anatomy.heads.items())])
+    return cuts, ceil(100 * share) / 100
+
+
+def _form(anatomy: Anatomy, **cut: Any) -> str:
+    from langslice.structure.clients import client_note
+    from langslice.structure.output_form import express
+
+    try:
+        kept = express(anatomy, **{"layers": {}, "heads": {}, "neurons": {}, **cut})
+    except PlanError as error:
+        return f"cannot be cut: {error.message}"
+    return client_note(anatomy, kept)
+
+
+def _about(look: Look) -> str:
+    from langslice.formatting import bytes_text, count_text
+
+    found = look.found
+    what = ", ".join(found.architectures) or found.model_type
+    shares = ", ".join(f"{part.name} {part.parameters / max(found.parameters, 1):.0%}" for part in found.parts[:5])
+    return _comment(f"{what}, {count_text(found.parameters)} parameters, {bytes_text(found.size_bytes)}: {shares}.")
+
+
+def _cuts(look: Look) -> list[str]:
+    """Blocks of the part `slice`."""
+    found, saving = look.found, look.found.savings[0]
+    saved = 1 - saving.size_bytes / max(found.size_bytes, 1)
+    texts = ", ".join(f"{language}={language}.txt" for language in look.languages)
+    blocks = [
+        _comment(
+            f"Vocabulary: the word lists of these languages keep {saving.rows:,} of {found.rows:,} tokens and save "
+            f"{saved:.0%} of the bytes."
+        )
+        + f"languages: {','.join(look.languages)}",
+        _comment("Text of your own decides better than word lists; tokens that are rare in it may go.")
+        + _off({"corpus": [f"{language}.txt" for language in look.languages], "coverage": 0.9999}),
+    ]
+    stack = next((unit.place for unit in found.units if unit.name == "layer"), "layers")
+    layers = (
+        f"{stack}.block-influence:1"
+        if len({u.place for u in found.units if u.name == "layer"}) > 1
+        else "block-influence:1"
+    )
+    shares = {"heads": look.share, "neurons": 0.2}
+    for name, words, entries in (
+        ("layers", ("layer",), {"drop_layers_by": layers}),
+        ("heads", ("head", "group"), {"heads_sparsity": shares["heads"], "even": True}),
+        ("neurons", ("neuron",), {"neurons_sparsity": shares["neurons"], "even": True}),
+    ):
+        units = [unit for unit in found.units if unit.name.split()[0] in words]
+        worth = [_worth(look, unit, shares.get(name), len(units) > 1) for unit in units]
+        refused = look.cuts[name].startswith("cannot be cut")
+        text = _comment(f"{name.capitalize()}: {'; '.join(worth) or 'none'}. A slice with fewer {look.cuts[name]}."
+                        if not refused else f"{name.capitalize()} {look.cuts[name]}.")  # fmt: skip
+        blocks.append((text + ("" if refused else _off(entries))).rstrip())
+    blocks.append(
+        _comment("Text to score them on. Layers need it; heads and neurons go by their norm without it.")
+        + _off({"score_texts": texts.split(", ")})
+    )
+    blocks.append(
+        _comment("Weights set to zero; the files keep their size. By demonstrations: see the guide on pruning weights.")
+        + _off({"sparsity": 0.3, "score": "magnitude"})
+    )
+    return blocks
+
+
+def _worth(look: Look, unit: Unit, share: float | None, several: bool) -> str:
+    """What the cut that is offered would save of a kind: one layer, or a share of its heads or neurons."""
+    parameters = unit.parameters * (1 if share is None else share * unit.count)
+    noun, _, rest = unit.name.partition(" ")
+    many = f"{unit.count:,} {noun}s{' ' if rest else ''}{rest}{f' of {unit.place}' if several else ''}"
+    part = "one of" if share is None else f"{share:.0%} of the"
+    return f"{part} {many} is {parameters / max(look.found.parameters, 1):.1%} of the parameters"
+
+
+def _after(look: Look) -> list[str]:
+    """Parts behind the cut."""
+    heal: dict[str, Any] = {"corpus": [f"{language}.txt" for language in look.languages]}
+    if look.sentences:
+        heal = {"pairs": [f"{'-'.join(look.languages[:2])}.tsv"], "objective": "contrastive"}
+    else:
+        heal["objective"] = _OBJECTIVES[look.kind]
+    heal.update(steps=1000, teacher="$model")
+    return [
+        _measuring(look),
+        _comment("Train what is left on a little text, taught by the model as it was; then it is measured again.")
+        + _off({"heal": heal}),
+        _comment("Put the healed rows back into the full vocabulary.") + _off({"restore": True}),
+        _comment("One page with everything, and the model card.") + _off({"report": True}),
+    ]
+
+
+def _measuring(look: Look) -> str:
+    """The part `evaluate`, on the sentences that come with the package; a comment where they are in other languages."""
+    from langslice.mini import heldout_languages
+
+    known = [language for language in look.languages if language in heldout_languages()]
+    tasks = {"causal": "perplexity", "seq2seq": "translation", "encoder": "bitext"}[look.kind]
+    # Retrieval and translation are between English and another language.
+    enough = bool(known) if look.kind == "causal" else "en" in known and len(known) > 1
+    part = {"evaluate": {"tasks": tasks, "languages": ",".join(known if enough else look.languages), "limit": _LIMIT}}
+    if enough:
+        return _comment("Measured on sentences that come with langslice; `data: FOLDER` names your own.") + _on(part)
+    part["evaluate"]["data"] = "data"
+    return _comment("The sentences that come with langslice are in other languages: name a folder of your own.") + _off(
+        part
+    )
+
+
+def _on(entries: dict[str, Any]) -> str:
+    """A mapping as YAML, the lists in it on one line."""
+    import yaml
+
+    lines = []
+    for name, value in entries.items():
+        if isinstance(value, dict):
+            lines += [f"{name}:", _indented(_on(value))]
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+            lines.append(f"{name}: {text.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join(lines)
+
+
+def _off(entries: dict[str, Any]) -> str:
+    return "\n".join(f"# {line}" for line in _on(entries).splitlines())
+
+
+def _comment(text: str) -> str:
+    import textwrap
+
+    lines = textwrap.wrap(text, _WIDTH - 6, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"## {line}\n" for line in lines)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

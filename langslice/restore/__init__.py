@@ -1,8 +1,0 @@
-"""The way back of `slice`: trained weights into the full model, and adapters between original and slice."""
-
-from __future__ import annotations
-
-from langslice.restore.adapters import AdapterResult, carry_adapter
-from langslice.restore.restoring import RestoreResult, restore
-
-__all__ = ["AdapterResult", "RestoreResult", "carry_adapter", "restore"]

@@ -1,0 +1,87 @@
+"""The files of a slice beside its weights: configuration, tokenizer, side files, and at the end slice.json and the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langslice.files.memory import return_freed_memory
+from langslice.model.checkpoint import Checkpoint
+from langslice.options import listed
+from langslice.planning.plan import SlicePlan
+from langslice.planning.side_files import SideFile, plan_side_files, write_side_files
+from langslice.structure.config_files import restructured
+from langslice.tokenizer import Rewrite, SourceTokenizer, check_tokenizer, copy_tokenizer, write_tokenizer
+from langslice.verification.record import part_table, write_record
+from langslice.writing.shards import TensorEdit
+
+if TYPE_CHECKING:
+    from langslice.verification.proof import Proof
+
+
+def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
+    """What becomes of every other file of the source, as the plan's request settles it."""
+    return plan_side_files(
+        checkpoint,
+        tokenizer.files,
+        carry=listed(made.request.get("carry")),
+        leave_out=listed(made.request.get("leave_out")),
+    )
+
+
+def write_files(
+    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
+) -> Rewrite:
+    """Write everything but the weights into the staging folder."""
+    folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_side_files(
+        checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
+        restructure=partial(restructured, checkpoint, made.structure),
+    )  # fmt: skip
+    return_freed_memory()
+    rewrite = _write_tokenizer(tokenizer, made, folder)
+    check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
+    return rewrite
+
+
+def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
+    if made.keeps_vocabulary:
+        return copy_tokenizer(tokenizer, folder)
+    size = len(tokenizer.tokens)
+    # Whoever made or loaded the plan has closed it for this tokenizer: planning, or planning/validate.py by its digest.
+    return write_tokenizer(
+        tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
+    )
+
+
+def left_out_files(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan) -> dict[str, str]:
+    """File or tensor of the source -> why it is not in the slice."""
+    left_out = {file.name: file.reason for file in files if file.action == "leave out"}
+    left_out.update(rewrite.left_out)
+    left_out.update({name: tensor.reason for name, tensor in made.tensors.items() if tensor.action == "drop"})
+    return left_out
+
+
+def write_papers(
+    staging: Path,
+    name: str,
+    checkpoint: Checkpoint,
+    made: SlicePlan,
+    edits: Mapping[str, TensorEdit],
+    rewrite: Rewrite,
+    left_out: Mapping[str, str],
+    proof: Proof | None,
+) -> None:
+    """Write slice.json and the model card of a slice called `name`; the source's card is set aside."""
+    from langslice.reporting.card import write_card
+    from langslice.reporting.slice_folder import read_slice
+    from langslice.reporting.source_card import set_source_card_aside
+
+    set_source_card_aside(staging)
+    parts = part_table(made, edits, checkpoint)
+    pruned = None if made.weights is None else made.pruned
+    head = write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned, parts)
+    write_card(staging, read_slice(staging, head, made, name=name))

@@ -1,0 +1,230 @@
+"""What is in a model, and what keeping a set of languages would save."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from langslice.errors import LanguageError, PlanError
+from langslice.model.checkpoint import Checkpoint
+from langslice.planning.plan import TensorPlan
+from langslice.planning.side_files import plan_side_files
+from langslice.planning.tensors import plan_tensors
+from langslice.tokenizer import SourceTokenizer
+
+if TYPE_CHECKING:
+    from langslice.model.anatomy import Anatomy
+    from langslice.structure.kept import Kept
+
+# What people most often need of a multilingual model; `--languages` asks for another set.
+COMMON_SETS = (
+    ("en",),
+    ("en", "ko"),
+    ("en", "zh"),
+    ("en", "ja"),
+    ("en", "ar"),
+    ("en", "hi"),
+    ("en", "es"),
+    ("de", "en", "fr"),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors that do one job."""
+
+    name: str
+    tensors: int
+    parameters: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What keeping only these languages would leave.
+
+    rows         vocabulary rows kept
+    parameters   of the whole model after the cut
+    size_bytes   of all its tensors after the cut
+    """
+
+    languages: tuple[str, ...]
+    rows: int
+    parameters: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one layer, attention head or neuron is worth.
+
+    name        "layer", "head", "group of 2 heads" (that share a key-value head), "neuron"
+    place       stack or attention that it stands in
+    count       how many of them there are
+    parameters  of one
+    size_bytes  of one
+    flops       floating-point operations a token that go with one: two for each weight of a matrix
+    """
+
+    name: str
+    place: str
+    count: int
+    parameters: int
+    size_bytes: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model by part, its vocabulary by script and kind, and what vocabulary cuts would save."""
+
+    model: str
+    model_type: str
+    architectures: tuple[str, ...]
+    parameters: int
+    size_bytes: int
+    parts: tuple[Part, ...]
+    rows: int
+    tokens: int
+    tokenizer: str
+    scripts: dict[str, int]
+    kinds: dict[str, int]
+    savings: tuple[Saving, ...]
+    units: tuple[Unit, ...]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The inspection as JSON-ready data."""
+        return asdict(self)
+
+
+def inspect_model(
+    checkpoint: Checkpoint,
+    tokenizer: SourceTokenizer,
+    *,
+    sets: Sequence[Sequence[str]] = COMMON_SETS,
+    report: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> Inspection:
+    """Look at a model without loading a weight.
+
+    sets  language sets whose savings are computed, each by the same choice that `slice --languages` makes
+    """
+    from langslice.vocabulary.scripts import token_scripts
+
+    rows, _, tensors = plan_tensors(checkpoint, drop={})
+    report("reading the vocabulary", 0, 0)
+    scripts = token_scripts(tokenizer)
+    parts = _parts(checkpoint, tensors)
+    savings, notes = [], []
+    for number, languages in enumerate(sets):
+        report(f"what {'+'.join(languages)} would save", number, len(sets))
+        try:
+            savings.append(_saving(checkpoint, tokenizer, tensors, rows, languages))
+        except LanguageError as error:
+            notes.append(f"{'+'.join(languages)}: {error.message}")
+    files = plan_side_files(checkpoint, tokenizer.files)
+    return Inspection(
+        model=checkpoint.model_id,
+        model_type=str(checkpoint.config["model_type"]),
+        architectures=tuple(checkpoint.config.get("architectures") or ()),
+        parameters=sum(part.parameters for part in parts),
+        size_bytes=sum(part.size_bytes for part in parts),
+        parts=parts,
+        rows=rows,
+        tokens=sum(token is not None for token in tokenizer.tokens),
+        tokenizer=tokenizer.kind,
+        scripts=dict(scripts.by_script().most_common()),
+        kinds=dict(scripts.by_kind().most_common()),
+        savings=tuple(savings),
+        units=_units(checkpoint, notes),
+        left_out={file.name: file.reason for file in files if file.action == "leave out"},
+        notes=tuple(notes),
+    )
+
+
+def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[Part, ...]:
+    count: Counter[str] = Counter()
+    parameters: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for name, entry in checkpoint.tensors.items():
+        if name in checkpoint.aliases:
+            continue
+        part = tensors[name].part
+        count[part] += 1
+        parameters[part] += prod(entry.shape)
+        size[part] += entry.size_bytes
+    return tuple(Part(name, count[name], parameters[name], size[name]) for name, _ in parameters.most_common())
+
+
+def _units(checkpoint: Checkpoint, notes: list[str]) -> tuple[Unit, ...]:
+    """What a layer, a head and a neuron of each stack are worth, measured on its first layer."""
+    from langslice.model.anatomy import read_anatomy
+    from langslice.structure.kept import Kept
+
+    try:
+        anatomy = read_anatomy(checkpoint)
+    except PlanError as error:
+        notes.append(error.message)
+        return ()
+    units: list[Unit] = []
+    for stack, count in anatomy.layers.items():
+        if anatomy.fields(stack).layers and count > 1:
+            units.append(
+                _unit(checkpoint, anatomy, "layer", stack, count, Kept(layers={stack: tuple(range(1, count))}))
+            )
+    for place, rows in anatomy.heads.items():
+        heads = rows[0]
+        if heads.query > heads.group or heads.key_value == 1 < heads.query:
+            gone = 1 if heads.key_value == 1 else heads.group
+            kept = Kept(
+                heads={place: {0: tuple(range(gone, heads.query))}},
+                key_value={place: {0: (0,) if heads.key_value == 1 else tuple(range(1, heads.key_value))}},
+            )
+            name = "head" if gone == 1 else f"group of {gone} heads"
+            number = sum(one.query // gone for one in rows.values())
+            units.append(_unit(checkpoint, anatomy, name, place, number, kept))
+    for stack, widths in anatomy.neurons.items():
+        if widths.get(0, 0) > 1:
+            kept = Kept(neurons={stack: {0: tuple(range(1, widths[0]))}})
+            units.append(_unit(checkpoint, anatomy, "neuron", stack, sum(widths.values()), kept))
+    return tuple(units)
+
+
+def _unit(checkpoint: Checkpoint, anatomy: Anatomy, name: str, place: str, count: int, kept: Kept) -> Unit:
+    """Compare the tensors of the layers with what is left of them."""
+    from langslice.files.gather_rows import sliced_shape
+    from langslice.structure.edits import layer_edits
+
+    parameters = size_bytes = flops = 0
+    tensors, shapes = checkpoint.tensors, checkpoint.shapes
+    for tensor, edit in layer_edits(anatomy, kept, shapes).items():
+        before = prod(shapes[tensor])
+        gone = before if edit.action == "drop" else before - prod(sliced_shape(shapes[tensor], edit.indices))
+        parameters += gone
+        size_bytes += gone * tensors[tensor].size_bytes // max(before, 1)
+        flops += 2 * gone if len(shapes[tensor]) > 1 else 0
+    return Unit(name, place, count, parameters, size_bytes, flops)
+
+
+def _saving(
+    checkpoint: Checkpoint,
+    tokenizer: SourceTokenizer,
+    tensors: dict[str, TensorPlan],
+    rows: int,
+    languages: Sequence[str],
+) -> Saving:
+    from langslice.vocabulary.vocabulary import VocabularyRequest, choose_vocabulary
+
+    kept = len(choose_vocabulary(tokenizer, VocabularyRequest(languages=tuple(languages))).reasons)
+    parameters = size = 0
+    for name, entry in checkpoint.tensors.items():
+        if name in checkpoint.aliases:
+            continue
+        share = kept / rows if tensors[name].action == "slice" else 1.0
+        parameters += round(prod(entry.shape) * share)
+        size += round(entry.size_bytes * share)
+    return Saving(tuple(languages), kept, parameters, size)

@@ -1,0 +1,31 @@
+"""What a structural slice needs after its shards are written: zeros where it masks, code where its layers differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.structure.kept import Kept
+
+
+def finish_structure(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
+    """Complete the staging folder of a slice whose shards and configuration stand there.
+
+    The shards must be files of their own: zeros would be written through a link into the source.
+    """
+    if kept.writes_zeros:
+        from langslice.model.anatomy import read_anatomy
+        from langslice.structure.edits import layer_edits, zeros
+        from langslice.structure.written_zeros import write_zeros
+
+        anatomy = read_anatomy(checkpoint)
+        shapes = checkpoint.shapes
+        names = {name: edit.name or name for name, edit in layer_edits(anatomy, kept, shapes).items()}
+        zeroed = {names[name]: by_dim for name, by_dim in zeros(anatomy, kept, shapes).items()}
+        write_zeros(open_checkpoint(staging).tensors, zeroed)
+    if kept.style == "sliced":
+        from langslice.structure.sliced_files import write_module
+
+        folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
+        write_module(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))

@@ -1,0 +1,378 @@
+"""In which form a structural cut can be written, and what it asks of config.json.
+
+Stock code has one number of heads and one width for all layers of a stack, and some families tie the number of heads to the
+hidden size. What it cannot express is written with sizes by layer, or refused with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from langslice.errors import PlanError
+from langslice.model.anatomy import Anatomy, Heads
+from langslice.options import STYLE_NAMES
+from langslice.structure.kept import Kept
+
+# Lists that may be as long as the model has layers, and have nothing to do with them.
+_OTHER_LISTS = frozenset({"architectures", "pos_att_type", "id2label", "suppress_tokens", "begin_suppress_tokens"})
+# Rows of a grouped matrix product must be a multiple of 16 bytes: eight elements of two bytes.
+_EXPERT_MULTIPLE = 8
+
+
+def express(
+    anatomy: Anatomy,
+    *,
+    layers: Mapping[str, tuple[int, ...]],
+    heads: Mapping[str, Mapping[int, Iterable[int]]],
+    neurons: Mapping[str, Mapping[int, Iterable[int]]],
+    style: str = "auto",
+    replicate: bool = False,
+) -> Kept:
+    """Turn what is dropped into what is kept, in a form that can be written.
+
+    layers          stack -> layers that stay
+    heads, neurons  place -> old layer -> heads or neurons that go
+    style           "auto" takes stock where stock code can express the cut, else sliced
+    replicate       give every query head a key-value head of its own where groups become uneven
+    Raises          PlanError with the reason and the nearest cut that can be expressed
+    """
+    if style not in STYLE_NAMES:
+        raise PlanError(f"--output-style {style}: not one of {', '.join(STYLE_NAMES)}")
+    kept = Kept(
+        "masked" if style == "masked" else "stock",
+        dict(layers),
+        _complements(anatomy, layers, heads, "head", lambda place, layer: anatomy.heads[place][layer].query),
+        {},
+        _complements(anatomy, layers, neurons, "neuron", lambda place, layer: anatomy.neurons[place][layer]),
+    )
+    if style == "masked":
+        if layers:
+            raise PlanError(
+                "a layer cannot be masked by zeros: its norms would go on changing what passes",
+                hint="remove it: langslice slice --drop-layers",
+            )
+        return replace(kept, key_value=_key_value_masked(anatomy, kept))
+    kept = replace(kept, key_value=_key_value_heads(anatomy, kept, replicate))
+    if kept.heads and anatomy.body.norm_all:
+        raise PlanError(
+            "no head of this model can be removed: a norm spans the queries and keys of all heads together",
+            hint="--output-style masked writes zeros instead; layers and neurons can be removed",
+        )
+    reason = _not_stock(anatomy, kept)
+    if not reason:
+        kept = replace(kept, config=_config(anatomy, kept, sizes=True))
+        reason = _refused_by_class(anatomy, kept)
+        if not reason:
+            return kept
+    if style == "stock":
+        raise PlanError(
+            f"stock code cannot express this cut: {reason}",
+            hint="--output-style sliced writes sizes by layer, masked writes zeros; --even cuts all layers alike",
+        )
+    refused = _not_sliced(anatomy, kept)
+    if refused:
+        raise PlanError(
+            f"this cut cannot be written\n  stock code cannot express it: {reason}\n  with sizes by layer: {refused}",
+            hint="--even cuts all layers alike; --output-style masked writes zeros instead",
+        )
+    return replace(kept, style="sliced", config=_config(anatomy, kept, sizes=False))
+
+
+def check_kept(anatomy: Anatomy, kept: Kept) -> None:
+    """Refuse a structure that an edited plan gives, where it does not fit the model or is not what it would say itself.
+
+    Raises   PlanError
+    """
+    for place, by_layer in (*kept.heads.items(), *kept.neurons.items()):
+        if place not in anatomy.heads and place not in anatomy.neurons:
+            raise PlanError(f"the plan keeps parts of `{place}`, which this model does not have")
+        for layer, numbers in by_layer.items():
+            sizes = anatomy.neurons.get(place, {})
+            size = anatomy.heads[place][layer].query if place in anatomy.heads else sizes.get(layer, 0)
+            if list(numbers) != sorted(set(numbers)) or not numbers or numbers[0] < 0 or numbers[-1] >= size:
+                raise PlanError(f"the plan keeps {list(numbers)[:5]}... of {place} {layer}, which has 0 to {size - 1}")
+    for stack, layers in kept.layers.items():
+        if list(layers) != sorted(set(layers)) or not layers or layers[-1] >= anatomy.layers.get(stack, 0):
+            raise PlanError(f"the plan keeps layers {list(layers)} of {stack}, which this model does not have")
+    made = express(
+        anatomy,
+        layers=kept.layers,
+        heads={
+            place: {
+                layer: set(range(anatomy.heads[place][layer].query)) - set(numbers) for layer, numbers in rows.items()
+            }
+            for place, rows in kept.heads.items()
+        },
+        neurons={
+            place: {layer: set(range(anatomy.neurons[place][layer])) - set(numbers) for layer, numbers in rows.items()}
+            for place, rows in kept.neurons.items()
+        },
+        style=kept.style,
+        replicate=any(len(set(row)) < len(row) for rows in kept.key_value.values() for row in rows.values()),
+    )
+    if replace(made, zeroed=kept.zeroed) != kept:
+        raise PlanError(
+            "the plan's structure contradicts itself: its lists of what is kept ask for other key-value heads or settings",
+            hint="make a new plan with `langslice plan`; edit only its lists of layers, heads and neurons",
+        )
+
+
+def queries(anatomy: Anatomy, kept: Kept, place: str, layer: int) -> tuple[int, ...]:
+    """Query heads that stay in an attention."""
+    return kept.heads.get(place, {}).get(layer, tuple(range(anatomy.heads[place][layer].query)))
+
+
+def key_values(anatomy: Anatomy, kept: Kept, place: str, layer: int) -> tuple[int, ...]:
+    """Old key-value head of each new one."""
+    return kept.key_value.get(place, {}).get(layer, tuple(range(anatomy.heads[place][layer].key_value)))
+
+
+def _complements(
+    anatomy: Anatomy,
+    layers: Mapping[str, tuple[int, ...]],
+    dropped: Mapping[str, Mapping[int, Iterable[int]]],
+    unit: str,
+    size_of: Callable[[str, int], int],
+) -> dict[str, dict[int, tuple[int, ...]]]:
+    """What stays in each layer that stays and loses something."""
+    kept: dict[str, dict[int, tuple[int, ...]]] = {}
+    for place, by_layer in dropped.items():
+        stack = place.split(".")[0]
+        for layer, numbers in sorted(by_layer.items()):
+            gone = set(numbers)
+            if not gone or layer not in layers.get(stack, (layer,)):
+                continue
+            stay = tuple(number for number in range(size_of(place, layer)) if number not in gone)
+            if not stay:
+                raise PlanError(
+                    f"no {unit} of {place} layer {layer} would be left",
+                    hint=f"keep at least one {unit} of each layer, or drop the layer",
+                )
+            kept.setdefault(place, {})[layer] = stay
+    return kept
+
+
+def _key_value_masked(anatomy: Anatomy, kept: Kept) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Key-value heads that some query head which stays still reads."""
+    return {
+        place: {
+            layer: tuple(sorted({head // anatomy.heads[place][layer].group for head in stay}))
+            for layer, stay in rows.items()
+        }
+        for place, rows in kept.heads.items()
+    }
+
+
+def _key_value_heads(anatomy: Anatomy, kept: Kept, replicate: bool) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Key-value heads of every layer whose heads are cut; of all layers of the attention when they are replicated."""
+    found: dict[str, dict[int, tuple[int, ...]]] = {}
+    for place in kept.heads:
+        for layer, heads in anatomy.heads[place].items():
+            if not kept.keeps_layer(place.split(".")[0], layer):
+                continue
+            stay = queries(anatomy, kept, place, layer)
+            groups = [head // heads.group for head in stay]
+            counts = {groups.count(group) for group in groups}
+            if replicate and heads.group > 1:
+                found.setdefault(place, {})[layer] = tuple(groups)
+            elif layer in kept.heads[place]:
+                if len(counts) > 1:
+                    raise PlanError(_uneven(place, layer, heads, groups), hint=_EVEN_GROUPS)
+                found.setdefault(place, {})[layer] = tuple(dict.fromkeys(groups))
+    return found
+
+
+_EVEN_GROUPS = (
+    "drop whole groups, or equally many heads of each; --replicate-kv gives every query head its own key and value; "
+    "--output-style masked writes zeros"
+)
+
+
+def _uneven(place: str, layer: int, heads: Heads, groups: list[int]) -> str:
+    rows = ", ".join(f"{group}: {groups.count(group)}" for group in sorted(set(groups)))
+    return (
+        f"{heads.group} query heads of {place} layer {layer} share a key-value head, and they must go on sharing evenly; "
+        f"what would stay of each group is {rows}"
+    )
+
+
+def _not_stock(anatomy: Anatomy, kept: Kept) -> str:
+    """Why stock code cannot express the sizes; "" where it can."""
+    body = anatomy.body
+    if kept.heads and body.slopes:
+        return "positions enter by a slope for each head, which stock code derives from the number of heads"
+    if kept.heads and not body.head_size:
+        return f"stock code of `{body.model_types[0]}` ties the size of a head to the number of heads"
+    for fields, sizes in _head_sizes(anatomy, kept).items():
+        if kept.heads and len(sizes) > 1:
+            counts = sorted({query for query, _ in sizes})
+            return f"layers keep different numbers of heads ({counts[0]} to {counts[-1]}), and `{fields}` holds one"
+    if kept.heads and body.first_bias:
+        for place in (place for place in kept.heads if place.endswith(".self")):
+            stack = place.split(".")[0]
+            rows = {
+                queries(anatomy, kept, place, layer) for layer in anatomy.heads[place] if kept.keeps_layer(stack, layer)
+            }
+            if len(rows) > 1:
+                return f"block 0 holds the position bias of all blocks, so that {place} needs the same heads in every layer"
+    for fields, widths in _widths(anatomy, kept).items():
+        if kept.neurons and not fields:
+            return f"stock code of `{body.model_types[0]}` ties the feed-forward width to the hidden size"
+        if kept.neurons and len(widths) > 1:
+            return f"layers keep {min(widths):,} to {max(widths):,} neurons, and `{fields}` holds one number"
+    if kept.neurons and any(anatomy.experts.values()):
+        width = next(iter(_widths(anatomy, kept)[_experts_field(anatomy)]))
+        if width % _EXPERT_MULTIPLE:
+            return f"experts are multiplied in groups, and {width} neurons are no multiple of {_EXPERT_MULTIPLE}"
+    return ""
+
+
+def _head_sizes(anatomy: Anatomy, kept: Kept) -> dict[str, set[tuple[int, int]]]:
+    """Configuration field -> numbers of query and key-value heads of the layers that it speaks for."""
+    sizes: dict[str, set[tuple[int, int]]] = {}
+    for place, by_layer in anatomy.heads.items():
+        stack = place.split(".")[0]
+        for layer in by_layer:
+            if kept.keeps_layer(stack, layer):
+                pair = len(queries(anatomy, kept, place, layer)), len(key_values(anatomy, kept, place, layer))
+                sizes.setdefault(anatomy.fields(stack).heads, set()).add(pair)
+    return sizes
+
+
+def _widths(anatomy: Anatomy, kept: Kept) -> dict[str, set[int]]:
+    """Configuration field -> feed-forward widths of the layers that it speaks for."""
+    widths: dict[str, set[int]] = {}
+    for stack, by_layer in anatomy.neurons.items():
+        fields = anatomy.fields(stack)
+        for layer, width in by_layer.items():
+            if kept.keeps_layer(stack, layer):
+                name = fields.experts if layer in anatomy.experts[stack] else fields.neurons
+                stay = kept.neurons.get(stack, {}).get(layer)
+                widths.setdefault(name, set()).add(width if stay is None else len(stay))
+    return widths
+
+
+def _experts_field(anatomy: Anatomy) -> str:
+    return next(fields.experts for fields in anatomy.body.stacks.values() if fields.experts)
+
+
+def _not_sliced(anatomy: Anatomy, kept: Kept) -> str:
+    """Why sizes by layer cannot express a cut; "" where they can."""
+    body = anatomy.body
+    if body.section:
+        return "the text model stands inside a wrapper with other towers"
+    if body.renamed:
+        return "stock code gives the tensors of this family other names as it loads them"
+    if kept.heads and body.even_heads:
+        return body.even_heads
+    if kept.heads and anatomy.config.get("alibi"):
+        return "positions enter by a slope for each head"
+    if kept.neurons and any(anatomy.experts.values()):
+        return "transformers keeps the experts of a layer in one tensor"
+    return ""
+
+
+def _config(anatomy: Anatomy, kept: Kept, *, sizes: bool) -> dict[str, Any]:
+    """Fields of config.json that change, by dotted name; with `sizes` also the numbers of heads and neurons."""
+    config = _layer_fields(anatomy, kept.layers)
+    if sizes and kept.heads:
+        for place in kept.heads:
+            fields = anatomy.fields(place.split(".")[0])
+            query, key_value = next(iter(_head_sizes(anatomy, kept)[fields.heads]))
+            config[fields.heads] = query
+            config[anatomy.body.head_size] = next(iter(anatomy.heads[place].values())).size
+            if fields.kv_heads:
+                config[fields.kv_heads] = key_value
+    if sizes and kept.neurons:
+        config.update({name: next(iter(found)) for name, found in _widths(anatomy, kept).items()})
+    config.update({alias: config[name] for alias, name in _aliases(anatomy).items() if name in config})
+    prefix = f"{anatomy.body.section}." if anatomy.body.section else ""
+    return {prefix + name: value for name, value in config.items()}
+
+
+def _layer_fields(anatomy: Anatomy, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Fields that change with the layers: counts, lists with one entry a layer, places of layers."""
+    config: dict[str, Any] = {}
+    if layers and anatomy.config.get("scale_attn_by_inverse_layer_idx"):
+        raise PlanError(
+            "layers of this model cannot be cut: `scale_attn_by_inverse_layer_idx` makes each depend on its number",
+            hint="heads and neurons can be cut",
+        )
+    for stack, stay in layers.items():
+        fields = anatomy.fields(stack)
+        count = anatomy.layers[stack]
+        config[fields.layers] = len(stay)
+        _refuse_unknown_lists(anatomy, count)
+        _refuse_unwritten_lists(anatomy, stay)
+        for name in anatomy.body.lists:
+            values = anatomy.config.get(name)
+            if name == "mlp_only_layers":
+                dense = [layer for layer in stay if layer not in anatomy.experts[stack]]
+                config[name] = [stay.index(layer) for layer in dense]
+                config["decoder_sparse_step"] = 1
+            elif isinstance(values, list) and len(values) == count:
+                config[name] = [values[layer] for layer in stay]
+        first_sliding = anatomy.config.get("max_window_layers")
+        if isinstance(first_sliding, int):
+            config["max_window_layers"] = sum(layer < first_sliding for layer in stay)
+    return config
+
+
+def _refuse_unwritten_lists(anatomy: Anatomy, stay: tuple[int, ...]) -> None:
+    """A list that neither config.json nor its class writes out: early versions of transformers know it by a layer's place.
+
+    Without the last layers every layer keeps its place.
+    """
+    if stay == tuple(range(len(stay))) or not anatomy.body.alternates:
+        return
+    for name in anatomy.body.lists:
+        if name not in anatomy.config:
+            import transformers
+
+            raise PlanError(
+                f"only the last layers of this model can be cut here: config.json has no `{name}`, and transformers "
+                f"{transformers.__version__} derives it from a layer's place",
+                hint="transformers 5 writes the list out: update it, or drop only the last layers",
+            )
+
+
+def _refuse_unknown_lists(anatomy: Anatomy, count: int) -> None:
+    """A list with as many entries as there are layers may hold one for each."""
+    from langslice.model.token_id_fields import is_id_field
+
+    for name, value in anatomy.config.items():
+        if name in anatomy.body.lists or name in _OTHER_LISTS or is_id_field(name):
+            continue
+        if isinstance(value, list) and len(value) == count:
+            raise PlanError(
+                f"config.json: `{name}` has {count} entries, as many as there are layers, and is not in the table",
+                hint="add it to the family's `lists` in langslice/model/layer_fields.py if it holds one entry a layer",
+            )
+
+
+def _aliases(anatomy: Anatomy) -> dict[str, str]:
+    """Second names under which config.json itself gives one of the fields."""
+    aliases: dict[str, str] = {}
+    for fields in anatomy.body.stacks.values():
+        for alias, name in (("num_hidden_layers", fields.layers), ("num_attention_heads", fields.heads)):
+            if alias != name and alias in anatomy.given:
+                aliases.setdefault(alias, name)
+    return aliases
+
+
+def _refused_by_class(anatomy: Anatomy, kept: Kept) -> str:
+    """What the stock configuration class says against the new sizes; "" when it takes them.
+
+    Fewer layers and neurons are always taken; a number of heads may have to divide the hidden size, and only where it does
+    not is the class asked, which takes seconds for its imports.
+    """
+    hidden = anatomy.config.get("hidden_size") or 0
+    counts = {query for sizes in _head_sizes(anatomy, kept).values() for query, _ in sizes}
+    if not kept.heads or all(hidden % count == 0 for count in counts):
+        return ""
+    from langslice.model.transformers_classes import config_error
+
+    changed = {name.removeprefix(f"{anatomy.body.section}."): value for name, value in kept.config.items()}
+    return config_error({**anatomy.given, **changed})

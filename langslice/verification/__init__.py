@@ -1,0 +1,1 @@
+"""Compare a slice with its source: tensors, ids, tokenization, outputs, and the record in slice.json."""

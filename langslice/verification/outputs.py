@@ -1,0 +1,224 @@
+"""Run the source and the slice on the same tokens and compare what they compute.
+
+One model is in memory at a time. Where only the vocabulary is cut, hidden states must be equal bit for bit: the blocks are
+the same bytes and see the same embeddings. Logits of kept tokens may differ by float rounding, because a matrix product of
+another width may be summed in another order. Where layers, heads or neurons are cut, the slice is compared with the source
+in which these are masked and skipped, both in float32, and its last hidden states, too, may differ by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from langslice.model.checkpoint import Checkpoint
+from langslice.model.transformers_classes import dtype_option, model_class, quiet_transformers
+from langslice.planning.plan import SlicePlan
+from langslice.verification.check import Check
+
+if TYPE_CHECKING:
+    from langslice.structure.kept import Kept
+
+_RANDOM_SAMPLES = 4
+_RANDOM_LENGTH = 24
+# Relative to the largest logit: some ulps of the type that the sums are rounded to.
+_TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
+# What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
+# positions that are too few.
+_CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one model computes from one sample.
+
+    hidden  float64, hidden states of every layer, end to end
+    logits  float64 (1, tokens, kept vocabulary), None for a model without a head
+    dtype   type that the model computes in, as torch spells it
+    """
+
+    hidden: np.ndarray
+    logits: np.ndarray | None
+    dtype: str
+
+    def is_finite(self) -> bool:
+        """Whether no value is infinite or NaN."""
+        return bool(np.isfinite(self.hidden).all() and (self.logits is None or np.isfinite(self.logits).all()))
+
+
+def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
+    """Compare hidden states and kept logits on sample text and on random kept tokens.
+
+    samples  new ids of real text that uses kept tokens only
+    """
+    rng = np.random.default_rng(0)
+    size = int(plan.kept.shape[0])
+    new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
+    new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
+    old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
+    start = _decoder_start(checkpoint, plan)
+    structure = plan.structure
+    load = (
+        partial(_load, checkpoint.model_folder) if structure is None else partial(_load_masked, checkpoint, structure)
+    )
+    ends = structure is not None
+    try:
+        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends)
+    except _CANNOT_RUN as error:
+        return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
+    try:
+        dtype = "auto" if structure is None else "float32"
+        after = _run(partial(_load, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends)
+    except _CANNOT_RUN as error:
+        return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
+    wrong: list[str] = []
+    worst_hidden = worst_logits = 0.0
+    for index, (left, right) in enumerate(zip(before, after, strict=True)):
+        if structure is not None and left.hidden.shape == right.hidden.shape:
+            hidden = _relative_difference(left.hidden, right.hidden)
+            worst_hidden = max(worst_hidden, hidden)
+            if not hidden <= _TOLERANCE[left.dtype]:
+                wrong.append(f"sample {index}: last hidden states differ by {hidden:g} of the largest")
+        # Equal bit for bit, also where a half-precision model overflows to infinity or NaN.
+        elif not np.array_equal(left.hidden, right.hidden, equal_nan=True):
+            hidden = float(np.nanmax(np.abs(left.hidden - right.hidden)))
+            worst_hidden = max(worst_hidden, hidden)
+            wrong.append(f"sample {index}: hidden states differ by {hidden:g}")
+        if (left.logits is None) != (right.logits is None):
+            wrong.append(f"sample {index}: only one of the two models has logits")
+        elif left.logits is not None and right.logits is not None:
+            off = _relative_difference(left.logits, right.logits)
+            worst_logits = max(worst_logits, off)
+            # Not the other way round: NaN is neither more nor less.
+            if not off <= _TOLERANCE[left.dtype]:
+                wrong.append(f"sample {index}: logits of kept tokens differ by {off:g} of the largest")
+    logits = f", kept logits by {worst_logits:.0e}" if before[0].logits is not None else ""
+    finite = sum(left.is_finite() for left in before)
+    if finite < len(before):
+        logits += f"; the source itself overflows in {len(before) - finite} of them"
+    of_text = len(new_ids) - _RANDOM_SAMPLES
+    compared = "hidden states differ by" if structure is None else "last hidden states of the masked source differ by"
+    detail = f"{len(new_ids)} samples ({of_text} of text): {compared} {worst_hidden:g}{logits}"
+    return Check("outputs", not wrong, detail, tuple(wrong[:10]))
+
+
+def _relative_difference(left: np.ndarray, right: np.ndarray) -> float:
+    """Largest difference as a share of the largest finite value; NaN where only one side is finite."""
+    finite = np.isfinite(left)
+    if not np.array_equal(finite, np.isfinite(right)) or not np.array_equal(
+        left[~finite], right[~finite], equal_nan=True
+    ):
+        return float("nan")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(left[finite] - right[finite]).max()) / max(float(np.abs(left[finite]).max()), 1.0)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
+    """Old and new id that a decoder starts from; 0 where the configuration names none that is kept."""
+    new_of = {old: new for new, old in enumerate(plan.kept.tolist())}
+    for key in ("decoder_start_token_id", "bos_token_id", "eos_token_id"):
+        old = checkpoint.config.get(key)
+        if isinstance(old, int) and old in new_of:
+            return old, new_of[old]
+    return int(plan.kept[0]), 0
+
+
+def _run(
+    load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool
+) -> list[Outputs]:
+    """Hidden states of every layer, or of the last alone, and logits of the kept tokens, for each sample."""
+    import torch
+
+    with quiet_transformers():
+        model = load()
+        results = []
+        with torch.inference_mode():
+            sound = _encode_sound(model)
+            for ids in batches:
+                output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
+                results.append(_collect(output, keep, ends))
+    return results
+
+
+def _load(folder: Path, dtype: str = "auto") -> Any:
+    """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given."""
+    import torch
+
+    model = model_class(folder).from_pretrained(folder, **_loading_options(dtype))
+    return model.to(torch.device("cpu")).eval()
+
+
+def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
+    """The source in float32, with what the slice removed masked and skipped."""
+    import torch
+
+    from langslice.verification.masked_source import load_masked
+
+    return load_masked(checkpoint, structure, _loading_options("float32")).to(torch.device("cpu")).eval()
+
+
+def _advice(structure: Kept | None) -> tuple[str, ...]:
+    """What may help a slice that does not run."""
+    import transformers
+
+    if structure is None or structure.style != "sliced" or not transformers.__version__.startswith("4."):
+        return ()
+    return (
+        f"its layers differ in size, and transformers {transformers.__version__} sizes some families' layers, or their "
+        "cache, by config.json alone; transformers 5 does not",
+    )
+
+
+def _loading_options(dtype: str) -> dict[str, str]:
+    return {"attn_implementation": "eager", **dtype_option(dtype)}
+
+
+def _encode_sound(model: Any) -> dict[str, Any]:
+    """What a speech model's encoder makes of the same random sound, computed once; nothing for other models."""
+    import torch
+
+    if model.main_input_name != "input_features":
+        return {}
+    length = model.config.max_source_positions * 2
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn((1, model.config.num_mel_bins, length), generator=generator)
+    return {"encoder_outputs": model.get_encoder()(features.to(model.dtype), return_dict=True)}
+
+
+def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
+    import torch
+
+    tokens = torch.tensor([ids])
+    if not model.config.is_encoder_decoder:
+        return {"input_ids": tokens}
+    decoder = torch.tensor([[start, *ids[:-1]]])
+    return (
+        {"decoder_input_ids": decoder}
+        if model.main_input_name == "input_features"
+        else {"input_ids": tokens, "decoder_input_ids": decoder}
+    )
+
+
+def _collect(output: Any, keep: np.ndarray, ends: bool) -> Outputs:
+    import torch
+
+    states: list[Any] = []
+    for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "last_hidden_state"):
+        value = getattr(output, name, None)
+        if value is not None:
+            states += list(value)[-1 if ends else 0 :] if isinstance(value, tuple) else [value]
+    hidden = np.concatenate([state.to(torch.float64).numpy().ravel() for state in states])
+    logits = getattr(output, "logits", None)
+    dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")
+    kept = None if logits is None else logits[..., torch.from_numpy(keep)].to(torch.float64).numpy()
+    return Outputs(hidden, kept, dtype)

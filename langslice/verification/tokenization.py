@@ -1,0 +1,160 @@
+"""Compare two tokenizers on text: the source's and the slice's.
+
+Text is cut into pieces as for counting, so that each distinct one is encoded once; the first lines of every text are
+encoded whole as well, as a check on the cutting itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from langslice.counting import distinct_chunks
+from langslice.planning.plan import SlicePlan
+from langslice.tokenizer import SourceTokenizer
+from langslice.verification.check import MAX_EXAMPLES, Check
+
+_WHOLE_LINES = 256
+# Lines that feed the models: how many for each text, their least and most length.
+_SAMPLES = 4
+_SAMPLE_CHARACTERS = 40
+_SAMPLE_LEAST = 8
+_SAMPLE_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class TextProof:
+    """How one text is tokenised before and after.
+
+    covered       share of the source's token occurrences that are kept
+    identical     pieces of text that use kept tokens only, and encode to the same tokens
+    differing     pieces that use kept tokens only and encode otherwise: must be 0
+    growth        tokens after divided by tokens before, over the whole text
+    unknown_*     occurrences of the unknown token
+    respelled     WordPiece only: pieces with a word that was unknown as a whole and is now spelled
+    round_trip    pieces outside the kept tokens whose decoded text is no longer the source's
+    """
+
+    name: str
+    units: int
+    tokens_before: int
+    tokens_after: int
+    covered: float
+    identical: int
+    differing: int
+    unknown_before: int
+    unknown_after: int
+    round_trip: int
+    respelled: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def growth(self) -> float:
+        """Tokens after divided by tokens before."""
+        return self.tokens_after / self.tokens_before if self.tokens_before else 1.0
+
+
+def compare_tokenisation(
+    name: str, source: SourceTokenizer, result: SourceTokenizer, plan: SlicePlan, units: Iterable[str]
+) -> tuple[TextProof, list[list[int]]]:
+    """Encode text with both tokenizers, each distinct piece once, and its first lines whole.
+
+    Returns  the proof, and the first four covered lines of some length as new ids, to feed the models
+    """
+    new_of = np.full(max(plan.rows, len(source.tokens)), -1, dtype=np.int64)
+    new_of[plan.kept] = np.arange(plan.kept.shape[0])
+    count: Counter[str] = Counter()
+    examples: list[str] = []
+    first: list[str] = []
+
+    def noting() -> Iterator[str]:
+        for unit in units:
+            count["units"] += 1
+            if len(first) < _WHOLE_LINES:
+                first.append(unit)
+            yield unit
+
+    for batch in distinct_chunks(source, noting()):
+        count.update(_compare(source, result, new_of, batch, examples))
+    whole = _compare(source, result, new_of, [(line, 1) for line in first], examples)
+    proof = TextProof(
+        name=name,
+        units=count["units"],
+        tokens_before=count["before"],
+        tokens_after=count["after"],
+        covered=count["kept"] / count["before"] if count["before"] else 1.0,
+        identical=count["identical"],
+        differing=count["differing"] + whole["differing"],
+        unknown_before=count["unknown before"],
+        unknown_after=count["unknown after"],
+        round_trip=count["round trip"] + whole["round trip"],
+        respelled=count["respelled"],
+        examples=tuple(examples[:MAX_EXAMPLES]),
+    )
+    return proof, _covered_samples(source, new_of, first)
+
+
+def _compare(
+    source: SourceTokenizer,
+    result: SourceTokenizer,
+    new_of: np.ndarray,
+    batch: Sequence[tuple[str, int]],
+    examples: list[str],
+) -> Counter[str]:
+    """Encode weighted pieces with both tokenizers and count what became of them; differences go to `examples`."""
+    count: Counter[str] = Counter()
+    texts = [text for text, _ in batch]
+    for (text, weight), old, new in zip(batch, source.encode(texts), result.encode(texts), strict=True):
+        mapped = new_of[old].tolist() if old else []
+        kept = sum(one >= 0 for one in mapped)
+        count["before"] += weight * len(old)
+        count["after"] += weight * len(new)
+        count["kept"] += weight * kept
+        count["unknown before"] += weight * old.count(source.unknown_id) if source.unknown_id is not None else 0
+        count["unknown after"] += weight * new.count(result.unknown_id) if result.unknown_id is not None else 0
+        if kept == len(old):
+            # Greedy matching may succeed where the source's longer piece led into a dead end.
+            respelled = mapped != list(new) and source.kind == "wordpiece" and source.unknown_id in old
+            outcome = "identical" if mapped == list(new) else "respelled" if respelled else "differing"
+            count[outcome] += weight
+            if outcome == "differing":
+                spelled = [source.tokens[one] for one in old], [result.tokens[one] for one in new]
+                examples.append(f"{text!r}: was {spelled[0]}, is {spelled[1]}")
+        elif source.unknown_id not in old and source.decode(old) != result.decode(new):
+            count["round trip"] += weight
+            examples.append(f"{text!r}: decodes to {result.decode(new)!r}, was {source.decode(old)!r}")
+        del examples[MAX_EXAMPLES:]
+    return count
+
+
+def _covered_samples(source: SourceTokenizer, new_of: np.ndarray, lines: Sequence[str]) -> list[list[int]]:
+    """New ids of the first lines of some length that use kept tokens only."""
+    samples: list[list[int]] = []
+    for ids in source.encode([line for line in lines if len(line) >= _SAMPLE_CHARACTERS]):
+        mapped = new_of[ids]
+        if len(ids) >= _SAMPLE_LEAST and (mapped >= 0).all():
+            samples.append(mapped[:_SAMPLE_TOKENS].tolist())
+        if len(samples) == _SAMPLES:
+            break
+    return samples
+
+
+def summarise_texts(proofs: Sequence[TextProof], source: SourceTokenizer) -> Check:
+    """Covered text must encode alike; where bytes are in the vocabulary, all text must survive."""
+    if not any(proof.units for proof in proofs):
+        return Check("tokenisation", None, "no text was given")
+    if not any(proof.identical or proof.differing for proof in proofs):
+        return Check("tokenisation", None, "no text uses kept tokens only; give some with --text")
+    lossless = bool(source.byte_ids)
+    failed = [
+        proof
+        for proof in proofs
+        if proof.differing or (lossless and (proof.round_trip or proof.unknown_after > proof.unknown_before))
+    ]
+    identical = sum(proof.identical for proof in proofs)
+    detail = f"{identical:,} pieces of covered text, in {len(proofs)} texts"
+    examples = [f"{proof.name}: {example}" for proof in failed for example in proof.examples]
+    return Check("tokenisation", not failed, detail, tuple(examples[:MAX_EXAMPLES]))

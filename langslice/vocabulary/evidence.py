@@ -1,0 +1,163 @@
+"""Evidence for tokens: weights that say how often each is needed, and the cuts that a user can put on them.
+
+A piece of evidence is a language, a lexicon, the corpus, a script, or code. Each is cut by itself, so that a language
+with much text does not push out one with little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+
+from langslice.tokenizer import SourceTokenizer
+from langslice.vocabulary.languages import Language
+from langslice.vocabulary.lexicon import forms_for, language_words, weigh_words
+from langslice.vocabulary.scripts import TokenScripts
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Weights = np.ndarray[Any, np.dtype[np.float64]]
+
+# Scripts that vocabularies hold for one language, or for one language and its small relatives: every token of such a
+# script speaks for the language. Japanese words run together in ways that no list of words shows, Korean ones carry
+# endings, and Thai, Khmer, Lao, Burmese and Tibetan have no spaces.
+WHOLE_SCRIPTS: Final = frozenset(
+    {
+        "Hang",
+        "Hira",
+        "Kana",
+        "Bopo",
+        "Thai",
+        "Laoo",
+        "Khmr",
+        "Mymr",
+        "Tibt",
+        "Grek",
+        "Hebr",
+        "Armn",
+        "Geor",
+        "Taml",
+        "Telu",
+        "Knda",
+        "Mlym",
+        "Sinh",
+        "Gujr",
+        "Guru",
+        "Orya",
+        "Ethi",
+        "Thaa",
+        "Syrc",
+        "Mong",
+        "Olck",
+        "Cher",
+        "Cans",
+        "Tfng",
+        "Nkoo",
+        "Adlm",
+        "Vaii",
+        "Yiii",
+        "Java",
+        "Bali",
+        "Sund",
+        "Copt",
+        "Goth",
+    }
+)
+# Chinese and Japanese Han tokens likewise, as far as the characters stand in the national set; Korean uses few.
+HAN_SETS: Final = frozenset({"gb2312", "big5hkscs", "gb18030", "shift_jis"})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why tokens should be kept.
+
+    reason   what is recorded with each token ("language:ko", "corpus")
+    weights  (size,) float64, occurrences in any unit; 0 where there are none
+    whole    (size,) bool, tokens that count without a weight
+    """
+
+    reason: str
+    weights: Weights
+    whole: Mask
+
+
+@lru_cache(maxsize=32)
+def language_evidence(
+    tokenizer: SourceTokenizer, classes: TokenScripts, language: Language, *, use_whole: bool = True
+) -> Evidence:
+    """Tokens for a language: its lexicon in all forms, and every token of the scripts that are its own.
+
+    use_whole  take all tokens of the language's own scripts, as wanted when no corpus says which of them occur
+    """
+    weights = np.zeros(len(tokenizer.tokens), dtype=np.float64)
+    if language.lexicon:
+        forms = forms_for(tokenizer, language.tag)
+        weights = weigh_words(tokenizer, language_words(language), forms, code=language.tag)
+    weights[classes.neutral & classes.ascii_only] = 0.0
+    whole = whole_script_tokens(classes, language) if use_whole else np.zeros(len(weights), dtype=bool)
+    return Evidence(f"language:{language.tag}", weights, whole)
+
+
+def whole_script_tokens(classes: TokenScripts, language: Language) -> Mask:
+    """Tokens that can only be this language's by their script: all Hangul for Korean, all GB 2312 Han for Chinese.
+
+    With them the few with a mark that the script shares, such as Arabic vowel signs: lexicons leave those out.
+    """
+    own = WHOLE_SCRIPTS & set(language.scripts)
+    whole = classes.touching(own) & classes.within(language.scripts)
+    marks = set(language.scripts) - {"Latn", "Cyrl"}
+    whole |= classes.sharing(marks) & classes.within(language.scripts)
+    if language.han in HAN_SETS:
+        whole |= classes.touching({"Hani"}) & classes.within({*language.scripts, "Bopo"}) & classes.han_in(language.han)
+    return np.asarray(whole, dtype=bool)
+
+
+def has_evidence(language: Language) -> bool:
+    """Whether a language can be sliced for without a corpus: by its lexicon, or by a script of its own."""
+    return language.lexicon or bool(WHOLE_SCRIPTS & set(language.scripts)) or language.han in HAN_SETS
+
+
+def cut(
+    evidence: Evidence, *, coverage: float | None = None, min_weight: float = 0.0, top_k: int | None = None
+) -> Mask:
+    """Tokens that a piece of evidence keeps: (size,) bool.
+
+    coverage    keep the most frequent tokens until they make up this share of the occurrences
+    min_weight  least weight of a kept token
+    top_k       most tokens kept by weight
+    Tokens of `whole` have no weight to be cut by; they stay.
+
+    Weights 6, 3, 1 and coverage 0.9 keep the first two.
+    """
+    order = by_value(evidence.weights)
+    order = order[evidence.weights[order] > 0]
+    if coverage is not None and len(order):
+        share = np.cumsum(evidence.weights[order]) / evidence.weights[order].sum()
+        order = order[: int(np.searchsorted(share, coverage - 1e-12)) + 1]
+    if top_k is not None:
+        order = order[:top_k]
+    mask = evidence.whole.copy()
+    mask[order[evidence.weights[order] >= min_weight]] = True
+    return mask
+
+
+def by_value(values: Weights) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Ids from the most to the least valuable; equal ones in id order, which follows frequency in most vocabularies."""
+    return np.argsort(-values, kind="stable")
+
+
+def value_of(pieces: list[tuple[Evidence, Mask]]) -> Weights:
+    """Value of each token over all evidence, every piece adding up to one: (size,) float64.
+
+    A token without a weight counts as the median of those of its piece that have one.
+    """
+    total = np.zeros_like(pieces[0][0].weights) if pieces else np.zeros(0, dtype=np.float64)
+    for evidence, mask in pieces:
+        weights = np.where(mask, evidence.weights, 0.0)
+        positive = weights[weights > 0]
+        weights[mask & (weights == 0)] = np.median(positive) if len(positive) else 1.0
+        if weights.any():
+            total += weights / weights.sum()
+    return total

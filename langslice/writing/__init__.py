@@ -1,0 +1,1 @@
+"""Stream tensors from a source checkpoint into a new one."""
