@@ -6,13 +6,13 @@ without being asked to.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from langslice.files.atomic_output import staging_file
+from langslice.reporting.card_mark import card_edited, marked, text_above_mark, written_by_langslice
 from langslice.reporting.card_text import LOADING_LINE, card_body, loading_line, weights_text
 from langslice.reporting.data import Report, own_results
 from langslice.reporting.source_card import CARD, set_source_card_aside
@@ -28,7 +28,6 @@ __all__ = [
     "written_by_langslice",
 ]
 
-_MARK = re.compile(r"<!-- langslice-card sha256:([0-9a-f]{64}) -->\s*\Z")
 _TASKS = {
     "perplexity": "text-generation", "translation": "translation", "confusion": "text-generation", "sts": "sentence-similarity",
     "xnli": "text-classification", "marc": "text-classification", "xcopa": "multiple-choice", "belebele": "multiple-choice",
@@ -71,25 +70,12 @@ def outdated(path: Path, report: Report) -> bool:
     return not card_edited(path) and weights_text(report) not in path.read_text(encoding="utf-8")
 
 
-def written_by_langslice(path: Path) -> bool:
-    """Whether a card was written by langslice, edited since or not."""
-    return _MARK.search(path.read_text(encoding="utf-8", errors="replace")) is not None
-
-
-def card_edited(path: Path) -> bool:
-    """Whether a card is not as langslice wrote it."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = _MARK.search(text)
-    return found is None or found[1] != _digest(text[: found.start()])
-
-
 def name_in_card(path: Path, name: str) -> None:
     """Give a card that nobody has edited another name to load the model by, such as its id on the hub."""
     text = path.read_text(encoding="utf-8")
-    found = _MARK.search(text)
-    if found is not None:
-        named = LOADING_LINE.sub(lambda _: loading_line(name), text[: found.start()], count=1)
-        path.write_text(_marked(named), encoding="utf-8")
+    own = text_above_mark(text)
+    if own is not None:
+        path.write_text(marked(LOADING_LINE.sub(lambda _: loading_line(name), own, count=1)), encoding="utf-8")
 
 
 def card_text(report: Report, names: tuple[str, ...]) -> str:
@@ -97,15 +83,7 @@ def card_text(report: Report, names: tuple[str, ...]) -> str:
 
     names  architectures of config.json, by which the class to load it with is told
     """
-    return _marked(f"---\n{metadata(report, names).to_yaml()}\n---\n{card_body(report, names)}\n")
-
-
-def _marked(text: str) -> str:
-    return f"{text}<!-- langslice-card sha256:{_digest(text)} -->\n"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return marked(f"---\n{metadata(report, names).to_yaml()}\n---\n{card_body(report, names)}\n")
 
 
 def architectures(folder: Path) -> tuple[str, ...]:

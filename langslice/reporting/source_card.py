@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from langslice.reporting.card_mark import written_by_langslice
+
 CARD = "README.md"
 ASIDE = "SOURCE_README.md"
 _FRONT = re.compile(r"\A\s*---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -32,8 +34,6 @@ def source_card(folder: Path) -> Path | None:
     if aside:
         return aside[-1][1]
     own = folder / CARD
-    from langslice.reporting.card import written_by_langslice
-
     return own if own.is_file() and not written_by_langslice(own) else None
 
 

@@ -17,7 +17,8 @@ from langslice.errors import TaskError
 from langslice.progress import Report, silent
 from langslice.reproduction.data_folder import gather_data
 from langslice.reproduction.tables import Reproduction, Sheet, sheet, with_mean
-from langslice.sweeps.main import Sweep, sweep
+from langslice.sweeps.main import sweep
+from langslice.sweeps.result import Sweep
 
 SPARSITY: Final = 0.3
 PAIRS: Final = ("fr", "es", "zh")

@@ -14,7 +14,8 @@ from langslice.errors import TaskError
 from langslice.progress import Report, silent
 from langslice.reproduction.data_folder import gather_data
 from langslice.reproduction.tables import Reproduction, Sheet, sheet
-from langslice.sweeps.main import Sweep, sweep
+from langslice.sweeps.main import sweep
+from langslice.sweeps.result import Sweep
 
 CONDITIONS: Final[dict[str, dict[str, str] | None]] = {
     "Original": None,

@@ -9,7 +9,7 @@ from typing import Any
 
 from langslice.evaluation.tables import SIGNIFICANT, number_text
 from langslice.files.atomic_output import staging_file
-from langslice.sweeps.main import Finished, Sweep
+from langslice.sweeps.result import Finished, Sweep
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from langslice.errors import CheckpointError, PlanError
 from langslice.model.families import describe_tensor, family_of
 from langslice.progress import Report
 from langslice.sparsity.block_pass import walk
+from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.request import SparsityRequest, allocation_shares
 from langslice.sparsity.scores import input_weights, weight_scores
-from langslice.sparsity.skeleton import Block, Linear, Skeleton
+from langslice.sparsity.skeleton import Skeleton
 
 OUTLIER_FACTOR = 5.0
 SPREAD = 0.08

@@ -21,9 +21,10 @@ from langslice.demonstrations.tokens import Prompt
 from langslice.errors import CheckpointError
 from langslice.progress import Report, silent
 from langslice.sparsity.activations import Activations, Answer, hidden_of
+from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.input_statistics import InputStatistics
 from langslice.sparsity.packed_weights import packed, worth_packing
-from langslice.sparsity.skeleton import Block, Linear, Skeleton
+from langslice.sparsity.skeleton import Skeleton
 
 OnHidden = Callable[[str, int, Any], None]
 """Called with "embeddings" or a block's name, the prompt's number, and the hidden states (1, tokens, hidden)."""

@@ -19,10 +19,11 @@ from langslice.errors import ClusterError, PlanError
 from langslice.progress import Report
 from langslice.sparsity.allocation import choose_linears
 from langslice.sparsity.block_pass import Visit, walk
+from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.input_statistics import InputStatistics, PromptSums
 from langslice.sparsity.packed_weights import worth_packing
 from langslice.sparsity.request import CALIBRATED, SparsityRequest
-from langslice.sparsity.skeleton import Block, Linear, Skeleton
+from langslice.sparsity.skeleton import Skeleton
 
 Found = tuple[str, list[PromptSums]]
 """A block's name, and the sums of each prompt; none where no layer of the block is pruned."""

@@ -8,18 +8,14 @@ runs unchanged. Earlier versions have a module for each expert, which needs noth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langslice.files.safetensors_header import TensorEntry
+from langslice.sparsity.blocks import EXPERT, Linear
 
-if TYPE_CHECKING:
-    from langslice.sparsity.skeleton import Linear
-
-_EXPERT = re.compile(r"\bexperts\.(\d+)\.")
 # How transformers merges: one matrix after another, or two of each expert below each other, and then one after another.
 _MERGES = ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)])
 
@@ -44,11 +40,6 @@ class Part:
         return merged[self.expert, self.first : self.first + self.entry.shape[0]]
 
 
-def is_of_expert(name: str) -> bool:
-    """Whether a layer of this name belongs to one of several experts, and reads what a router sends it."""
-    return _EXPERT.search(name + ".") is not None
-
-
 def merged_parts(
     model: Any, tensors: Mapping[str, TensorEntry], renamings: Sequence[Any], converters: Sequence[Any]
 ) -> dict[str, tuple[Part, ...]]:
@@ -61,7 +52,7 @@ def merged_parts(
     found: dict[str, list[tuple[int, int, str, TensorEntry]]] = {}
     for name, entry in tensors.items():
         target, pattern = rename_source_key(name, renamings, converters)
-        number = _EXPERT.search(name)
+        number = EXPERT.search(name)
         converter = next((step for step in converters if pattern in step.source_patterns), None)
         if number is None or converter is None:
             continue

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from langslice.errors import CheckpointError
-from langslice.sparsity.experts import is_of_expert, watching
-from langslice.sparsity.skeleton import Block, Linear
+from langslice.sparsity.blocks import Block, Linear, is_of_expert
+from langslice.sparsity.experts import watching
 
 Hook = Callable[[Any, tuple[Any, ...]], None]
 

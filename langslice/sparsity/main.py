@@ -22,6 +22,7 @@ from langslice.progress import Report, silent
 from langslice.sparsity.activations import PREFIX
 from langslice.sparsity.allocation import choose_linears, outlier_shares, uniform_shares
 from langslice.sparsity.block_pass import Visit, walk
+from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.cluster_calibration import check_spreadable, spread_visits
 from langslice.sparsity.input_statistics import InputStatistics
 from langslice.sparsity.journal import Edit, Journal
@@ -29,7 +30,7 @@ from langslice.sparsity.masks import lowest_of_groups, lowest_of_matrix, lowest_
 from langslice.sparsity.report import SparsityReport, TensorSparsity
 from langslice.sparsity.request import CALIBRATED, SparsityRequest, check_request
 from langslice.sparsity.scores import Vector, input_weights, random_scores, weight_scores
-from langslice.sparsity.skeleton import Block, Linear, Skeleton
+from langslice.sparsity.skeleton import Skeleton
 from langslice.sparsity.sparsegpt import prune_by_reconstruction
 from langslice.sparsity.weight_bytes import rounded, stored_bytes
 

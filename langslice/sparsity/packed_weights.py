@@ -14,7 +14,7 @@ from functools import cache, partial
 from typing import Any
 
 from langslice.demonstrations.tokens import Prompt
-from langslice.sparsity.skeleton import Block, Linear
+from langslice.sparsity.blocks import Block, Linear
 
 MIN_TOKENS = 1024  # arranging a weight takes as long as some two hundred tokens gain
 

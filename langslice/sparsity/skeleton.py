@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,65 +19,11 @@ from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.families import family_of, find_vocabulary_size
+from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.empty_model import compute_positions, empty_model, position_tables
-from langslice.sparsity.experts import Part, is_of_expert
+from langslice.sparsity.experts import Part
 from langslice.sparsity.places import find_places, vocabulary_names
 from langslice.sparsity.weight_bytes import FLOATS, read_rows, read_tensor
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One linear layer of a block.
-
-    name        of the module in the stock class, such as "model.layers.0.mlp.down_proj"
-    entry       its weight on disk
-    transposed  stored as (inputs, outputs), as GPT-2's Conv1D is
-    first       of an expert that the stock class merges with others: see experts.py; None for a module of that class
-    """
-
-    name: str
-    module: Any
-    entry: TensorEntry
-    transposed: bool
-    first: int | None = None
-
-    @property
-    def routed(self) -> bool:
-        """Whether it reads only tokens that a router sends it."""
-        return is_of_expert(self.name)
-
-    @property
-    def inputs(self) -> int:
-        """Length of what the layer reads."""
-        return self.entry.shape[0 if self.transposed else 1]
-
-    @property
-    def outputs(self) -> int:
-        """Length of what the layer writes."""
-        return self.entry.shape[1 if self.transposed else 0]
-
-    def rows(self) -> Any:
-        """(outputs, inputs) float32: the loaded weight, one row an output; writing to it writes to the layer."""
-        weight = self.module.weight.data
-        return weight.T if self.transposed else weight
-
-
-@dataclass(frozen=True)
-class Block:
-    """One of a stack's equal modules.
-
-    stack   name of its ModuleList, such as "model.layers"
-    """
-
-    stack: str
-    index: int
-    module: Any
-    linears: tuple[Linear, ...]
-
-    @property
-    def name(self) -> str:
-        """Its path in the stock class."""
-        return f"{self.stack}.{self.index}"
 
 
 class _Spare:

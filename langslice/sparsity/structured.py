@@ -19,8 +19,9 @@ from langslice.errors import CheckpointError, PlanError
 from langslice.model.families import describe_tensor, family_of
 from langslice.progress import Report, silent
 from langslice.sparsity.block_pass import walk
+from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.scores import input_weights, weight_scores
-from langslice.sparsity.skeleton import Block, Linear, Skeleton
+from langslice.sparsity.skeleton import Skeleton
 
 Vector = npt.NDArray[np.float64]
 

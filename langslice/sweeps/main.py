@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,41 +12,11 @@ from langslice.files.folder_lock import locked
 from langslice.progress import Report, silent
 from langslice.recipes.content import digest
 from langslice.sweeps.recipe import Run, expand, load_grid
+from langslice.sweeps.result import Finished, Sweep
 from langslice.sweeps.scheduler import RESULT, Job, failures, run_in_processes, run_on_ray
+from langslice.sweeps.summary import write_summary
 
 RUNS: Final = "runs"
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run with its result.
-
-    key     of its folder below `runs`
-    result  the evaluation as JSON; None where the run failed
-    error   why
-    reused  whether the result was there before
-    """
-
-    run: Run
-    key: str
-    result: Mapping[str, Any] | None
-    error: str
-    reused: bool
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """All runs of a sweep, in the order of the grid, and the folder with their results, tables and plots."""
-
-    folder: Path
-    runs: tuple[Finished, ...]
-    tables: tuple[Path, ...] = ()
-    plots: tuple[Path, ...] = ()
-
-    @property
-    def failed(self) -> tuple[Finished, ...]:
-        """Runs without a result."""
-        return tuple(run for run in self.runs if run.result is None)
 
 
 def sweep(
@@ -92,8 +61,6 @@ def sweep(
             )
             for key, run in zip(keys, runs, strict=True)
         )  # fmt: skip
-        from langslice.sweeps.summary import write_summary
-
         return write_summary(Sweep(folder, found))
 
 

@@ -13,7 +13,7 @@ from langslice.files.atomic_output import staging_file
 from langslice.sweeps.line_chart import Line, Point, line_chart
 
 if TYPE_CHECKING:
-    from langslice.sweeps.main import Finished, Sweep
+    from langslice.sweeps.result import Finished, Sweep
 
 FORMAT = "langslice-sweep/1"
 COLUMNS = ("task", "language", "metric", "n", "original", "value", "low", "high", "difference", "p")

@@ -10,7 +10,7 @@ import typer
 from langslice.cli.commands.output import print_json, progress
 
 if TYPE_CHECKING:
-    from langslice.sweeps.main import Sweep
+    from langslice.sweeps.result import Sweep
 
 
 def _print_schema(asked: bool) -> None:
