@@ -128,6 +128,14 @@ def test_speed_of_an_encoder_and_of_an_encoder_decoder(assets, zoo):
     assert both.first_token_seconds > 0
 
 
+def test_speed_of_a_model_without_a_cache_is_refused(zoo, monkeypatch):
+    from langslice.evaluate.speed import measure
+
+    monkeypatch.setattr("langslice.stock.cache_of", lambda output: None)
+    with pytest.raises(TaskError, match="LlamaForCausalLM returns no cache: writing cannot be timed"):
+        measure(zoo("llama"), prompt=16, new_tokens=3, repeats=1)
+
+
 def test_the_command_prints_a_table_and_writes_json(capsys, monkeypatch, sliced, tmp_path):
     out = tmp_path / "results.json"
     arguments = (
