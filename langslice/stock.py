@@ -86,7 +86,13 @@ def cache_of(output: Any) -> Any:
     """The cache in what a model returns; None where there is none."""
     # Looked up among what is stored: asked for by its old name, an attribute would log a deprecation.
     stored = vars(output)
-    return next((stored[name] for name in _CACHE_NAMES if name in stored), None)
+    cache = next((stored[name] for name in _CACHE_NAMES if name in stored), None)
+    if not isinstance(cache, tuple):
+        return cache
+    # Some classes of transformers before 5 return plain tuples, and log a deprecation where they are handed one.
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    return (EncoderDecoderCache if len(cache[0]) == 4 else DynamicCache).from_legacy_cache(cache)
 
 
 def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:

@@ -152,17 +152,19 @@ def test_a_cache_is_handed_over_under_the_name_that_the_class_takes():
         assert cache_option(kind(), None) == {}, "a class without a cache may not take the argument"
 
 
-@pytest.mark.parametrize("model_type", ["llama", "gpt2", "bloom", "m2m_100", "mt5"])
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "bloom", "xglm", "m2m_100", "bart", "marian", "mt5"])
 def test_a_cache_is_read_and_handed_over_without_a_deprecation(model_type, zoo, monkeypatch):
     """Warnings are errors in this suite; what transformers logs once in a process is caught here."""
     import logging
 
     import torch
+    from transformers.utils.logging import get_logger
 
     from langslice.stock import model_class
 
     said = []
-    monkeypatch.setattr(logging.Logger, "warning_once", lambda _, *given, **__: said.append(given), raising=False)
+    assert hasattr(get_logger("transformers"), "warning_once")
+    monkeypatch.setattr(logging.Logger, "warning_once", lambda _, *given, **__: said.append(given))
     folder = zoo(model_type)
     model = model_class(folder).from_pretrained(folder).eval()
     text, first, second = torch.tensor([[4, 99, 17]]), torch.tensor([[30]]), torch.tensor([[11]])
@@ -170,6 +172,7 @@ def test_a_cache_is_read_and_handed_over_without_a_deprecation(model_type, zoo, 
     name = "decoder_input_ids" if encoder else "input_ids"
     with torch.no_grad():
         output = model(**encoder, **{name: first}, use_cache=True)
+        said.clear()  # transformers 4.50 says it of T5 when nothing was handed over
         cache = cache_of(output)
         assert cache is not None
         step = model(**encoder, **{name: second}, use_cache=True, **cache_option(model, cache))

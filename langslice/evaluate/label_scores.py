@@ -103,11 +103,6 @@ def _read_common(loaded: Loaded, batch: Sequence[Family], cut: int, scores: list
         torch.tensor(targets, device=ids.device), input_ids=ids, use_cache=True,
     )  # fmt: skip
     cache = cache_of(output)
-    if isinstance(cache, tuple):
-        # transformers before 5: some classes still return plain tuples.
-        from transformers import DynamicCache
-
-        cache = DynamicCache.from_legacy_cache(cache)
     if not hasattr(cache, "batch_select_indices"):
         return None
     values = found.cpu().numpy()
