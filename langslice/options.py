@@ -138,7 +138,7 @@ class Choice(Source, total=False):
     compute: Annotated[
         str | None,
         Entry(
-            "Type of matrix products while weights are pruned: float32, or bfloat16, faster on some machines.",
+            "Type of matrix products while weights are pruned: float32, or bfloat16, faster on processors that have it.",
             "TYPE",
             values=COMPUTE,
         ),

@@ -22,6 +22,7 @@ from langslice.evaluation.loaded_model import Loaded
 from langslice.evaluation.output_head import device_kind, log_probabilities, pass_positions, try_head
 from langslice.evaluation.pass_order import Family, Tokens, batch_families, batch_rows, gather_families
 from langslice.evaluation.prefix_tree import MOST_NODES, can_pack, score_trees
+from langslice.model.transformers_classes import cache_of, cache_option
 
 # Positions of a batch over those of a pass: its common parts are read in one pass, its rows in several.
 _PASSES = 4
@@ -101,12 +102,7 @@ def _read_common(loaded: Loaded, batch: Sequence[Family], cut: int, scores: list
         loaded, torch.ones_like(ids, dtype=torch.bool), torch.tensor(of, device=ids.device),
         torch.tensor(targets, device=ids.device), input_ids=ids, use_cache=True,
     )  # fmt: skip
-    cache = getattr(output, "past_key_values", None)
-    if isinstance(cache, tuple):
-        # transformers before 5: some classes still return plain tuples.
-        from transformers import DynamicCache
-
-        cache = DynamicCache.from_legacy_cache(cache)
+    cache = cache_of(output)
     if not hasattr(cache, "batch_select_indices"):
         return None
     values = found.cpu().numpy()
@@ -129,7 +125,7 @@ def _read_rest(loaded: Loaded, rest: Sequence[Tokens], cache: Any) -> list[np.nd
     targets = torch.tensor([token for tokens in rest for token in tokens[1:]], device=ids.device)
     _, found = log_probabilities(
         loaded, mask.bool(), torch.arange(len(targets), device=ids.device), targets,
-        input_ids=ids, past_key_values=cache, use_cache=cache is not None,
+        input_ids=ids, use_cache=cache is not None, **cache_option(loaded.model, cache),
     )  # fmt: skip
     return np.split(found.cpu().numpy(), np.cumsum([len(tokens) - 1 for tokens in rest])[:-1])
 

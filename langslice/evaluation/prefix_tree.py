@@ -57,7 +57,8 @@ def can_pack(loaded: Loaded, longest: int) -> bool:
         or config._attn_implementation not in ("sdpa", "eager")
         or not kinds <= ({"full_attention", "sliding_attention"} if window else {"full_attention"})
         or (window and longest > window)
-        or str(loaded.model.dtype) != "torch.float32"  # what rounding hides, the trial below cannot see
+        # What rounding hides, the trial below cannot see.
+        or str(loaded.model.dtype) not in ("torch.float32", "torch.float64")
     ):
         return False
     if loaded.reads_trees is None:

@@ -77,6 +77,7 @@ def measure(
     """Load a model in this process, read a prompt and write tokens, greedily; the best of several repeats.
 
     On a GPU memory is what torch held at its peak there. An encoder-decoder reads the prompt and writes from its start token.
+    Raises  TaskError for a model that writes and has no cache
     """
     from time import perf_counter
 
@@ -118,9 +119,7 @@ def measure(
                 continue
             started = now()
             for _ in range(new_tokens):
-                token = output.logits[:, -1:].argmax(-1)
-                name = "input_ids" if kind == "causal" else "decoder_input_ids"
-                output = model(**inputs, **{name: token}, past_key_values=output.past_key_values, use_cache=True)
+                output = _write(model, kind, output, inputs)
             decode = max(decode, new_tokens / (now() - started))
     memory = _memory("VmHWM") - before if device == "cpu" else torch.cuda.max_memory_allocated()
     return Speed(memory, prefill, decode, 0.0 if kind == "encoder" else first)
@@ -137,6 +136,18 @@ def _read(model: Any, kind: str, ids: Any) -> tuple[Any, dict[str, Any]]:
     states = model.get_encoder()(input_ids=ids)
     start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
     return model(encoder_outputs=states, decoder_input_ids=start, use_cache=True), {"encoder_outputs": states}
+
+
+def _write(model: Any, kind: str, output: Any, inputs: Mapping[str, Any]) -> Any:
+    """Write the likeliest next token: the output behind it."""
+    from langslice.model.transformers_classes import cache_of, cache_option
+
+    cache = cache_of(output)
+    if cache is None:
+        raise TaskError(f"{type(model).__name__} returns no cache: writing cannot be timed")
+    name = "input_ids" if kind == "causal" else "decoder_input_ids"
+    token = {name: output.logits[:, -1:].argmax(-1)}
+    return model(**inputs, **token, **cache_option(model, cache), use_cache=True)
 
 
 def _memory(field: str) -> int:

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -96,7 +97,8 @@ def training_arguments(settings: HealSettings, work: Path, base: Any = None, **f
 
     every = max(1, math.ceil(settings.steps / _LOGGED))
     save = math.ceil(settings.save_every / every) * every  # a resumed run must not begin inside an average
-    arguments = (base or transformers.TrainingArguments)(
+    kind = base or transformers.TrainingArguments
+    arguments = kind(
         output_dir=str(work / "checkpoints"),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
@@ -108,8 +110,6 @@ def training_arguments(settings: HealSettings, work: Path, base: Any = None, **f
         weight_decay=settings.weight_decay,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         logging_strategy="steps",
         logging_steps=every,
         logging_nan_inf_filter=False,
@@ -126,11 +126,19 @@ def training_arguments(settings: HealSettings, work: Path, base: Any = None, **f
         report_to=[],
         ddp_timeout=_PATIENCE_SECONDS,
         ddp_find_unused_parameters=False,
+        **(_checkpointing(kind) if settings.gradient_checkpointing else {}),
         **further,
     )
     # One process uses one device; several are the business of `accelerate launch`.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _checkpointing(kind: Any) -> dict[str, Any]:
+    """The arguments for activations that are computed twice, under the names that the class takes; 5.23 renamed them."""
+    name = "activation_checkpointing"
+    name = name if name in signature(kind).parameters else "gradient_checkpointing"
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 def trainer_class(base: Any, held: Held, report: Report, guide: Guide | None = None) -> Any:

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,31 @@ def dtype_option(dtype: Any) -> dict[str, Any]:
 
     version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     return {"dtype" if version >= (4, 56) else "torch_dtype": dtype}
+
+
+# The argument that takes a cache, newest name first; transformers 5.24 renamed it.
+_CACHE_NAMES = ("cache", "past_key_values")
+
+
+def cache_option(model: Any, cache: Any) -> dict[str, Any]:
+    """The argument of a model's forward that hands it a cache, under the name that its class takes; {} for None."""
+    if cache is None:
+        return {}
+    known = signature(type(model).forward).parameters
+    return {next((name for name in _CACHE_NAMES if name in known), _CACHE_NAMES[-1]): cache}
+
+
+def cache_of(output: Any) -> Any:
+    """The cache in what a model returns; None where there is none."""
+    # Looked up among what is stored: asked for by its old name, an attribute would log a deprecation.
+    stored = vars(output)
+    cache = next((stored[name] for name in _CACHE_NAMES if name in stored), None)
+    if not isinstance(cache, tuple):
+        return cache
+    # Some classes of transformers before 5 return plain tuples, and log a deprecation where they are handed one.
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    return (EncoderDecoderCache if len(cache[0]) == 4 else DynamicCache).from_legacy_cache(cache)
 
 
 def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:

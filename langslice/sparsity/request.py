@@ -38,7 +38,7 @@ class SparsityRequest:
     count_padding  pad each demonstration to `max_tokens` and count the padding, as the reference code of Kim et al. does
     seed           of "random"
     compute        "float32", or "bfloat16": matrix products in bfloat16 (weights, statistics and scores stay float32), about
-                   twice as fast where the processor has instructions for it
+                   twice as fast where the processor has instructions for it, and slower than float32 elsewhere
     """
 
     sparsity: float | None = None

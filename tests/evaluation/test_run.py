@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from langslice.cli import app as cli
+from langslice.cli.app import app as cli
 from langslice.errors import LanguageError, TaskError
 from langslice.evaluation.loaded_model import load_model
 from langslice.evaluation.main import evaluate
@@ -127,6 +127,14 @@ def test_speed_of_an_encoder_and_of_an_encoder_decoder(assets, zoo):
     both = measure(zoo("m2m_100"), prompt=16, new_tokens=3, repeats=1)
     assert both.decode > 0
     assert both.first_token_seconds > 0
+
+
+def test_speed_of_a_model_without_a_cache_is_refused(zoo, monkeypatch):
+    from langslice.evaluation.speed import measure
+
+    monkeypatch.setattr("langslice.model.transformers_classes.cache_of", lambda output: None)
+    with pytest.raises(TaskError, match="LlamaForCausalLM returns no cache: writing cannot be timed"):
+        measure(zoo("llama"), prompt=16, new_tokens=3, repeats=1)
 
 
 def test_the_command_prints_a_table_and_writes_json(capsys, monkeypatch, sliced, tmp_path):

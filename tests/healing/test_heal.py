@@ -174,6 +174,18 @@ def test_precision_checkpointing_and_accumulation(cut, text, tmp_path, precision
     assert result.loss["last"] < 8
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_arguments_of_the_trainer_are_none_that_it_deprecates(text, tmp_path, asked):
+    """Warnings are errors here; in a run those of transformers are kept from the user."""
+    from langslice.healing.trainer import training_arguments
+
+    arguments = training_arguments(quick(text, gradient_checkpointing=asked, device="cpu"), tmp_path)
+    found = getattr(arguments, "activation_checkpointing", arguments.gradient_checkpointing)
+    kwargs = getattr(arguments, "activation_checkpointing_kwargs", arguments.gradient_checkpointing_kwargs)
+    assert bool(found) is asked
+    assert kwargs == ({"use_reentrant": False} if asked else None)
+
+
 def test_accumulated_batches_equal_one_large_batch(cut, text, tmp_path):
     """Rows of one length: the mean over two halves is the mean over the whole."""
     large = heal(cut, tmp_path / "large", quick(text, batch_size=4, heldout=0.0))

@@ -9,7 +9,7 @@ import pytest
 
 from langslice.errors import CheckpointError
 from langslice.model.checkpoint import open_checkpoint
-from langslice.model.transformers_classes import loading_report
+from langslice.model.transformers_classes import cache_of, cache_option, loading_report
 from langslice.verification.proof import check_loading
 
 NOTHING = {"missing": set(), "unexpected": set(), "mismatched": set()}
@@ -135,3 +135,48 @@ def test_a_class_that_cannot_be_built_is_never_called_proven(rewritten, zoo):
     assert check_loading(broken, whole).passed is None
     assert check_loading(broken, whole).detail.startswith("not run: ")
     assert check_loading(whole, broken).passed is False
+
+
+def test_a_cache_is_handed_over_under_the_name_that_the_class_takes():
+    class New:
+        def forward(self, input_ids=None, cache=None, use_cache=None, **kwargs): ...
+
+    class Old:
+        def forward(self, input_ids=None, past_key_values=None, use_cache=None): ...
+
+    class Wrapped:
+        def forward(self, *args, **kwargs): ...
+
+    for kind, name in ((New, "cache"), (Old, "past_key_values"), (Wrapped, "past_key_values")):
+        assert cache_option(kind(), "states") == {name: "states"}
+        assert cache_option(kind(), None) == {}, "a class without a cache may not take the argument"
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "bloom", "xglm", "m2m_100", "bart", "marian", "mt5"])
+def test_a_cache_is_read_and_handed_over_without_a_deprecation(model_type, zoo, monkeypatch):
+    """Warnings are errors in this suite; what transformers logs once in a process is caught here."""
+    import logging
+
+    import torch
+    from transformers.utils.logging import get_logger
+
+    from langslice.model.transformers_classes import model_class
+
+    said = []
+    assert hasattr(get_logger("transformers"), "warning_once")
+    monkeypatch.setattr(logging.Logger, "warning_once", lambda _, *given, **__: said.append(given))
+    folder = zoo(model_type)
+    model = model_class(folder).from_pretrained(folder).eval()
+    text, first, second = torch.tensor([[4, 99, 17]]), torch.tensor([[30]]), torch.tensor([[11]])
+    encoder = {"input_ids": text} if model.config.is_encoder_decoder else {}
+    name = "decoder_input_ids" if encoder else "input_ids"
+    with torch.no_grad():
+        output = model(**encoder, **{name: first}, use_cache=True)
+        said.clear()  # transformers 4.50 says it of T5 when nothing was handed over
+        cache = cache_of(output)
+        assert cache is not None
+        step = model(**encoder, **{name: second}, use_cache=True, **cache_option(model, cache))
+        whole = model(**encoder, **{name: torch.cat((first, second), 1)}, use_cache=False)
+    assert cache_of(whole) is None
+    torch.testing.assert_close(step.logits[:, -1], whole.logits[:, -1], rtol=1e-4, atol=1e-5)
+    assert said == []

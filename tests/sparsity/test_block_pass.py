@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from langslice.demonstrations.tokens import Prompt
@@ -87,15 +89,16 @@ def test_packed_weights_are_used_where_prompts_are_long_together(zoo, monkeypatc
 
     from langslice.sparsity import packed_weights as packing
 
-    if packing._operations() is None:
-        assert not torch.backends.mkldnn.is_available(), "torch has oneDNN, whose operations did not work"
+    if packing._operations("float32") is None:
+        switched_off = os.environ.get(packing.SWITCH) == "0"
+        assert switched_off or not torch.backends.mkldnn.is_available(), "torch has oneDNN, which did not work"
         return
-    arrange, multiply = packing._operations()
+    arrange, multiply = packing._operations("float32")
     arranged, multiplied = [], []
     monkeypatch.setattr(
         packing,
         "_operations",
-        lambda: (
+        lambda compute: (
             lambda weight: arranged.append(weight.shape) or arrange(weight),
             lambda *given: multiplied.append(0) or multiply(*given),
         ),
@@ -107,6 +110,58 @@ def test_packed_weights_are_used_where_prompts_are_long_together(zoo, monkeypatc
         assert len(arranged) == 7 * count, "each of three blocks is observed, the last is not passed"
         # The last layer of a block is multiplied for the first prompt alone while its inputs are counted.
         assert len(multiplied) == (16 * 7 * count - 15 * 3 if count else 0)
+
+
+@pytest.fixture
+def probed_again(monkeypatch):
+    """Let this test try oneDNN's operations anew, and the next one too."""
+    from langslice.sparsity.packed_weights import SWITCH, _operations
+
+    monkeypatch.delenv(SWITCH, raising=False)
+    _operations.cache_clear()
+    yield
+    _operations.cache_clear()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, AttributeError, TypeError])
+def test_what_onednn_refuses_is_left_to_torch(zoo, monkeypatch, probed_again, error):
+    """As on a processor without AVX-512, where it takes float32 alone."""
+    import torch
+
+    from langslice.sparsity import packed_weights as packing
+
+    arrange = torch.ops.mkldnn._reorder_linear_weight
+    asked = []
+
+    def refuse(weight):
+        asked.append(weight.dtype)
+        if weight.dtype == torch.bfloat16:
+            raise error("mkldnn_reorder_linear_weight: bf16 path needs the cpu support")
+        return arrange(weight)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refuse)
+    for compute in ("bfloat16", "float32", "bfloat16"):
+        for _ in walk(Skeleton(zoo("llama")), [Prompt("keep", 0, (4, 99, 17, 30, 11))], compute=compute, pack=True):
+            pass
+    assert asked.count(torch.bfloat16) == 1, "tried once"
+    assert packing._operations("bfloat16") is None and packing._operations("float32") is not None
+
+
+def test_a_wrong_product_of_onednn_is_not_used(monkeypatch, probed_again):
+    import torch
+
+    from langslice.sparsity import packed_weights as packing
+
+    multiply = torch.ops.mkldnn._linear_pointwise
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda *given: multiply(*given) + 1)
+    assert packing._operations("float32") is None
+
+
+def test_the_switch_leaves_onednn_alone(monkeypatch, probed_again):
+    from langslice.sparsity import packed_weights as packing
+
+    monkeypatch.setenv("LANGSLICE_ONEDNN", "0")
+    assert packing._operations("float32") is packing._operations("bfloat16") is None
 
 
 @pytest.mark.parametrize("name", ["NewGELUActivation", "FastGELUActivation", "AccurateGELUActivation", "BloomGelu"])

@@ -196,6 +196,24 @@ def test_products_in_bfloat16_prune_nearly_the_same(zoo, tmp_path, model_type):
     assert np.mean(same) > 0.97
 
 
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "mt5"])
+def test_plain_products_prune_the_same_as_those_of_onednn(zoo, tmp_path, monkeypatch, model_type, compute):
+    from langslice.sparsity import packed_weights as packing
+
+    monkeypatch.setattr(packing, "MIN_TOKENS", 1)
+    request = SparsityRequest(0.3, keep_demos=KEEP, compute=compute)
+    packed = prune_copy(zoo(model_type), tmp_path / "packed", request)
+    monkeypatch.setattr(packing, "_operations", lambda compute: None)
+    plain = prune_copy(zoo(model_type), tmp_path / "plain", request)
+    assert packed.tensors.keys() == plain.tensors.keys()
+    same = [
+        (zeros_of(tmp_path / "packed", name) == zeros_of(tmp_path / "plain", name)).mean() for name in packed.tensors
+    ]
+    # Scores that differ by less than rounding may change places.
+    assert np.mean(same) > 0.9999
+
+
 def test_layers_by_pattern_and_allocation(zoo, tmp_path):
     request = SparsityRequest(
         0.5, keep_demos=KEEP, linears=("*.mlp.*", "!*.2.mlp.up_proj"), allocation="*.layers.0.*=0.25"
