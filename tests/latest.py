@@ -55,7 +55,7 @@ class Failures:
 
 
 def blamed(trace: str, newer: list[Difference]) -> list[Difference]:
-    """Newer packages whose files a traceback passes, the innermost first; all of them where it passes none."""
+    """Newer packages whose files a traceback passes, the innermost first."""
     names = packages_distributions()
     by_name = {one.name: one for one in newer}
     passed = [
@@ -64,21 +64,21 @@ def blamed(trace: str, newer: list[Difference]) -> list[Difference]:
         for owner in names.get(module, [])
         if canonicalize_name(owner) in by_name
     ]
-    return list(dict.fromkeys(passed)) or newer
+    return list(dict.fromkeys(passed))
 
 
 def verdict(failed: dict[str, str], newer: list[Difference]) -> str:
     """What is said when tests failed: each with the newer releases that its traceback passes."""
     if not newer:
         return f"{len(failed)} tests fail, and no release is newer than the lock: they fail under it too"
-    lines = [f"newer releases break langslice: {len(failed)} tests of this part fail"]
+    lines = [f"{len(failed)} tests fail on releases newer than the lock"]
     for test, trace in failed.items():
-        culprits = blamed(trace, newer)
-        names = ", ".join(map(str, culprits))
+        names = ", ".join(map(str, blamed(trace, newer)))
         said = next((line[1:].strip() for line in trace.splitlines() if line.startswith("E ")), "")
         lines.append(
-            f"newer {names if len(culprits) <= 3 else 'releases, one of all below,'} breaks {test}\n    {said}"
+            f"newer {names} breaks {test}" if names else f"{test} fails; its traceback passes no newer release"
         )
+        lines.append(f"    {said}")
     lines.append("newer than the lock: " + ", ".join(map(str, newer)))
     lines.append("hint: mend langslice for both, then `make lock` makes these the tested ones")
     return "\n".join(lines)
