@@ -2,16 +2,25 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LATEST := $(VENV)-latest
+# Exact versions of all that is installed here, builds included: pip before 25.3 reads the first variable for those too.
+LOCK := constraints/lock.txt
+LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 # Test files at once; a process takes up to 3 GB.
 JOBS ?= 2
 
-.PHONY: demo test check bench docs setup setup-dev clean
+.PHONY: demo test test-latest check bench docs lock setup setup-dev clean
 
 demo: setup  ## the main job, offline, on the model that comes with the package
 	$(BIN)/langslice demo
 
 test: setup-dev  ## every test, on the real tokenizers and weights where they are at hand
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+test-latest:  ## a telling part of the tests, on the newest release of everything but torch
+	test -x $(LATEST)/bin/python || $(PYTHON) -m venv $(LATEST)
+	$(LATEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -c constraints/lock.in torch -e ".[dev]"
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(LATEST)/bin/python -m tests.project.latest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: setup-dev  ## style, annotations, docstrings, types, generated documentation
 	$(BIN)/ruff check .
@@ -26,17 +35,22 @@ docs: setup-dev  ## write the generated pages
 bench: setup-dev  ## every benchmark; takes long, see benchmarks/README.md
 	$(BIN)/python benchmarks/run_all.py
 
+lock:  ## the newest versions that fit together on every Python, into constraints/lock.txt
+	test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet uv; }
+	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev --strip-extras \
+		--no-annotate --custom-compile-command "make lock" --output-file $(LOCK) pyproject.toml constraints/lock.in
+
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch -e .
+	$(LOCKED) $(BIN)/python -m pip install --quiet torch -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(LOCKED) $(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) $(LATEST) $(VENV)-lock dist build

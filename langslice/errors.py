@@ -26,6 +26,10 @@ The library raises; only the command line prints and exits.
 
 from __future__ import annotations
 
+PROJECT = "https://github.com/langslice/langslice"
+# The hint where a model is not understood and only a change of langslice helps.
+OPEN_AN_ISSUE = f"open an issue with the model's name at {PROJECT}/issues"
+
 
 class LangsliceError(Exception):
     """Something a user can act on: what happened, where, and (as `hint`) what to try next."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from langslice.errors import TokenizerError
+from langslice.errors import OPEN_AN_ISSUE, TokenizerError
 from langslice.files.json_forms import Row, check_form
 
 Json = Any
@@ -199,7 +199,7 @@ def _model_type(model: Mapping[str, Any], raw: bytes, spans: Mapping[str, tuple[
     if not isinstance(named, str) or named not in _MODEL_KEYS:
         raise TokenizerError(
             f"{where}: model type {named!r} is not understood; expected one of {', '.join(sorted(_MODEL_KEYS))}",
-            hint="open an issue with the model's name",
+            hint=OPEN_AN_ISSUE,
         )
     return str(named)
 
@@ -210,7 +210,7 @@ def refuse_unknown_keys(found: Mapping[str, Any], known: set[str], where: str) -
     if unknown:
         raise TokenizerError(
             f"{where}: key {', '.join(map(repr, unknown))} is not understood and could hold token ids",
-            hint="a newer tokenizers library may have written it; open an issue with the model's name",
+            hint=f"a newer tokenizers library may have written it; {OPEN_AN_ISSUE}",
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langslice.errors import TokenizerError
+from langslice.errors import OPEN_AN_ISSUE, TokenizerError
 from langslice.files.json_forms import Row, check_form
 from langslice.files.memory import return_freed_memory
 from langslice.tokenizer.bpe import merges_to_keep
@@ -222,7 +222,7 @@ def processor_ids(processor: Json, where: str) -> set[int]:
         return {processor["sep"][1], processor["cls"][1]}
     raise TokenizerError(
         f"{where}: post-processor {kind!r} is not understood and may hold token ids",
-        hint="open an issue with the model's name",
+        hint=OPEN_AN_ISSUE,
     )
 
 

@@ -1,0 +1,85 @@
+"""Each command once, as it is typed: no command is missing here, and each leaves what it promises."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from langslice.cli.app import app
+from langslice.mini import heldout_text
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SLICE = "slice MODEL -l ko,en --drop-layers 1 -o cut"
+RECIPE = """\
+model: MODEL
+slice: {languages: "ko,en"}
+evaluate: {tasks: perplexity, languages: en, limit: 4}
+heal: {corpus: en.txt, steps: 2, batch_size: 2, seq_length: 32}
+restore: true
+report: true
+"""
+GRID = """\
+model: MODEL
+sparsify: {sparsity: 0.3, score: [magnitude, random], seed: 0}
+evaluate: {tasks: perplexity, languages: en, limit: 4}
+"""
+HEAL = "--corpus en.txt --steps 2 --batch-size 2 --seq-length 32"
+DEMONSTRATIONS = "demonstrations --mono en.txt -l en --shots 2 --count 4 -o demos.jsonl"
+# The commands that each needs first, its own last; and the file that it leaves.
+COMMANDS = {
+    "adapter": ([SLICE, f"heal cut {HEAL} --lora 2 --keep-adapter -o lora", "adapter lora --plan cut/slice.json -o original"],
+                "original/adapter_model.safetensors"),
+    "count": (["count MODEL --corpus ko.txt --processes 1 -o counts.parquet"], "counts.parquet"),
+    "demo": (["demo -o demo"], "demo/slice.json"),
+    "demonstrations": ([DEMONSTRATIONS], "demos.jsonl"),
+    "evaluate": ([SLICE, "evaluate MODEL cut --tasks perplexity,speed -l en -n 4 --rounds 1 --device cpu -o results.json"],
+                 "results.json"),
+    "features": ([DEMONSTRATIONS, "features MODEL --demos demos.jsonl -o features"], "features"),
+    "heal": ([SLICE, f"heal cut {HEAL} --teacher MODEL -o healed"], "healed/healing.parquet"),
+    "init": (["init MODEL -l ko,en -o drafted.yaml"], "drafted.yaml"),
+    "inspect": (["inspect MODEL -l ko,en"], None),
+    "mask": (["mask MODEL --drop-heads 0:0 -o masked"], "masked/model.safetensors"),
+    "plan": (["plan MODEL -l ko,en -o plan.json"], "plan.json"),
+    "push": ([SLICE, "push cut org/name --dry-run"], None),
+    "report": ([SLICE, "report cut -o report.html"], "report.html"),
+    "reproduce": (["reproduce kimkim2026 --model tiny --data . --limit 1 --device cpu -o paper"], "paper"),
+    "restore": ([SLICE, "restore cut --base MODEL -o full"], "full/restore.json"),
+    "run": (["run recipe.yaml -o work"], "work/report.html"),
+    "score": (["score MODEL heads --method gradient --texts en=en.txt -o heads.parquet"], "heads.png"),
+    "slice": ([DEMONSTRATIONS, "slice MODEL -l ko,en --sparsity 0.3 --keep-demos demos.jsonl -o pruned"], "pruned/slice.json"),
+    "sweep": (["sweep grid.yaml -o grid"], "grid"),
+    "verify": ([SLICE, "verify MODEL cut --text ko.txt"], None),
+}  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, zoo):
+    """A folder with text, recipes and a random model, which the commands run in."""
+    (tmp_path / "parallel").mkdir()
+    for code in ("ko", "en", "zh"):
+        lines = heldout_text(code)[:20]
+        (tmp_path / f"{code}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (tmp_path / f"parallel/{code}.txt").write_text("\n".join(line[:20] for line in lines) + "\n", encoding="utf-8")
+    (tmp_path / "tiny").symlink_to(zoo("llama"))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("MODEL", "mini"))
+    (tmp_path / "grid.yaml").write_text(GRID.replace("MODEL", "mini"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_no_command_is_missing():
+    assert sorted(COMMANDS) == sorted(info.name or info.callback.__name__ for info in app.registered_commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command(name, here):
+    typed, made = COMMANDS[name]
+    before = {path.name for path in here.iterdir()}
+    for line in typed:
+        done = CliRunner().invoke(app, line.replace("MODEL", "mini").split(), catch_exceptions=False)
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+    assert typed[-1].split()[0] == name
+    assert done.output.strip()
+    if made is not None:
+        assert made.split("/")[0] not in before
+        assert (here / made).exists(), sorted(path.name for path in here.iterdir())

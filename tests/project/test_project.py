@@ -1,0 +1,33 @@
+"""The project's address, in messages and in every file that states it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from langslice.errors import PROJECT, TokenizerError
+from langslice.tokenizer.document import refuse_unknown_keys
+from langslice.tokenizer.rewrite import processor_ids
+from langslice.version import __version__
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "CITATION.cff", "SECURITY.md", ".github/ISSUE_TEMPLATE/config.yml"])
+def test_the_address_is_the_same_everywhere(name):
+    assert set(re.findall(r"https://github\.com/[\w-]+/langslice\b", (ROOT / name).read_text())) == {PROJECT}
+
+
+def test_the_version_to_cite_is_this_one():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_who_is_asked_to_open_an_issue_is_told_where():
+    for refused in (lambda: refuse_unknown_keys({"new": 1}, set(), "x"), lambda: processor_ids({"type": "New"}, "x")):
+        with pytest.raises(TokenizerError) as stop:
+            refused()
+        assert f"open an issue with the model's name at {PROJECT}/issues" in str(stop.value)
+    elsewhere = [path for path in (ROOT / "langslice").rglob("*.py") if re.search(r"an issue", path.read_text())]
+    assert elsewhere == [ROOT / "langslice/errors.py"]
