@@ -128,7 +128,7 @@ def _choose_tokens(
     report: Callable[[str, int, int], None],
 ) -> tuple[VocabularyChoice, tuple[str, ...]]:
     """The vocabulary that a choice asks for, and what is to be said of reserved tokens and of its size."""
-    from langslice.vocabulary.fixed_texts import fixed_texts, with_template_pieces
+    from langslice.vocabulary.fixed_texts import fixed_note, fixed_texts, with_template_pieces
     from langslice.vocabulary.vocabulary import choose_vocabulary
 
     size = len(tokenizer.tokens)
@@ -136,15 +136,16 @@ def _choose_tokens(
     report("choosing tokens", 0, 0)
     unused = unused_reserved(checkpoint, tokenizer, files, protected)
     beyond = sum(row >= size for row in protected)
+    texts = {} if choice.get("only_tokens") else fixed_texts(checkpoint, listed(choice.get("keep_text")))
     chosen = choose_vocabulary(
         tokenizer,
         vocabulary_request(choice, sizes, beyond),
         counts=counts,
         protected=[row for row in protected if row < size],
-        texts=with_template_pieces(checkpoint, fixed_texts(checkpoint, listed(choice.get("keep_text")))),
+        texts=with_template_pieces(checkpoint, texts),
         released=unused if choice.get("drop_reserved") else (),
     )
-    notes = [reserved_note(tokenizer, unused, chosen.reasons, sizes.per_row)]
+    notes = [fixed_note(texts), reserved_note(tokenizer, unused, chosen.reasons, sizes.per_row)]
     if choice.get("max_size") is not None:
         written = sizes.fixed + (len(chosen.reasons) + beyond) * sizes.per_row
         notes.append(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
+from langslice.files.safetensors_header import build_header
 from langslice.formatting import bytes_text
-from langslice.model.checkpoint import Checkpoint
+from langslice.model.checkpoint import Checkpoint, Shard
 from langslice.model.families import VOCABULARY_AXES
 from langslice.planning.plan import TensorPlan
 from langslice.writing.shards import TensorEdit
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-# Of a tensor's entry in a file's header beside its name: dtype, shape and place; and of a file's own frame.
-_ENTRY_BYTES: Final = 200
-_FRAME_BYTES: Final = 1024
+# What a header may be padded by, so that file systems can share blocks; and names that a layer's new place makes longer.
+_PADDING_BYTES: Final = 4096 + 64
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,18 @@ def weight_sizes(
         shape = sliced_shape(tensor.shape, edit.indices)
         size = checkpoint.tensors[name].size_bytes * prod(shape) // max(prod(tensor.shape), 1)
         along = [shape[dim] for dim, axis in enumerate(tensor.axes or ()) if axis in VOCABULARY_AXES]
-        fixed += _ENTRY_BYTES + len(name.encode())
         fixed += 0 if along else size
         per_row += -(-size // along[0]) if along else 0
-    return WeightSizes(fixed + _FRAME_BYTES * len(checkpoint.shards), per_row)
+    return WeightSizes(fixed + sum(map(_header_bytes, checkpoint.shards)), per_row)
+
+
+def _header_bytes(shard: Shard) -> int:
+    """The most that the header of a shard's result takes: all the source's tensors, at their places in the source."""
+    described = ((tensor.name, tensor.dtype, tensor.shape, tensor.size_bytes) for tensor in shard.tensors)
+    written = len(build_header(described, {"format": "pt", **shard.metadata}, (8, 0)))
+    data = sum(tensor.size_bytes for tensor in shard.tensors)
+    found = shard.path.stat().st_size - data if shard.format == "safetensors" else 0
+    return max(written, found) + _PADDING_BYTES
 
 
 def rows_within(limit: str | int, sizes: WeightSizes, *, without_token: int, multiple: int | None) -> int:

@@ -115,9 +115,9 @@ def _refuse(message: str) -> None:
 
 
 def _inputs(tree: nodes.Template, flags: set[str], *, whole: bool) -> Iterator[dict[str, Any]]:
-    """What a template is rendered with; only the plainest chat where not the whole is asked for."""
+    """What a template is rendered with; only the plainest chats where not the whole is asked for."""
     values = _settings(tree, flags)
-    chats = list(_chats((*_ROLES, *_compared(tree, "role")))) if whole else [_plain_chat()]
+    chats = list(_chats((*_ROLES, *_compared(tree, "role")))) if whole else [_plain_chat(), _plain_chat()[1:]]
     for chat, tools, prompt, setting in product(chats, (None, _TOOLS), (False, True), values):
         shared = {"add_generation_prompt": prompt, **({"tools": tools} if tools else {}), **setting}
         yield {"messages": chat, **shared}
@@ -169,6 +169,7 @@ def _chats(roles: Sequence[str]) -> Iterator[list[Message]]:
     call = {"id": CONTENT * 9, "type": "function", "function": {"name": "0", "arguments": _ARGUMENTS}}
     for calls in ([call], [call, call]):
         calling = {"role": "assistant", "content": CONTENT, "tool_calls": calls}
+        yield [question, calling]
         for role in ("tool", "ipython", "function"):
             result = {"role": role, "name": "0", "tool_call_id": CONTENT * 9, "content": CONTENT}
             for first in (calling, {**calling, "content": ""}, {**calling, "content": None}):

@@ -26,6 +26,7 @@ _FILES: Final = (
     "config.json", "config_sentence_transformers.json", "sentence_bert_config.json", CONFIG_FILE, "generation_config.json",
     "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
+_SHOWN: Final = 6
 _PROMPT_KEY: Final = re.compile(r"(?:\w+_)?(?:prefix|prefixes|prompts?|instructions?)")
 _BASE_MODEL: Final = re.compile(r"^(?:base_model:|-|#)\s+(\S+)\s*$", re.MULTILINE)
 
@@ -46,6 +47,15 @@ def with_template_pieces(checkpoint: Checkpoint, texts: Mapping[str, tuple[str, 
     """The texts, and with the chats every literal text of the templates: what no chat tried here brings out."""
     pieces = [piece for source in read_templates(checkpoint.model_folder).values() for piece in template_pieces(source)]
     return {**texts, CHAT: (*texts.get(CHAT, ()), *filter(None, dict.fromkeys(pieces)))} if pieces else dict(texts)
+
+
+def fixed_note(texts: Mapping[str, Sequence[str]]) -> str:
+    """Which texts a user should know to be kept whole; "" for none."""
+    named = [repr(text) for reason in (KEPT_TEXT, PROMPT) for text in texts.get(reason, ())]
+    more = [f"{len(named) - _SHOWN + 1} others"] if len(named) > _SHOWN else []
+    shown = [*(named[: _SHOWN - 1] if more else named), *more]
+    shown += [f"{len(texts[CHAT])} chats of the chat template"] if CHAT in texts else []
+    return f"always read, so kept whole: {', '.join(shown)}" if shown else ""
 
 
 def prompts(checkpoint: Checkpoint) -> tuple[str, ...]:

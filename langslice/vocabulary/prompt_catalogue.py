@@ -47,7 +47,7 @@ def known_prefixes(names: tuple[str, ...], card: str) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for pattern, prefixes in PREFIXES:
-        named = any(re.search(pattern, name.rpartition("/")[2].lower()) for name in names)
+        named = any(re.search(rf"(?<![a-z0-9])(?:{pattern})", name.rpartition("/")[2].lower()) for name in names)
         found |= {prefix: None for prefix in prefixes if named or _quotes(card, prefix)}
     return tuple(found)
 

@@ -166,7 +166,9 @@ def _check(request: VocabularyRequest, counts: TokenCounts | None, tokenizer: So
 
 def _check_alone(request: VocabularyRequest, counts: TokenCounts | None) -> None:
     """Refuse anything beside --only-tokens that would add tokens or drop them."""
-    beside = [name for name, value in vars(request).items() if value and name not in ("only_tokens", "limited_by")]
+    names = {"lexicons": "lexicon", "max_vocab": request.limited_by.split()[0].removeprefix("--").replace("-", "_")}
+    beside = [names.get(name, name) for name, value in vars(request).items() if value]
+    beside = [name for name in beside if name not in ("only_tokens", "limited_by")]
     if counts is not None:
         beside.append("corpus")
     if beside:
@@ -287,8 +289,7 @@ def _fit(
     smallest = close(tokenizer, np.flatnonzero(must).tolist())
     if len(smallest.kept) > max_vocab:
         raise PlanError(
-            f"the vocabulary cannot be cut to {max_vocab:,} tokens, as {request.limited_by} asks: {len(smallest.kept):,} "
-            "always stay",
+            f"the vocabulary cannot be cut to {max_vocab:,} tokens: {len(smallest.kept):,} always stay ({request.limited_by})",
             hint=f"set --max-vocab to at least {len(smallest.kept):,}, or --max-size so that as many fit; special tokens, "
             "bytes, punctuation and the single characters of the kept scripts are never dropped",
         )
