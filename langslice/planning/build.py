@@ -66,8 +66,8 @@ def make_plan(
     sizes: Mapping[str, int] = {}
     if not whole or choice.get("pad_to_multiple_of"):
         implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
-    protected = protected_rows(named, implied)
-    protected |= live_rows(family_of(checkpoint.config).live_rows, tokenizer, rows)
+    live = family_of(checkpoint.config).live_rows
+    protected = {**live_rows(live, tokenizer, rows), **protected_rows(named, implied)}
     remarks: tuple[str, ...] = ()
     if anatomy is not None and structure is not None:
         remarks = (
@@ -100,9 +100,7 @@ def make_plan(
         tokens=tuple(tokenizer.tokens[row] if row < size else None for row in kept.tolist()),
         reasons=tuple(reasons[row] for row in kept.tolist()),
         tensors=tensors,
-        padding=padding_rows(
-            tokenizer, kept, rows, choice.get("pad_to_multiple_of"), family_of(checkpoint.config).live_rows
-        ),
+        padding=padding_rows(tokenizer, kept, rows, choice.get("pad_to_multiple_of"), live),
         checked=digest_rows(kept),
         implied_ids={_config_name(checkpoint): written_out} if written_out else {},
         ignore_fields=tuple(sorted(ignore)),
@@ -129,9 +127,11 @@ def _choose_tokens(
 ) -> tuple[VocabularyChoice, tuple[str, ...]]:
     """The vocabulary that a choice asks for, and what is to be said of reserved tokens and of its size."""
     from langslice.vocabulary.fixed_texts import fixed_note, fixed_texts, with_template_pieces
-    from langslice.vocabulary.vocabulary import choose_vocabulary
+    from langslice.vocabulary.vocabulary import choose_vocabulary, refuse_beside_only_tokens
 
     size = len(tokenizer.tokens)
+    if choice.get("only_tokens"):
+        refuse_beside_only_tokens([name for name in ("keep_text", "drop_reserved") if choice.get(name)])
     counts = read_evidence(tokenizer, choice, report)
     report("choosing tokens", 0, 0)
     unused = unused_reserved(checkpoint, tokenizer, files, protected)

@@ -169,8 +169,11 @@ def _check_alone(request: VocabularyRequest, counts: TokenCounts | None) -> None
     names = {"lexicons": "lexicon", "max_vocab": request.limited_by.split()[0].removeprefix("--").replace("-", "_")}
     beside = [names.get(name, name) for name, value in vars(request).items() if value]
     beside = [name for name in beside if name not in ("only_tokens", "limited_by")]
-    if counts is not None:
-        beside.append("corpus")
+    refuse_beside_only_tokens(beside if counts is None else [*beside, "corpus"])
+
+
+def refuse_beside_only_tokens(beside: Sequence[str]) -> None:
+    """Refuse entries of a choice that --only-tokens would leave without effect."""
     if beside:
         raise PlanError(
             f"--only-tokens keeps exactly what its file lists, so --{beside[0].replace('_', '-')} beside it has no effect",

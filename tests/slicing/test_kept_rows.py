@@ -111,10 +111,10 @@ def test_reserved_tokens_go_where_asked(models):
 
 def test_nothing_beside_only_tokens(models, tmp_path):
     (tmp_path / "one.txt").write_text("▁the\n")
-    for more, named in (
-        ({"languages": "ko"}, "languages"),
-        ({"keep_code": True}, "keep-code"),
-        ({"max_size": "200MB"}, "max-size"),
-    ):
-        with pytest.raises(PlanError, match=f"so --{named} beside it has no effect"):
-            langslice.plan(models / "multilingual-e5-small", only_tokens=tmp_path / "one.txt", **more)
+    refused = {
+        "languages": "ko", "keep_code": True, "max_size": "200MB", "keep_text": "query: ", "drop_reserved": True,
+        "corpus": str(tmp_path / "one.txt"),
+    }  # fmt: skip
+    for name, value in refused.items():
+        with pytest.raises(PlanError, match=f"so --{name.replace('_', '-')} beside it has no effect"):
+            langslice.plan(models / "multilingual-e5-small", only_tokens=tmp_path / "one.txt", **{name: value})
