@@ -48,9 +48,7 @@ def make_plan(
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.model.transformers_classes import implied_fields
-    from langslice.planning.layers import language_control, removal_offer
     from langslice.planning.weights import weights_request
-    from langslice.structure.clients import client_note, depth_note, place_note
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
@@ -68,15 +66,7 @@ def make_plan(
         implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     live = family_of(checkpoint.config).live_rows
     protected = {**live_rows(live, tokenizer, rows), **protected_rows(named, implied)}
-    remarks: tuple[str, ...] = ()
-    if anatomy is not None and structure is not None:
-        remarks = (
-            client_note(anatomy, structure),
-            place_note(anatomy, structure),
-            depth_note(anatomy, structure),
-            *removal_offer(anatomy, choice),
-            *language_control(checkpoint, anatomy, structure, choice, report),
-        )
+    remarks = _structure_remarks(checkpoint, anatomy, structure, choice, report)
     _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint))
     chosen = None
     if whole:
@@ -114,6 +104,28 @@ def make_plan(
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
     return plan
+
+
+def _structure_remarks(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy | None,
+    structure: Kept | None,
+    choice: Choice,
+    report: Callable[[str, int, int], None],
+) -> tuple[str, ...]:
+    """What a user should know of layers, heads and neurons that go; "" among them where there is nothing to say."""
+    from langslice.planning.layers import language_control, removal_offer
+    from langslice.structure.clients import client_note, depth_note, place_note
+
+    if anatomy is None or structure is None:
+        return ()
+    return (
+        client_note(anatomy, structure),
+        place_note(anatomy, structure),
+        depth_note(anatomy, structure),
+        *removal_offer(anatomy, choice),
+        *language_control(checkpoint, anatomy, structure, choice, report),
+    )
 
 
 def _choose_tokens(
