@@ -21,9 +21,17 @@ from langslice.tokenizer.slow_files import sentencepiece_models
 
 _CODE: Final = r"([a-z]{2,3}(?:[_-](?:[A-Z][a-z]{3}|[A-Z]{2}|[a-z]{2}))?)"
 _CODES: Final = re.compile(rf"▁?(?:<2{_CODE}>|<to[_:-]{_CODE}>|<lang[_:-]{_CODE}>|<\|{_CODE}\|>|>>{_CODE}<<)")
-# Forms that other things have too (`<br>` in HTML, `__del__` in Python): codes only of languages that people speak.
-_LIKELY_CODES: Final = re.compile(
-    rf"▁?(?:<{_CODE}>|__{_CODE}__|\[{_CODE}\]|([a-z]{{2}}_[A-Z]{{2}}|[a-z]{{3}}_[A-Z][a-z]{{3}}))"
+# Forms that other things have too: codes only of languages that people speak, and not where all of a form are such things.
+_LIKELY_CODES: Final = tuple(
+    re.compile(rf"▁?{form}")
+    for form in (
+        rf"<{_CODE}>", rf"__{_CODE}__", rf"\[{_CODE}\]", r"([a-z]{2}_[A-Z]{2})", r"([a-z]{3}_[A-Z][a-z]{3})",
+    )
+)  # fmt: skip
+# Tags of HTML and methods of Python that are spelled as the code of a language.
+_OTHERWISE: Final = frozenset(
+    "br dd dl dt em hr li ol rt td th tr ul bdi bdo col del dfn div img ins kbd map nav pre sub sup svg var wbr "
+    "abs add all and div dir eq ge get gt hex iadd int ior le len lt mod mul ne neg new not or pos pow rad set str xor".split()  # noqa: SIM905
 )
 _SENTINELS: Final = re.compile(
     r"▁?(?:<2\w+>|>>\w+<<|<extra_id_\d+>|<(?:mask|sentinel|ctrl|task|loc|seg|speaker)_?\d+>|<\|\w+\|>|\[(?:NLU|NLG|S2S)\])"
@@ -46,27 +54,28 @@ class ControlPieces:
 def control_pieces(tokenizer: SourceTokenizer) -> ControlPieces:
     """Find the pieces that steer the model, among those that are no special tokens."""
     passed = tokenizer.special_ids | tokenizer.byte_ids
-    codes: dict[int, str] = {}
-    others = set(_by_type(tokenizer)) - passed
-    for old, token in enumerate(tokenizer.tokens):
-        if token is None or old in passed:
-            continue
-        language = _language_named(token)
+    tokens = {old: token for old, token in enumerate(tokenizer.tokens) if token is not None and old not in passed}
+    codes = _named(tokens, _CODES)
+    for form in _LIKELY_CODES:
+        found = {old: language for old, language in _named(tokens, form).items() if _is_spoken(language)}
+        if any(re.sub(r"\W|_", "", tokens[old]) not in _OTHERWISE for old in found):
+            codes = {**found, **codes}
+    others = (set(_by_type(tokenizer)) | {old for old in tokens if _SENTINELS.fullmatch(tokens[old])}) - passed
+    return ControlPieces(dict(sorted(codes.items())), frozenset(others - set(codes)))
+
+
+def _named(tokens: Mapping[int, str], form: re.Pattern[str]) -> dict[int, str]:
+    """The language of each token of this form."""
+    found: dict[int, str] = {}
+    for old, token in tokens.items():
+        match = form.fullmatch(token)
+        language = language_of(next(filter(None, match.groups()))) if match else None
         if language is not None:
-            codes[old] = language
-        elif _SENTINELS.fullmatch(token):
-            others.add(old)
-    return ControlPieces(codes, frozenset(others - set(codes)))
+            found[old] = language
+    return found
 
 
-def _language_named(token: str) -> str | None:
-    """The language whose code a token is, by its form."""
-    sure = _CODES.fullmatch(token)
-    found = sure or _LIKELY_CODES.fullmatch(token)
-    language = language_of(next(filter(None, found.groups()))) if found else None
-    return language if sure or language is None or _is_spoken(language) else None
-
-
+@lru_cache(maxsize=1024)
 def _is_spoken(language: str) -> bool:
     import langcodes
 

@@ -40,6 +40,12 @@ def test_codes_and_sentinels_by_form():
     assert not control_pieces(listing(tokens, range(len(tokens)))).codes
 
 
+def test_tags_of_html_and_methods_of_python_alone_are_no_codes():
+    tokens = ("<tr>", "<li>", "<div>", "__lt__", "__or__", "hello")
+    assert not control_pieces(listing(tokens)).codes
+    assert set(control_pieces(listing((*tokens, "<ko>"))).codes.values()) == {"ko", "tr", "li", "dv"}
+
+
 def test_codes_of_kept_languages_whatever_their_script():
     tokens = tuple(CODES)
     pieces = control_pieces(listing(tokens))
