@@ -29,9 +29,9 @@ _LIKELY_CODES: Final = tuple(
     )
 )  # fmt: skip
 # Tags of HTML and methods of Python that are spelled as the code of a language.
-_OTHERWISE: Final = frozenset(
+_OTHERWISE: Final = (
     "br dd dl dt em hr li ol rt td th tr ul bdi bdo col del dfn div img ins kbd map nav pre sub sup svg var wbr "
-    "abs add all and div dir eq ge get gt hex iadd int ior le len lt mod mul ne neg new not or pos pow rad set str xor".split()  # noqa: SIM905
+    "abs add all and dir eq ge get gt hex iadd int ior le len lt mod mul ne neg new not or pos pow rad set str xor"
 )
 _SENTINELS: Final = re.compile(
     r"▁?(?:<2\w+>|>>\w+<<|<extra_id_\d+>|<(?:mask|sentinel|ctrl|task|loc|seg|speaker)_?\d+>|<\|\w+\|>|\[(?:NLU|NLG|S2S)\])"
@@ -58,7 +58,7 @@ def control_pieces(tokenizer: SourceTokenizer) -> ControlPieces:
     codes = _named(tokens, _CODES)
     for form in _LIKELY_CODES:
         found = {old: language for old, language in _named(tokens, form).items() if _is_spoken(language)}
-        if any(re.sub(r"\W|_", "", tokens[old]) not in _OTHERWISE for old in found):
+        if any(re.sub(r"\W|_", "", tokens[old]) not in _OTHERWISE.split() for old in found):
             codes = {**found, **codes}
     others = (set(_by_type(tokenizer)) | {old for old in tokens if _SENTINELS.fullmatch(tokens[old])}) - passed
     return ControlPieces(dict(sorted(codes.items())), frozenset(others - set(codes)))
