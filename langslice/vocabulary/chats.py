@@ -121,8 +121,8 @@ def _inputs(tree: nodes.Template, flags: set[str], *, whole: bool) -> Iterator[d
     for chat, tools, prompt, setting in product(chats, (None, _TOOLS), (False, True), values):
         shared = {"add_generation_prompt": prompt, **({"tools": tools} if tools else {}), **setting}
         yield {"messages": chat, **shared}
-        if whole:
-            yield {"messages": [_in_parts(message) for message in chat], **shared}
+        for kind in ("", "image", "audio", "video") if whole else ():
+            yield {"messages": [_in_parts(message, kind) for message in chat], **shared}
 
 
 def _settings(tree: nodes.Template, flags: set[str]) -> list[dict[str, Any]]:
@@ -187,9 +187,9 @@ def _plain_chat() -> list[Message]:
     return [{"role": role, "content": CONTENT} for role in ("system", "user", "assistant", "user")]
 
 
-def _in_parts(message: Message) -> Message:
-    """A message whose content is a list of parts, as templates of models that also see or hear take it."""
+def _in_parts(message: Message, kind: str) -> Message:
+    """A message whose content is a list of parts, as models that also see or hear take it; users send one of `kind`, if any."""
     if not message["content"]:
         return message
-    kinds = ({"type": kind} for kind in ("image", "audio", "video")) if message["role"] == "user" else ()
-    return {**message, "content": [*kinds, {"type": "text", "text": message["content"]}]}
+    sent = [{"type": kind}] if kind and message["role"] == "user" else []
+    return {**message, "content": [*sent, {"type": "text", "text": message["content"]}]}

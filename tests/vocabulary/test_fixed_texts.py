@@ -110,6 +110,14 @@ def test_flags_values_and_dates_that_a_template_compares():
         assert part in text, part
 
 
+def test_pictures_where_nothing_else_is_taken():
+    template = (
+        "{% for m in messages %}{{ m.role }}:{% for part in m.content %}{% if part.type == 'image' %}<picture>"
+        "{% elif part.type == 'text' %}{{ part.text }}{% else %}{{ raise_exception('no') }}{% endif %}{% endfor %}{% endfor %}"
+    )
+    assert any("user:<picture>0" in chat for chat in rendered_chats(template, {}))
+
+
 def test_a_template_that_cannot_be_read_is_named():
     with pytest.raises(TokenizerError, match="the chat template cannot be read"):
         rendered_chats("{% for %}", {})
