@@ -78,8 +78,26 @@ class Choice(Source, total=False):
     ]
     min_count: Annotated[int | None, Entry("Least count in the corpus of a token kept for it.", "N", least=0)]
     max_vocab: Annotated[int | None, Entry("Most tokens in the result.", "N", least=1)]
+    max_size: Annotated[
+        int | str | None,
+        Entry("Most bytes of the written weights, such as 150MB or 1.5GiB; rare tokens go until they fit.", "SIZE"),
+    ]
     top_k: Annotated[int | None, Entry("Most tokens from each piece of evidence.", "N", least=1)]
     keep_tokens: Annotated[str | Path | Sequence[str | Path], Entry("Tokens to keep, one a line.", "FILE")]
+    only_tokens: Annotated[
+        str | Path | Sequence[str | Path],
+        Entry("Keep exactly these tokens and what they cannot do without: one a line, or a tokenizer.json.", "FILE"),
+    ]
+    keep_text: Annotated[
+        str | Sequence[str],
+        Entry('Text that the model is always called with, such as "query: ": its tokens stay.', "TEXT"),
+    ]
+    keep_all_language_codes: Annotated[
+        bool, Entry("Keep the codes of all languages, such as <2fr>, not those of --languages alone.")
+    ]
+    drop_reserved: Annotated[
+        bool, Entry("Drop tokens held in reserve, such as <unused7>, where nothing refers to them.")
+    ]
     keep_code: Annotated[bool, Entry("Keep indentation, operators and identifiers of source code.")]
     layers: Annotated[
         int | str | Sequence[int | str],

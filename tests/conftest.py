@@ -52,6 +52,15 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def models() -> Path:
+    """Folder of whole real models, too large for CI: where it is absent, their tests are skipped."""
+    folder = Path(os.environ.get("LANGSLICE_MODELS", Path(__file__).parents[1] / "../models")).resolve()
+    if not (folder / "whisper-base").is_dir():
+        pytest.skip(f"no models at {folder}; set LANGSLICE_MODELS to the folder of whole real models")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
     """Give the folder of a tiny random checkpoint by model type; each is built once a session and never written to."""
     from tests.zoo import add_tokenizer, build

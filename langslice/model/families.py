@@ -42,11 +42,26 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class LiveRows:
+    """Rows behind the tokenizer's last token with which a family's code computes; elsewhere such rows are padding.
+
+    They stay, in order, directly behind the last token, and nothing follows them: the code counts from one of their ends.
+
+    meaning  what they stand for
+    unless   a token: where the tokenizer has it, the rows have tokens themselves, and those behind are padding
+    """
+
+    meaning: str
+    unless: str | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """One or more model types that share a layout."""
 
     model_types: tuple[str, ...]
     rules: tuple[Rule, ...] = ()
+    live_rows: LiveRows | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +168,8 @@ FAMILIES = (
     Family(("modernbert",), (Rule("vocabulary", "decoder", ("vocab", "hidden")),)),
     Family(("t5", "mt5", "umt5")),
     Family(("bart", "mbart", "m2m_100", "nllb-moe", "marian", "pegasus", "blenderbot", "blenderbot-small", "plbart")),
-    Family(("whisper",), (Rule("other", r"encoder\.conv[12]", (), "opaque"),)),
+    # Every id behind no_timestamps_token_id is a time stamp, 0.02 s after the one before.
+    Family(("whisper",), (Rule("other", r"encoder\.conv[12]", (), "opaque"),), LiveRows("time stamps")),
     Family(("xglm",)),
     Family(("bloom", "gpt_neox", "falcon", "mpt")),
     Family(("gpt2", "gpt_bigcode"), (
@@ -186,8 +202,12 @@ FAMILIES = (
         Rule("attention", "o_proj", ("hidden", "v_heads")),
         Rule("router", r"mlp\.gate\.e_score_correction_bias", ("experts",), "raw"))),
     Family(("gemma3n_text", "gemma4_text"), _PER_LAYER_INPUTS),
+    # Its towers name ranges of rows by vocab_offset, and the last row of all pads sound.
+    Family(("gemma3n",), _PER_LAYER_INPUTS, LiveRows("placeholders of its image and sound towers")),
+    # Its processor adds these tokens where the tokenizer lacks them.
+    Family(("paligemma",), _PER_LAYER_INPUTS, LiveRows("places and segments of images", unless="<loc0000>")),
     Family((
-        "gemma3", "gemma3n", "gemma4", "mistral3", "llava", "llava_next", "llava_onevision", "paligemma", "qwen2_vl",
+        "gemma3", "gemma4", "mistral3", "llava", "llava_next", "llava_onevision", "qwen2_vl",
         "qwen2_5_vl", "qwen3_vl", "aya_vision", "internvl", "idefics3", "smolvlm"), _PER_LAYER_INPUTS),
 )
 # fmt: on

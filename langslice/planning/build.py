@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.errors import PlanError, TokenizerError
+from langslice.formatting import bytes_text
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.token_id_fields import IdField
+from langslice.model.families import family_of
 from langslice.options import Choice, asks, codes, listed, request_json
 from langslice.planning.plan import SlicePlan, digest_rows
+from langslice.planning.reserved_tokens import reserved_note, unused_reserved
 from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_side_files, renumbered
+from langslice.planning.size_limit import WeightSizes, rows_within, weight_sizes
 from langslice.planning.tensors import plan_tensors, with_structure
+from langslice.planning.token_free_rows import live_rows, padding_rows, protected_rows, rows_note
 from langslice.tokenizer import SourceTokenizer
 
 if TYPE_CHECKING:
@@ -27,10 +31,9 @@ if TYPE_CHECKING:
 # Entries of a choice that say which tokens stay; without any of them a structural slice keeps all.
 _VOCABULARY_ENTRIES = (
     "languages", "corpus", "counts", "lexicon", "scripts", "drop_scripts", "coverage", "min_count", "max_vocab", "top_k",
-    "keep_tokens", "keep_code", "language_id",
+    "keep_tokens", "keep_code", "language_id", "only_tokens", "keep_text", "keep_all_language_codes", "drop_reserved",
+    "max_size",
 )  # fmt: skip
-# Bytes that no UTF-8 text holds: their tokens are trained as little as padding rows are.
-_IMPOSSIBLE_BYTES = (0xC0, 0xC1, *range(0xF5, 0x100))
 
 
 def make_plan(
@@ -45,10 +48,7 @@ def make_plan(
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.model.transformers_classes import implied_fields
-    from langslice.planning.layers import language_control, removal_offer
     from langslice.planning.weights import weights_request
-    from langslice.structure.clients import client_note, depth_note, place_note
-    from langslice.vocabulary.vocabulary import choose_vocabulary
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
@@ -64,34 +64,20 @@ def make_plan(
     sizes: Mapping[str, int] = {}
     if not whole or choice.get("pad_to_multiple_of"):
         implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
-    protected = protected_rows(named, implied)
-    remarks: tuple[str, ...] = ()
-    if anatomy is not None and structure is not None:
-        remarks = (
-            client_note(anatomy, structure),
-            place_note(anatomy, structure),
-            depth_note(anatomy, structure),
-            *removal_offer(anatomy, choice),
-            *language_control(checkpoint, anatomy, structure, choice, report),
-        )
+    live = family_of(checkpoint.config).live_rows
+    protected = {**live_rows(live, tokenizer, rows), **protected_rows(named, implied)}
+    remarks = _structure_remarks(checkpoint, anatomy, structure, choice, report)
+    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint))
     chosen = None
     if whole:
         reasons = dict.fromkeys(range(rows), "whole vocabulary")
     else:
-        counts = read_evidence(tokenizer, choice, report)
-        report("choosing tokens", 0, 0)
-        chosen = choose_vocabulary(
-            tokenizer,
-            vocabulary_request(choice),
-            counts=counts,
-            protected=[row for row in protected if row < len(tokenizer.tokens)],
-            chat_template=read_chat_template(checkpoint.model_folder),
-        )
-        reasons = {row: f"named by {why}" for row, why in protected.items()}
-        reasons.update({row: ", ".join(why) for row, why in chosen.reasons.items()})
+        sizes_of = weight_sizes(checkpoint, tensors, anatomy, structure)
+        chosen, said = _choose_tokens(checkpoint, tokenizer, choice, files, protected, sizes_of, report)
+        reasons = {**protected, **{row: ", ".join(why) for row, why in chosen.reasons.items()}}
+        remarks += (*said, rows_note(tokenizer, rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
     written_out = {**_moved(implied, kept), **sizes}
-    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint))
     size = len(tokenizer.tokens)
     plan = SlicePlan(
         model=checkpoint.model_id,
@@ -104,7 +90,7 @@ def make_plan(
         tokens=tuple(tokenizer.tokens[row] if row < size else None for row in kept.tolist()),
         reasons=tuple(reasons[row] for row in kept.tolist()),
         tensors=tensors,
-        padding=padding_rows(tokenizer, kept, rows, choice.get("pad_to_multiple_of")),
+        padding=padding_rows(tokenizer, kept, rows, choice.get("pad_to_multiple_of"), live),
         checked=digest_rows(kept),
         implied_ids={_config_name(checkpoint): written_out} if written_out else {},
         ignore_fields=tuple(sorted(ignore)),
@@ -118,6 +104,66 @@ def make_plan(
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
     return plan
+
+
+def _structure_remarks(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy | None,
+    structure: Kept | None,
+    choice: Choice,
+    report: Callable[[str, int, int], None],
+) -> tuple[str, ...]:
+    """What a user should know of layers, heads and neurons that go; "" among them where there is nothing to say."""
+    from langslice.planning.layers import language_control, removal_offer
+    from langslice.structure.clients import client_note, depth_note, place_note
+
+    if anatomy is None or structure is None:
+        return ()
+    return (
+        client_note(anatomy, structure),
+        place_note(anatomy, structure),
+        depth_note(anatomy, structure),
+        *removal_offer(anatomy, choice),
+        *language_control(checkpoint, anatomy, structure, choice, report),
+    )
+
+
+def _choose_tokens(
+    checkpoint: Checkpoint,
+    tokenizer: SourceTokenizer,
+    choice: Choice,
+    files: Sequence[SideFile],
+    protected: Mapping[int, str],
+    sizes: WeightSizes,
+    report: Callable[[str, int, int], None],
+) -> tuple[VocabularyChoice, tuple[str, ...]]:
+    """The vocabulary that a choice asks for, and what is to be said of reserved tokens and of its size."""
+    from langslice.vocabulary.fixed_texts import fixed_note, fixed_texts, with_template_pieces
+    from langslice.vocabulary.vocabulary import choose_vocabulary, refuse_beside_only_tokens
+
+    size = len(tokenizer.tokens)
+    if choice.get("only_tokens"):
+        refuse_beside_only_tokens([name for name in ("keep_text", "drop_reserved") if choice.get(name)])
+    counts = read_evidence(tokenizer, choice, report)
+    report("choosing tokens", 0, 0)
+    unused = unused_reserved(checkpoint, tokenizer, files, protected)
+    beyond = sum(row >= size for row in protected)
+    texts = {} if choice.get("only_tokens") else fixed_texts(checkpoint, listed(choice.get("keep_text")))
+    chosen = choose_vocabulary(
+        tokenizer,
+        vocabulary_request(choice, sizes, beyond),
+        counts=counts,
+        protected=[row for row in protected if row < size],
+        texts=with_template_pieces(checkpoint, texts),
+        released=unused if choice.get("drop_reserved") else (),
+    )
+    notes = [fixed_note(texts), reserved_note(tokenizer, unused, chosen.reasons, sizes.per_row)]
+    if choice.get("max_size") is not None:
+        written = sizes.fixed + (len(chosen.reasons) + beyond) * sizes.per_row
+        notes.append(
+            f"--max-size {choice['max_size']}: the weights take at most {bytes_text(written)}, other files aside"
+        )
+    return chosen, tuple(notes)
 
 
 def _facts(
@@ -192,8 +238,12 @@ def check_sizes(tokenizer: SourceTokenizer, rows: int) -> None:
         )
 
 
-def vocabulary_request(choice: Choice) -> VocabularyRequest:
-    """The part of a choice that the vocabulary's own room answers."""
+def vocabulary_request(choice: Choice, sizes: WeightSizes, beyond: int) -> VocabularyRequest:
+    """The part of a choice that the vocabulary's own room answers.
+
+    sizes   of the weights, for --max-size
+    beyond  rows without a token that stay
+    """
     from langslice.vocabulary.vocabulary import VocabularyRequest
 
     fields: dict[str, Any] = {
@@ -203,9 +253,16 @@ def vocabulary_request(choice: Choice) -> VocabularyRequest:
         "drop_scripts": codes(choice.get("drop_scripts")),
         "keep_tokens": tuple(Path(path) for path in listed(choice.get("keep_tokens"))),
         "keep_code": bool(choice.get("keep_code")),
+        "only_tokens": tuple(Path(path) for path in listed(choice.get("only_tokens"))),
+        "keep_all_language_codes": bool(choice.get("keep_all_language_codes")),
     }
     for name in ("coverage", "min_count", "max_vocab", "top_k"):
         fields[name] = choice.get(name)
+    limit = choice.get("max_size")
+    if limit is not None:
+        fitting = rows_within(limit, sizes, without_token=beyond, multiple=choice.get("pad_to_multiple_of"))
+        if fields["max_vocab"] is None or fitting < fields["max_vocab"]:
+            fields |= {"max_vocab": fitting, "limited_by": f"--max-size {limit}"}
     return VocabularyRequest(**fields)
 
 
@@ -252,59 +309,6 @@ def count_sides(
     from langslice.counting import count_tokens
 
     return [count_tokens(side, read(), processes=processes) for side in tokenizer.sides]
-
-
-def protected_rows(named: Sequence[IdField], implied: Mapping[str, int | Sequence[int]]) -> dict[int, str]:
-    """Rows that the configuration names, in its files or by its class's defaults, and who names them."""
-    protected: dict[int, str] = {}
-    for field in named:
-        for row in field.ids:
-            protected.setdefault(row, str(field))
-    for path, value in implied.items():
-        for row in [value] if isinstance(value, int) else value:
-            if row >= 0:
-                protected.setdefault(row, f"the class default of {path}")
-    return protected
-
-
-def padding_rows(tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multiple: int | None) -> tuple[int, ...]:
-    """Old rows to repeat behind the kept ones until their number is a multiple.
-
-    The source's own padding rows come first: they are trained to be improbable. Then one row is repeated that no text
-    can ask for: an impossible byte, the unknown token, or the last kept row.
-    """
-    if multiple is None:
-        return ()
-    if multiple < 1:
-        raise PlanError(f"--pad-to-multiple-of {multiple}: expected a positive number", hint="64 suits most hardware")
-    missing = -len(kept) % multiple
-    size = len(tokenizer.tokens)
-    named = set(kept[kept >= size].tolist())
-    own = [row for row in range(size, rows) if row not in named][:missing]
-    impossible = [row for row in sorted(tokenizer.byte_ids) if tokenizer.surface(row)[:1] in _IMPOSSIBLE_SURFACES]
-    filler = next(iter(impossible), tokenizer.unknown_id if tokenizer.unknown_id is not None else int(kept[-1]))
-    return (*own, *[filler] * (missing - len(own)))
-
-
-_IMPOSSIBLE_SURFACES = frozenset(bytes([value]) for value in _IMPOSSIBLE_BYTES)
-
-
-def read_chat_template(folder: Path) -> str | None:
-    """The chat template beside a model: chat_template.jinja, chat_template.json, or in tokenizer_config.json."""
-    import json
-
-    jinja = folder / "chat_template.jinja"
-    if jinja.is_file():
-        return jinja.read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        if not (folder / name).is_file():
-            continue
-        template = json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template")
-        if isinstance(template, list):
-            return "\n".join(str(entry.get("template", "")) for entry in template)
-        if isinstance(template, str) and template:
-            return template
-    return None
 
 
 def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:

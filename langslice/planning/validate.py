@@ -60,7 +60,8 @@ def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
             )
     from langslice.tokenizer import missing_closure
 
-    missing = missing_closure(tokenizer, [old for old in made.kept.tolist() if old < size])
+    rows = [old for old in made.kept.tolist() if old < size]
+    missing = missing_closure(tokenizer, rows, lowest="only_tokens" not in made.request)
     if missing:
         lines = [f"  {old} {tokenizer.tokens[old]!r}: {reason}" for old, reason in list(missing.items())[:10]]
         raise PlanError(

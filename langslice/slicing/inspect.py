@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import LanguageError, PlanError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.families import family_of
 from langslice.planning.plan import TensorPlan
 from langslice.planning.side_files import plan_side_files
 from langslice.planning.tensors import plan_tensors
+from langslice.planning.token_free_rows import live_rows
 from langslice.tokenizer import SourceTokenizer
 
 if TYPE_CHECKING:
@@ -217,9 +219,13 @@ def _saving(
     rows: int,
     languages: Sequence[str],
 ) -> Saving:
+    from langslice.vocabulary.fixed_texts import fixed_texts, with_template_pieces
     from langslice.vocabulary.vocabulary import VocabularyRequest, choose_vocabulary
 
-    kept = len(choose_vocabulary(tokenizer, VocabularyRequest(languages=tuple(languages))).reasons)
+    texts = with_template_pieces(checkpoint, fixed_texts(checkpoint))
+    request = VocabularyRequest(languages=tuple(languages))
+    kept = len(choose_vocabulary(tokenizer, request, texts=texts).reasons)
+    kept += len(live_rows(family_of(checkpoint.config).live_rows, tokenizer, rows))
     parameters = size = 0
     for name, entry in checkpoint.tensors.items():
         if name in checkpoint.aliases:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer import sentencepiece_model
 from langslice.tokenizer.bpe import MergeRule, Spelling, listed_merges, ranked_merges, route_closure
 from langslice.tokenizer.document import index_of
-from langslice.tokenizer.sentencepiece_model import NORMAL, SentencePieceModel, read_sentencepiece
-from langslice.tokenizer.slow_files import is_rank_file
+from langslice.tokenizer.sentencepiece_model import NORMAL, SentencePieceModel
+from langslice.tokenizer.slow_files import is_rank_file, sentencepiece_models
 from langslice.tokenizer.source import Closure, SourceTokenizer
 from langslice.tokenizer.unigram import last_duplicates, lowest_piece
 
 
-def close_choice(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
+def close_choice(source: SourceTokenizer, chosen: Collection[int], *, lowest: bool = True) -> Closure:
     """See `langslice.tokenizer.close`."""
     for old in chosen:
         if not 0 <= old < len(source.tokens) or source.tokens[old] is None:
@@ -30,14 +29,14 @@ def close_choice(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
             kept.add(old)
             added[old] = reason
 
-    for old in sorted(source.special_ids):
+    for old in sorted(source.special_ids - source.reserved_ids):
         add(old, "special")
     for old in sorted(source.byte_ids):
         add(old, "byte")
     if source.unknown_id is not None:
         add(source.unknown_id, "unknown")
-    models = list(_sentencepiece_models(source.folder))
-    for old in _lowest(source, models, kept):
+    models = list(sentencepiece_models(source.folder))
+    for old in _lowest(source, models, kept) if lowest else ():
         add(old, "lowest score")
     if source.document is not None and source.document.model_type == "Unigram":
         for last, old in last_duplicates(source.tokens, sorted(kept)):
@@ -66,12 +65,6 @@ def _lowest(source: SourceTokenizer, models: Sequence[SentencePieceModel], kept:
             lowest = min(model.scores[position] for position in normal)
             holders = [index[model.texts[position]] for position in normal if model.scores[position] == lowest]
             yield next((old for old in holders if old in kept), holders[0])
-
-
-def _sentencepiece_models(folder: Path) -> Iterator[SentencePieceModel]:
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".model", ".spm") and not is_rank_file(path):
-            yield read_sentencepiece(path)
 
 
 def _routes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from langslice.tokenizer.closure import close_choice
 from langslice.tokenizer.document import index_of
 from langslice.tokenizer.marian import write_marian
 from langslice.tokenizer.rewrite import TOKENIZER_FILE, check_written, write_document, write_json
+from langslice.tokenizer.rowless_tokens import document_without, settings_without
 from langslice.tokenizer.settings import renumber_settings
 from langslice.tokenizer.slow_files import Renumbering, write_slow_files
 from langslice.tokenizer.source import Rewrite, SourceTokenizer
@@ -28,6 +30,7 @@ def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, clos
         )
     if source.kind == "characters":
         return Rewrite({}, {})
+    source = _without_reserved(source, kept)
     written = _write_settings(source, kept, out)
     if source.document is None:
         marian, left_out = write_marian(source.folder, _renumbering(source, kept), out)
@@ -37,6 +40,15 @@ def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, clos
         check_written(out / TOKENIZER_FILE, [token for old in kept if (token := source.tokens[old]) is not None])
     slow, left_out = write_slow_files(source.folder, _renumbering(source, kept), out)
     return Rewrite({**written, **slow}, left_out)
+
+
+def _without_reserved(source: SourceTokenizer, kept: Sequence[int]) -> SourceTokenizer:
+    """The source as far as it is written: reserved tokens that are not kept are no added tokens any more."""
+    contents = {str(source.tokens[old]) for old in source.reserved_ids - set(kept)}
+    if not contents or source.document is None:
+        return source
+    document = document_without(source.document, contents, len(source.tokens))
+    return replace(source, document=document, settings=settings_without(source.settings, contents))
 
 
 def _write_settings(source: SourceTokenizer, kept: Sequence[int], out: Path) -> dict[str, str]:

@@ -82,6 +82,30 @@ def declared_tokens(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple
                 yield _content(entry), None, entry if isinstance(entry, dict) else {}
 
 
+def declared_named(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Name -> text of the special tokens that have one: {"bos_token": "<s>"}."""
+    found: dict[str, str] = {}
+    for name in (CONFIG_FILE, SPECIAL_FILE):
+        for key in _NAMED_TOKENS:
+            value = settings.get(name, {}).get(key)
+            if value and (isinstance(value, str) or (isinstance(value, dict) and "content" in value)):
+                found.setdefault(key, _content(value))
+    return found
+
+
+def named_tokens(settings: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Every text that stands in a settings file in a place of its own; lists of tokens and tables by id only list."""
+    found: set[str] = set()
+    for name in (CONFIG_FILE, SPECIAL_FILE):
+        for key, value in settings.get(name, {}).items():
+            if key == "added_tokens_decoder" or isinstance(value, list):
+                continue
+            for entry in _entries(value):
+                if isinstance(entry, str) or (isinstance(entry, dict) and "content" in entry):
+                    found.add(_content(entry))
+    return frozenset(found)
+
+
 def _entries(value: Json) -> Sequence[Json]:
     if value is None or value == "":
         return ()

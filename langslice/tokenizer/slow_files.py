@@ -157,6 +157,13 @@ def _merge_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
                 yield line.encode()
 
 
+def sentencepiece_models(folder: Path) -> Iterator[SentencePieceModel]:
+    """Every SentencePiece model in a folder, read, in the order of their names."""
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".model", ".spm") and not is_rank_file(path):
+            yield read_sentencepiece(path)
+
+
 def is_rank_file(path: Path) -> bool:
     """Whether a file is a tiktoken rank file: lines of base64, a space, a number."""
     with path.open("rb") as stream:

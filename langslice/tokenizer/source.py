@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer.document import Document
+from langslice.tokenizer.reserved import reserved_among
+from langslice.tokenizer.rewrite import processor_ids
+from langslice.tokenizer.settings import named_tokens
 from langslice.tokenizer.surface import byte_level_surface, piece_surface
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ class SourceTokenizer:
     folder        folder that holds the files
     kind          "byte-bpe" | "spm-bpe" | "char-bpe" | "unigram" | "wordpiece" | "marian" | "characters"
     tokens        (size,) token strings by id as the files spell them; None where an id has no token
-    special_ids   ids of special and added tokens (never split, always kept)
+    special_ids   ids of special and added tokens (never split; kept, but for those of `reserved_ids` where that is asked)
     byte_ids      ids that stand for single bytes (byte-level alphabet or <0x00>..<0xFF>); empty where there are none
     unknown_id    id of the unknown token, None where text can never become unknown
     files         names of the tokenizer files that were understood, relative to `folder`
@@ -56,6 +59,18 @@ class SourceTokenizer:
     def backend(self) -> Tokenizer | None:
         """The `tokenizers.Tokenizer` behind `encode`, loaded on first use; None for marian and characters."""
         return self.load_backend() if self.load_backend else None
+
+    @cached_property
+    def reserved_ids(self) -> frozenset[int]:
+        """Special and added tokens that nothing of the tokenizer needs: kept in reserve for later use (reserved.py)."""
+        reserved = reserved_among((old, self.tokens[old]) for old in self.special_ids)
+        named = named_tokens(self.settings)
+        used = {old for old in reserved if self.tokens[old] in named} | {self.unknown_id}
+        if self.document is not None:
+            skeleton = self.document.skeleton
+            used |= processor_ids(skeleton.get("post_processor"), str(self.folder))
+            used.add((skeleton.get("padding") or {}).get("pad_id"))
+        return reserved - used
 
     @cached_property
     def sides(self) -> tuple[SourceTokenizer, ...]:
@@ -124,22 +139,24 @@ def open_tokenizer(folder: Path, *, model_type: str | None = None, rows: int | N
     return open_folder(Path(folder), model_type, rows)
 
 
-def close(source: SourceTokenizer, chosen: Collection[int]) -> Closure:
+def close(source: SourceTokenizer, chosen: Collection[int], *, lowest: bool = True) -> Closure:
     """Add the tokens without which the chosen ones could not be produced, or text would be scored differently.
 
-    Added are special tokens, bytes, for BPE the tokens on each chosen token's route (bpe.py), for Unigram a piece of
-    the lowest score (unigram.py). Closing twice adds nothing.
+    Added are special tokens that are in use, bytes, for BPE the tokens on each chosen token's route (bpe.py), for Unigram
+    a piece of the lowest score (unigram.py). Closing twice adds nothing.
+
+    lowest   add that piece, from whose score the score of an unknown character follows
     Raises   TokenizerError for an id that has no token
     Example  with the merges (a,c) and (a,ac), choosing aac adds a, c and ac
     """
     from langslice.tokenizer.closure import close_choice
 
-    return close_choice(source, chosen)
+    return close_choice(source, chosen, lowest=lowest)
 
 
-def missing_closure(source: SourceTokenizer, kept: Collection[int]) -> Mapping[int, str]:
-    """Reasons by id for every token that an edited plan lacks; empty when the plan is closed."""
-    return close(source, kept).added
+def missing_closure(source: SourceTokenizer, kept: Collection[int], *, lowest: bool = True) -> Mapping[int, str]:
+    """Reasons by id for every token that an edited plan lacks; empty when the plan is closed; `lowest` as in `close`."""
+    return close(source, kept, lowest=lowest).added
 
 
 def write_tokenizer(

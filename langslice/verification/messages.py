@@ -42,9 +42,9 @@ def prove_slice(
 ) -> Proof:
     """Compare a slice with its source, on the text that its plan names and on `text`, held-out files."""
     from langslice.verification.proof import prove
-    from langslice.verification.sample_texts import proof_texts
+    from langslice.verification.sample_texts import always_read, proof_texts
 
-    texts = proof_texts(made.request, text)
+    texts = {**proof_texts(made.request, text), **always_read(checkpoint, made.request)}
     return prove(
         checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0)
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langslice.options import listed
+
+if TYPE_CHECKING:
+    from langslice.model.checkpoint import Checkpoint
 
 # Name of the text that a plan was counted on.
 CORPUS = "corpus"
@@ -41,6 +44,14 @@ def proof_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Ca
         if words:
             texts[f"words of {language}"] = partial(iter, words)
     return texts
+
+
+def always_read(checkpoint: Checkpoint, request: Mapping[str, Any]) -> dict[str, Callable[[], Iterable[str]]]:
+    """What the model is always called with: prompts, chats, and texts that the plan was asked to keep whole."""
+    from langslice.vocabulary.fixed_texts import fixed_texts
+
+    texts = fixed_texts(checkpoint, listed(request.get("keep_text")))
+    return {f"always read: {reason}": partial(iter, lines) for reason, lines in texts.items()}
 
 
 def packaged_texts() -> dict[str, list[str]]:

@@ -1,26 +1,29 @@
 """Tokens that stay whatever the evidence, each with its reason, and the user's own lists of tokens.
 
-Special and added tokens, ids that the configuration names, bytes, digits, punctuation, white space, the tokens of the
-chat template, ASCII letters, and the single characters of the kept scripts, without which a word outside the evidence
-would become unknown.
+Special and added tokens, ids that the configuration names, bytes, digits, punctuation, white space, the tokens of texts that
+the model is always called with, ASCII letters, pieces that steer the model, and the single characters of the kept scripts,
+without which a word outside the evidence would become unknown.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from langslice.errors import CorpusError, PlanError
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.document import read_document
 from langslice.vocabulary.scripts import TokenScripts
 
 # Longer runs of ASCII punctuation are source code ("));\n\n"): thousands of tokens that no prose uses.
 PUNCTUATION_LIMIT: Final = 3
+NO_TEXTS: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -30,13 +33,15 @@ def always_kept(
     classes: TokenScripts,
     *,
     protected: Sequence[int] = (),
-    chat_template: str | None = None,
+    texts: Mapping[str, Sequence[str]] = NO_TEXTS,
+    released: Collection[int] = (),
 ) -> dict[str, Mask]:
-    """Reason -> tokens kept for it, a mask over the vocabulary (size,), for everything but characters.
+    """Reason -> tokens kept for it, a mask over the vocabulary (size,), for everything but characters and pieces that steer.
 
-    protected      ids from the model's configuration
-    chat_template  Jinja source
-    Raises         PlanError when a protected id is not in the vocabulary
+    protected  ids from the model's configuration
+    texts      reason -> what the model is always called with
+    released   special tokens that need not stay
+    Raises     PlanError when a protected id is not in the vocabulary
     """
     size = len(tokenizer.tokens)
     kinds = np.asarray(classes.kinds)
@@ -44,7 +49,7 @@ def always_kept(
     digits = plain & np.isin(kinds, ["digits", "mixed"])
     white = kinds == "whitespace"
     short = classes.characters <= PUNCTUATION_LIMIT
-    special = set(tokenizer.special_ids)
+    special = set(tokenizer.special_ids) - set(released)
     if tokenizer.unknown_id is not None:
         special.add(tokenizer.unknown_id)
     outside = [index for index in protected if not 0 <= index < size or tokenizer.tokens[index] is None]
@@ -61,7 +66,7 @@ def always_kept(
         "whitespace": white,
         "punctuation": plain & short & ~digits & ~white,
         "letter": classes.ascii_only & (classes.characters == 1) & ~classes.neutral,
-        "chat template": marked(size, template_tokens(tokenizer, chat_template)),
+        **{reason: marked(size, tokens_of(tokenizer, each)) for reason, each in texts.items()},
     }
 
 
@@ -85,13 +90,10 @@ def marked(size: int, ids: Iterable[int]) -> Mask:
     return mask
 
 
-def template_tokens(tokenizer: SourceTokenizer, template: str | None) -> set[int]:
-    """Tokens of the text that a Jinja chat template writes: its literal parts and its quoted strings."""
-    if not template:
-        return set()
-    pieces = [piece for piece in template_pieces(template) if piece]
-    pieces += [stripped for piece in pieces if (stripped := piece.strip()) and stripped != piece]
-    return {index for ids in tokenizer.encode(pieces) for index in ids}
+def tokens_of(tokenizer: SourceTokenizer, texts: Iterable[str]) -> set[int]:
+    """Tokens of texts, with the white space at their ends and without."""
+    spellings = dict.fromkeys(spelling for text in texts for spelling in (text, text.strip()) if spelling)
+    return {index for side in tokenizer.sides for ids in side.encode(list(spellings)) for index in ids}
 
 
 def template_pieces(template: str) -> Iterator[str]:
@@ -115,33 +117,57 @@ def _unquote(quoted: str) -> str:
 def listed_tokens(tokenizer: SourceTokenizer, path: Path) -> set[int]:
     """Ids of the tokens in a file, one a line: as the vocabulary spells them, or as the text that they stand for.
 
-    A text that several tokens stand for keeps all of them.
-    Raises  CorpusError for a missing or empty file or invalid UTF-8; PlanError for lines that are no token
+    A text that several tokens stand for keeps all of them. A tokenizer.json stands for all its tokens.
+    Raises  CorpusError for a missing or empty file or invalid UTF-8; PlanError for entries that are no token
     """
+    exact: dict[str, list[int]] = {}
+    for index, token in enumerate(tokenizer.tokens):
+        if token is not None:
+            exact.setdefault(token, []).append(index)
+    if path.suffix == ".json":
+        entries, spelled = _tokens_of_file(path), {}
+    else:
+        entries, spelled = _lines(path), _surfaces(tokenizer)
+    found: set[int] = set()
+    unknown: list[str] = []
+    for entry in entries:
+        ids = exact.get(entry) or spelled.get(entry.encode(), [])
+        found.update(ids)
+        if not ids:
+            unknown.append(entry)
+    if unknown:
+        shown = ", ".join(repr(entry) for entry in unknown[:10])
+        raise PlanError(
+            f"{path}: {len(unknown):,} of {len(entries):,} entries are no token of this vocabulary: {shown}",
+            hint="write tokens as the vocabulary spells them, or as the text that they stand for",
+        )
+    return found
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = [line for line in path.read_bytes().decode("utf-8-sig").split("\n") if line.strip("\r")]
+        lines = [line.rstrip("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n") if line.strip("\r")]
     except OSError as error:
         raise CorpusError(f"cannot read the list of tokens {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"the list of tokens {path} is not valid UTF-8 (byte {error.start})") from error
     if not lines:
         raise CorpusError(f"the list of tokens {path} is empty", hint="write one token a line")
-    exact = {token: index for index, token in enumerate(tokenizer.tokens) if token is not None}
+    return lines
+
+
+def _tokens_of_file(path: Path) -> list[str]:
+    """Every token of a tokenizer.json."""
+    try:
+        return [token for token in read_document(path).tokens if token is not None]
+    except OSError as error:
+        raise CorpusError(f"cannot read the list of tokens {path}: {error.strerror}") from error
+
+
+def _surfaces(tokenizer: SourceTokenizer) -> dict[bytes, list[int]]:
+    """Text -> ids of the tokens that stand for it."""
     surfaces: dict[bytes, list[int]] = {}
     for index, token in enumerate(tokenizer.tokens):
         if token is not None and index not in tokenizer.special_ids:
             surfaces.setdefault(tokenizer.surface(index), []).append(index)
-    found: set[int] = set()
-    unknown: list[str] = []
-    for line in (line.rstrip("\r") for line in lines):
-        ids = [exact[line]] if line in exact else surfaces.get(line.encode(), [])
-        found.update(ids)
-        if not ids:
-            unknown.append(line)
-    if unknown:
-        shown = ", ".join(repr(line) for line in unknown[:10])
-        raise PlanError(
-            f"{path}: {len(unknown):,} of {len(lines):,} lines are no token of this vocabulary: {shown}",
-            hint="write tokens as the vocabulary spells them, or as the text that they stand for",
-        )
-    return found
+    return surfaces

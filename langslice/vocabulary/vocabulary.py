@@ -7,7 +7,7 @@ in always.py, closing in langslice.tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import numpy as np
 from langslice.counting import TokenCounts
 from langslice.errors import LanguageError, PlanError
 from langslice.tokenizer import Closure, SourceTokenizer, close
-from langslice.vocabulary.always import always_kept, characters_of, listed_tokens, marked, symbols_of
+from langslice.vocabulary.always import NO_TEXTS, always_kept, characters_of, listed_tokens, marked, symbols_of
 from langslice.vocabulary.code import weigh_code
+from langslice.vocabulary.control_pieces import control_notes, control_pieces, kept_codes
 from langslice.vocabulary.evidence import Evidence, by_value, cut, has_evidence, language_evidence, value_of
 from langslice.vocabulary.languages import Language, parse_languages
 from langslice.vocabulary.lexicon import forms_for, read_lexicon, weigh_words
@@ -41,6 +42,9 @@ class VocabularyRequest:
     top_k         most tokens taken from each piece of evidence
     keep_tokens   files of tokens, one a line
     keep_code     keep indentation, operators and identifiers
+    only_tokens   files of tokens, one a line: these, what they and the configuration demand, and nothing else
+    keep_all_language_codes  keep the codes of all languages that steer the model, not those of `languages` alone
+    limited_by    what `max_vocab` comes from, as the user wrote it
     """
 
     languages: tuple[str, ...] = ()
@@ -53,6 +57,9 @@ class VocabularyRequest:
     top_k: int | None = None
     keep_tokens: tuple[Path, ...] = ()
     keep_code: bool = False
+    only_tokens: tuple[Path, ...] = ()
+    keep_all_language_codes: bool = False
+    limited_by: str = "--max-vocab"
 
 
 @dataclass(frozen=True)
@@ -77,39 +84,65 @@ def choose_vocabulary(
     *,
     counts: TokenCounts | None = None,
     protected: Sequence[int] = (),
-    chat_template: str | None = None,
+    texts: Mapping[str, Sequence[str]] = NO_TEXTS,
+    released: Collection[int] = (),
 ) -> VocabularyChoice:
-    """Choose and close the vocabulary; `protected` ids come from the model's configuration and always stay.
+    """Choose and close the vocabulary.
 
+    protected  ids from the model's configuration, which always stay
+    texts      reason -> what the model is always called with, and which stays whole
+    released   special tokens that need not stay
     Raises  PlanError for a request that asks for nothing, contradicts itself, or cannot be met; LanguageError for an
             unknown language or script, or a language without evidence; CorpusError for a file that cannot be read
     """
     _check(request, counts, tokenizer)
+    if request.only_tokens:
+        return _only_listed(tokenizer, request.only_tokens, protected)
     languages = parse_languages(request.languages)
     dropped = resolve_scripts(request.drop_scripts)
     asked = resolve_scripts(request.scripts)
     _check_scripts(languages, asked, dropped, has_corpus=counts is not None)
     classes = token_scripts(tokenizer)
-    always = always_kept(tokenizer, classes, protected=protected, chat_template=chat_template)
+    always = always_kept(tokenizer, classes, protected=protected, texts=texts, released=released)
+    steering = control_pieces(tokenizer)
+    codes = kept_codes(steering, (language.tag for language in languages), every=request.keep_all_language_codes)
+    always["control piece"] = marked(len(tokenizer.tokens), steering.others)
+    always["language code"] = marked(len(tokenizer.tokens), codes)
     for path in request.keep_tokens:
         always[f"listed in {path.name}"] = marked(len(tokenizer.tokens), listed_tokens(tokenizer, path))
     always |= _characters(tokenizer, classes, languages, asked, dropped)
     pieces = _cut_all(_gather(tokenizer, classes, request, languages, asked, counts), request)
     refused = classes.touching(dropped)
     pieces = [(evidence, mask & ~refused) for evidence, mask in pieces]
-    closure = _fit(tokenizer, always, pieces, request.max_vocab)
+    closure = _fit(tokenizer, always, pieces, request)
     return VocabularyChoice(
         reasons=_reasons(always, pieces, closure),
         corpus_coverage=_corpus_coverage(counts, closure),
-        notes=_notes(request, languages, pieces, closure, counts),
+        notes=(*_notes(request, languages, pieces, closure, counts), *control_notes(tokenizer, steering, codes)),
         pieces=tuple(pieces),
     )
+
+
+def _only_listed(tokenizer: SourceTokenizer, paths: Sequence[Path], protected: Sequence[int]) -> VocabularyChoice:
+    """The listed tokens, closed, without the piece whose score would only keep unknown characters at theirs."""
+    size = len(tokenizer.tokens)
+    always = {f"listed in {path.name}": marked(size, listed_tokens(tokenizer, path)) for path in paths}
+    always["protected"] = marked(size, protected)
+    closure = close(tokenizer, np.flatnonzero(np.logical_or.reduce(list(always.values()))).tolist(), lowest=False)
+    lacking = close(tokenizer, closure.kept).added
+    notes = [
+        f"{tokenizer.tokens[old]!r} is not listed and goes; its score, the lowest, is what unknown characters are scored by"
+        for old in lacking
+    ]
+    return VocabularyChoice(_reasons(always, (), closure), corpus_coverage=None, notes=tuple(notes))
 
 
 def _check(request: VocabularyRequest, counts: TokenCounts | None, tokenizer: SourceTokenizer) -> None:
     """Refuse a request that asks for nothing or that cannot mean anything."""
     asks = request.languages or request.lexicons or request.scripts or request.keep_tokens or request.keep_code
-    if not asks and counts is None:
+    if request.only_tokens:
+        _check_alone(request, counts)
+    elif not asks and counts is None:
         raise PlanError(
             "nothing says which tokens to keep",
             hint="name languages (--languages ko,en), text (--corpus FILE), words (--lexicon FILE) or scripts "
@@ -128,6 +161,23 @@ def _check(request: VocabularyRequest, counts: TokenCounts | None, tokenizer: So
         raise PlanError(
             f"the counts are of {len(counts.counts):,} tokens, the tokenizer has {len(tokenizer.tokens):,}",
             hint="count the corpus with this model's tokenizer",
+        )
+
+
+def _check_alone(request: VocabularyRequest, counts: TokenCounts | None) -> None:
+    """Refuse anything beside --only-tokens that would add tokens or drop them."""
+    names = {"lexicons": "lexicon", "max_vocab": request.limited_by.split()[0].removeprefix("--").replace("-", "_")}
+    beside = [names.get(name, name) for name, value in vars(request).items() if value]
+    beside = [name for name in beside if name not in ("only_tokens", "limited_by")]
+    refuse_beside_only_tokens(beside if counts is None else [*beside, "corpus"])
+
+
+def refuse_beside_only_tokens(beside: Sequence[str]) -> None:
+    """Refuse entries of a choice that --only-tokens would leave without effect."""
+    if beside:
+        raise PlanError(
+            f"--only-tokens keeps exactly what its file lists, so --{beside[0].replace('_', '-')} beside it has no effect",
+            hint="write all tokens into the file, or use --keep-tokens, which adds to a choice",
         )
 
 
@@ -222,14 +272,14 @@ def _fit(
     tokenizer: SourceTokenizer,
     always: Mapping[str, Mask],
     pieces: Sequence[tuple[Evidence, Mask]],
-    max_vocab: int | None,
+    request: VocabularyRequest,
 ) -> Closure:
     """Close the choice; under a limit, the most valuable tokens whose closure fits it.
 
     The closure never shrinks when tokens are added, so the longest prefix of the tokens by value that fits is searched
     for between one that fits and one that does not.
     """
-    size = len(tokenizer.tokens)
+    size, max_vocab = len(tokenizer.tokens), request.max_vocab
     must = np.zeros(size, dtype=bool)
     for mask in always.values():
         must |= mask
@@ -242,9 +292,9 @@ def _fit(
     smallest = close(tokenizer, np.flatnonzero(must).tolist())
     if len(smallest.kept) > max_vocab:
         raise PlanError(
-            f"the vocabulary cannot be cut to {max_vocab:,} tokens: {len(smallest.kept):,} always stay",
-            hint=f"set --max-vocab to at least {len(smallest.kept):,}; special tokens, bytes, punctuation and the "
-            "single characters of the kept scripts are never dropped",
+            f"the vocabulary cannot be cut to {max_vocab:,} tokens: {len(smallest.kept):,} always stay ({request.limited_by})",
+            hint=f"set --max-vocab to at least {len(smallest.kept):,}, or --max-size so that as many fit; special tokens, "
+            "bytes, punctuation and the single characters of the kept scripts are never dropped",
         )
     order = by_value(value_of(list(pieces)))
     order = order[(chosen & ~must)[order]]

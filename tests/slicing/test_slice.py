@@ -27,13 +27,14 @@ def stored(folder):
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))
 def test_slice_of_every_family_is_proven(model_type, zoo, tmp_path):
     source = zoo(model_type)
-    result = langslice.slice(source, tmp_path / "out", pad_to_multiple_of=8, **CHOICE)
+    multiple = 1 if model_type == "whisper" else 8  # behind its time stamps nothing may stand
+    result = langslice.slice(source, tmp_path / "out", pad_to_multiple_of=multiple, **CHOICE)
     assert result.proof.passed
     assert {check.name: check.passed for check in result.proof.checks} == dict.fromkeys(
         ("tensors", "loading", "bytes", "ids", "tokenisation", "outputs"), True
     )
     rows = result.plan.new_to_old
-    assert len(rows) % 8 == 0
+    assert len(rows) % multiple == 0
     assert 40 < len(result.plan.kept) < 100
     # Another road: gather in memory with torch, and compare every tensor of the file.
     before, after = stored(source), stored(tmp_path / "out")

@@ -126,7 +126,7 @@ def test_keep_tokens(words, tmp_path):
     assert {"der", "ж"} <= kept(choice)
     assert choice.reasons[WORDS.index("der")] == ("listed in tokens.txt",)
     path.write_text("der\n" + "".join(f"nope{number}\n" for number in range(12)), encoding="utf-8")
-    with pytest.raises(PlanError, match=r"12 of 13 lines are no token of this vocabulary: 'nope0'.*'nope9'"):
+    with pytest.raises(PlanError, match=r"12 of 13 entries are no token of this vocabulary: 'nope0'.*'nope9'"):
         choose_vocabulary(words, VocabularyRequest(keep_tokens=(path,)))
     path.write_bytes(b"")
     with pytest.raises(CorpusError, match="is empty"):
@@ -136,7 +136,10 @@ def test_keep_tokens(words, tmp_path):
 def test_protected_and_template(words):
     template = "{% if x == 'was' %}{{ role + 'der' }}{% endif %}the{# ab #}"
     choice = choose_vocabulary(
-        words, VocabularyRequest(scripts=("Hang",)), protected=(WORDS.index("ж"),), chat_template=template
+        words,
+        VocabularyRequest(scripts=("Hang",)),
+        protected=(WORDS.index("ж"),),
+        texts={"chat template": [*filter(None, template_pieces(template))]},
     )
     assert choice.reasons[WORDS.index("ж")] == ("protected",)
     assert {word for word in WORDS if "chat template" in choice.reasons.get(WORDS.index(word), ())} == {
