@@ -42,7 +42,7 @@ def source(zoo, tmp_path):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['langslice', '--help']\n"
-        "from langslice import cli\n"
+        "from langslice.cli import app as cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'tokenizers', 'pyarrow', 'wordfreq', 'rich.progress'} & set(sys.modules)\n"

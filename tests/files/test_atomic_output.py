@@ -54,7 +54,7 @@ def test_a_full_disk_is_told(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from langslice import staging
+from langslice.files import atomic_output as staging
 with getattr(staging, sys.argv[1])(Path(sys.argv[2])) as partial:
     (partial / "half" if partial.is_dir() else partial).write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

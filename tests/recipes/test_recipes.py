@@ -255,7 +255,7 @@ def test_a_killed_run_goes_on(tiny, tmp_path):
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     code = (
         "import os, signal, sys\n"
-        "from langslice import job\n"
+        "from langslice.slicing import main as job\n"
         "job.write_shards = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.argv = ['langslice', 'run', 'r.yaml', '-o', 'work']\n"
         "from langslice.cli.app import main\n"

@@ -22,7 +22,7 @@ KEEP = [Demonstration("mt", parts=("the man said", "a house in the town")), Demo
 
 STOPPED = """
 import os, signal, sys
-from langslice import cli
+from langslice.cli import app as cli
 from langslice.sparsity.journal import Journal
 finish, count = Journal._finish, int(sys.argv.pop(1))
 number = int(sys.argv.pop(1))

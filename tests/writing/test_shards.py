@@ -738,7 +738,7 @@ def test_only_unfinished_folders_of_the_dead_are_removed(source: Path, tmp_path:
 CHILD = """
 import sys, time
 from pathlib import Path
-from langslice import copying, gathering
+from langslice.files import copy_ranges as copying
 from langslice.model.checkpoint import open_checkpoint
 from langslice.writing.shards import TensorEdit, staging_folder, write_shards
 import numpy as np
