@@ -17,6 +17,7 @@ from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_side_files, renumbered
 from langslice.planning.tensors import plan_tensors, with_structure
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.absent import ABSENT
 
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
@@ -176,8 +177,18 @@ def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict
     }
 
 
+def needs_tokenizer(choice: Choice) -> bool:
+    """Whether a choice is about tokens: one of layers, heads, neurons or weights alone leaves them as they are."""
+    from langslice.planning.layers import CUTS
+    from langslice.planning.weights import weights_request
+
+    return asks(choice, _VOCABULARY_ENTRIES) or not (asks(choice, CUTS) or weights_request(choice))
+
+
 def check_sizes(tokenizer: SourceTokenizer, rows: int) -> None:
     """Refuse a tokenizer that disagrees with the model."""
+    if tokenizer.kind == ABSENT:
+        return
     if len(tokenizer.tokens) > rows:
         first = tokenizer.tokens[rows]
         raise TokenizerError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langslice.model.anatomy import is_cross_attention
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.transformers_classes import dtype_option, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
@@ -103,7 +104,8 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         logits += f"; the source itself overflows in {len(before) - finite} of them"
     of_text = len(new_ids) - _RANDOM_SAMPLES
     compared = "hidden states differ by" if structure is None else "last hidden states of the masked source differ by"
-    detail = f"{len(new_ids)} samples ({of_text} of text): {compared} {worst_hidden:g}{logits}"
+    samples_of = f"{len(new_ids)} samples ({of_text} of text)" if of_text else f"{len(new_ids)} samples of random ids"
+    detail = f"{samples_of}: {compared} {worst_hidden:g}{logits}"
     return Check("outputs", not wrong, detail, tuple(wrong[:10]))
 
 
@@ -200,13 +202,24 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
 
     tokens = torch.tensor([ids])
     if not model.config.is_encoder_decoder:
-        return {"input_ids": tokens}
+        return {"input_ids": tokens, **_encoder_states(model)}
     decoder = torch.tensor([[start, *ids[:-1]]])
     return (
         {"decoder_input_ids": decoder}
         if model.main_input_name == "input_features"
         else {"input_ids": tokens, "decoder_input_ids": decoder}
     )
+
+
+def _encoder_states(model: Any) -> dict[str, Any]:
+    """Random states of an encoder for a decoder that reads one which is not part of it; nothing for other models."""
+    import torch
+
+    if not any(is_cross_attention(name) for name, _ in model.named_parameters()):
+        return {}
+    states = torch.randn((1, _RANDOM_LENGTH, model.config.hidden_size), generator=torch.Generator().manual_seed(1))
+    # Half of an encoder-decoder counts the layers of its cache by the half that is not there.
+    return {"encoder_hidden_states": states.to(model.dtype), "use_cache": False}
 
 
 def _collect(output: Any, keep: np.ndarray, ends: bool) -> Outputs:
