@@ -94,7 +94,8 @@ def inspect(
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
     sets = [tuple(item.strip() for item in one.split(",")) for one in listed(languages)]
-    return inspect_model(checkpoint, source_tokenizer(checkpoint), sets=sets or COMMON_SETS, report=report)
+    tokenizer = source_tokenizer(checkpoint, needed=bool(sets))
+    return inspect_model(checkpoint, tokenizer, sets=sets or COMMON_SETS, report=report)
 
 
 def count(
@@ -243,7 +244,7 @@ def verify(
     """
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
     made = read_record(Path(out))
-    tokenizer = source_tokenizer(checkpoint, needed=not made.keeps_vocabulary)
+    tokenizer = source_tokenizer(checkpoint, needed=made.names_tokens)
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     files = side_files(checkpoint, tokenizer, made)
     return prove_slice(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
@@ -273,7 +274,7 @@ def _settled_plan(
     """The plan that is given, or made from the choice, with what was said of files; and the source's tokenizer."""
     # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
     given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
-    needed = _needs_tokenizer(choice) if given is None else not given.keeps_vocabulary
+    needed = _needs_tokenizer(choice) if given is None else given.names_tokens
     tokenizer = source_tokenizer(checkpoint, needed=needed)
     if given is None:
         made = _make_plan(checkpoint, tokenizer, choice, report)

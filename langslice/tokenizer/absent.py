@@ -11,6 +11,7 @@ from langslice.tokenizer.source import SourceTokenizer
 
 # Kind of a tokenizer that is not there.
 ABSENT = "absent"
+NOTE = "the source has no tokenizer: its rows are named by number alone"
 
 
 def absent_tokenizer(folder: Path) -> SourceTokenizer:
@@ -29,5 +30,5 @@ def absent_tokenizer(folder: Path) -> SourceTokenizer:
         files=tuple(read_settings(folder)),
         encode=refuse,
         decode=refuse,
-        notes=("the source has no tokenizer: its rows are named by number alone",),
+        notes=(NOTE,),
     )

@@ -131,7 +131,9 @@ def test_an_encoder_alone_through_the_command_line_of_a_client(tmp_path):
     blocks = before.encoder.block
     with torch.no_grad():
         blocks[1].layer[1].DenseReluDense.wo.weight[:, :4] = 0
-        blocks[1].layer[0].SelfAttention.relative_attention_bias = blocks[0].layer[0].SelfAttention.relative_attention_bias
+        blocks[1].layer[0].SelfAttention.relative_attention_bias = (
+            blocks[0].layer[0].SelfAttention.relative_attention_bias
+        )
         blocks[1].layer[0].SelfAttention.has_relative_attention_bias = True
         del blocks[0]
         ids = torch.arange(10, 40)[None]
