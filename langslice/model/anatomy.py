@@ -188,6 +188,12 @@ def _count_layers(body: Body, places: Mapping[str, Place], config: Mapping[str, 
         found = {place.layer for place in places.values() if place.stack == stack}
         if not found:
             raise PlanError(f"no tensor of this checkpoint stands in a layer of its {stack} stack")
+        names = sorted({place.before for place in places.values() if place.stack == stack})
+        if len(names) > 1:
+            raise PlanError(
+                f"layers of the {stack} stack are counted more than once: under {names[0]} and {names[1]}",
+                hint="models with several groups of layers (ALBERT's `num_hidden_groups`) can have their vocabulary cut",
+            )
         layers[stack] = max(found) + 1
         expected = config.get(fields.layers) if fields.layers else layers[stack]
         if found != set(range(layers[stack])) or expected != layers[stack]:

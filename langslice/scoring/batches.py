@@ -171,7 +171,7 @@ def _batch(reader: Reader, group: Sequence[list[int]], rng: random.Random, predi
     mask = torch.tensor([[True] * len(line) + [False] * (width - len(line)) for line in group])
     labels = torch.where(mask, ids, IGNORED)
     inputs = {"input_ids": ids, "attention_mask": mask.long()}
-    if reader.stacks != ("layers",):
+    if len(reader.stacks) > 1:
         start = torch.full_like(ids[:, :1], reader.start)
         inputs |= {
             "decoder_input_ids": torch.cat([start, ids[:, :-1]], dim=1),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +202,8 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     import torch
 
     tokens = torch.tensor([ids])
-    if not model.config.is_encoder_decoder:
+    # The encoder alone of an encoder-decoder has the configuration of both.
+    if not model.config.is_encoder_decoder or not _takes(model, "decoder_input_ids"):
         return {"input_ids": tokens, **_encoder_states(model)}
     decoder = torch.tensor([[start, *ids[:-1]]])
     return (
@@ -219,7 +221,16 @@ def _encoder_states(model: Any) -> dict[str, Any]:
         return {}
     states = torch.randn((1, _RANDOM_LENGTH, model.config.hidden_size), generator=torch.Generator().manual_seed(1))
     # Half of an encoder-decoder counts the layers of its cache by the half that is not there.
-    return {"encoder_hidden_states": states.to(model.dtype), "use_cache": False}
+    cache = {"use_cache": False} if _takes(model, "use_cache") else {}
+    return {"encoder_hidden_states": states.to(model.dtype), **cache}
+
+
+def _takes(model: Any, name: str) -> bool:
+    """Whether the model's forward has an argument of this name, or passes on whatever it is given."""
+    parameters = signature(model.forward).parameters
+    return name in parameters or (
+        name == "use_cache" and any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    )
 
 
 def _collect(output: Any, keep: np.ndarray, ends: bool) -> Outputs:

@@ -140,6 +140,24 @@ def test_an_encoder_alone_through_the_command_line_of_a_client(tmp_path):
         assert torch.allclose(before(ids).last_hidden_state, after(ids).last_hidden_state, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "model_type", "heads_by"),
+    [("T5EncoderModel", "t5", "gradient"), ("BartForCausalLM", "bart", "l2")],
+)
+def test_half_a_model_is_scored_on_text(name, model_type, heads_by, tmp_path):
+    folder = add_tokenizer(build_class(name, model_type, tmp_path / "source"))
+    text = tmp_path / "text.txt"
+    text.write_text("the land and men ling sed\n" * 6 + "tin man lo\n")
+    cut_by = {"heads_sparsity": 0.25, "neurons_sparsity": 0.25, "even": True, "score_texts": str(text)}
+    layers = {"drop_layers_by": "block-influence:1"}
+    result = langslice.slice(folder, tmp_path / "out", **cut_by, **layers, heads_by=heads_by)
+    assert next(check for check in result.proof.checks if check.name == "outputs").passed
+    assert result.plan.structure.heads and result.plan.structure.neurons and result.plan.structure.layers
+    if heads_by == "l2":
+        with pytest.raises(langslice.LangsliceError, match="decoder.cross reads an encoder that is no part"):
+            langslice.slice(folder, tmp_path / "none", **cut_by)
+
+
 def test_an_incomplete_model_is_not_taken_for_half_a_model(tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -149,3 +167,13 @@ def test_an_incomplete_model_is_not_taken_for_half_a_model(tmp_path):
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(PlanError, match="no tensor of this checkpoint stands in a layer of its decoder stack"):
         read_anatomy(open_checkpoint(folder))
+
+
+def test_layers_that_share_their_numbers_are_told_apart_or_refused(tmp_path):
+    """ALBERT with two groups numbers the layers of each from 0: a head of layer 0 would go from both."""
+    source = add_tokenizer(build("albert", tmp_path / "source", num_hidden_groups=2, num_hidden_layers=4))
+    with pytest.raises(PlanError, match=r"counted more than once: under .*groups\.0\.albert_layers\. and .*groups\.1"):
+        langslice.slice(source, tmp_path / "out", drop_heads="0:1")
+    langslice.slice(source, tmp_path / "out", scripts="Latn")
+    inner = build("albert", tmp_path / "inner", inner_group_num=2)
+    cut(inner, tmp_path / "cut", drop_heads="1:1", drop_neurons="0:2-8")
