@@ -14,7 +14,7 @@ from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.options import Choice, asks, codes, listed
-from langslice.planning.pooling import refuse_counted_layers
+from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.progress import Report, silent
 from langslice.structure.by_score import refuse_by_score
 from langslice.structure.cuts import Dropped, heads_dropped, kept_layers, merge, neurons_dropped
@@ -60,8 +60,7 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
 
 def _refuse_beforehand(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice) -> None:
     """Refuse what cannot be written whatever the scores say, before any is computed."""
-    if asks(choice, _LAYER_CUTS):
-        refuse_counted_layers(checkpoint.folder)
+    refuse_what_they_fix(checkpoint, anatomy, layers=asks(choice, _LAYER_CUTS))
     by_language = bool(choice.get("language_neurons"))
     refuse_by_score(
         anatomy,

@@ -119,3 +119,21 @@ def test_its_heads_neurons_and_vocabulary_can_be_cut(weighing, tmp_path):
     langslice.slice(weighing, tmp_path / "out", drop_neurons=["0:0-3", "1:0-3", "2:0-3"], scripts="Latn")
     assert encode(tmp_path / "out").shape == (1, 24)
     shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "cut"),
+    [
+        ("config_args", "num_hidden_layers", {"drop_layers": "1"}),
+        ("config_kwargs", "intermediate_size", {"drop_neurons": ["0:1", "1:1", "2:1"]}),
+        ("model_args", "num_attention_heads", {"drop_heads": "0:1"}),
+    ],
+)
+def test_sizes_that_sentence_transformers_sets_itself(entry, field, cut, zoo, tmp_path):
+    source = shutil.copytree(zoo("bert"), tmp_path / "source")
+    settings = source / "sentence_bert_config.json"
+    settings.write_text(json.dumps({"max_seq_length": 64, entry: {field: 3}}))
+    with pytest.raises(PlanError, match=f"`{entry}` sets `{field}` in the place of config.json"):
+        langslice.slice(source, tmp_path / "out", **cut)
+    settings.write_text(json.dumps({"max_seq_length": 64, entry: {"output_hidden_states": True}}))
+    langslice.slice(source, tmp_path / "out", verify=False, **cut)
