@@ -75,7 +75,7 @@ class Subject:
 
         if kind == "layers":
             return skipping_layers(self.running.sites, {"layers": dropped})
-        return silencing(self.running, **{kind: dropped})
+        return silencing(self.running.sites, self.running.anatomy, **{kind: dropped})
 
     def scores(self, kind: str, method: str, seed: int, run: int = 1):
         """Scores by one seed."""

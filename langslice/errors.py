@@ -6,6 +6,7 @@
     │   ├── UnknownTensorError  a tensor whose axes nobody has declared
     │   └── UnknownFieldError   a config field that may hold token ids and is not understood
     ├── TokenizerError          tokenizer files that are missing, inconsistent, or not understood
+    │   └── NoTokenizerError    a folder without any tokenizer file
     ├── LanguageError           an unknown language, or one without any evidence
     ├── CorpusError             text that cannot be read
     ├── ScoreError              scores of another model, or a method that does not exist or does not suit the model
@@ -63,6 +64,10 @@ class UnknownFieldError(CheckpointError):
 
 class TokenizerError(LangsliceError):
     """Tokenizer files that are missing, inconsistent with the model, or not understood."""
+
+
+class NoTokenizerError(TokenizerError):
+    """A folder without any tokenizer file: layers, heads, neurons and weights can be cut all the same."""
 
 
 class LanguageError(LangsliceError):

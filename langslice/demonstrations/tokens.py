@@ -16,10 +16,8 @@ from typing import Any
 from langslice.demonstrations.demonstration import EOS, Demonstration, read_demonstrations
 from langslice.errors import CorpusError, TokenizerError
 from langslice.model.checkpoint import read_json_object
+from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import quiet_transformers
-
-POSITION_FIELDS = ("max_position_embeddings", "n_positions")
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def load_prompts(
     Raises         CorpusError, TokenizerError
     """
     config = read_json_object(folder / "config.json", "a model folder needs one")
-    limit = min([max_tokens, *_positions(config)])
+    limit = min(max_tokens, longest_text(config) or max_tokens)
     maker = _Maker(_tokenizer(folder), _decoder_start(folder, config), limit, count_padding)
     prompts: list[Prompt] = []
     for condition, given in conditions.items():
@@ -83,15 +81,6 @@ def load_prompts(
             demonstrations += [item] if isinstance(item, Demonstration) else read_demonstrations(item)
         prompts += [maker.prompt(condition, number, one) for number, one in enumerate(demonstrations)]
     return tuple(prompts)
-
-
-def _positions(config: Mapping[str, Any]) -> list[int]:
-    """Longest inputs that the configuration allows, where it sets a limit."""
-    inner = config.get("text_config")
-    text: Mapping[str, Any] = inner if isinstance(inner, dict) else config
-    # These count positions from behind the padding token's id.
-    offset = int(text.get("pad_token_id") or 0) + 1 if text.get("model_type") in OFFSET_POSITIONS else 0
-    return [text[name] - offset for name in POSITION_FIELDS if isinstance(text.get(name), int)]
 
 
 def _tokenizer(folder: Path) -> Any:

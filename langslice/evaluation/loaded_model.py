@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from langslice.errors import CheckpointError, TaskError, TokenizerError
+from langslice.model.positions import longest_text
 
 KINDS: Final = ("causal", "seq2seq", "encoder")
 DTYPES: Final = ("float32", "bfloat16", "float16")
@@ -111,7 +112,7 @@ def load_model(
             ) from error
     tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
     limit = _LOGITS["cuda" if device.startswith("cuda") else "cpu"]
-    return Loaded(folder, kind, model, tokenizer, _max_length(model.config), limit)
+    return Loaded(folder, kind, model, tokenizer, longest_text(model.config.to_dict()), limit)
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
@@ -157,14 +158,3 @@ def _class(kind: str, folder: Path) -> Any:
     # An encoder is used by its hidden states; the head that it was trained with is not needed.
     stock = None if kind == "encoder" else model_class(folder)
     return stock if stock is not None else getattr(transformers, automatic)
-
-
-def _max_length(config: Any) -> int | None:
-    """Positions that the model was made for; families with relative positions have no limit."""
-    text = config.get_text_config(decoder=True)
-    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
-        value = getattr(text, name, None)
-        if isinstance(value, int) and value > 0 and text.model_type not in ("t5", "mt5", "umt5"):
-            # RoBERTa's positions begin behind its padding id.
-            return value - 2 if text.model_type in ("roberta", "xlm-roberta", "camembert") else value
-    return None

@@ -10,20 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from langslice.evaluation.loaded_model import Loaded
 from langslice.evaluation.output_head import device_kind, log_probabilities, pass_positions
 from langslice.evaluation.pass_order import Family, batch_rows
+from langslice.model.families import reading_of
 
-# Families whose stock class takes positions and a mask of four dimensions.
-PACKED: Final = frozenset({
-    "apertus", "cohere", "cohere2", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gptj", "granite",
-    "hunyuan_v1_dense", "hyperclovax", "llama", "ministral", "mistral", "mixtral", "olmo", "olmo2", "olmo3", "phi", "phi3",
-    "qwen2", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2", "xglm",
-})  # fmt: skip
 # Attention within a tree grows with the square of its nodes.
 MOST_NODES = 512
 
@@ -52,7 +46,7 @@ def can_pack(loaded: Loaded, longest: int) -> bool:
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
     if (
-        config.model_type not in PACKED
+        not reading_of({"model_type": config.model_type}).reads_trees
         or not any(base.__module__.startswith("transformers.models.") for base in type(loaded.model).__mro__)
         or config._attn_implementation not in ("sdpa", "eager")
         or not kinds <= ({"full_attention", "sliding_attention"} if window else {"full_attention"})

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from langslice.errors import TaskError
+from langslice.model.positions import longest_text
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def measure(
         with quiet_transformers():
             model = model_class(folder).from_pretrained(folder).to(getattr(torch, dtype)).to(device).eval()
     generator = torch.Generator().manual_seed(0)
-    positions = getattr(model.config, "max_position_embeddings", None) or prompt + new_tokens
+    positions = longest_text(model.config.to_dict()) or prompt + new_tokens
     size = max(1, min(prompt, positions - new_tokens))
     ids = torch.randint(0, model.config.get_text_config().vocab_size, (1, size), generator=generator).to(device)
     prefill = decode = 0.0

@@ -19,6 +19,7 @@ from langslice.evaluation.generation import decode, generate, line_break_ids
 from langslice.evaluation.loaded_model import Loaded, encode_texts
 from langslice.evaluation.measurement import Measurement
 from langslice.evaluation.parallel import ParallelText
+from langslice.model.families import reading_of
 
 # The longest source line of a demonstration, in characters (Kim et al. 2024).
 SHOT_CHARACTERS: Final = 100
@@ -131,7 +132,7 @@ def _translate_seq2seq(loaded: Loaded, pair: Pair, new_tokens: int) -> list[str]
     if hasattr(tokenizer, "src_lang"):
         tokenizer.src_lang = _language_token(loaded, pair.source)[0]
         forced = _language_token(loaded, pair.target)[1]
-    elif loaded.model.config.model_type == "marian":
+    elif reading_of({"model_type": loaded.model.config.model_type}).language == "mark":
         marks = [f">>{spelled}<<" for spelled in spellings(pair.target)]
         mark = next((mark for mark in marks if mark in tokenizer.get_vocab()), None)
         lines = [f"{mark} {line}" for line in lines] if mark else lines

@@ -204,9 +204,9 @@ def _kind(source: Source, settings: HealSettings) -> tuple[Path, Any, Any, str]:
 
 
 def _length(settings: HealSettings, config: Any) -> int:
-    from langslice.evaluation.loaded_model import _max_length
+    from langslice.model.positions import longest_text
 
-    longest = _max_length(config)
+    longest = longest_text(config.to_dict())
     if settings.seq_length is None:
         return min(LENGTH, longest or LENGTH)
     if longest is not None and settings.seq_length > longest:

@@ -20,13 +20,11 @@ import numpy as np
 
 from langslice.errors import HealError
 from langslice.healing.sequences import Frame, Ids, Order, TokenRows
+from langslice.model.families import reading_of
 
 IGNORED: Final = -100  # no loss here; transformers' convention
 _MASKED_SHARE, _SPAN_SHARE, _INFILLING_SHARE = 0.15, 0.15, 0.3
 _SPAN = 3
-# Their texts begin with a token of their language, which a corpus does not name.
-_TRANSLATION: Final = ("m2m_100", "nllb-moe", "marian", "mbart")
-_T5: Final = ("t5", "mt5", "umt5")
 
 Example = dict[str, list[int]]
 
@@ -129,12 +127,13 @@ def choose_objective(wanted: str, kind: str, config: Any, architectures: Sequenc
             f"{', '.join(architectures) or config.model_type} has no language model head, so it cannot be healed on text alone",
             "sentence-transformers folders (with modules.json) are healed as embedding models",
         )
-    if config.model_type in _TRANSLATION:
+    reading = reading_of({"model_type": config.model_type})
+    if reading.language:
         raise HealError(
             f"`{config.model_type}` models read a language token with every text, and a corpus does not say its language",
             "healing is for causal, masked, T5-like, BART-like and sentence embedding models",
         )
-    if config.model_type == "whisper":
+    if reading.hears:
         raise HealError("speech models are not healed on text", "train it with transformers on speech")
     return fits
 
@@ -151,7 +150,7 @@ def make_objective(name: str, folder: Path, tokenizer: Any, config: Any, frame: 
     )
     if name == "causal":
         return Objective(name, frame, pad)
-    if name == "denoising" and config.model_type in _T5:
+    if name == "denoising" and reading_of({"model_type": config.model_type}).sentinels:
         return Objective(name, frame, pad, sentinels=_sentinels(folder, tokenizer))
     mask = tokenizer.mask_token_id
     if mask is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langslice.errors import PlanError
@@ -18,7 +18,12 @@ from langslice.model.layer_fields import Body, StackFields, body_of
 
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|layer|block|h|albert_layers)\.)(?P<layer>\d+)\.(?P<rest>.+)")
 _CROSS = re.compile(r"(?:.*\.)?(?:encoder_attn|EncDecAttention|crossattention)\.")
-HEAD_AXES = frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv"})
+HEAD_AXES = frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv", "kv"})
+# Stack -> how the names of classes end that have it and not the other one.
+_HALVES = {
+    "encoder": ("EncoderModel", "ForTokenClassification", "ForAudioClassification"),
+    "decoder": ("ForCausalLM",),
+}
 NEURON_AXES = frozenset({"neurons", "gate_up"})
 
 
@@ -66,6 +71,7 @@ class Heads:
 class Anatomy:
     """Everything that can be cut in a model, in the numbering of the source.
 
+    body     the row of its family, as its configuration makes it, with the stacks that the checkpoint has
     layers   stack -> number of layers
     heads    attention ("layers.self", "decoder.cross") -> layer -> its heads
     neurons  stack -> layer -> feed-forward width (of each expert, in a layer of experts)
@@ -86,11 +92,6 @@ class Anatomy:
     config: Mapping[str, Any]
     given: Mapping[str, Any]
 
-    @property
-    def new_falcon(self) -> bool:
-        """Whether a Falcon model fuses its projections group by group."""
-        return bool(self.config.get("new_decoder_architecture"))
-
     def fields(self, stack: str) -> StackFields:
         """Configuration fields of a stack."""
         return self.body.stacks[stack]
@@ -109,6 +110,11 @@ class Anatomy:
         }
 
 
+def is_cross_attention(name: str) -> bool:
+    """Whether a tensor belongs to an attention over the states of an encoder."""
+    return _CROSS.match(name) is not None
+
+
 def find_place(name: str, body: Body) -> Place | None:
     """Where a tensor stands; None outside the stacks."""
     if is_tower(name):
@@ -123,7 +129,7 @@ def find_place(name: str, body: Body) -> Place | None:
         stack = next((side for side in body.stacks if re.search(rf"(?:^|\.){side}\.", before)), "")
         if not stack:
             return None
-    return Place(stack, int(found["layer"]), before, rest, "cross" if _CROSS.match(rest) else "self")
+    return Place(stack, int(found["layer"]), before, rest, "cross" if is_cross_attention(rest) else "self")
 
 
 def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
@@ -155,6 +161,7 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
         if place is not None:
             places[name] = place
             axes[name] = describe_tensor(family, name, tensor.shape, frozenset({rows})).axes
+    body = _with_its_stacks(body.settled(whole), places, checkpoint.config)
     layers = _count_layers(body, places, whole)
     shapes = {name: checkpoint.tensors[name].shape for name in places}
     heads = {}
@@ -166,12 +173,27 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
     return Anatomy(body, layers, heads, neurons, experts, axes, places, whole, given)
 
 
+def _with_its_stacks(body: Body, places: Mapping[str, Place], config: Mapping[str, Any]) -> Body:
+    """The row without the stack that a model of one half, such as T5EncoderModel, does not have."""
+    found = {place.stack for place in places.values()}
+    names = [str(name) for name in config.get("architectures") or ()]
+    if len(found) == 1 and any(name.endswith(_HALVES.get(stack, ())) for stack in found for name in names):
+        return replace(body, stacks={stack: body.stacks[stack] for stack in found})
+    return body
+
+
 def _count_layers(body: Body, places: Mapping[str, Place], config: Mapping[str, Any]) -> dict[str, int]:
     layers: dict[str, int] = {}
     for stack, fields in body.stacks.items():
         found = {place.layer for place in places.values() if place.stack == stack}
         if not found:
             raise PlanError(f"no tensor of this checkpoint stands in a layer of its {stack} stack")
+        names = sorted({place.before for place in places.values() if place.stack == stack})
+        if len(names) > 1:
+            raise PlanError(
+                f"layers of the {stack} stack are counted more than once: under {names[0]} and {names[1]}",
+                hint="models with several groups of layers (ALBERT's `num_hidden_groups`) can have their vocabulary cut",
+            )
         layers[stack] = max(found) + 1
         expected = config.get(fields.layers) if fields.layers else layers[stack]
         if found != set(range(layers[stack])) or expected != layers[stack]:
@@ -220,8 +242,8 @@ def _heads_of(
 
 
 def _key_value_heads(body: Body, config: Mapping[str, Any], fields: StackFields, query: int) -> int:
-    if body.fused == "falcon" and not config.get("new_decoder_architecture"):
-        return 1 if config.get("multi_query") else query
+    if body.key_values != "field":
+        return 1 if body.key_values == "one" else query
     return _count_of(config, fields.kv_heads) if fields.kv_heads and config.get(fields.kv_heads) else query
 
 

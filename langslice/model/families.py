@@ -1,11 +1,13 @@
-"""What is known about model families: the axes of every tensor, and nothing else.
+"""What is known about model families: the axes of every tensor, and how the models read text.
 
-One table for all. A rule matches the end of a tensor's name; a family's own rules come before the common ones. Axes:
+One table for all; no other place lists model types but layer_fields.py. A rule matches the end of a tensor's name; a family's
+own rules come before the common ones. Axes:
 
     vocab            rows of tokens                      hidden     the residual stream
     per_layer_vocab  tokens with per-layer embeddings    heads      query heads times head_dim
     kv_heads         key-value heads times head_dim      neurons    feed-forward width
-    qkv              fused query, key and value          gate_up    fused gate and up projection
+    qkv              fused query, key and value          kv         fused key and value
+    gate_up          fused gate and up projection
     head_dim, num_heads, positions, buckets, types, experts, labels, embedding (factorised table), ...
 
 Which configuration fields hold token ids is in token_id_fields.py. How to add a family: docs/adding-a-family.md.
@@ -57,11 +59,26 @@ class LiveRows:
 
 @dataclass(frozen=True)
 class Family:
-    """One or more model types that share a layout."""
+    """One or more model types that share a layout, and everything else that is said here.
+
+    live_rows         rows behind the tokenizer's last token with which the class computes; None where they are padding
+    offset_positions  positions are counted from behind the padding token's id, in a table that holds them all
+    any_length        positions are relative: no field of config.json limits the length of a text
+    reads_trees       the stock class takes positions and a mask of four dimensions
+    language          how a text says its language: "token" of its own in front, "mark" >>ko<< in front, "" not at all
+    sentinels         text is damaged for training by T5's sentinels
+    hears             reads sound, not text
+    """
 
     model_types: tuple[str, ...]
     rules: tuple[Rule, ...] = ()
     live_rows: LiveRows | None = None
+    offset_positions: bool = False
+    any_length: bool = False
+    reads_trees: bool = False
+    language: str = ""
+    sentinels: bool = False
+    hears: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,7 @@ COMMON = (
     Rule("attention", r"q_proj|query|q_lin|query_proj|pos_query_proj|(?:Self|EncDec)Attention\.q", ("heads", "hidden")),
     Rule("attention", r"k_proj|key|k_lin|key_proj|pos_key_proj|(?:Self|EncDec)Attention\.k", ("kv_heads", "hidden")),
     Rule("attention", r"v_proj|value|v_lin|value_proj|(?:Self|EncDec)Attention\.v", ("kv_heads", "hidden")),
-    Rule("attention", r"o_proj|out_proj|out_lin|(?:Self|EncDec)Attention\.o|attention\.output\.dense"
+    Rule("attention", r"o_proj|out_proj|out_lin|(?:Self|EncDec)Attention\.o|(?:cross)?attention\.output\.dense"
                       r"|(?:self_attn|attention|self_attention)\.dense|attn\.Wo", ("hidden", "heads")),
     Rule("attention", "qkv_proj|query_key_value|Wqkv", ("qkv", "hidden")),
     Rule("attention", "q_norm|k_norm|q_layernorm|k_layernorm", ("head_dim",), "vector"),
@@ -137,8 +154,18 @@ _PER_LAYER_INPUTS = (
     Rule("other", "per_layer_projection", ("hidden", "per_layer_inputs")),
 )
 
+_GPT2 = (
+    Rule("attention", r"crossattention\.c_attn", ("hidden", "kv"), "conv1d"),
+    Rule("attention", r"c_attn", ("hidden", "qkv"), "conv1d"),
+    Rule("attention", r"q_attn", ("hidden", "heads"), "conv1d"),
+    Rule("attention", r"(?:attn|crossattention)\.c_proj", ("heads", "hidden"), "conv1d"),
+    Rule("feed-forward", r"mlp\.c_fc", ("hidden", "neurons"), "conv1d"),
+    Rule("feed-forward", r"mlp\.c_proj", ("neurons", "hidden"), "conv1d"),
+)
+
 FAMILIES = (
-    Family(("bert", "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "megatron-bert", "layoutlm")),
+    Family(("bert", "megatron-bert", "layoutlm")),
+    Family(("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text"), offset_positions=True),
     Family(("distilbert",)),
     Family(("gte", "jina_embeddings_v3", "nomic_bert"), (
         Rule("feed-forward", "up_gate_proj", ("gate_up", "hidden")),
@@ -146,7 +173,7 @@ FAMILIES = (
         Rule("norm", "attn_ln|mlp_ln|emb_ln", ("hidden",), "vector"))),
     Family(("hunyuan_v1_dense", "hyperclovax"), (
         Rule("attention", "query_layernorm|key_layernorm", ("head_dim",), "vector"),
-        Rule("norm", "post_norm[12]", ("hidden",), "vector"))),
+        Rule("norm", "post_norm[12]", ("hidden",), "vector")), reads_trees=True),
     Family(("electra",), (*_FACTORISED,
         Rule("norm", r"generator_predictions\.LayerNorm", ("embedding",), "vector"),
         Rule("other", r"generator_predictions\.dense", ("embedding", "hidden")))),
@@ -166,32 +193,32 @@ FAMILIES = (
         Rule("other", r"encoder\.conv\.conv", (), "opaque"),
         Rule("vocabulary", r"mask_predictions\.(?:dense|LayerNorm|classifier)", (), "opaque"))),
     Family(("modernbert",), (Rule("vocabulary", "decoder", ("vocab", "hidden")),)),
-    Family(("t5", "mt5", "umt5")),
-    Family(("bart", "mbart", "m2m_100", "nllb-moe", "marian", "pegasus", "blenderbot", "blenderbot-small", "plbart")),
+    Family(("t5", "mt5", "umt5"), any_length=True, sentinels=True),
+    Family(("bart", "pegasus", "blenderbot", "blenderbot-small", "plbart")),
+    Family(("mbart", "m2m_100", "nllb-moe"), language="token"),
+    Family(("marian",), language="mark"),
     # Every id behind no_timestamps_token_id is a time stamp, 0.02 s after the one before.
-    Family(("whisper",), (Rule("other", r"encoder\.conv[12]", (), "opaque"),), LiveRows("time stamps")),
-    Family(("xglm",)),
-    Family(("bloom", "gpt_neox", "falcon", "mpt")),
-    Family(("gpt2", "gpt_bigcode"), (
-        Rule("attention", r"c_attn", ("hidden", "qkv"), "conv1d"),
-        Rule("attention", r"q_attn", ("hidden", "heads"), "conv1d"),
-        Rule("attention", r"attn\.c_proj", ("heads", "hidden"), "conv1d"),
-        Rule("feed-forward", r"mlp\.c_fc", ("hidden", "neurons"), "conv1d"),
-        Rule("feed-forward", r"mlp\.c_proj", ("neurons", "hidden"), "conv1d"))),
-    Family(("gpt_neo", "gptj")),
+    Family(("whisper",), (Rule("other", r"encoder\.conv[12]", (), "opaque"),), LiveRows("time stamps"), hears=True),
+    Family(("xglm",), reads_trees=True),
+    Family(("gpt_neox",), reads_trees=True),
+    Family(("bloom", "falcon", "mpt")),
+    Family(("gpt2",), _GPT2, reads_trees=True),
+    Family(("gpt_bigcode",), _GPT2),
+    Family(("gptj",), reads_trees=True),
+    Family(("gpt_neo",)),
     Family(("opt",), (Rule("other", "project_in", ("hidden", "embedding")), Rule("other", "project_out", ("embedding", "hidden")))),
     Family(("cohere", "cohere2"), (
         Rule("attention", "q_norm", ("num_heads", "head_dim")),
-        Rule("attention", "k_norm", ("num_kv_heads", "head_dim")))),
+        Rule("attention", "k_norm", ("num_kv_heads", "head_dim"))), reads_trees=True),
     Family((
-        "llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "mixtral", "gemma", "gemma2",
-        "gemma3_text", "phi", "phi3", "granite", "smollm3", "olmo", "stablelm", "starcoder2", "glm",
-        "glm4", "eurobert", "helium", "arcee", "exaone4", "nemotron", "seed_oss", "internlm3", "persimmon"),
-        (Rule("router", r"mlp\.shared_expert_gate", ("one", "hidden")),)),
+        "llama", "mistral", "ministral", "qwen2", "qwen3", "qwen3_moe", "mixtral", "gemma", "gemma2", "gemma3_text", "phi",
+        "phi3", "granite", "smollm3", "olmo", "stablelm", "starcoder2", "glm4", "exaone4"), reads_trees=True),
+    Family(("ministral3", "glm", "eurobert", "helium", "arcee", "nemotron", "seed_oss", "internlm3", "persimmon")),
+    Family(("qwen2_moe",), (Rule("router", r"mlp\.shared_expert_gate", ("one", "hidden")),)),
     Family(("olmo2", "olmo3"), (
         Rule("attention", "q_norm", ("heads",), "vector"),
-        Rule("attention", "k_norm", ("kv_heads",), "vector"))),
-    Family(("apertus",), (Rule("feed-forward", r"mlp\.act_fn\.(?:alpha_n|alpha_p|beta|eps)", (), "opaque"),)),
+        Rule("attention", "k_norm", ("kv_heads",), "vector")), reads_trees=True),
+    Family(("apertus",), (Rule("feed-forward", r"mlp\.act_fn\.(?:alpha_n|alpha_p|beta|eps)", (), "opaque"),), reads_trees=True),
     Family(("deepseek_v2", "deepseek_v3"), (
         Rule("attention", "q_a_proj", ("q_rank", "hidden")),
         Rule("attention", "q_a_layernorm", ("q_rank",), "vector"),
@@ -231,6 +258,11 @@ def family_of(config: Mapping[str, Any]) -> Family:
             hint="add a row to langslice/model/families.py, see docs/adding-a-family.md",
         )
     return family
+
+
+def reading_of(config: Mapping[str, Any]) -> Family:
+    """The row of a config.json, for how a model reads; an empty one for a model type that is not in the table."""
+    return _BY_TYPE.get(str(config.get("model_type")), Family(()))
 
 
 @lru_cache(maxsize=4096)

@@ -8,7 +8,7 @@ row can have its vocabulary sliced, not its layers, heads or neurons: such a cut
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langslice.errors import PlanError
@@ -39,12 +39,16 @@ class Body:
     stacks        "layers", or "encoder" and "decoder" -> its fields
     section       part of config.json that holds them, "" for the top
     head_size     field that holds the size of a head, "" where stock code divides the hidden size by the number of heads
-    fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "falcon"
+    tied_if       field that, where it is set, makes stock code divide all the same
+    fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "groups" [group:
+                  its queries, k, v], "falcon" one of these, as config.json says
+    key_values    number of key-value heads: "field" says it, "one" for all query heads, "own" one for each
     lists         fields with one entry a layer, gathered by kept layer; written out where config.json leaves them implicit
     alternates    layers are of several kinds, by their place where `lists` are written nowhere
     consults      other fields on which a cut depends
     first_bias    block 0 owns the position bias that all blocks use
     first_layer   why layer 0 cannot go, "" where it can
+    first_if      field without which layer 0 can go all the same, "" where none decides
     norm_all      a norm spans all heads, so that no head can go
     slopes        positions enter by a slope for each head (ALiBi)
     head_counts   attributes of a stock attention module that hold its number of query heads
@@ -58,12 +62,15 @@ class Body:
     stacks: Mapping[str, StackFields]
     section: str = ""
     head_size: str = ""
+    tied_if: str = ""
     fused: str = ""
+    key_values: str = "field"
     lists: tuple[str, ...] = ()
     alternates: bool = False
     consults: tuple[str, ...] = ()
     first_bias: bool = False
     first_layer: str = ""
+    first_if: str = ""
     norm_all: bool = False
     slopes: bool = False
     head_counts: tuple[str, ...] = ("num_heads",)
@@ -74,10 +81,29 @@ class Body:
 
     def needs_defaults(self, config: Mapping[str, Any]) -> bool:
         """Whether config.json leaves something to its class that a cut depends on."""
-        fields = [*self.lists, *self.consults]
+        fields = [*self.lists, *self.consults, *filter(None, (self.tied_if, self.first_if))]
         for stack in self.stacks.values():
             fields += [name for name in (stack.layers, stack.heads, stack.kv_heads) if name]
         return any(name not in config for name in fields)
+
+    def settled(self, config: Mapping[str, Any]) -> Body:
+        """The row as one configuration makes it, with nothing left that depends on it.
+
+        config  with the defaults of its class
+        """
+        fused, key_values = self.fused, self.key_values
+        if fused == "falcon":
+            one = bool(config.get("multi_query"))
+            fused, key_values = ("parts", "one") if one else ("heads", "own")
+            if config.get("new_decoder_architecture"):
+                fused, key_values = "groups", "field"
+        return replace(
+            self,
+            fused=fused,
+            key_values=key_values,
+            head_size="" if self.tied_if and config.get(self.tied_if) else self.head_size,
+            first_layer="" if self.first_if and not config.get(self.first_if) else self.first_layer,
+        )
 
 
 def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size", **more: str) -> dict[str, StackFields]:
@@ -107,8 +133,8 @@ BODIES = (
     Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
          head_counts=("num_attention_heads",), head_widths=("all_head_size",),
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("deberta-v2",), _BERT, consults=("conv_kernel_size",),
-         head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
+    Body(("deberta-v2",), _BERT, first_layer="stock code adds a convolution to the output of whatever layer is first",
+         first_if="conv_kernel_size", head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
          head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
     Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), alternates=True, head_counts=(),
@@ -147,7 +173,7 @@ BODIES = (
     Body(("cohere",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _ALL)),
     Body(("cohere2",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
          clients=_clients("neurons", _ALL)),
-    Body(("phi",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _NO_HEADS)),
+    Body(("phi",), _GROUPED, head_size="head_dim", tied_if="qk_layernorm", clients=_clients(_NO_HEADS, _NO_HEADS)),
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
          even_heads="stock code splits the fused projection by the one number of heads in config.json",
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
@@ -162,6 +188,12 @@ BODIES = (
 # fmt: on
 
 _BY_TYPE = {model_type: body for body in BODIES for model_type in body.model_types}
+
+
+def shares_layers(config: Mapping[str, Any]) -> bool:
+    """Whether one set of weights serves all layers of a model, as far as the table knows it."""
+    body = _BY_TYPE.get(str(config.get("model_type")))
+    return body is not None and not all(fields.layers for fields in body.stacks.values())
 
 
 def body_of(config: Mapping[str, Any]) -> Body:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from langslice.errors import NoTokenizerError
 from langslice.files.hashing import file_sha256
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of, find_vocabulary_size
@@ -16,12 +17,21 @@ if TYPE_CHECKING:
     from langslice.tokenizer import SourceTokenizer
 
 
-def source_tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
-    """The tokenizer beside a checkpoint, read."""
+def source_tokenizer(checkpoint: Checkpoint, *, needed: bool = True) -> SourceTokenizer:
+    """The tokenizer beside a checkpoint, read.
+
+    needed  False for a job that leaves all tokens as they are: a folder without a tokenizer then gives an absent one
+    """
     from langslice.tokenizer import open_tokenizer
+    from langslice.tokenizer.absent import absent_tokenizer
 
     model_type = checkpoint.config.get("model_type")
-    return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=vocabulary_rows(checkpoint))
+    try:
+        return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=vocabulary_rows(checkpoint))
+    except NoTokenizerError:
+        if needed:
+            raise
+        return absent_tokenizer(checkpoint.model_folder)
 
 
 def vocabulary_rows(checkpoint: Checkpoint) -> int:

@@ -21,6 +21,7 @@ from langslice.planning.size_limit import WeightSizes, rows_within, weight_sizes
 from langslice.planning.tensors import plan_tensors, with_structure
 from langslice.planning.token_free_rows import live_rows, padding_rows, protected_rows, rows_note
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.absent import ABSENT
 
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
@@ -222,8 +223,18 @@ def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict
     }
 
 
+def needs_tokenizer(choice: Choice) -> bool:
+    """Whether a choice is about tokens: one of layers, heads, neurons or weights alone leaves them as they are."""
+    from langslice.planning.layers import CUTS
+    from langslice.planning.weights import weights_request
+
+    return asks(choice, _VOCABULARY_ENTRIES) or not (asks(choice, CUTS) or weights_request(choice))
+
+
 def check_sizes(tokenizer: SourceTokenizer, rows: int) -> None:
     """Refuse a tokenizer that disagrees with the model."""
+    if tokenizer.kind == ABSENT:
+        return
     if len(tokenizer.tokens) > rows:
         first = tokenizer.tokens[rows]
         raise TokenizerError(

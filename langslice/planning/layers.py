@@ -13,8 +13,10 @@ import numpy as np
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
-from langslice.options import Choice, codes, listed
+from langslice.options import Choice, asks, codes, listed
+from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.progress import Report, silent
+from langslice.structure.by_score import refuse_by_score
 from langslice.structure.cuts import Dropped, heads_dropped, kept_layers, merge, neurons_dropped
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import express
@@ -27,6 +29,7 @@ CUTS = (
     "layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by", "drop_heads", "heads_sparsity",
     "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows",
 )  # fmt: skip
+_LAYER_CUTS = ("layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by")
 MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "score_texts")
 _DEFAULT_METHODS = {"heads": ("gradient", "l2"), "neurons": ("activation", "l2")}  # with text, and without
 
@@ -36,6 +39,7 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
 
     Raises   PlanError for what does not exist or cannot be expressed, ScoreError for scores that do not fit
     """
+    _refuse_beforehand(checkpoint, anatomy, choice)
     layers = _layers(checkpoint, anatomy, choice, report)
     heads = heads_dropped(anatomy, listed(choice.get("drop_heads")))
     neurons = neurons_dropped(anatomy, listed(choice.get("drop_neurons")))
@@ -52,6 +56,19 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
     )
     zeroed = _pruned_rows(checkpoint, anatomy, kept, listed(choice.get("prune_rows")))
     return replace(kept, zeroed=zeroed)
+
+
+def _refuse_beforehand(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice) -> None:
+    """Refuse what cannot be written whatever the scores say, before any is computed."""
+    refuse_what_they_fix(checkpoint, anatomy, layers=asks(choice, _LAYER_CUTS))
+    by_language = bool(choice.get("language_neurons"))
+    refuse_by_score(
+        anatomy,
+        heads=bool(choice.get("heads_sparsity")) or by_language,
+        neurons=bool(choice.get("neurons_sparsity")) or by_language,
+        even=bool(choice.get("even")) and not by_language,
+        style=choice.get("output_style") or "auto",
+    )
 
 
 def _layers(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report) -> dict[str, tuple[int, ...]]:

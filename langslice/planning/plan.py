@@ -93,6 +93,11 @@ class SlicePlan:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def names_tokens(self) -> bool:
+        """Whether the plan was made with a tokenizer; without one its rows are numbers alone."""
+        return any(token is not None for token in self.tokens)
+
+    @property
     def keeps_vocabulary(self) -> bool:
         """Whether all rows of the vocabulary stay as they are."""
         return len(self.kept) == self.rows and not self.padding

@@ -17,6 +17,7 @@ from langslice.files.gather_rows import sliced_shape
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
 from langslice.planning.plan import SlicePlan, TensorPlan
+from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdi
 
         anatomy = read_anatomy(checkpoint)
         check_kept(anatomy, plan.structure)
+        refuse_what_they_fix(checkpoint, anatomy, layers=bool(plan.structure.layers))
     edits = _edits(plan, checkpoint, anatomy)
     for name, tensor in plan.tensors.items():
         edits[name] = _checked(plan, checkpoint, name, tensor, edits[name])

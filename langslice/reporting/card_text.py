@@ -14,6 +14,7 @@ from langslice.formatting import bytes_text, count_text
 from langslice.reporting.data import Report, Sizes, own_results
 from langslice.reporting.markup import visible
 from langslice.reporting.numbers import change_text, figures, percent
+from langslice.tokenizer.absent import NOTE as NO_TOKENIZER
 
 _VERDICTS = {True: "equal", False: "**different**", None: "not checked"}
 _CLASSES = {
@@ -116,9 +117,11 @@ def _loading(report: Report, names: Sequence[str]) -> str:
         )
     else:
         auto = next((auto for name in names for ending, auto in _CLASSES.items() if name.endswith(ending)), "AutoModel")
+        absent = NO_TOKENIZER in report.origin.notes
         code = (
-            f"from transformers import {auto}, AutoTokenizer\n\n{loading_line(report.name)}\n"
-            f"tokenizer = AutoTokenizer.from_pretrained(name)\nmodel = {auto}.from_pretrained(name{own_code})"
+            f"from transformers import {auto}{'' if absent else ', AutoTokenizer'}\n\n{loading_line(report.name)}\n"
+            + ("" if absent else "tokenizer = AutoTokenizer.from_pretrained(name)\n")
+            + f"model = {auto}.from_pretrained(name{own_code})"
         )
     text = f"## How to load it\n\n```python\n{code}\n```"
     if own_code:

@@ -15,6 +15,7 @@ from langslice.errors import CorpusError, ScoreError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of, find_vocabulary_size
+from langslice.model.positions import longest_text
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 
 IGNORED = -100
@@ -106,9 +107,7 @@ def open_reader(checkpoint: Checkpoint, anatomy: Anatomy, model: Any, max_tokens
         notes = (f"the model {why}: scores speak of its embedding (mean over tokens, length 1)",)
     config = anatomy.config
     ids = {key: _first_id(config, rows, *names) for key, names in _IDS.items()}
-    positions = [config[key] for key in ("max_position_embeddings", "n_positions") if isinstance(config.get(key), int)]
-    # RoBERTa's positions start behind the padding id, two further than others.
-    longest = min([max_tokens, *(position - 2 for position in positions if position > 2)])
+    longest = min(max_tokens, longest_text(config) or max_tokens)
     stacks = tuple(anatomy.layers)
     return Reader(task, tokenizer, stacks, ids["start" if len(stacks) == 1 else "decoder"], ids["end"], ids["pad"],
                   hidden, rows, longest, notes)  # fmt: skip
@@ -172,7 +171,7 @@ def _batch(reader: Reader, group: Sequence[list[int]], rng: random.Random, predi
     mask = torch.tensor([[True] * len(line) + [False] * (width - len(line)) for line in group])
     labels = torch.where(mask, ids, IGNORED)
     inputs = {"input_ids": ids, "attention_mask": mask.long()}
-    if reader.stacks != ("layers",):
+    if len(reader.stacks) > 1:
         start = torch.full_like(ids[:, :1], reader.start)
         inputs |= {
             "decoder_input_ids": torch.cat([start, ids[:, :-1]], dim=1),

@@ -72,7 +72,7 @@ def cut_costs(
         references = {language: running.references(given) for language, given in batches.items()}
         for number, cut in enumerate(cuts):
             report(f"measuring the cut and its controls, {number} of {len(cuts)}", 0, 0)
-            with hooked(silencing(running, *cut)):
+            with hooked(silencing(running.sites, running.anatomy, *cut)):
                 for language, given in batches.items():
                     measured.setdefault(language, []).append(running.mean_loss(given, references[language]))
     costs = []

@@ -20,9 +20,11 @@ from langslice.model.checkpoint import Checkpoint, TensorEntry
 from langslice.model.families import family_of
 from langslice.progress import Report, silent
 from langslice.scoring.table import Values
-from langslice.structure.edits import along_heads, fused_order
+from langslice.structure.edits import along_heads
 
 _WINDOW_BYTES = 16 << 20
+# Axes of matrices that belong to heads.
+_ROWS = frozenset({"heads", "kv_heads", "qkv", "kv"})
 _NUMPY: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -40,19 +42,19 @@ def head_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: Rep
         name
         for name, place in anatomy.places.items()
         if len(anatomy.axes[name] or ()) == 2
-        and {"heads", "kv_heads", "qkv"} & set(anatomy.axes[name] or ())
+        and _ROWS & set(anatomy.axes[name] or ())
         and place.layer in anatomy.heads.get(place.attention_key, {})
     ]
     sums: Values = {}
     for done, name in enumerate(names):
         report(f"reading weights, {done} of {len(names)} tensors", 0, 0)
         place, axes = anatomy.places[name], anatomy.axes[name] or ()
-        axis = next(axis for axis in axes if axis in {"heads", "kv_heads", "qkv"})
+        axis = next(axis for axis in axes if axis in _ROWS)
         heads = anatomy.heads[place.attention_key][place.layer]
         rows = power_sums(checkpoint.tensors[name], axes.index(axis), order)
         layer = sums.setdefault(place.attention_key, {})
         layer[place.layer] = layer.get(place.layer, np.zeros(heads.query)) + rows_by_head(
-            rows, axis, heads, anatomy.body.fused, new_falcon=anatomy.new_falcon
+            rows, axis, heads, anatomy.body.fused
         )
     return _norms(sums, order)
 
@@ -90,19 +92,16 @@ def _norms(sums: Values, order: int) -> Values:
     }
 
 
-def rows_by_head(
-    rows: npt.NDArray[np.float64], axis: str, heads: Heads, fused: str, *, new_falcon: bool
-) -> npt.NDArray[np.float64]:
+def rows_by_head(rows: npt.NDArray[np.float64], axis: str, heads: Heads, fused: str) -> npt.NDArray[np.float64]:
     """Sum values of rows (or columns) over the query heads that they belong to.
 
     rows     (length,) one value for each row along `axis`
-    axis     "heads", "kv_heads" or "qkv"
+    axis     "heads", "kv_heads", "qkv" or "kv"
     fused    order inside "qkv", as in Body
     Returns  (query heads,); a key-value head counts for every query head of its group
     Example  kv_heads, 4 query heads and 2 key-value heads of size 1: [5, 7] gives [5, 5, 7, 7]
     """
-    order = fused_order(fused, heads, new_falcon=new_falcon)
-    sums = [rows[along_heads(axis, heads, order, [head], [head // heads.group])].sum() for head in range(heads.query)]
+    sums = [rows[along_heads(axis, heads, fused, [head], [head // heads.group])].sum() for head in range(heads.query)]
     return np.asarray(sums, dtype=np.float64)
 
 

@@ -167,6 +167,12 @@ def _check_anatomy(anatomy: Anatomy, kind: str, method: str) -> None:
         )
     if kind == "heads" and not anatomy.heads:
         raise ScoreError(f"no attention heads were found in this `{model_type}` model")
+    fed = [place for place in anatomy.heads if place.endswith(".cross") and "encoder" not in anatomy.layers]
+    if kind == "heads" and fed and method not in FROM_WEIGHTS:
+        raise ScoreError(
+            f"{fed[0]} reads an encoder that is no part of this checkpoint, so that text cannot score its heads",
+            hint="l1 and l2 score heads from the weights alone; text scores layers and neurons",
+        )
     experts = [layer for layers in anatomy.experts.values() for layer in layers]
     if kind == "neurons" and experts and method not in FROM_WEIGHTS:
         raise ScoreError(

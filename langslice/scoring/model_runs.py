@@ -152,11 +152,13 @@ def skipping_layers(sites: Sites, dropped: Mapping[str, Sequence[int]]) -> list[
     ]
 
 
-def silencing(running: Running, heads: Dropped | None = None, neurons: Dropped | None = None) -> list[Any]:
+def silencing(
+    sites: Sites, anatomy: Anatomy, heads: Dropped | None = None, neurons: Dropped | None = None
+) -> list[Any]:
     """Hooks that put zeros in the place of what heads and neurons give to the matrix behind them."""
     import torch
 
-    anatomy, hooks = running.anatomy, []
+    hooks = []
 
     def silence(keep: Any) -> Callable[..., Any]:
         return lambda module, args: (args[0] * keep, *args[1:])
@@ -166,10 +168,10 @@ def silencing(running: Running, heads: Dropped | None = None, neurons: Dropped |
             count = anatomy.heads[place][layer]
             keep = torch.ones(count.query, count.size)
             keep[list(indices)] = 0
-            hooks.append(running.sites.heads[place][layer].register_forward_pre_hook(silence(keep.flatten())))
+            hooks.append(sites.heads[place][layer].register_forward_pre_hook(silence(keep.flatten())))
     for stack, layers in (neurons or {}).items():
         for layer, indices in layers.items():
             keep = torch.ones(anatomy.neurons[stack][layer])
             keep[list(indices)] = 0
-            hooks.append(running.sites.neurons[stack][layer].register_forward_pre_hook(silence(keep)))
+            hooks.append(sites.neurons[stack][layer].register_forward_pre_hook(silence(keep)))
     return hooks

@@ -64,4 +64,4 @@ def find_sites(model: Any, anatomy: Anatomy) -> Sites:
 
 
 def _is_conv1d(axes: tuple[str, ...]) -> bool:
-    return bool({"heads", "qkv", "neurons"} & set(axes))
+    return bool({"heads", "qkv", "kv", "neurons"} & set(axes))

@@ -14,6 +14,7 @@ from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile, plan_side_files, write_side_files
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import Rewrite, SourceTokenizer, check_tokenizer, copy_tokenizer, write_tokenizer
+from langslice.tokenizer.absent import ABSENT
 from langslice.verification.record import part_table, write_record
 from langslice.writing.shards import TensorEdit
 
@@ -48,7 +49,7 @@ def write_files(
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
-    if made.keeps_vocabulary:
+    if made.keeps_vocabulary or tokenizer.kind == ABSENT:
         return copy_tokenizer(tokenizer, folder)
     size = len(tokenizer.tokens)
     # Whoever made or loaded the plan has closed it for this tokenizer: planning, or planning/validate.py by its digest.

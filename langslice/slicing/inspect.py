@@ -16,6 +16,7 @@ from langslice.planning.side_files import plan_side_files
 from langslice.planning.tensors import plan_tensors
 from langslice.planning.token_free_rows import live_rows
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.absent import ABSENT, NOTE
 
 if TYPE_CHECKING:
     from langslice.model.anatomy import Anatomy
@@ -121,8 +122,10 @@ def inspect_model(
     report("reading the vocabulary", 0, 0)
     scripts = token_scripts(tokenizer)
     parts = _parts(checkpoint, tensors)
-    savings, notes = [], []
-    for number, languages in enumerate(sets):
+    savings: list[Saving] = []
+    absent = tokenizer.kind == ABSENT
+    notes = [NOTE] if absent else []
+    for number, languages in enumerate(() if absent else sets):
         report(f"what {'+'.join(languages)} would save", number, len(sets))
         try:
             savings.append(_saving(checkpoint, tokenizer, tensors, rows, languages))

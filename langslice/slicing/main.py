@@ -94,7 +94,8 @@ def inspect(
 
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
     sets = [tuple(item.strip() for item in one.split(",")) for one in listed(languages)]
-    return inspect_model(checkpoint, source_tokenizer(checkpoint), sets=sets or COMMON_SETS, report=report)
+    tokenizer = source_tokenizer(checkpoint, needed=bool(sets))
+    return inspect_model(checkpoint, tokenizer, sets=sets or COMMON_SETS, report=report)
 
 
 def count(
@@ -143,7 +144,7 @@ def plan(model: str | Path, *, report: Report = silent, **choice: Unpack[Choice]
     Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
     """
     checkpoint = _open(model, choice)
-    tokenizer = source_tokenizer(checkpoint)
+    tokenizer = source_tokenizer(checkpoint, needed=_needs_tokenizer(choice))
     return _make_plan(checkpoint, tokenizer, choice, report)
 
 
@@ -206,7 +207,7 @@ def slice(
             if verify:
                 # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
                 proof = prove_slice(
-                    checkpoint, source_tokenizer(checkpoint), staging, made, files, listed(text), report
+                    checkpoint, source_tokenizer(checkpoint, needed=False), staging, made, files, listed(text), report
                 )
             cut = Cut(rewrite, written, proof)
             if key is not None:
@@ -242,8 +243,8 @@ def verify(
     Raises   PlanError when `out` is no slice or was cut from another source
     """
     checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
-    tokenizer = source_tokenizer(checkpoint)
     made = read_record(Path(out))
+    tokenizer = source_tokenizer(checkpoint, needed=made.names_tokens)
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     files = side_files(checkpoint, tokenizer, made)
     return prove_slice(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
@@ -253,6 +254,12 @@ def _open(model: str | Path, choice: Choice) -> Checkpoint:
     return open_checkpoint(
         model, revision=choice.get("revision"), token=choice.get("token"), cache_dir=choice.get("cache_dir")
     )
+
+
+def _needs_tokenizer(choice: Choice) -> bool:
+    from langslice.planning.build import needs_tokenizer
+
+    return needs_tokenizer(choice)
 
 
 def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> SlicePlan:
@@ -267,7 +274,8 @@ def _settled_plan(
     """The plan that is given, or made from the choice, with what was said of files; and the source's tokenizer."""
     # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
     given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
-    tokenizer = source_tokenizer(checkpoint)
+    needed = _needs_tokenizer(choice) if given is None else given.names_tokens
+    tokenizer = source_tokenizer(checkpoint, needed=needed)
     if given is None:
         made = _make_plan(checkpoint, tokenizer, choice, report)
     else:

@@ -19,6 +19,7 @@ from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.families import family_of, find_vocabulary_size
+from langslice.model.layer_fields import shares_layers
 from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.empty_model import compute_positions, empty_model, position_tables
 from langslice.sparsity.experts import Part
@@ -241,7 +242,7 @@ def _refuse_what_cannot_stream(checkpoint: Checkpoint) -> None:
         method = next(t["quantization_config"] for t in texts if t.get("quantization_config"))
         raise _quantised(checkpoint, f"config.json has a quantization_config ({method.get('quant_method', 'unnamed')})")
     shared = [name for text in texts for name in ("num_kv_shared_layers",) if text.get(name)]
-    if shared or any(text.get("model_type") == "albert" for text in texts):
+    if shared or any(shares_layers(text) for text in texts):
         why = "its blocks share one set of weights" if not shared else "its later blocks read keys of earlier ones"
         raise CheckpointError(
             f"model type `{config.get('model_type')}` cannot be pruned block by block: {why}",

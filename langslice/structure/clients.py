@@ -35,7 +35,7 @@ def client_note(anatomy: Anatomy, kept: Kept) -> str:
 def depth_note(anatomy: Anatomy, kept: Kept) -> str:
     """A warning for T5: some versions of transformers size the decoder's cache by the encoder's depth; else ""."""
     depths = {stack: len(kept.layers.get(stack, range(count))) for stack, count in anatomy.layers.items()}
-    if anatomy.body.head_size != "d_kv" or not kept.layers or depths["encoder"] >= depths["decoder"]:
+    if anatomy.body.head_size != "d_kv" or not kept.layers or len(depths) < 2 or depths["encoder"] >= depths["decoder"]:
         return ""
     return (
         f"the decoder now has {depths['decoder']} layers and the encoder {depths['encoder']}: transformers 5.23 can generate "

@@ -75,16 +75,7 @@ def kept_layers(
                 f"layer 0 of a {anatomy.body.model_types[0]} model cannot be cut: {anatomy.body.first_layer}",
                 hint=f"the nearest cut that can be expressed keeps layer 0: --layers 0,{_listing(sorted(layers)[1:])}",
             )
-        _check_first_convolution(anatomy, layers)
     return {stack: tuple(sorted(layers)) for stack, layers in cut.items()}
-
-
-def _check_first_convolution(anatomy: Anatomy, layers: set[int]) -> None:
-    if "deberta-v2" in anatomy.body.model_types and anatomy.config.get("conv_kernel_size") and 0 not in layers:
-        raise PlanError(
-            "layer 0 of this model cannot be cut: stock code adds a convolution to the output of whatever layer is first",
-            hint="keep layer 0",
-        )
 
 
 def _layers(anatomy: Anatomy, text: str, flag: str) -> tuple[str, list[int]]:

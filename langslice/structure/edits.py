@@ -15,6 +15,8 @@ from langslice.writing.shards import TensorEdit
 Indices = npt.NDArray[np.int64]
 # Axes whose entries another layer may need, or that scale what a zeroed head puts out anyway: never zeroed.
 _NOT_ZEROED = frozenset({"num_heads", "num_kv_heads"})
+# Axes of the matrix that reads what the heads put out.
+_OUTPUT = ("hidden", "heads")
 
 
 def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorEdit]:
@@ -41,12 +43,11 @@ def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ..
     return edits
 
 
-def removed_indices(
-    anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, dict[int, Indices]]:
-    """What goes of each tensor that stays: tensor (old name) -> dimension -> old indices; pruned rows included.
+def _masked(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, Indices]]:
+    """What masking zeroes: tensor (old name) -> dimension -> old indices; pruned rows included.
 
-    All of a head goes, its output columns included, so that it adds nothing whatever its input.
+    All of a head goes, its output columns included, so that it adds nothing whatever its input; but where a norm spans the
+    queries of all heads, theirs must stay, or the others would be divided by less: the output columns alone go then.
     """
     removed: dict[str, dict[int, Indices]] = {}
     for name, place in anatomy.places.items():
@@ -55,7 +56,8 @@ def removed_indices(
         pruned = kept.zeroed.get(name, {})
         for dim, rows in pruned.items():
             removed.setdefault(name, {})[dim] = np.asarray(rows, dtype=np.int64)
-        if _NOT_ZEROED & set(anatomy.axes[name] or ()):
+        axes = anatomy.axes[name] or ()
+        if _NOT_ZEROED & set(axes) or (anatomy.body.norm_all and HEAD_AXES & set(axes) and axes != _OUTPUT):
             continue
         for dim, stay in _indices(anatomy, kept, name, place, shapes[name]).items():
             gone = np.setdiff1d(np.arange(shapes[name][dim], dtype=np.int64), stay)
@@ -67,7 +69,7 @@ def removed_indices(
 def zeros(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, Indices]]:
     """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor."""
     if kept.style == "masked":
-        return removed_indices(anatomy, kept, shapes)
+        return _masked(anatomy, kept, shapes)
     found: dict[str, dict[int, Indices]] = {}
     for name, by_dim in kept.zeroed.items():
         stay = _indices(anatomy, kept, name, anatomy.places[name], shapes[name])
@@ -104,8 +106,7 @@ def _indices(anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple
         if axis in HEAD_AXES and query is not None:
             heads = anatomy.heads[place.attention_key][layer]
             key_value = kept.key_value.get(place.attention_key, {}).get(layer, tuple(range(heads.key_value)))
-            order = fused_order(anatomy.body.fused, heads, new_falcon=anatomy.new_falcon)
-            found[dim] = along_heads(axis, heads, order, query, key_value)
+            found[dim] = along_heads(axis, heads, anatomy.body.fused, query, key_value)
         elif axis in NEURON_AXES and neurons is not None:
             stay = np.asarray(neurons, dtype=np.int64)
             found[dim] = stay if axis == "neurons" else np.concatenate([stay, stay + shape[dim] // 2])
@@ -124,7 +125,7 @@ def _may_need_cut(place: Place, query: Sequence[int] | None, neurons: Sequence[i
 def along_heads(axis: str, heads: Heads, order: str, query: Sequence[int], key_value: Sequence[int]) -> Indices:
     """Indices along an axis of heads that belong to some query heads and key-value heads.
 
-    order  inside "qkv", see `fused_order`
+    order  inside "qkv", see `_fused`
     """
     if axis == "num_heads":
         return np.asarray(query, dtype=np.int64)
@@ -134,23 +135,16 @@ def along_heads(axis: str, heads: Heads, order: str, query: Sequence[int], key_v
         return _expand(query, heads.size)
     if axis == "kv_heads":
         return _expand(key_value, heads.size)
+    if axis == "kv":
+        return _expand([*key_value, *(heads.key_value + number for number in key_value)], heads.size)
     return _fused(order, heads, query, key_value)
-
-
-def fused_order(fused: str, heads: Heads, *, new_falcon: bool) -> str:
-    """Order of the rows of a fused projection, see `_fused`: what Body says, and for Falcon what its heads make of it."""
-    if fused != "falcon":
-        return fused
-    if new_falcon:
-        return "groups"
-    return "heads" if heads.key_value == heads.query else "parts"
 
 
 def _fused(order: str, heads: Heads, query: Sequence[int], key_value: Sequence[int]) -> Indices:
     """Rows of a fused query-key-value projection.
 
     "parts"   all queries, all keys, all values          "heads"  query, key and value of one head after the other
-    "groups"  the queries of a group, its key, its value
+    "groups"  the queries of a group, its key, its value; a group that is named several times shares its queries out
     """
     if order == "parts":
         keys = [heads.query + number for number in key_value]
@@ -159,9 +153,11 @@ def _fused(order: str, heads: Heads, query: Sequence[int], key_value: Sequence[i
     if order == "heads":
         return _expand([3 * head + part for head in query for part in range(3)], heads.size)
     stride = heads.group + 2
+    left = {group: [head % heads.group for head in query if head // heads.group == group] for group in key_value}
+    shares = {group: len(own) // key_value.count(group) for group, own in left.items()}
     rows: list[int] = []
     for group in key_value:
-        own = [head % heads.group for head in query if head // heads.group == group]
+        own, left[group] = left[group][: shares[group]], left[group][shares[group] :]
         rows += [group * stride + place for place in (*own, heads.group, heads.group + 1)]
     return _expand(rows, heads.size)
 

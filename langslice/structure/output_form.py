@@ -18,7 +18,7 @@ from langslice.structure.kept import Kept
 # Lists that may be as long as the model has layers, and have nothing to do with them.
 _OTHER_LISTS = frozenset({"architectures", "pos_att_type", "id2label", "suppress_tokens", "begin_suppress_tokens"})
 # Rows of a grouped matrix product must be a multiple of 16 bytes: eight elements of two bytes.
-_EXPERT_MULTIPLE = 8
+EXPERT_MULTIPLE = 8
 
 
 def express(
@@ -54,18 +54,32 @@ def express(
                 hint="remove it: langslice slice --drop-layers",
             )
         return replace(kept, key_value=_key_value_masked(anatomy, kept))
-    kept = replace(kept, key_value=_key_value_heads(anatomy, kept, replicate))
-    if kept.heads and anatomy.body.norm_all:
-        raise PlanError(
-            "no head of this model can be removed: a norm spans the queries and keys of all heads together",
-            hint="--output-style masked writes zeros instead; layers and neurons can be removed",
-        )
-    reason = _not_stock(anatomy, kept)
+    kept = replace(kept, key_value=key_value_heads(anatomy, kept, replicate))
+    refuse_common_norm(anatomy, kept)
+    reason = not_stock(anatomy, kept)
     if not reason:
         kept = replace(kept, config=_config(anatomy, kept, sizes=True))
         reason = _refused_by_class(anatomy, kept)
         if not reason:
             return kept
+    refuse_sizes_by_layer(anatomy, kept, style, reason)
+    return replace(kept, style="sliced", config=_config(anatomy, kept, sizes=False))
+
+
+def refuse_common_norm(anatomy: Anatomy, kept: Kept) -> None:
+    """Refuse to remove heads whose queries and keys one norm divides together."""
+    if kept.heads and anatomy.body.norm_all:
+        raise PlanError(
+            "no head of this model can be removed: a norm spans the queries and keys of all heads together",
+            hint="--output-style masked writes zeros instead; layers and neurons can be removed",
+        )
+
+
+def refuse_sizes_by_layer(anatomy: Anatomy, kept: Kept, style: str, reason: str) -> None:
+    """Refuse a cut that asks for sizes by layer where they are not wanted, or cannot be written.
+
+    reason  why stock code cannot express it
+    """
     if style == "stock":
         raise PlanError(
             f"stock code cannot express this cut: {reason}",
@@ -77,7 +91,6 @@ def express(
             f"this cut cannot be written\n  stock code cannot express it: {reason}\n  with sizes by layer: {refused}",
             hint="--even cuts all layers alike; --output-style masked writes zeros instead",
         )
-    return replace(kept, style="sliced", config=_config(anatomy, kept, sizes=False))
 
 
 def check_kept(anatomy: Anatomy, kept: Kept) -> None:
@@ -165,8 +178,11 @@ def _key_value_masked(anatomy: Anatomy, kept: Kept) -> dict[str, dict[int, tuple
     }
 
 
-def _key_value_heads(anatomy: Anatomy, kept: Kept, replicate: bool) -> dict[str, dict[int, tuple[int, ...]]]:
-    """Key-value heads of every layer whose heads are cut; of all layers of the attention when they are replicated."""
+def key_value_heads(anatomy: Anatomy, kept: Kept, replicate: bool) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Key-value heads of every layer whose heads are cut; of all layers of the attention when they are replicated.
+
+    A single key-value head serves any number of query heads, so that it never has to be replicated.
+    """
     found: dict[str, dict[int, tuple[int, ...]]] = {}
     for place in kept.heads:
         for layer, heads in anatomy.heads[place].items():
@@ -175,7 +191,7 @@ def _key_value_heads(anatomy: Anatomy, kept: Kept, replicate: bool) -> dict[str,
             stay = queries(anatomy, kept, place, layer)
             groups = [head // heads.group for head in stay]
             counts = {groups.count(group) for group in groups}
-            if replicate and heads.group > 1:
+            if replicate and heads.group > 1 and heads.key_value > 1:
                 found.setdefault(place, {})[layer] = tuple(groups)
             elif layer in kept.heads[place]:
                 if len(counts) > 1:
@@ -198,13 +214,14 @@ def _uneven(place: str, layer: int, heads: Heads, groups: list[int]) -> str:
     )
 
 
-def _not_stock(anatomy: Anatomy, kept: Kept) -> str:
+def not_stock(anatomy: Anatomy, kept: Kept) -> str:
     """Why stock code cannot express the sizes; "" where it can."""
     body = anatomy.body
     if kept.heads and body.slopes:
         return "positions enter by a slope for each head, which stock code derives from the number of heads"
     if kept.heads and not body.head_size:
-        return f"stock code of `{body.model_types[0]}` ties the size of a head to the number of heads"
+        why = f" with `{body.tied_if}`" if body.tied_if else ""
+        return f"stock code of `{body.model_types[0]}`{why} ties the size of a head to the number of heads"
     for fields, sizes in _head_sizes(anatomy, kept).items():
         if kept.heads and len(sizes) > 1:
             counts = sorted({query for query, _ in sizes})
@@ -224,8 +241,8 @@ def _not_stock(anatomy: Anatomy, kept: Kept) -> str:
             return f"layers keep {min(widths):,} to {max(widths):,} neurons, and `{fields}` holds one number"
     if kept.neurons and any(anatomy.experts.values()):
         width = next(iter(_widths(anatomy, kept)[_experts_field(anatomy)]))
-        if width % _EXPERT_MULTIPLE:
-            return f"experts are multiplied in groups, and {width} neurons are no multiple of {_EXPERT_MULTIPLE}"
+        if width % EXPERT_MULTIPLE:
+            return f"experts are multiplied in groups, and {width} neurons are no multiple of {EXPERT_MULTIPLE}"
     return ""
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langslice.errors import TokenizerError
+from langslice.errors import NoTokenizerError, TokenizerError
 from langslice.tokenizer.characters import character_tables, open_characters
 from langslice.tokenizer.document import Document, Json, parse_document, read_document
 from langslice.tokenizer.marian import is_marian, open_marian
@@ -44,9 +44,9 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
         return _through_transformers(folder, settings, model_type, rows)
     if character_tables(folder):
         return open_characters(folder)
-    raise TokenizerError(
+    raise NoTokenizerError(
         f"{folder} holds no tokenizer: neither tokenizer.json nor a vocabulary file",
-        hint="download the model's tokenizer files into the folder",
+        hint="download the model's tokenizer files into the folder; layers, heads and neurons can be cut without them",
     )
 
 

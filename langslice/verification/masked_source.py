@@ -1,6 +1,8 @@
 """The source with the parts that a slice removed made ineffective in memory: what the slice must compute.
 
-Heads and neurons are zeroed in the tensors before the stock class loads them; a layer that is gone hands on its input.
+Nothing here knows how a slice is written. The stock class loads the source as it is; then zeros stand in the place of what
+a head or a neuron that is gone gives to the matrix behind it, and a layer that is gone hands on its input. Only rows that
+were pruned on purpose are zeroed in the weights, by the plan's own list.
 """
 
 from __future__ import annotations
@@ -8,37 +10,95 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.model.anatomy import read_anatomy
+from langslice.errors import PlanError
+from langslice.model.anatomy import Anatomy, find_place, read_anatomy
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.families import describe_tensor, family_of, find_vocabulary_size
 from langslice.model.transformers_classes import model_class
-from langslice.structure.edits import removed_indices
 from langslice.structure.kept import Kept
+
+Gone = dict[str, dict[int, list[int]]]
 
 
 def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) -> Any:
-    """The stock model with what `kept` leaves out masked and skipped.
+    """The stock model with what `kept` leaves out silenced and skipped.
 
     options  of `from_pretrained`
+    Raises   PlanError where the stock model has no module for a head or neuron that is gone
     """
+    from langslice.scoring.model_runs import silencing, skipping_layers
+    from langslice.scoring.sites import find_sites
+
+    anatomy = read_anatomy(checkpoint)
+    model = _load(checkpoint, kept, options)
+    sites = find_sites(model, anatomy)
+    skipped = {stack: sorted(set(range(anatomy.layers[stack])) - set(stay)) for stack, stay in kept.layers.items()}
+    skipping_layers(sites, skipped)
+    heads = _gone(
+        kept.heads, {place: {at: row.query for at, row in rows.items()} for place, rows in anatomy.heads.items()}
+    )
+    neurons = _gone(kept.neurons, anatomy.neurons)
+    of_experts = {
+        stack: {layer: neurons[stack].pop(layer) for layer in sorted(anatomy.experts[stack]) if layer in neurons[stack]}
+        for stack in neurons
+    }
+    for kind, gone, found in (("heads", heads, sites.heads), ("neurons", neurons, sites.neurons)):
+        for place, rows in gone.items():
+            for layer in rows:
+                if layer not in found.get(place, {}):
+                    raise PlanError(f"no module of {type(model).__name__} reads the {kind} of {place} layer {layer}")
+    silencing(sites, anatomy, heads, neurons)
+    _silence_experts(model, anatomy, of_experts)
+    return model
+
+
+def _load(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) -> Any:
+    """The stock model, with the rows zeroed that a plan prunes on purpose."""
     import torch
     from transformers import AutoConfig
     from transformers.modeling_utils import load_state_dict
 
-    from langslice.scoring.model_runs import skipping_layers
-    from langslice.scoring.sites import find_sites
-
-    anatomy = read_anatomy(checkpoint)
     tensors: dict[str, Any] = {}
     for path in {entry.path: None for entry in checkpoint.tensors.values()}:
         tensors |= load_state_dict(str(path), map_location="cpu")
-    shapes = checkpoint.shapes
-    for name, by_dim in removed_indices(anatomy, kept, shapes).items():
+    for name, by_dim in kept.zeroed.items():
         tensors[name] = tensors[name].clone()
-        for dim, gone in by_dim.items():
-            tensors[name].index_fill_(dim, torch.from_numpy(gone), 0)
+        for dim, rows in by_dim.items():
+            tensors[name].index_fill_(dim, torch.tensor(rows, dtype=torch.int64), 0)
     folder = checkpoint.model_folder
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    model = model_class(folder).from_pretrained(None, config=config, state_dict=tensors, **options)
-    skipped = {stack: set(range(anatomy.layers[stack])) - set(stay) for stack, stay in kept.layers.items()}
-    skipping_layers(find_sites(model, anatomy), {stack: sorted(layers) for stack, layers in skipped.items()})
-    return model
+    return model_class(folder).from_pretrained(None, config=config, state_dict=tensors, **options)
+
+
+def _gone(kept: Mapping[str, Mapping[int, tuple[int, ...]]], sizes: Mapping[str, Mapping[int, int]]) -> Gone:
+    """What is not kept, of the places that lose something."""
+    return {
+        place: {layer: sorted(set(range(sizes[place][layer])) - set(stay)) for layer, stay in rows.items()}
+        for place, rows in kept.items()
+    }
+
+
+def _silence_experts(model: Any, anatomy: Anatomy, neurons: Gone) -> None:
+    """Zero what experts read of their neurons in memory: transformers 5 has one tensor for all of them, and no module."""
+    import torch
+
+    if not any(neurons.values()):
+        return
+    family = family_of(model.config.to_dict())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    rows = frozenset({find_vocabulary_size(family, {name: tuple(one.shape) for name, one in parameters.items()})})
+    silenced: set[tuple[str, int]] = set()
+    for name, parameter in parameters.items():
+        place = find_place(name, anatomy.body)
+        gone = neurons.get(place.stack, {}).get(place.layer) if place is not None else None
+        if place is None or gone is None or "experts" not in place.rest:
+            continue
+        axes = describe_tensor(family, name, tuple(parameter.shape), rows).axes
+        if axes and axes[-1] == "neurons":
+            parameter.data.index_fill_(parameter.ndim - 1, torch.tensor(gone), 0)
+            silenced.add((place.stack, place.layer))
+    missing = sorted({(stack, layer) for stack, layers in neurons.items() for layer in layers} - silenced)
+    if missing:
+        raise PlanError(
+            f"no tensor of {type(model).__name__} reads the neurons of {missing[0][0]} layer {missing[0][1]}"
+        )

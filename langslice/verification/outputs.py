@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langslice.model.anatomy import is_cross_attention
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.transformers_classes import dtype_option, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
@@ -103,7 +105,8 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         logits += f"; the source itself overflows in {len(before) - finite} of them"
     of_text = len(new_ids) - _RANDOM_SAMPLES
     compared = "hidden states differ by" if structure is None else "last hidden states of the masked source differ by"
-    detail = f"{len(new_ids)} samples ({of_text} of text): {compared} {worst_hidden:g}{logits}"
+    samples_of = f"{len(new_ids)} samples ({of_text} of text)" if of_text else f"{len(new_ids)} samples of random ids"
+    detail = f"{samples_of}: {compared} {worst_hidden:g}{logits}"
     return Check("outputs", not wrong, detail, tuple(wrong[:10]))
 
 
@@ -199,13 +202,34 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     import torch
 
     tokens = torch.tensor([ids])
-    if not model.config.is_encoder_decoder:
-        return {"input_ids": tokens}
+    # The encoder alone of an encoder-decoder has the configuration of both.
+    if not model.config.is_encoder_decoder or not _takes(model, "decoder_input_ids"):
+        return {"input_ids": tokens, **_encoder_states(model)}
     decoder = torch.tensor([[start, *ids[:-1]]])
     return (
         {"decoder_input_ids": decoder}
         if model.main_input_name == "input_features"
         else {"input_ids": tokens, "decoder_input_ids": decoder}
+    )
+
+
+def _encoder_states(model: Any) -> dict[str, Any]:
+    """Random states of an encoder for a decoder that reads one which is not part of it; nothing for other models."""
+    import torch
+
+    if not any(is_cross_attention(name) for name, _ in model.named_parameters()):
+        return {}
+    states = torch.randn((1, _RANDOM_LENGTH, model.config.hidden_size), generator=torch.Generator().manual_seed(1))
+    # Half of an encoder-decoder counts the layers of its cache by the half that is not there.
+    cache = {"use_cache": False} if _takes(model, "use_cache") else {}
+    return {"encoder_hidden_states": states.to(model.dtype), **cache}
+
+
+def _takes(model: Any, name: str) -> bool:
+    """Whether the model's forward has an argument of this name, or passes on whatever it is given."""
+    parameters = signature(model.forward).parameters
+    return name in parameters or (
+        name == "use_cache" and any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     )
 
 

@@ -25,6 +25,7 @@ from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
 from langslice.planning.tensors import tensor_edits
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
+from langslice.tokenizer.absent import ABSENT, absent_tokenizer
 from langslice.verification.check import MAX_EXAMPLES, Check
 from langslice.verification.sample_texts import CORPUS
 from langslice.verification.tokenization import TextProof, compare_tokenisation, summarise_texts
@@ -82,12 +83,13 @@ def prove(
     checks = [check_tensors(checkpoint, sliced, plan), check_loading(checkpoint, sliced)]
     progress("bytes")
     checks.append(_trained("bytes") if plan.trained else check_bytes(checkpoint, sliced, plan))
-    result = open_tokenizer(sliced.model_folder, model_type=plan.model_type)
+    absent = source.kind == ABSENT
+    result = absent_tokenizer(out) if absent else open_tokenizer(sliced.model_folder, model_type=plan.model_type)
     progress("ids")
     checks.append(check_ids(checkpoint, out, plan, side_files, source, result))
     proofs: list[TextProof] = []
     samples: list[list[int]] = []
-    for name, read in texts.items():
+    for name, read in () if absent else texts.items():
         progress(f"tokenisation of {name}")
         try:
             for label, before, after in zip((name, f"{name}, as target"), source.sides, result.sides, strict=False):
@@ -296,7 +298,8 @@ def check_ids(
         for new, old in enumerate(plan.kept.tolist())
         if _token(source, int(old)) != _token(result, new)
     ]
-    detail = f"{count} ids in configuration files, {plan.kept.shape[0]} tokens of the tokenizer"
+    tokens = "no tokenizer" if source.kind == ABSENT else f"{plan.kept.shape[0]} tokens of the tokenizer"
+    detail = f"{count} ids in configuration files, {tokens}"
     return Check("ids", not wrong and not moved, detail, tuple((wrong + moved)[:MAX_EXAMPLES]))
 
 

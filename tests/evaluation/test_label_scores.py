@@ -17,12 +17,14 @@ from langslice.evaluation.label_scores import score_sequences, score_with_encode
 from langslice.evaluation.loaded_model import Loaded, load_model, model_kind
 from langslice.evaluation.zero_shot import fill_examples, label_scores, measure_choice
 from langslice.mini import mini_model_path
+from langslice.model.families import FAMILIES
 
 KINDS = ("paper", "sum", "normalised", "first_token", "pmi")
 CAUSAL = [
     "llama", "gpt2", "gpt_neox", "bloom", "xglm", "falcon", "gemma2", "gemma3_text", "qwen3", "qwen3_moe", "cohere2",
     "mistral", "phi", "granite", "olmo3", "smollm3",
 ]  # fmt: skip
+READS_TREES = {name for family in FAMILIES if family.reads_trees for name in family.model_types}
 TOLERANCE = 1e-5
 
 
@@ -78,7 +80,7 @@ def short_passes(monkeypatch):
     monkeypatch.setattr(sharing, "_PASS", {"cpu": 12})
 
 
-@pytest.mark.parametrize("model_type", sorted({*CAUSAL, *packing.PACKED}))
+@pytest.mark.parametrize("model_type", sorted({*CAUSAL, *READS_TREES}))
 def test_every_family_scores_as_alone(model_type, zoo, short_passes, monkeypatch):
     import torch
     import transformers
@@ -92,7 +94,7 @@ def test_every_family_scores_as_alone(model_type, zoo, short_passes, monkeypatch
     window = getattr(loaded.model.config, "sliding_window", None)
     output_head.try_head(loaded, input_ids=torch.tensor([[3, 4, 5]]))
     if int(transformers.__version__.split(".")[0]) >= 5:
-        assert packing.can_pack(loaded, longest) == (model_type in packing.PACKED and not (window and longest > window))
+        assert packing.can_pack(loaded, longest) == (model_type in READS_TREES and not (window and longest > window))
     check_scores(expected, score_sequences(loaded, groups))
     check_scores(expected, score_sequences(loaded, groups, share=False))
     monkeypatch.setattr(label_scores_module, "can_pack", lambda loaded, longest: False)

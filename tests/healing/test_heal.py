@@ -105,6 +105,20 @@ def test_a_rate_of_zero_gives_the_same_files(zoo, tmp_path, family, specials):
     assert files(source) == before
 
 
+@pytest.mark.parametrize("family", ["xlm-roberta-xl", "xlm-roberta"])
+def test_rows_are_as_long_as_positions_behind_the_padding_token_allow(zoo, tmp_path, family):
+    source = tmp_path / "source"
+    shutil.copytree(zoo(family), source)
+    corpus = zoo_text(source, "")
+    corpus.write_text("\n".join(" ".join(LINES[at:] + LINES[:at]) for at in range(len(LINES))))
+    langslice.slice(source, tmp_path / "cut", scripts="Latn", verify=False)
+    for folder, out in ((source, "a"), (tmp_path / "cut", "b")):
+        result = heal(folder, tmp_path / out, quick(corpus, steps=2, seq_length=None))
+        assert np.isfinite(result.loss["last"])
+    with pytest.raises(HealError, match="the model reads 94 tokens"):
+        heal(source, tmp_path / "c", quick(corpus, seq_length=95))
+
+
 def test_the_result_is_a_slice_of_the_same_form_and_better_on_its_text(cut, text, tmp_path):
     out = tmp_path / "out"
     steps = []

@@ -93,16 +93,16 @@ def test_power_sums_refuse_packed_weights(tmp_path):
 
 def test_rows_go_to_their_heads():
     rows = np.arange(1.0, 9.0)
-    assert rows_by_head(rows, "heads", Heads(4, 4, 2), "", new_falcon=False).tolist() == [3, 7, 11, 15]
-    assert rows_by_head(rows[:2], "kv_heads", Heads(4, 2, 1), "", new_falcon=False).tolist() == [1, 1, 2, 2]
+    assert rows_by_head(rows, "heads", Heads(4, 4, 2), "").tolist() == [3, 7, 11, 15]
+    assert rows_by_head(rows[:2], "kv_heads", Heads(4, 2, 1), "").tolist() == [1, 1, 2, 2]
     # [q q q q; k k; v v]
-    assert rows_by_head(rows, "qkv", Heads(4, 2, 1), "parts", new_falcon=False).tolist() == [13, 14, 17, 18]
+    assert rows_by_head(rows, "qkv", Heads(4, 2, 1), "parts").tolist() == [13, 14, 17, 18]
     # head: q k v
-    assert rows_by_head(rows[:6], "qkv", Heads(2, 2, 1), "heads", new_falcon=False).tolist() == [6, 15]
+    assert rows_by_head(rows[:6], "qkv", Heads(2, 2, 1), "heads").tolist() == [6, 15]
     # group: q q k v
-    assert rows_by_head(rows, "qkv", Heads(4, 2, 1), "falcon", new_falcon=True).tolist() == [8, 9, 20, 21]
+    assert rows_by_head(rows, "qkv", Heads(4, 2, 1), "groups").tolist() == [8, 9, 20, 21]
     # multi-query: [q q q q; k; v]
-    assert rows_by_head(rows[:6], "qkv", Heads(4, 1, 1), "falcon", new_falcon=False).tolist() == [12, 13, 14, 15]
+    assert rows_by_head(rows[:6], "qkv", Heads(4, 1, 1), "parts").tolist() == [12, 13, 14, 15]
 
 
 def naive_head_norms(model_type, model, layer, head):
@@ -440,7 +440,7 @@ def test_silenced_heads_are_zero_columns(zoo):
     running = open_running(checkpoint, read_anatomy(checkpoint), whole=True)
     ids = torch.arange(10, 30)[None]
     with torch.no_grad():
-        with hooked(silencing(running, {"layers.self": {1: (0, 3)}}, {"layers": {2: (5,)}})):
+        with hooked(silencing(running.sites, running.anatomy, {"layers.self": {1: (0, 3)}}, {"layers": {2: (5,)}})):
             silent = running.model(input_ids=ids).logits
         model = stock(checkpoint.model_folder)
         model.model.layers[1].self_attn.o_proj.weight[:, :10] = 0
@@ -508,7 +508,7 @@ def test_lowest_heads_of_a_sentence_encoder_move_its_embeddings_less_than_random
     references = running.references(batches)
 
     def distance(dropped):
-        with hooked(silencing(running, dropped)):
+        with hooked(silencing(running.sites, running.anatomy, dropped)):
             return running.mean_loss(batches, references)
 
     dropped = heads_to_drop(scores, running.anatomy, 0.25)
@@ -534,7 +534,7 @@ def test_lowest_heads_of_the_packaged_model_cost_less_than_random_ones():
     batches = make_batches(running.reader, held_out, 0, predict=True)
 
     def loss(dropped):
-        with hooked(silencing(running, dropped)):
+        with hooked(silencing(running.sites, running.anatomy, dropped)):
             return running.mean_loss(batches)
 
     dropped = heads_to_drop(scores, running.anatomy, 0.25)
