@@ -11,12 +11,12 @@ import numpy as np
 
 from langslice.errors import PlanError, TokenizerError
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.token_id_fields import IdField
+from langslice.model.token_id_fields import IdField, check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_side_files, renumbered
 from langslice.planning.tensors import plan_tensors, with_structure
-from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer import SourceTokenizer, check_renumbering
 
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
@@ -51,8 +51,8 @@ def make_plan(
     from langslice.vocabulary.vocabulary import choose_vocabulary
 
     ignore = frozenset(codes(choice.get("ignore_field")))
+    check_ignored(ignore)
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
-    check_sizes(tokenizer, rows)
     files = plan_side_files(
         checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
     )
@@ -60,6 +60,9 @@ def make_plan(
     anatomy, structure = choose_layers(checkpoint, choice, report)
     weights = weights_request(choice)
     whole = (structure is not None or weights is not None) and not asks(choice, _VOCABULARY_ENTRIES)
+    copied = whole and not choice.get("pad_to_multiple_of")
+    if not copied:
+        check_sizes(tokenizer, rows)
     implied: Mapping[str, int | Sequence[int]] = {}
     sizes: Mapping[str, int] = {}
     if not whole or choice.get("pad_to_multiple_of"):
@@ -110,13 +113,15 @@ def make_plan(
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=(*tokenizer.notes, *(chosen.notes if chosen else ()), *filter(None, remarks)),
+        notes=(*(() if copied else tokenizer.notes), *(chosen.notes if chosen else ()), *filter(None, remarks)),
         structure=structure,
         weights=weights,
         facts=_facts(tokenizer, chosen, kept, anatomy),
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
+    if not copied:
+        check_renumbering(tokenizer, [old for old in kept.tolist() if old < size])
     return plan
 
 
