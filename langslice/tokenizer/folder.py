@@ -37,7 +37,9 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
         raise TokenizerError(f"{folder} is not a folder")
     path = folder / TOKENIZER_FILE
     settings = read_settings(folder)
-    if is_marian(folder):  # first, since its stock class reads its three files even where a tokenizer.json stands beside
+    if is_marian(
+        folder
+    ):  # first, since its stock class reads its three files even where a tokenizer.json stands beside
         return open_marian(folder, settings)
     if path.is_file():
         return _from_document(folder, read_document(path), settings, lambda: _load_file(path), rows)

@@ -92,9 +92,7 @@ def byte_tokens(path: Path, index: Mapping[str, int]) -> frozenset[int]:
     """Ids of a SentencePiece model's byte pieces."""
     model = read_sentencepiece(path)
     return frozenset(
-        index[text]
-        for text, kind in zip(model.texts, model.types, strict=True)
-        if kind == BYTE and text in index
+        index[text] for text, kind in zip(model.texts, model.types, strict=True) if kind == BYTE and text in index
     )
 
 

@@ -1,4 +1,4 @@
-"""Vocabulary files without a tokenizer.json: opened by the tokenizer classes of transformers, which know how each numbers its tokens.
+"""Vocabulary files without a tokenizer.json: opened by the classes of transformers, which know how each numbers its tokens.
 
 Code from the folder is never run. What a class found in the files or supplied itself is said in the settings: a slice has a
 tokenizer.json, from which the same class takes less than from the source's own files. Control symbols of a SentencePiece model,
@@ -55,7 +55,9 @@ def open_by_class(folder: Path, settings: Mapping[str, Mapping[str, Any]], model
         options["config"] = AutoConfig.for_model(model_type)
     if TEKKEN_FILE in files:
         _require_tekken(folder)
-        options["mistral_format"] = False  # the class of mistral-common has no form that can be written as tokenizer.json
+        options["mistral_format"] = (
+            False  # the class of mistral-common has no form that can be written as tokenizer.json
+        )
     try:
         opened = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # the classes raise anything from ImportError to RuntimeError
@@ -138,7 +140,9 @@ def _with_class_settings(settings: Mapping[str, Mapping[str, Any]], opened: Any)
 def _extra_tokens(opened: Any) -> list[str]:
     """The special tokens that have no name of their own."""
     extra = getattr(opened, _EXTRA, None)
-    return [str(token) for token in (extra if isinstance(extra, list) else getattr(opened, _EXTRA_BEFORE_5, None) or [])]
+    return [
+        str(token) for token in (extra if isinstance(extra, list) else getattr(opened, _EXTRA_BEFORE_5, None) or [])
+    ]
 
 
 def _default(owner: type, name: str) -> str | None:

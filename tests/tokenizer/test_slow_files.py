@@ -375,13 +375,29 @@ def test_files_that_a_class_cannot_open_are_refused_by_name(tmp_path: Path) -> N
 
 def tekken(folder: Path) -> Path:
     """A tekken.json of 30 special tokens, of which two are named, all bytes and some tokens more."""
-    tokens = [bytes([byte]) for byte in range(256)] + [b"th", b"the", b" the", b"an", b"ban", b"at", b"cat", b"in", b"ing"]
+    tokens = [bytes([byte]) for byte in range(256)] + [
+        b"th",
+        b"the",
+        b" the",
+        b"an",
+        b"ban",
+        b"at",
+        b"cat",
+        b"in",
+        b"ing",
+    ]
     vocabulary = [
         {"rank": rank, "token_bytes": base64.b64encode(token).decode(), "token_str": None}
         for rank, token in enumerate([*tokens, b"unused"])
     ]
-    config = {"pattern": r" ?\p{L}+|\s+|[^\s]", "default_vocab_size": 30 + len(tokens), "default_num_special_tokens": 30}
-    special = [{"rank": rank, "token_str": text, "is_control": True} for rank, text in enumerate(("<unk>", "<s>", "</s>"))]
+    config = {
+        "pattern": r" ?\p{L}+|\s+|[^\s]",
+        "default_vocab_size": 30 + len(tokens),
+        "default_num_special_tokens": 30,
+    }
+    special = [
+        {"rank": rank, "token_str": text, "is_control": True} for rank, text in enumerate(("<unk>", "<s>", "</s>"))
+    ]
     document = {"config": {**config, "num_vocab_tokens": len(tokens), "version": "v7"}, "vocab": vocabulary}
     (folder / "tekken.json").write_text(json.dumps({**document, "special_tokens": special}))
     (folder / "config.json").write_text('{"model_type": "mistral"}')
@@ -399,11 +415,17 @@ def test_tekken_is_opened_and_rewritten(tmp_path: Path) -> None:
     source, kept, out, left_out = slice_folder(folder, [30 + 258, 30 + 262])  # " the", "cat"
     assert left_out == {} and len(source.tokens) == 30 + 265 and len(kept) == 30 + 256 + 3 + 2
     written = json.loads((out / "tekken.json").read_text())
-    assert [base64.b64decode(entry["token_bytes"]) for entry in written["vocab"][256:]] == [b"th", b"the", b" the", b"at", b"cat"]
+    assert [base64.b64decode(entry["token_bytes"]) for entry in written["vocab"][256:]] == [
+        b"th",
+        b"the",
+        b" the",
+        b"at",
+        b"cat",
+    ]
     assert [entry["rank"] for entry in written["vocab"]] == list(range(261))
     assert written["config"]["default_vocab_size"] == len(kept) and written["config"]["num_vocab_tokens"] == 261
     for name in ("tokenizer.json", "tokenizer_config.json"):  # tekken.json alone means the same tokenizer
-        (out / name).unlink()
+        (out / name).unlink(missing_ok=True)
     assert open_tokenizer(out, model_type="mistral").tokens == tuple(source.tokens[old] for old in kept)
 
 
