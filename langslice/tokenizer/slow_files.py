@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from langslice.errors import TokenizerError
 from langslice.files.json_forms import check_form, read_json
@@ -219,7 +220,7 @@ def _tekken(path: Path, change: Renumbering) -> Iterator[bytes]:
         if old >= len(change.tokens) or change.tokens[old] != entry["token_str"]:
             raise _Unfaithful(f"special token {entry['token_str']!r} has the id {old}, but the tokenizer disagrees")
     kept: list[int] = [old for old in range(first) if old in change.old_to_new]
-    entries = []
+    entries: list[dict[str, Any]] = []
     for entry in document["vocab"][: config["default_vocab_size"] - first]:
         old, content = first + entry["rank"], base64.b64decode(entry["token_bytes"])
         if old >= len(change.tokens) or change.tokens[old] is None or change.surface(old) != content:
