@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,11 @@ _IDS = re.compile(
     r"(?:\w+_)?(?:token_id|token_ids|token_index|tokens_ids|token_idx)"
     r"|suppress_tokens|begin_suppress_tokens|bad_words_ids|force_words_ids|forced_decoder_ids|sequence_bias"
     r"|lang_to_id|task_to_id|lang_code_to_id|language_to_id|pad_idx|bos_idx|eos_idx|unk_idx"
+)
+# Of these names, every one that transformers itself reads as token ids: nobody can say that they hold none.
+_CERTAIN = re.compile(
+    r"(?:pad|bos|eos|unk|sep|cls|mask|decoder_start|decoder_(?:pad|bos|eos)|forced_bos|forced_eos)_token_ids?"
+    r"|suppress_tokens|begin_suppress_tokens|bad_words_ids|force_words_ids|forced_decoder_ids|sequence_bias"
 )
 _SIZES = frozenset({"vocab_size", "decoder_vocab_size", "encoder_vocab_size", "text_vocab_size", "padded_vocab_size"})
 _PER_LAYER_SIZES = frozenset({"vocab_size_per_layer_input"})
@@ -95,8 +100,8 @@ def find_id_fields(
             if value >= rows:
                 raise CheckpointError(
                     f"{file}: {'.'.join(path)} = {value}, but the model has {rows} rows of vocabulary",
-                    hint="correct the source's configuration, or pass --ignore-field "
-                    f"{path[-1]} if it does not hold a token id",
+                    hint=f"in the source's {file}, set it to null or to an id below {rows}, or give the model a row for it"
+                    + ignoring_hint(path[-1]),
                 )
         found.append(IdField(file, path, values))
 
@@ -115,6 +120,21 @@ def find_id_fields(
                 hint=f"pass --ignore-field {key} if it does not hold token ids; else add it to langslice/model/token_id_fields.py",
             )
     return found
+
+
+def check_ignored(names: Collection[str]) -> None:
+    """Refuse to take a field for something else that transformers reads as token ids: it would be written with an old id."""
+    for name in sorted(names):
+        if _CERTAIN.fullmatch(name):
+            raise CheckpointError(
+                f"--ignore-field {name}: this field holds token ids in every model; nothing was written",
+                hint="correct its value in the source's configuration, and do not pass it here",
+            )
+
+
+def ignoring_hint(key: str) -> str:
+    """The end of a hint that offers --ignore-field; "" for a field that it cannot be passed for."""
+    return "" if _CERTAIN.fullmatch(key) else f", or pass --ignore-field {key} if it does not hold token ids"
 
 
 def renumber(
@@ -233,7 +253,7 @@ def _ids_in(key: str, value: Any, place: str) -> Iterator[int]:
     except TypeError as error:
         raise UnknownFieldError(
             f"{place} = {value!r} is not a token id or a list of them; nothing was written",
-            hint=f"pass --ignore-field {key} if it does not hold token ids",
+            hint="correct the source's configuration" + ignoring_hint(key),
         ) from error
     return iter(old for old in seen if old >= 0)
 

@@ -13,6 +13,7 @@ from langslice.errors import PlanError, TokenizerError
 from langslice.formatting import bytes_text
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
+from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
@@ -20,7 +21,7 @@ from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_si
 from langslice.planning.size_limit import WeightSizes, rows_within, weight_sizes
 from langslice.planning.tensors import plan_tensors, with_structure
 from langslice.planning.token_free_rows import live_rows, padding_rows, protected_rows, rows_note
-from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer import SourceTokenizer, check_renumbering
 from langslice.tokenizer.absent import ABSENT
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def make_plan(
     from langslice.planning.weights import weights_request
 
     ignore = frozenset(codes(choice.get("ignore_field")))
+    check_ignored(ignore)
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
-    check_sizes(tokenizer, rows)
     files = plan_side_files(
         checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
     )
@@ -61,6 +62,9 @@ def make_plan(
     anatomy, structure = choose_layers(checkpoint, choice, report)
     weights = weights_request(choice)
     whole = (structure is not None or weights is not None) and not asks(choice, _VOCABULARY_ENTRIES)
+    copied = whole and not choice.get("pad_to_multiple_of")
+    if not copied:
+        check_sizes(tokenizer, rows)
     implied: Mapping[str, int | Sequence[int]] = {}
     sizes: Mapping[str, int] = {}
     if not whole or choice.get("pad_to_multiple_of"):
@@ -97,13 +101,15 @@ def make_plan(
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=(*tokenizer.notes, *(chosen.notes if chosen else ()), *filter(None, remarks)),
+        notes=(*(() if copied else tokenizer.notes), *(chosen.notes if chosen else ()), *filter(None, remarks)),
         structure=structure,
         weights=weights,
         facts=_facts(tokenizer, chosen, kept, anatomy),
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
+    if not copied:
+        check_renumbering(tokenizer, [old for old in kept.tolist() if old < size])
     return plan
 
 

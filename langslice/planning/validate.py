@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langslice.errors import PlanError
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.source_tokenizer import fingerprint_of
+from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice
 from langslice.planning.plan import SlicePlan, digest_rows
 
@@ -21,6 +22,7 @@ def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceToken
     Raises   PlanError
     """
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
+    check_ignored(made.ignore_fields)
     size = len(tokenizer.tokens)
     own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
     if made.checked != digest_rows(made.kept) or made.tokens != own:

@@ -43,14 +43,14 @@ def write_files(
         restructure=partial(restructured, checkpoint, made.structure),
     )  # fmt: skip
     return_freed_memory()
+    if made.keeps_vocabulary or tokenizer.kind == ABSENT:
+        return copy_tokenizer(tokenizer, folder)
     rewrite = _write_tokenizer(tokenizer, made, folder)
     check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
     return rewrite
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:
-    if made.keeps_vocabulary or tokenizer.kind == ABSENT:
-        return copy_tokenizer(tokenizer, folder)
     size = len(tokenizer.tokens)
     # Whoever made or loaded the plan has closed it for this tokenizer: planning, or planning/validate.py by its digest.
     return write_tokenizer(

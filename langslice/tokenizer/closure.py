@@ -9,9 +9,13 @@ from langslice.tokenizer import sentencepiece_model
 from langslice.tokenizer.bpe import MergeRule, Spelling, listed_merges, ranked_merges, route_closure
 from langslice.tokenizer.document import index_of
 from langslice.tokenizer.sentencepiece_model import NORMAL, SentencePieceModel
-from langslice.tokenizer.slow_files import is_rank_file, sentencepiece_models
+from langslice.tokenizer.settings import CONFIG_FILE, UNKNOWN_ID
+from langslice.tokenizer.slow_files import TEKKEN_FILE, is_rank_file, sentencepiece_models
 from langslice.tokenizer.source import Closure, SourceTokenizer
 from langslice.tokenizer.unigram import last_duplicates, lowest_piece
+
+# No class of transformers has a higher id of the unknown token built in: 100 in BigBird's.
+_BUILT_IN = 127
 
 
 def close_choice(source: SourceTokenizer, chosen: Collection[int], *, lowest: bool = True) -> Closure:
@@ -35,6 +39,8 @@ def close_choice(source: SourceTokenizer, chosen: Collection[int], *, lowest: bo
         add(old, "byte")
     if source.unknown_id is not None:
         add(source.unknown_id, "unknown")
+    for old in range(_last_built_in(source) + 1):
+        add(old, "its id is built into the tokenizer's class")
     models = list(sentencepiece_models(source.folder))
     for old in _lowest(source, models, kept) if lowest else ():
         add(old, "lowest score")
@@ -44,6 +50,22 @@ def close_choice(source: SourceTokenizer, chosen: Collection[int], *, lowest: bo
     for needed, old in _routes(source, models, kept):
         add(needed, f"closure of '{source.tokens[old]}'")
     return Closure(tuple(sorted(kept)), added)
+
+
+def _last_built_in(source: SourceTokenizer) -> int:
+    """The highest id that classes of transformers do not look up but know; -1 where there is none.
+
+    Those that make their tokenizer of Unigram pieces write the unknown token's id as a number, 2 in RemBERT's and 3 in
+    XLM-RoBERTa's, and read no other from the files. Where it moved, they would put another token for unknown characters.
+    Rows up to it stay, then, which are special ones but for a few. The number that settings call `unk_id` stays likewise: it
+    counts in the SentencePiece file, whose first pieces are these.
+    """
+    document = source.document
+    if document is None or document.model_type != "Unigram":
+        return -1
+    named = source.settings.get(CONFIG_FILE, {}).get(UNKNOWN_ID)
+    known = [document.skeleton["model"].get("unk_id"), named]
+    return max((old for old in known if isinstance(old, int) and old <= _BUILT_IN), default=-1)
 
 
 def _lowest(source: SourceTokenizer, models: Sequence[SentencePieceModel], kept: Collection[int]) -> Iterator[int]:
@@ -102,7 +124,7 @@ def _document_rules(source: SourceTokenizer) -> Iterator[tuple[Spelling, MergeRu
     )
     yield spelling, listed_merges(document.merges, len(source.tokens))
     for path in sorted(source.folder.glob("*")):
-        if path.suffix in (".model", ".tiktoken") and is_rank_file(path):
+        if path.name == TEKKEN_FILE or (path.suffix in (".model", ".tiktoken") and is_rank_file(path)):
             yield spelling, ranked_merges(source.tokens, index, lambda old: old)
 
 

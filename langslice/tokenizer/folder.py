@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import NoTokenizerError, TokenizerError
 from langslice.tokenizer.characters import character_tables, open_characters
-from langslice.tokenizer.document import Document, Json, parse_document, read_document
+from langslice.tokenizer.document import Document, Json, read_document
+from langslice.tokenizer.m2m100 import is_m2m100, open_m2m100
 from langslice.tokenizer.marian import is_marian, open_marian
 from langslice.tokenizer.rewrite import TOKENIZER_FILE, added_entry, processor_ids
 from langslice.tokenizer.rowless_tokens import backend_without, document_without, settings_without, tokens_beyond
 from langslice.tokenizer.settings import declared_tokens, read_settings
 from langslice.tokenizer.slow_files import vocabulary_files
 from langslice.tokenizer.source import SourceTokenizer
+from langslice.tokenizer.stock_classes import open_by_class
 from langslice.tokenizer.surface import byte_alphabet, byte_value
 
 if TYPE_CHECKING:
@@ -35,13 +37,17 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
         raise TokenizerError(f"{folder} is not a folder")
     path = folder / TOKENIZER_FILE
     settings = read_settings(folder)
+    if is_marian(
+        folder
+    ):  # first, since its stock class reads its three files even where a tokenizer.json stands beside
+        return open_marian(folder, settings)
     if path.is_file():
         return _from_document(folder, read_document(path), settings, lambda: _load_file(path), rows)
-    if is_marian(folder):
-        return open_marian(folder, settings)
-    slow = vocabulary_files(folder)
-    if slow:
-        return _through_transformers(folder, settings, model_type, rows)
+    if is_m2m100(folder, settings, model_type):
+        return open_m2m100(folder, settings)
+    if vocabulary_files(folder):
+        made = open_by_class(folder, settings, model_type)
+        return _from_document(folder, made.document, made.settings, lambda: made.backend, rows)
     if character_tables(folder):
         return open_characters(folder)
     raise NoTokenizerError(
@@ -61,32 +67,6 @@ def _load_file(path: Path) -> Tokenizer:
         raise TokenizerError(
             f"{path}: the tokenizers library refuses it: {error}", hint="download the file again"
         ) from None
-
-
-def _through_transformers(
-    folder: Path, settings: Mapping[str, Mapping[str, Any]], model_type: str | None, rows: int | None
-) -> SourceTokenizer:
-    """Open files of a slow tokenizer through the class that transformers has for them."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    options = {}
-    if model_type is not None and not (folder / "config.json").is_file():
-        options["config"] = AutoConfig.for_model(model_type)
-    try:
-        opened = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
-    except Exception as error:  # the classes raise anything from ImportError to RuntimeError
-        raise TokenizerError(
-            f"{folder}: transformers cannot open {', '.join(vocabulary_files(folder))}: {error}",
-            hint='pip install "langslice[sentencepiece,tiktoken]", or save the tokenizer as tokenizer.json',
-        ) from error
-    backend = getattr(opened, "backend_tokenizer", None)
-    if backend is None:
-        raise TokenizerError(
-            f"{folder}: {type(opened).__name__} has no fast form, and its files are not understood",
-            hint="save the tokenizer as tokenizer.json where its family allows it",
-        )
-    document = parse_document(backend.to_str().encode(), f"{folder} (opened as {type(opened).__name__})")
-    return _from_document(folder, document, settings, lambda: backend, rows)
 
 
 def _from_document(
@@ -122,9 +102,7 @@ def _from_document(
     def decode(ids: Sequence[int]) -> str:
         return str(backend().decode(list(ids), skip_special_tokens=False))
 
-    files = (
-        [name for name in (TOKENIZER_FILE,) if (folder / name).is_file()] + list(settings) + vocabulary_files(folder)
-    )
+    files = [name for name in (TOKENIZER_FILE, *settings) if (folder / name).is_file()] + vocabulary_files(folder)
     return SourceTokenizer(
         folder=folder,
         kind=kind,

@@ -2,22 +2,23 @@
 
 Text is cut into pieces by source.spm (the target language by target.spm) and each piece is looked up in vocab.json; a
 piece that it lacks is unknown. Pieces whose token goes are removed from both models, so that their text is cut into
-smaller pieces instead; pieces that vocab.json never had stay, so that what was unknown stays unknown.
+smaller pieces instead; pieces that vocab.json never had stay, so that what was unknown stays unknown. m2m100.py reads and
+writes its one model and vocab.json in the same way.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer.document import object_windows
-from langslice.tokenizer.rewrite import HashedFile
-from langslice.tokenizer.sentencepiece_model import kept_positions, read_sentencepiece, without_pieces
+from langslice.tokenizer.rewrite import TOKENIZER_FILE, HashedFile
+from langslice.tokenizer.sentencepiece_model import BYTE, kept_positions, read_sentencepiece, without_pieces
 from langslice.tokenizer.settings import declared_tokens
 from langslice.tokenizer.slow_files import Renumbering, vocabulary_files
 from langslice.tokenizer.source import SourceTokenizer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = "source.spm", "target.spm", "vocab.json"
 _LANGUAGE_CODE = re.compile(r">>.+<<\Z")
+_LEADING = r">>.*?<<"
 
 
 def is_marian(folder: Path) -> bool:
@@ -43,16 +45,7 @@ def open_marian(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Sour
         raise TokenizerError(
             f"{folder}: separate vocabularies (target_vocab.json) are not understood, only a joint one"
         )
-    index: dict[str, int] = {}
-    for window in object_windows(folder / VOCABULARY_FILE):
-        index.update(window)
-    tokens: list[str | None] = [None] * (max(index.values(), default=-1) + 1)
-    for token, old in index.items():
-        if tokens[old] is not None:
-            raise TokenizerError(f"{folder / VOCABULARY_FILE}: {tokens[old]!r} and {token!r} share the id {old}")
-        tokens[old] = token
-    if "<unk>" not in index:
-        raise TokenizerError(f"{folder / VOCABULARY_FILE} has no <unk>, which Marian needs")
+    index, tokens = read_vocabulary(folder / VOCABULARY_FILE)
     special = {
         old for token, old in index.items() if token in ("</s>", "<unk>", "<pad>") or _LANGUAGE_CODE.match(token)
     }
@@ -60,23 +53,52 @@ def open_marian(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Sour
         if content not in index:
             raise TokenizerError(f"{folder}: special token {content!r} is not in {VOCABULARY_FILE}")
         special.add(index[content])
-    target = _segmenter(folder / TARGET_FILE)
+    target = segmenter(folder / TARGET_FILE)
+    also = [TOKENIZER_FILE] if (folder / TOKENIZER_FILE).is_file() else []
     return SourceTokenizer(
         folder=folder,
         kind="marian",
         tokens=tuple(tokens),
         special_ids=frozenset(special),
-        byte_ids=frozenset(),
+        byte_ids=frozenset().union(*(byte_tokens(folder / name, index) for name in (SOURCE_FILE, TARGET_FILE))),
         unknown_id=index["<unk>"],
-        files=(*settings, *vocabulary_files(folder)),
-        encode=_encoder(_segmenter(folder / SOURCE_FILE), index),
+        files=(*also, *settings, *vocabulary_files(folder)),
+        encode=piece_encoder(segmenter(folder / SOURCE_FILE), index, _LEADING),
         decode=lambda ids: str(target().decode_pieces([tokens[old] or "" for old in ids])),
         settings=settings,
-        encode_target=_encoder(target, index),
+        encode_target=piece_encoder(target, index, _LEADING),
     )
 
 
-def _segmenter(path: Path) -> Callable[[], SentencePieceProcessor]:
+def read_vocabulary(path: Path) -> tuple[dict[str, int], list[str | None]]:
+    """A vocab.json: token -> id, and the token of each id, None where there is none.
+
+    Raises  TokenizerError for a damaged file, ids that are used twice, or one without <unk>
+    """
+    index: dict[str, int] = {}
+    for window in object_windows(path):
+        index.update(window)
+    tokens: list[str | None] = [None] * (max(index.values(), default=-1) + 1)
+    for token, old in index.items():
+        if tokens[old] is not None:
+            raise TokenizerError(f"{path}: {tokens[old]!r} and {token!r} share the id {old}")
+        tokens[old] = token
+    if "<unk>" not in index:
+        raise TokenizerError(f"{path} has no <unk>, which its tokenizer needs")
+    return index, tokens
+
+
+def byte_tokens(path: Path, index: Mapping[str, int]) -> frozenset[int]:
+    """Ids of a SentencePiece model's byte pieces."""
+    model = read_sentencepiece(path)
+    return frozenset(
+        index[text] for text, kind in zip(model.texts, model.types, strict=True) if kind == BYTE and text in index
+    )
+
+
+def segmenter(path: Path) -> Callable[[], SentencePieceProcessor]:
+    """A function that loads a SentencePiece model on its first call."""
+
     @cache
     def load() -> SentencePieceProcessor:
         try:
@@ -93,15 +115,19 @@ def _segmenter(path: Path) -> Callable[[], SentencePieceProcessor]:
     return load
 
 
-def _encoder(
-    segmenter: Callable[[], SentencePieceProcessor], index: Mapping[str, int]
+def piece_encoder(
+    segmenter: Callable[[], SentencePieceProcessor], index: Mapping[str, int], leading: str
 ) -> Callable[[Sequence[str]], list[list[int]]]:
+    """A function from texts to ids: pieces are looked up, those that `index` lacks are <unk>.
+
+    leading  pattern of a language token, which is a token of its own where a text begins with it
+    """
     unknown = index["<unk>"]
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         encoded = []
         for text in texts:
-            code = re.match(r">>.*?<<", text)  # a leading >>xx<< chooses the target language and is a token of its own
+            code = re.match(leading, text)
             head = [code.group()] if code else []
             pieces = segmenter().encode(text[code.end() if code else 0 :], out_type=str)
             encoded.append([index.get(piece, unknown) for piece in (*head, *pieces)])
@@ -112,15 +138,23 @@ def _encoder(
 
 def write_marian(folder: Path, change: Renumbering, out: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Write vocab.json and both models; returns name -> sha256 and name -> reason for what is left out."""
+    written = write_pieces(folder, (SOURCE_FILE, TARGET_FILE), change, out)
+    reason = "it is not among the three files that define a Marian tokenizer"
+    others = [name for name in (TOKENIZER_FILE,) if (folder / name).is_file()] + vocabulary_files(folder)
+    return written, {name: reason for name in others if name not in written}
+
+
+def write_pieces(folder: Path, models: Sequence[str], change: Renumbering, out: Path) -> dict[str, str]:
+    """Write vocab.json and the SentencePiece models whose pieces are looked up in it; returns name -> sha256."""
     written = {}
     with HashedFile(out / VOCABULARY_FILE) as file:
         separator = "{\n  "
-        for old, new in change.old_to_new.items():
-            file.write(f"{separator}{json.dumps(change.tokens[old], ensure_ascii=False)}: {new}")
+        for token, new in _kept_entries(folder / VOCABULARY_FILE, change):
+            file.write(f"{separator}{json.dumps(token, ensure_ascii=False)}: {new}")
             separator = ",\n  "
         file.write("\n}\n")
     written[VOCABULARY_FILE] = file.sha256
-    for name in (SOURCE_FILE, TARGET_FILE):
+    for name in models:
         model = read_sentencepiece(folder / name)
         positions = kept_positions(
             model, lambda text: text not in change.index or change.index[text] in change.old_to_new
@@ -129,9 +163,12 @@ def write_marian(folder: Path, change: Renumbering, out: Path) -> tuple[dict[str
             for part in without_pieces(model, positions):
                 file.write_bytes(part)
         written[name] = file.sha256
-    left_out = {
-        name: "it is not among the three files that define a Marian tokenizer"
-        for name in vocabulary_files(folder)
-        if name not in written
-    }
-    return written, left_out
+    return written
+
+
+def _kept_entries(path: Path, change: Renumbering) -> Iterator[tuple[str, int]]:
+    """(token, new id) of the kept entries of vocab.json, by ascending id."""
+    _, tokens = read_vocabulary(path)
+    for old, new in change.old_to_new.items():
+        if old < len(tokens) and (token := tokens[old]) is not None:
+            yield token, new

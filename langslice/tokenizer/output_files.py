@@ -10,8 +10,9 @@ from pathlib import Path
 from langslice.errors import TokenizerError
 from langslice.tokenizer.closure import close_choice
 from langslice.tokenizer.document import index_of
+from langslice.tokenizer.m2m100 import write_m2m100
 from langslice.tokenizer.marian import write_marian
-from langslice.tokenizer.rewrite import TOKENIZER_FILE, check_written, write_document, write_json
+from langslice.tokenizer.rewrite import TOKENIZER_FILE, check_written, renumbered_parts, write_document, write_json
 from langslice.tokenizer.rowless_tokens import document_without, settings_without
 from langslice.tokenizer.settings import renumber_settings
 from langslice.tokenizer.slow_files import Renumbering, write_slow_files
@@ -33,9 +34,12 @@ def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, clos
     source = _without_reserved(source, kept)
     written = _write_settings(source, kept, out)
     if source.document is None:
-        marian, left_out = write_marian(source.folder, _renumbering(source, kept), out)
-        return Rewrite({**written, **marian}, left_out)
-    written[TOKENIZER_FILE] = write_document(source.document, kept, out / TOKENIZER_FILE)
+        write = write_marian if source.kind == "marian" else write_m2m100
+        pieces, left_out = write(source.folder, _renumbering(source, kept), out)
+        return Rewrite({**written, **pieces}, left_out)
+    written[TOKENIZER_FILE] = write_document(
+        source.document, kept, out / TOKENIZER_FILE, where=str(source.folder / TOKENIZER_FILE)
+    )
     if check:
         check_written(out / TOKENIZER_FILE, [token for old in kept if (token := source.tokens[old]) is not None])
     slow, left_out = write_slow_files(source.folder, _renumbering(source, kept), out)
@@ -49,6 +53,16 @@ def _without_reserved(source: SourceTokenizer, kept: Sequence[int]) -> SourceTok
         return source
     document = document_without(source.document, contents, len(source.tokens))
     return replace(source, document=document, settings=settings_without(source.settings, contents))
+
+
+def check_renumbering(source: SourceTokenizer, kept: Sequence[int]) -> None:
+    """See `langslice.tokenizer.check_renumbering`."""
+    source = _without_reserved(source, kept)
+    old_to_new = {old: new for new, old in enumerate(_real_tokens(source, kept))}
+    for name, content in source.settings.items():
+        renumber_settings(name, content, old_to_new, str(source.folder / name))
+    if source.document is not None:
+        renumbered_parts(source.document, old_to_new, str(source.folder / TOKENIZER_FILE))
 
 
 def _write_settings(source: SourceTokenizer, kept: Sequence[int], out: Path) -> dict[str, str]:

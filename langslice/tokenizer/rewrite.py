@@ -70,14 +70,15 @@ def write_json(path: Path, content: Json) -> str:
     return write_whole(path, (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
 
 
-def write_document(document: Document, kept: Sequence[int], path: Path) -> str:
+def write_document(document: Document, kept: Sequence[int], path: Path, *, where: str) -> str:
     """Write the tokenizer.json restricted to `kept` (ascending old ids; new id = position); returns its sha256.
 
+    where    names the source's file in errors
     Example  kept (0, 2, 3) of the vocabulary a b c d gives a: 0, c: 1, d: 2
     """
     old_to_new = {old: new for new, old in enumerate(kept)}
     head = _model_size(document, kept)
-    top = _renumbered_top(document, old_to_new, str(path))
+    top = renumbered_parts(document, old_to_new, where)
     with HashedFile(path) as file:
         separator = "{\n  "
         for key, value in top.items():
@@ -99,15 +100,14 @@ def check_written(path: Path, tokens: Sequence[str]) -> None:
     """
     from tokenizers import Tokenizer
 
-    distinct = len(set(tokens))
     return_freed_memory()
     try:
         loaded = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception for every reason
         raise TokenizerError(f"{path}: the tokenizers library refuses what was written: {error}") from error
     size = loaded.get_vocab_size(with_added_tokens=True)
-    if size != distinct:
-        raise TokenizerError(f"{path}: loads with {size} tokens, expected {distinct}")
+    if size != len(tokens):
+        raise TokenizerError(f"{path}: loads with {size} tokens, expected {len(tokens)}")
     _compare_loaded(path, loaded, tokens)
     del loaded
     return_freed_memory()
@@ -175,7 +175,11 @@ def _write_entries(entries: Iterator[Any], brackets: str, file: HashedFile) -> N
     file.write("\n    " + brackets[1] if wrote else brackets)
 
 
-def _renumbered_top(document: Document, old_to_new: Mapping[int, int], where: str) -> dict[str, Any]:
+def renumbered_parts(document: Document, old_to_new: Mapping[int, int], where: str) -> dict[str, Any]:
+    """A tokenizer.json's object with every id renumbered, but for model.vocab and model.merges.
+
+    Raises  TokenizerError for an id that is not kept, or a part that is not understood
+    """
     top = dict(document.skeleton)
     model = dict(top["model"])
     if model.get("unk_id") is not None:
@@ -217,6 +221,9 @@ def processor_ids(processor: Json, where: str) -> set[int]:
     if kind == "Sequence":
         return {old for inner in processor["processors"] for old in processor_ids(inner, where)}
     if kind == "TemplateProcessing":
+        # Switches of ByteLevel, which older versions of the library wrote here: it reads them and ignores them.
+        others = {key: value for key, value in processor.items() if not isinstance(value, bool)}
+        refuse_unknown_keys(others, {"type", "single", "pair", "special_tokens"}, where)
         return {old for entry in processor["special_tokens"].values() for old in entry["ids"]}
     if kind in ("BertProcessing", "RobertaProcessing"):
         return {processor["sep"][1], processor["cls"][1]}
@@ -234,7 +241,6 @@ def _renumbered_processor(processor: Json, old_to_new: Mapping[int, int], where:
         inner = [_renumbered_processor(part, old_to_new, where) for part in processor["processors"]]
         return {**processor, "processors": inner}
     if processor["type"] == "TemplateProcessing":
-        refuse_unknown_keys(processor, {"type", "single", "pair", "special_tokens"}, where)
         special = {
             name: {**entry, "ids": [_new_id(old, old_to_new, where) for old in entry["ids"]]}
             for name, entry in processor["special_tokens"].items()

@@ -18,11 +18,13 @@ from langslice.tokenizer.document import Json
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
+UNKNOWN_ID = "unk_id"
+"""Written by transformers 5 for tokenizers made of a SentencePiece model: its unknown piece, as that file numbers it."""
 
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # The order in which transformers appends named tokens that the tokenizer itself lacks.
-_NAMED_TOKENS = (
-    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
-    "additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens",
+_TOKEN_KEYS = (
+    *NAMED_TOKENS, "additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens",
 )  # fmt: skip
 _ID_NAME = re.compile(r"(^|_)(id|ids|idx|index|indices)$")
 _NOT_IDS = {
@@ -41,7 +43,7 @@ _PLAIN_NUMBERS = {
     "num_madeup_words",
 }
 _TOKEN = (None, str, {"content": str})
-_NAMED = {f"{name}?": (_TOKEN, [_TOKEN], {"*": _TOKEN}) for name in _NAMED_TOKENS}
+_NAMED = {f"{name}?": (_TOKEN, [_TOKEN], {"*": _TOKEN}) for name in _TOKEN_KEYS}
 _FORMS: dict[str, Any] = {
     CONFIG_FILE: {**_NAMED, "added_tokens_decoder?": {"*": (str, {"content": str})}},
     SPECIAL_FILE: _NAMED,
@@ -77,7 +79,7 @@ def declared_tokens(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple
     for token_id, (content, flags) in sorted(with_id.items()):
         yield content, token_id, flags
     for name in (CONFIG_FILE, SPECIAL_FILE):
-        for key in _NAMED_TOKENS:
+        for key in _TOKEN_KEYS:
             for entry in _entries(settings.get(name, {}).get(key)):
                 yield _content(entry), None, entry if isinstance(entry, dict) else {}
 
@@ -86,7 +88,7 @@ def declared_named(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Name -> text of the special tokens that have one: {"bos_token": "<s>"}."""
     found: dict[str, str] = {}
     for name in (CONFIG_FILE, SPECIAL_FILE):
-        for key in _NAMED_TOKENS:
+        for key in NAMED_TOKENS:
             value = settings.get(name, {}).get(key)
             if value and (isinstance(value, str) or (isinstance(value, dict) and "content" in value)):
                 found.setdefault(key, _content(value))
@@ -135,7 +137,7 @@ def renumber_settings(
             changed[key] = {
                 str(_renumbered(int(old), old_to_new, f"{where}, {key}")): entry for old, entry in value.items()
             }
-        elif key.endswith(("_token_id", "_token_ids")) and key not in _NOT_IDS:
+        elif key == UNKNOWN_ID or (key.endswith(("_token_id", "_token_ids")) and key not in _NOT_IDS):
             changed[key] = _renumbered_any(value, old_to_new, f"{where}, {key}")
         elif key == "vocab_size" and isinstance(value, int):
             changed[key] = len(old_to_new)

@@ -1,6 +1,6 @@
 """The vocabulary files that slow tokenizers and other runtimes read, rewritten beside tokenizer.json.
 
-vocab.txt; vocab.json with merges.txt; SentencePiece models; tiktoken rank files. Each is rewritten from itself, and
+vocab.txt; vocab.json with merges.txt; SentencePiece models; tiktoken rank files; tekken.json. Each is rewritten from itself, and
 only where it agrees with the tokenizer id by id; otherwise it is left out, with the reason. None of them is trusted
 to say what the tokenizer is: that is tokenizer.json, or what transformers makes of these files where there is none.
 """
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from langslice.errors import TokenizerError
+from langslice.files.json_forms import check_form, read_json
 from langslice.tokenizer.document import object_windows
 from langslice.tokenizer.rewrite import HashedFile, quote
 from langslice.tokenizer.sentencepiece_model import (
@@ -25,11 +28,18 @@ from langslice.tokenizer.sentencepiece_model import (
     without_pieces,
 )
 
+TEKKEN_FILE = "tekken.json"
 # Files that hold a vocabulary in some form; those that no function below rewrites are left out, never copied.
 _VOCABULARY_FILE = re.compile(
     r".*\.(model|spm|tiktoken|vocab|bpe|codes)|vocab\.(txt|json)|merges\.txt|(source|target)_vocab\.json|tekken\.json"
     r"|encoder\.json|dict(\.\w+)?\.txt|emoji\.json|bpe\.codes|spiece\.\w+|entity_vocab\.json|target\.vocab"
 )
+
+_TEKKEN = {
+    "config": {"default_vocab_size": int, "default_num_special_tokens": int},
+    "vocab": [{"rank": int, "token_bytes": str}],
+    "special_tokens": [{"rank": int, "token_str": str}],
+}
 
 
 class _Unfaithful(Exception):  # a reason to leave a file out, not an error
@@ -74,7 +84,7 @@ def write_slow_files(folder: Path, change: Renumbering, out: Path) -> tuple[dict
                 for part in parts:
                     file.write_bytes(part)
             written[name] = file.sha256
-        except (_Unfaithful, TokenizerError) as reason:
+        except (_Unfaithful, TokenizerError, binascii.Error) as reason:
             (out / name).unlink(missing_ok=True)
             left_out[name] = str(reason)
     for name, other in (("merges.txt", "vocab.json"), ("vocab.json", "merges.txt")):
@@ -91,6 +101,8 @@ def _rewriting(name: str, names: Collection[str], folder: Path, change: Renumber
         return _vocab_lines(path, change)
     if name == "vocab.json" and "merges.txt" in names and change.kind.endswith("bpe"):
         return _vocab_entries(path, change)
+    if name == TEKKEN_FILE and change.kind == "byte-bpe":
+        return _tekken(path, change)
     if name == "merges.txt" and "vocab.json" in names and change.kind.endswith("bpe"):
         return _merge_lines(path, change)
     if name.endswith((".tiktoken", ".model", ".spm")) and is_rank_file(path):
@@ -199,6 +211,36 @@ def _rank_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
     _require_first([rank for rank, _ in kept], change)
     for new, (_, content) in enumerate(kept):
         yield base64.b64encode(content) + b" %d\n" % new
+
+
+def _tekken(path: Path, change: Renumbering) -> Iterator[bytes]:
+    """tekken.json: special tokens have the first ids and all stay; kept tokens follow in their order, ranks without gaps.
+
+    Entries beyond the size that its configuration gives are not part of the tokenizer, and go.
+    """
+    document = read_json(path, TokenizerError)
+    check_form(document, _TEKKEN, str(path), TokenizerError)
+    config = document["config"]
+    first = config["default_num_special_tokens"]
+    for entry in document["special_tokens"]:
+        old = entry["rank"]
+        if old >= len(change.tokens) or change.tokens[old] != entry["token_str"]:
+            raise _Unfaithful(f"special token {entry['token_str']!r} has the id {old}, but the tokenizer disagrees")
+    kept: list[int] = [old for old in range(first) if old in change.old_to_new]
+    entries: list[dict[str, Any]] = []
+    for entry in document["vocab"][: config["default_vocab_size"] - first]:
+        old, content = first + entry["rank"], base64.b64decode(entry["token_bytes"])
+        if old >= len(change.tokens) or change.tokens[old] is None or change.surface(old) != content:
+            raise _Unfaithful(f"rank {entry['rank']} is {content!r}, but the tokenizer disagrees")
+        if old in change.old_to_new:
+            kept.append(old)
+            entries.append({**entry, "rank": len(entries)})
+    if len(kept) - len(entries) != first:
+        raise _Unfaithful("special tokens are dropped, behind which it counts")
+    _require_first(kept, change)
+    sizes = {"num_vocab_tokens": len(entries), "default_vocab_size": len(kept)}
+    written = {**document, "config": {**config, **sizes}, "vocab": entries}
+    yield json.dumps(written, ensure_ascii=False, indent=1).encode()
 
 
 def _pieces(model: SentencePieceModel, change: Renumbering) -> Iterator[bytes]:

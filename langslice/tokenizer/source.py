@@ -25,7 +25,8 @@ class SourceTokenizer:
     """A tokenizer as its files describe it.
 
     folder        folder that holds the files
-    kind          "byte-bpe" | "spm-bpe" | "char-bpe" | "unigram" | "wordpiece" | "marian" | "characters"
+    kind          "byte-bpe" | "spm-bpe" | "char-bpe" | "unigram" | "wordpiece" | "marian" | "m2m100" |
+                  "characters"
     tokens        (size,) token strings by id as the files spell them; None where an id has no token
     special_ids   ids of special and added tokens (never split; kept, but for those of `reserved_ids` where that is asked)
     byte_ids      ids that stand for single bytes (byte-level alphabet or <0x00>..<0xFF>); empty where there are none
@@ -34,7 +35,7 @@ class SourceTokenizer:
     encode        texts -> ids without special tokens around them; one list per text
     decode        ids -> text
     load_backend  makes `backend`; encode and decode load it on first use, opening and writing never do
-    document      tokenizer.json in parts, None for marian and characters
+    document      tokenizer.json in parts, None for marian, m2m100 and characters
     settings      content of tokenizer_config.json, special_tokens_map.json and added_tokens.json by name
     encode_target for marian: texts of the target language -> ids; elsewhere None
     notes         what a user should know: tokens that the model has no row for
@@ -57,7 +58,7 @@ class SourceTokenizer:
 
     @cached_property
     def backend(self) -> Tokenizer | None:
-        """The `tokenizers.Tokenizer` behind `encode`, loaded on first use; None for marian and characters."""
+        """The `tokenizers.Tokenizer` behind `encode`, loaded on first use; None for marian, m2m100 and characters."""
         return self.load_backend() if self.load_backend else None
 
     @cached_property
@@ -157,6 +158,17 @@ def close(source: SourceTokenizer, chosen: Collection[int], *, lowest: bool = Tr
 def missing_closure(source: SourceTokenizer, kept: Collection[int], *, lowest: bool = True) -> Mapping[int, str]:
     """Reasons by id for every token that an edited plan lacks; empty when the plan is closed; `lowest` as in `close`."""
     return close(source, kept, lowest=lowest).added
+
+
+def check_renumbering(source: SourceTokenizer, kept: Sequence[int]) -> None:
+    """Refuse now what `write_tokenizer` would refuse: settings or parts of tokenizer.json that may hold ids unknown to us.
+
+    kept    as for `write_tokenizer`
+    Raises  TokenizerError
+    """
+    from langslice.tokenizer.output_files import check_renumbering
+
+    check_renumbering(source, kept)
 
 
 def write_tokenizer(

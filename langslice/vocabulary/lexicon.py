@@ -207,7 +207,7 @@ def forms_for(tokenizer: SourceTokenizer, code: str = "") -> tuple[Form, ...]:
     """
     if tokenizer.kind == "byte-bpe":
         return SPACED + STARTS + PUNCTUATED + (ELIDED if code.split("-")[0] in ELIDING else ())
-    if tokenizer.kind in ("unigram", "marian"):
+    if tokenizer.kind in ("unigram", "marian", "m2m100"):
         return SPACED + BRACKETED
     return SPACED if tokenizer.kind == "wordpiece" else SPACED + STARTS
 

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from langslice.errors import TokenizerError
-from langslice.tokenizer import SourceTokenizer, close, open_tokenizer, write_tokenizer
+from langslice.tokenizer import SourceTokenizer, check_renumbering, close, open_tokenizer, write_tokenizer
 from langslice.tokenizer.document import read_document
 from langslice.tokenizer.rewrite import check_written
 from tests.tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
@@ -86,11 +86,38 @@ def test_ids_everywhere_are_renumbered(tmp_path: Path) -> None:
 
 def test_unigram_unknown_id_and_scores(tmp_path: Path) -> None:
     folder = write_tokenizer_json(
-        tmp_path, unigram([("x", -0.1), ("<unk>", 0.0), ("y", -3.4635426998138428)], unk_id=1)
+        tmp_path, unigram([("<unk>", 0.0), ("x", -0.1), ("y", -3.4635426998138428)], unk_id=0)
     )
     _, _, _, written = slice_folder(folder, [2])
     assert written["model"]["vocab"] == [["<unk>", 0.0], ["y", -3.4635426998138428]]
     assert written["model"]["unk_id"] == 0
+
+
+def test_a_unigram_unknown_token_that_classes_have_built_in_keeps_its_id(tmp_path: Path) -> None:
+    pieces = [("[PAD]", 0.0), (",", -0.1), ("[UNK]", 0.0), ("x", -1.0), ("y", -2.0)]
+    _, kept, _, written = slice_folder(write_tokenizer_json(tmp_path / "low", unigram(pieces, unk_id=2)), [4])
+    assert kept == (0, 1, 2, 4) and written["model"]["unk_id"] == 2
+    many = [(f"p{number}", -1.0) for number in range(200)]
+    _, kept, _, written = slice_folder(write_tokenizer_json(tmp_path / "high", unigram(many, unk_id=150)), [160])
+    assert kept == (150, 160) and written["model"]["unk_id"] == 0
+
+
+def test_switches_that_the_library_ignores_hold_no_ids(tmp_path: Path) -> None:
+    stray = {"add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    template = {
+        "type": "TemplateProcessing",
+        **stray,
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [2], "tokens": ["<s>"]}},
+    }
+    folder = write_tokenizer_json(tmp_path / "stray", bpe(["a", "b", "<s>"], []), post_processor=template)
+    _, kept, out, written = slice_folder(folder, [1])
+    assert kept == (1, 2) and written["post_processor"]["special_tokens"]["<s>"]["ids"] == [1]
+    assert Tokenizer.from_file(str(out / "tokenizer.json")).encode("b").ids == [1, 0]
+    write_tokenizer_json(tmp_path, bpe(["a", "b", "<s>"], []), post_processor={**template, "more_ids": [1]})
+    with pytest.raises(TokenizerError, match="key 'more_ids' is not understood"):  # when it is opened, not when written
+        open_tokenizer(tmp_path)
 
 
 def placements() -> Mapping[str, tuple[dict[str, int], list[dict[str, Any]], dict[str, int]]]:
@@ -180,6 +207,28 @@ def test_an_unknown_id_field_of_the_settings_stops_the_job(tmp_path: Path) -> No
     (folder / "out").mkdir()
     with pytest.raises(TokenizerError, match="separator_id = 1 may hold token ids and is not understood"):
         write_tokenizer(open_tokenizer(folder), [0], folder / "out")
+    with pytest.raises(TokenizerError, match="separator_id = 1 may hold token ids and is not understood"):
+        check_renumbering(open_tokenizer(folder), [0])
+
+
+def test_the_number_of_the_unknown_piece_in_the_settings_is_understood(tmp_path: Path) -> None:
+    folder = write_tokenizer_json(
+        tmp_path, unigram([("[PAD]", 0.0), ("a", -1.0), ("[UNK]", 0.0), ("b", -2.0)], unk_id=2)
+    )
+    (folder / "tokenizer_config.json").write_text('{"unk_id": 2}')
+    _, kept, out, _ = slice_folder(folder, [3])
+    assert kept == (0, 1, 2, 3) and json.loads((out / "tokenizer_config.json").read_text()) == {"unk_id": 2}
+
+
+def test_equal_pieces_are_counted_as_the_library_counts_them(tmp_path: Path) -> None:
+    """A class may put <pad> before the pieces of a file that has one already."""
+    folder = write_tokenizer_json(
+        tmp_path,
+        unigram([("<unk>", 0.0), ("<pad>", 0.0), ("a", -1.0), ("<pad>", 0.0)]),
+        added_tokens=[added(3, "<pad>")],
+    )
+    _, kept, _, _ = slice_folder(folder, [1, 2])
+    assert kept == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,143 @@ def test_marian_is_rewritten_in_all_three_files(tmp_path: Path) -> None:
         open_tokenizer(tmp_path)
 
 
+def marian_folder(folder: Path, **options: object) -> list[str]:
+    """Two models and their joint vocabulary; returns the tokens."""
+    train(folder / "source.spm", "unigram", **options)
+    train(folder / "target.spm", "bpe", **options)
+    names = [read_sentencepiece(folder / name).texts for name in ("source.spm", "target.spm")]
+    joint = ["</s>", "<unk>", *sorted({text for texts in names for text in texts} - {"<s>", "</s>", "<unk>"}), "<pad>"]
+    (folder / "vocab.json").write_text(json.dumps({token: old for old, token in enumerate(joint)}))
+    return joint
+
+
+def test_marian_keeps_all_bytes(tmp_path: Path) -> None:
+    joint = marian_folder(tmp_path, byte_fallback=True)
+    source, kept, out, _ = slice_folder(tmp_path, [joint.index("▁the")])
+    assert len(source.byte_ids) == 256 and source.byte_ids <= set(kept) and len(kept) < len(joint)
+    result = open_tokenizer(out)
+    (ids,) = result.encode(["한글"])
+    assert result.unknown_id not in ids and result.decode(ids) == source.decode(source.encode(["한글"])[0]) == "한글"
+
+
+def test_marian_files_beside_a_tokenizer_json(tmp_path: Path) -> None:
+    """The stock class reads its three files, whatever stands beside them."""
+    joint = marian_folder(tmp_path)
+    write_tokenizer_json(tmp_path, unigram([(token, -1.0) for token in joint], unk_id=1))
+    source, kept, out, left_out = slice_folder(tmp_path, [joint.index("▁the")])
+    assert source.kind == "marian" and "tokenizer.json" in source.files
+    assert sorted(path.name for path in out.iterdir()) == ["source.spm", "target.spm", "vocab.json"]
+    assert left_out == {"tokenizer.json": "it is not among the three files that define a Marian tokenizer"}
+    assert open_tokenizer(out).tokens == tuple(joint[old] for old in kept)
+
+
+def test_m2m100_keeps_the_languages_that_its_class_numbers(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    train(tmp_path / "sentencepiece.bpe.model", "unigram")
+    texts = read_sentencepiece(tmp_path / "sentencepiece.bpe.model").texts[3:]
+    vocabulary = {token: old for old, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *texts])}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "M2M100Tokenizer", "num_madeup_words": 8}')
+    (tmp_path / "config.json").write_text('{"model_type": "m2m_100"}')
+    source, kept, out, left_out = slice_folder(tmp_path, [vocabulary["▁the"], vocabulary["▁hat"]])
+    shutil.copyfile(tmp_path / "config.json", out / "config.json")
+    assert source.kind == "m2m100" and len(source.tokens) == len(vocabulary) + 100 and left_out == {}
+    before, after = (AutoTokenizer.from_pretrained(folder, src_lang="ko") for folder in (tmp_path, out))
+    assert before.get_lang_id("zu") == len(source.tokens) - 1 and after.get_lang_id("zu") == len(kept) - 1
+    old = before("the hat", "hat").input_ids
+    assert [kept[new] for new in after("the hat", "hat").input_ids] == old and before.get_lang_id("ko") in old
+    assert source.encode(["the hat", "__ko__the"]) == [before.encode("the hat", add_special_tokens=False), [
+        before.get_lang_id("ko"), vocabulary["▁the"]]]  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "M2M100Tokenizer", "language_codes": "more"}')
+    with pytest.raises(TokenizerError, match="language_codes = 'more' is not a list that transformers has"):
+        open_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_class_of_the_folder_is_refused_by_name(tmp_path: Path) -> None:
+    folder, _ = rank_folder(tmp_path, 1)
+    document = (folder / "tokenizer.json").rename(tmp_path / "kept_for_later")
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", null]}}'
+    )
+    with pytest.raises(TokenizerError, match="its tokenizer is a class of its own") as refusal:
+        open_tokenizer(folder)
+    assert "trust_remote_code" not in str(refusal.value)
+    document.rename(folder / "tokenizer.json")  # what the hint says
+    assert open_tokenizer(folder).kind == "byte-bpe"
+
+
+def test_files_that_a_class_cannot_open_are_refused_by_name(tmp_path: Path) -> None:
+    import transformers
+
+    train(tmp_path / "sentencepiece.bpe.model", "bpe")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BarthezTokenizer"}')
+    (tmp_path / "config.json").write_text('{"model_type": "mbart"}')
+    if transformers.__version__.startswith("4."):
+        assert open_tokenizer(tmp_path).kind == "spm-bpe"  # an earlier version does open them, as the hint says
+        return
+    with pytest.raises(TokenizerError, match=r"transformers 5\S* cannot open sentencepiece.bpe.model") as refusal:
+        open_tokenizer(tmp_path)
+    assert "pip install" not in str(refusal.value.hint)
+
+
+def tekken(folder: Path) -> Path:
+    """A tekken.json of 30 special tokens, of which two are named, all bytes and some tokens more."""
+    tokens = [bytes([byte]) for byte in range(256)] + [
+        b"th",
+        b"the",
+        b" the",
+        b"an",
+        b"ban",
+        b"at",
+        b"cat",
+        b"in",
+        b"ing",
+    ]
+    vocabulary = [
+        {"rank": rank, "token_bytes": base64.b64encode(token).decode(), "token_str": None}
+        for rank, token in enumerate([*tokens, b"unused"])
+    ]
+    config = {
+        "pattern": r" ?\p{L}+|\s+|[^\s]",
+        "default_vocab_size": 30 + len(tokens),
+        "default_num_special_tokens": 30,
+    }
+    special = [
+        {"rank": rank, "token_str": text, "is_control": True} for rank, text in enumerate(("<unk>", "<s>", "</s>"))
+    ]
+    document = {"config": {**config, "num_vocab_tokens": len(tokens), "version": "v7"}, "vocab": vocabulary}
+    (folder / "tekken.json").write_text(json.dumps({**document, "special_tokens": special}))
+    (folder / "config.json").write_text('{"model_type": "mistral"}')
+    return folder
+
+
+def test_tekken_is_opened_and_rewritten(tmp_path: Path) -> None:
+    from importlib.util import find_spec
+
+    folder = tekken(tmp_path)
+    if find_spec("transformers.integrations.mistral") is None:
+        with pytest.raises(TokenizerError, match=r"cannot convert tekken.json"):
+            open_tokenizer(folder)
+        return
+    source, kept, out, left_out = slice_folder(folder, [30 + 258, 30 + 262])  # " the", "cat"
+    assert left_out == {} and len(source.tokens) == 30 + 265 and len(kept) == 30 + 256 + 3 + 2
+    written = json.loads((out / "tekken.json").read_text())
+    assert [base64.b64decode(entry["token_bytes"]) for entry in written["vocab"][256:]] == [
+        b"th",
+        b"the",
+        b" the",
+        b"at",
+        b"cat",
+    ]
+    assert [entry["rank"] for entry in written["vocab"]] == list(range(261))
+    assert written["config"]["default_vocab_size"] == len(kept) and written["config"]["num_vocab_tokens"] == 261
+    for name in ("tokenizer.json", "tokenizer_config.json"):  # tekken.json alone means the same tokenizer
+        (out / name).unlink(missing_ok=True)
+    assert open_tokenizer(out, model_type="mistral").tokens == tuple(source.tokens[old] for old in kept)
+
+
 def test_characters_of_a_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"grapheme_chars": "____abcde", "phoneme_chars": "____axyz"}))
     source = open_tokenizer(tmp_path)
