@@ -13,6 +13,7 @@ from langslice.tokenizer.document import Document
 from langslice.tokenizer.reserved import reserved_among
 from langslice.tokenizer.rewrite import processor_ids
 from langslice.tokenizer.settings import named_tokens
+from langslice.tokenizer.slow_files import TEKKEN_FILE
 from langslice.tokenizer.surface import byte_level_surface, piece_surface
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ class SourceTokenizer:
 
     @cached_property
     def reserved_ids(self) -> frozenset[int]:
-        """Special and added tokens that nothing of the tokenizer needs: kept in reserve for later use (reserved.py)."""
+        """Special and added tokens that nothing of the tokenizer needs: kept in reserve for later use (reserved.py).
+
+        None where a tekken.json numbers its other tokens from behind all of them.
+        """
+        if TEKKEN_FILE in self.files:
+            return frozenset()
         reserved = reserved_among((old, self.tokens[old]) for old in self.special_ids)
         named = named_tokens(self.settings)
         used = {old for old in reserved if self.tokens[old] in named} | {self.unknown_id}
