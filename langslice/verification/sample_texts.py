@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from langslice.files.json_forms import parse_json
+from langslice.model.checkpoint import Checkpoint
 from langslice.options import listed
 
 # Name of the text that a plan was counted on.
@@ -61,6 +63,19 @@ def word_lines(language: str) -> list[str]:
 
     words = wordfreq.top_n_list(code, _WORDS_PER_LINE * _WORD_LINES)
     return [" ".join(words[start : start + _WORDS_PER_LINE]) for start in range(0, len(words), _WORDS_PER_LINE)]
+
+
+def prompts_of(checkpoint: Checkpoint) -> list[str]:
+    """What the configuration of a model puts before every text: prompts of sentence-transformers, prefixes by task."""
+    found: list[Any] = []
+    path = checkpoint.folder / "config_sentence_transformers.json"
+    if path.is_file():
+        prompts = parse_json(path.read_bytes()).get("prompts")
+        found += list(prompts.values()) if isinstance(prompts, dict) else []
+    tasks = checkpoint.config.get("task_specific_params")
+    for task in tasks.values() if isinstance(tasks, dict) else ():
+        found.append(task.get("prefix") if isinstance(task, dict) else None)
+    return list(dict.fromkeys(prompt for prompt in found if isinstance(prompt, str) and prompt))
 
 
 def _languages(request: Mapping[str, Any]) -> tuple[str, ...]:
