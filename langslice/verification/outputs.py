@@ -35,9 +35,6 @@ _LAST_POSITIONS = 16
 _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
 )
-_POSITIONS = 16
-# Fields that say how far a token sees, and how many positions there are.
-_WINDOWS = re.compile(r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance")  # fmt: skip
 _POSITIONS = re.compile(r"max_position_embeddings|n_positions|original_max_position_embeddings|max_target_positions")
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
 _MOST_OFFSET = 8  # RoBERTa counts positions from behind the padding token's id, which is a low one
