@@ -75,7 +75,7 @@ def check_clients(
     if after is not None and not thorough and source.backend is not None:
         stated = _stated(source, texts, chats)
         if not any(_differences(stated, after, new_of, plan, texts)):
-            return _check(plan, after, [], "does what the source's files say")
+            return _check(after, [], "what the source's files say")
     try:
         auto = _load(checkpoint.model_folder)
         before = _seen(auto, texts, chats)
@@ -83,14 +83,13 @@ def check_clients(
         return Check("clients", None, f"not run: AutoTokenizer does not load the source itself: {_first_line(error)}")
     if after is None:
         return Check("clients", False, "AutoTokenizer loads the source and not the slice", (fault,))
-    return _check(plan, after, list(_differences(before, after, new_of, plan, texts)), "does what the source's does")
+    return _check(after, list(_differences(before, after, new_of, plan, texts)), "the source's AutoTokenizer")
 
 
-def _check(plan: SlicePlan, after: Seen, wrong: Sequence[str], verdict: str) -> Check:
+def _check(after: Seen, wrong: Sequence[str], against: str) -> Check:
     chats = f", {len(after.chats)} rendered chats" if after.chats else ""
-    detail = (
-        f"AutoTokenizer {verdict}: {len(after.specials)} special tokens, {len(after.encoded)} texts and pairs{chats}"
-    )
+    counts = f"{len(after.specials)} special tokens, {len(after.encoded)} texts and pairs{chats}"
+    detail = f"{counts}: AutoTokenizer against {against}"
     return Check("clients", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
 
 
