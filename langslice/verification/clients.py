@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.model.transformers_classes import quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.rewrite import TOKENIZER_FILE
+from langslice.tokenizer.settings import declared_tokens
 from langslice.verification.check import MAX_EXAMPLES, Check
 from langslice.verification.tokenizer_parts import new_ids
 
@@ -73,7 +76,7 @@ def check_clients(
     except Exception as error:  # noqa: BLE001 - the classes raise anything from ImportError to RuntimeError
         fault, chats = _first_line(error), []
     if after is not None and not thorough and source.backend is not None:
-        stated = _stated(source, texts, chats)
+        stated = _stated(source, texts, chats, after.specials)
         if not any(_differences(stated, after, new_of, plan, texts)):
             return _check(after, [], "what the source's files say")
     try:
@@ -113,11 +116,22 @@ def _seen(auto: Any, texts: Sequence[str], chats: Sequence[str]) -> Seen:
         )
 
 
-def _stated(source: SourceTokenizer, texts: Sequence[str], chats: Sequence[str]) -> Seen:
-    """What the files of the source say, by the tokenizers library."""
+def _stated(source: SourceTokenizer, texts: Sequence[str], chats: Sequence[str], found: Mapping[str, int]) -> Seen:
+    """What the files of the source say, by the tokenizers library.
+
+    found  special tokens of the slice's AutoTokenizer: where these are the ones that the source's settings name, they are
+           what its AutoTokenizer has; else all that are marked as special should be
+    """
     backend: Any = source.backend
     entries = {} if source.document is None else source.document.added
-    specials = {content: int(entry["id"]) for content, entry in entries.items() if entry.get("special")}
+    named = {content for content, token_id, _ in declared_tokens(source.settings) if token_id is None}
+    # Without tokenizer.json the class makes the tokenizer, and has special tokens that no setting names.
+    by_name = TOKENIZER_FILE in source.files and named == set(found)
+    specials = {
+        content: int(entry["id"])
+        for content, entry in entries.items()
+        if (content in named if by_name else entry.get("special"))
+    }
     encoded = [backend.encode(text).ids for text in texts] + [backend.encode(*pair).ids for pair in _pairs(texts)]
     ids = set(specials.values())
     return Seen(
@@ -134,16 +148,21 @@ def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _rendered(auto: Any) -> list[str]:
-    """Chats in the order of roles that the template accepts, with and without the answer's beginning."""
+    """Chats in the order of roles that the template accepts, with and without the answer's beginning.
+
+    Those in which the template writes today's date are left out: tomorrow's may need other tokens.
+    """
     found: dict[str, None] = {}
-    for roles in _CHATS if getattr(auto, "chat_template", None) else ():
+    template = getattr(auto, "chat_template", None)
+    year = str(date.today().year) if "strftime_now" in str(template) else None
+    for roles in _CHATS if template else ():
         for prompted in (False, True):
             messages = [{"role": role, "content": "1"} for role in roles]
             try:
                 found[auto.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompted)] = None
             except Exception:  # noqa: BLE001 - a template raises what it likes for roles that it does not have
                 continue
-    return list(found)
+    return [chat for chat in found if year is None or year not in chat]
 
 
 def _differences(before: Seen, after: Seen, new_of: np.ndarray, plan: SlicePlan, texts: Sequence[str]) -> Iterator[str]:

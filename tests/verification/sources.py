@@ -10,7 +10,7 @@ from pathlib import Path
 import sentencepiece
 
 from langslice.mini import heldout_text, mini_model_path
-from tests.tokenizer_samples import added, wordpiece, write_tokenizer_json
+from tests.tokenizer_samples import added, unigram, wordpiece, write_tokenizer_json
 from tests.zoo import add_tokenizer, build
 
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|endoftext|>{% endfor %}"
@@ -98,6 +98,29 @@ def make_pieces(folder: Path) -> Path:
     build("xlm-roberta", folder, vocab_size=size + 2)
     shutil.copy(model, folder / "sentencepiece.bpe.model")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "XLMRobertaTokenizer"}))
+    return folder
+
+
+def make_rembert(folder: Path) -> Path:
+    """A RemBERT whose row 1 is an ordinary piece that a Latin slice drops, before [UNK]."""
+    letters = sorted({letter for line in heldout_text("en") for letter in line.lower() if letter.isalpha()})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [(special[0], 0.0), ("가나", -9.0), *((token, 0.0) for token in special[1:]), ("▁", -3.0), (",", -4.0)]
+    pieces += [*((letter, -5.0) for letter in letters), ("zq", -15.0)]
+    build("rembert", folder, vocab_size=len(pieces), pad_token_id=0, bos_token_id=3, eos_token_id=4)
+    ids = {piece: place for place, (piece, _) in enumerate(pieces)}
+    parts = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    parts.append({"SpecialToken": {"id": "[SEP]", "type_id": 0}})
+    second = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
+    around = {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in ("[CLS]", "[SEP]")}
+    processor = {"type": "TemplateProcessing", "single": parts, "pair": parts + second, "special_tokens": around}
+    words = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    write_tokenizer_json(
+        folder, unigram(pieces, unk_id=2, byte_fallback=False), added_tokens=[added(ids[token], token) for token in special],
+        pre_tokenizer=words, decoder=words, post_processor=processor,
+    )  # fmt: skip
+    names = {f"{token[1:-1].lower()}_token": token for token in special}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**names, "tokenizer_class": "RemBertTokenizer"}))
     return folder
 
 

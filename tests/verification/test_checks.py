@@ -11,7 +11,7 @@ import pytest
 
 import langslice
 from langslice.cli.console import print_warnings
-from langslice.errors import LangsliceError
+from langslice.errors import LangsliceError, VerificationError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.source_tokenizer import source_tokenizer
 from langslice.verification.clients import check_clients
@@ -19,7 +19,7 @@ from langslice.verification.outputs import _long_sample
 from langslice.verification.proof import Proof
 from langslice.verification.record import read_record
 from langslice.verification.tokenization import TextProof, check_prompts, summarise_texts
-from tests.verification.sources import edit, make_embedder, make_mini, make_windowed
+from tests.verification.sources import edit, make_embedder, make_mini, make_rembert, make_windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,3 +148,15 @@ def test_a_pooling_that_counts_layers_is_never_passed_over(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(["1"]).shape == (1, 16)
+
+
+def test_an_id_that_a_tokenizer_class_has_built_in_never_moves_unseen(tmp_path):
+    """RemBERT's class writes id 2 for unknown characters, whatever the file says: [UNK] stays there, or the proof fails."""
+    source = make_rembert(tmp_path / "source")
+    try:
+        result = langslice.slice(source, tmp_path / "out", scripts="Latn")
+    except VerificationError as error:
+        assert "clients: 5 special tokens" in str(error)
+        assert "is encoded as [2, 5, 2, 5" in str(error)
+    else:
+        assert result.plan.tokens[2] == "[UNK]"
