@@ -65,19 +65,23 @@ class Outputs:
 
 def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
     """Both models on the same tokens: hidden states equal, logits of kept tokens equal within float rounding."""
+    lacking = lacking_memory(checkpoint, plan)
+    if lacking:
+        return Check("outputs", None, lacking)
+    if model_class(checkpoint.model_folder) is None:
+        return Check("outputs", None, "config.json names no class that transformers has (`architectures`)")
+    return compare_outputs(checkpoint, sliced, plan, samples)
+
+
+def lacking_memory(checkpoint: Checkpoint, plan: SlicePlan) -> str:
+    """Why the source cannot be run on this machine; "" where its memory suffices."""
     size = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
     if plan.structure is not None:  # compared in float32, and the source is masked in memory
         size = 8 * sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
     available = _available_memory()
-    if available is not None and 1.3 * size > available:
-        return Check(
-            "outputs",
-            None,
-            f"not run: needs about {1.3 * size / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB available",
-        )
-    if model_class(checkpoint.model_folder) is None:
-        return Check("outputs", None, "config.json names no class that transformers has (`architectures`)")
-    return compare_outputs(checkpoint, sliced, plan, samples)
+    if available is None or 1.3 * size <= available:
+        return ""
+    return f"not run: needs about {1.3 * size / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB available"
 
 
 def _available_memory() -> int | None:
@@ -104,7 +108,9 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
     load = (
-        partial(_load, checkpoint.model_folder) if structure is None else partial(_load_masked, checkpoint, structure)
+        partial(load_stock, checkpoint.model_folder)
+        if structure is None
+        else partial(load_source_masked, checkpoint, structure)
     )
     ends = structure is not None
     try:
@@ -113,7 +119,9 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
-        after = _run(partial(_load, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends)
+        after = _run(
+            partial(load_stock, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends
+        )
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong, hidden, logits = _differences(before, after, ends=ends)
@@ -233,21 +241,21 @@ def _run(
     return results
 
 
-def _load(folder: Path, dtype: str = "auto") -> Any:
+def load_stock(folder: Path, dtype: str = "auto") -> Any:
     """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given."""
     import torch
 
-    model = model_class(folder).from_pretrained(folder, **loading_options(dtype))
+    model = model_class(folder).from_pretrained(folder, **_loading_options(dtype))
     return model.to(torch.device("cpu")).eval()
 
 
-def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
+def load_source_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
     """The source in float32, with what the slice removed masked and skipped."""
     import torch
 
     from langslice.verification.masked_source import load_masked
 
-    return load_masked(checkpoint, structure, loading_options("float32")).to(torch.device("cpu")).eval()
+    return load_masked(checkpoint, structure, _loading_options("float32")).to(torch.device("cpu")).eval()
 
 
 def _advice(structure: Kept | None) -> tuple[str, ...]:
@@ -262,7 +270,7 @@ def _advice(structure: Kept | None) -> tuple[str, ...]:
     )
 
 
-def loading_options(dtype: str) -> dict[str, str]:
+def _loading_options(dtype: str) -> dict[str, str]:
     """Options of `from_pretrained` for a comparison: plain attention, and a type."""
     return {"attn_implementation": "eager", **dtype_option(dtype)}
 
