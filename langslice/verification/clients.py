@@ -119,18 +119,19 @@ def _seen(auto: Any, texts: Sequence[str], chats: Sequence[str]) -> Seen:
 def _stated(source: SourceTokenizer, texts: Sequence[str], chats: Sequence[str], found: Mapping[str, int]) -> Seen:
     """What the files of the source say, by the tokenizers library.
 
-    found  special tokens of the slice's AutoTokenizer: where these are the ones that the source's settings name, they are
-           what its AutoTokenizer has; else all that are marked as special should be
+    found  special tokens of the slice's AutoTokenizer: where they are added tokens of the source, and all that its settings
+           name are among them, the class names the others by itself, in the source as well; else all that are marked as
+           special should be there
     """
     backend: Any = source.backend
     entries = {} if source.document is None else source.document.added
     named = {content for content, token_id, _ in declared_tokens(source.settings) if token_id is None}
     # Without tokenizer.json the class makes the tokenizer, and has special tokens that no setting names.
-    by_name = TOKENIZER_FILE in source.files and named == set(found)
+    by_name = TOKENIZER_FILE in source.files and named <= set(found)
     specials = {
         content: int(entry["id"])
         for content, entry in entries.items()
-        if (content in named if by_name else entry.get("special"))
+        if (content in found if by_name else entry.get("special"))
     }
     encoded = [backend.encode(text).ids for text in texts] + [backend.encode(*pair).ids for pair in _pairs(texts)]
     ids = set(specials.values())
