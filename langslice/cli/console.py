@@ -163,6 +163,15 @@ def print_proof(proof: Proof) -> None:
             console.print(f"  [red]{check.name}[/]: {escape(example)}", highlight=False)
 
 
+def print_warnings(proof: Proof | None) -> None:
+    """What a user must know before using a slice that passed, on stderr; also where tables are not asked for."""
+    from rich.console import Console
+
+    for check in () if proof is None else proof.checks:
+        if check.warning:
+            Console(stderr=True).print(f"[bold yellow]WARNING[/] {escape(check.warning)}", highlight=False)
+
+
 def print_counts(counts: TokenCounts, path: Path) -> None:
     """How much was counted."""
     used = int((counts.counts > 0).sum())

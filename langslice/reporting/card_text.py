@@ -142,6 +142,8 @@ def _proof(report: Report) -> str:
     ]
     lines.append("|---|---|---|")
     lines += [f"| {plain(check.name)} | {_VERDICTS[check.passed]} | {plain(check.detail)} |" for check in report.checks]
+    for check in report.checks:
+        lines += ["", f"**Warning**: {plain(check.warning)}."] if check.warning else []
     if report.healing is not None:
         lines += ["", "The proof is of the cut; the weights were trained afterwards."]
     return "\n".join(lines)

@@ -246,12 +246,13 @@ class Healing:
 
 @dataclass(frozen=True)
 class ProofCheck:
-    """One check: what it compared, and its result (None where it could not be made)."""
+    """One check: what it compared, its result (None where it could not be made), and what a user must know besides."""
 
     name: str
     passed: bool | None
     detail: str
     examples: tuple[str, ...]
+    warning: str = ""
 
 
 @dataclass(frozen=True)

@@ -296,7 +296,10 @@ def _text(entry: Mapping[str, Any]) -> TextTokens:
 
 
 def _check(entry: Mapping[str, Any]) -> ProofCheck:
-    return ProofCheck(str(entry["name"]), entry["passed"], str(entry["detail"]), tuple(entry.get("examples", ())))
+    examples = tuple(entry.get("examples", ()))
+    return ProofCheck(
+        str(entry["name"]), entry["passed"], str(entry["detail"]), examples, str(entry.get("warning", ""))
+    )
 
 
 def _origin(folder: Path, head: Mapping[str, Any], plan: SlicePlan, name: str) -> Origin:

@@ -23,7 +23,7 @@ from langslice.model.checkpoint import Checkpoint, Shard
 from langslice.model.families import VOCABULARY_AXES
 from langslice.model.transformers_classes import ties_embeddings
 from langslice.planning.plan import SlicePlan
-from langslice.verification.proof import as_rows
+from langslice.verification.tensors import as_rows
 from langslice.writing.shards import TensorEdit
 
 Indices = npt.NDArray[np.int64]

@@ -13,6 +13,7 @@ from langslice.options import listed
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile, plan_side_files, write_side_files
 from langslice.structure.config_files import restructured
+from langslice.structure.finish import finish_files
 from langslice.tokenizer import Rewrite, SourceTokenizer, check_tokenizer, copy_tokenizer, write_tokenizer
 from langslice.tokenizer.absent import ABSENT
 from langslice.verification.record import part_table, write_record
@@ -35,7 +36,33 @@ def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePl
 def write_files(
     checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
 ) -> Rewrite:
-    """Write everything but the weights into the staging folder."""
+    """Write everything but the weights into the staging folder, and load what was written."""
+    rewrite = _make_files(checkpoint, tokenizer, made, files, staging)
+    folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
+    check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
+    return rewrite
+
+
+def make_again(
+    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], folder: Path,
+    *, finished: bool,
+) -> None:  # fmt: skip
+    """Make the files of a slice beside its weights once more, in an empty folder, for the proof to compare.
+
+    finished  the slice has its own card, and the source's is set aside
+    """
+    from langslice.reporting.source_card import set_source_card_aside
+
+    _make_files(checkpoint, tokenizer, made, files, folder)
+    if made.structure is not None:
+        finish_files(checkpoint, made.structure, folder)
+    if finished:
+        set_source_card_aside(folder)
+
+
+def _make_files(
+    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
+) -> Rewrite:
     folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_side_files(

@@ -23,7 +23,7 @@ from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
-from langslice.slicing.files import left_out_files, side_files, write_files, write_papers
+from langslice.slicing.files import left_out_files, make_again, side_files, write_files, write_papers
 from langslice.structure.finish import finish_structure
 from langslice.tokenizer import SourceTokenizer
 from langslice.verification.messages import failure_text, prove_pruned, prove_slice
@@ -47,8 +47,9 @@ else:
 
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
+    from langslice.planning.side_files import SideFile
     from langslice.slicing.inspect import Inspection
-    from langslice.verification.proof import Proof
+    from langslice.verification.proof import Compared, Proof
 
 # Room for slice.json, which is written last: 262,144 kept tokens with their reasons make about 30 MB.
 _RECORD_BYTES = 32 << 20
@@ -206,9 +207,11 @@ def slice(
             proof = None
             if verify:
                 # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
-                proof = prove_slice(
-                    checkpoint, source_tokenizer(checkpoint, needed=False), staging, made, files, listed(text), report
+                both = _compared(
+                    checkpoint, source_tokenizer(checkpoint, needed=False), staging, made, files, finished=False
                 )
+                proof = prove_slice(both, listed(text), report)
+                del both
             cut = Cut(rewrite, written, proof)
             if key is not None:
                 save_cut(staging, key, cut)
@@ -247,7 +250,18 @@ def verify(
     tokenizer = source_tokenizer(checkpoint, needed=made.names_tokens)
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     files = side_files(checkpoint, tokenizer, made)
-    return prove_slice(checkpoint, tokenizer, Path(out), made, files, listed(text), report)
+    return prove_slice(_compared(checkpoint, tokenizer, Path(out), made, files, finished=True), listed(text), report)
+
+
+def _compared(
+    checkpoint: Checkpoint, tokenizer: SourceTokenizer, out: Path, made: SlicePlan, files: Sequence[SideFile],
+    *, finished: bool,
+) -> Compared:  # fmt: skip
+    """The two sides of a proof; of a finished slice it is more thorough than of one that was written a moment ago."""
+    from langslice.verification.proof import Compared
+
+    remake = partial(make_again, checkpoint, tokenizer, made, files, finished=finished)
+    return Compared(checkpoint, tokenizer, out, made, files, remake, thorough=finished)
 
 
 def _open(model: str | Path, choice: Choice) -> Checkpoint:

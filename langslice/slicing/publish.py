@@ -15,22 +15,11 @@ from typing import Any
 
 from langslice.errors import PublishError
 from langslice.reporting.card import card_edited, name_in_card, outdated, write_card
-from langslice.reporting.slice_folder import REPORT, read_slice
+from langslice.reporting.slice_folder import read_slice
 from langslice.reporting.source_card import CARD
-from langslice.verification.record import FILE_NAME, read_whole_record
+from langslice.verification.record import LATER_FILES, read_whole_record
 
-# Written beside a slice after its record, by langslice or the person who publishes it.
-_OWN = (
-    CARD,
-    FILE_NAME,
-    REPORT,
-    "SOURCE_README*.md",
-    "healing.*",
-    "LICENSE*",
-    "LICENCE*",
-    "NOTICE*",
-    ".gitattributes",
-)
+_OWN = (*LATER_FILES, "SOURCE_README*.md")
 # What other programs leave in a folder, and nobody means to publish.
 _NEVER = (".cache/*", ".git/*", "__pycache__/*", "*/__pycache__/*", ".DS_Store")
 _WEIGHTS = (".safetensors", ".bin")

@@ -24,6 +24,11 @@ def finish_structure(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
         names = {name: edit.name or name for name, edit in layer_edits(anatomy, kept, shapes).items()}
         zeroed = {names[name]: by_dim for name, by_dim in zeros(anatomy, kept, shapes).items()}
         write_zeros(open_checkpoint(staging).tensors, zeroed)
+    finish_files(checkpoint, kept, staging)
+
+
+def finish_files(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
+    """Write the code of a slice whose layers differ, beside the configuration that stands there."""
     if kept.style == "sliced":
         from langslice.structure.sliced_files import write_module
 

@@ -14,9 +14,11 @@ class Check:
     name      what was compared
     passed    None where the check could not be made; `detail` says why
     examples  the first ten differences
+    warning   what is no fault of the slice, and a user must know before using it; "" for nothing
     """
 
     name: str
     passed: bool | None
     detail: str
     examples: tuple[str, ...] = ()
+    warning: str = ""

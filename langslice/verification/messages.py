@@ -9,45 +9,35 @@ from typing import TYPE_CHECKING
 
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.planning.plan import SlicePlan
-from langslice.planning.side_files import SideFile
 from langslice.progress import Report
 
 if TYPE_CHECKING:
-    from langslice.tokenizer import SourceTokenizer
-    from langslice.verification.proof import Proof
+    from langslice.verification.proof import Compared, Proof
 
 
 def prove_pruned(proof: Proof, checkpoint: Checkpoint, out: Path, made: SlicePlan) -> Proof:
     """A slice's proof with what still holds, and is checked again, after its weights were pruned."""
-    from langslice.verification.proof import check_bytes
+    from langslice.verification.tensors import check_bytes
     from langslice.verification.zeros import check_zeros
 
     sliced = open_checkpoint(out)
     checks = [check_bytes(checkpoint, sliced, made) if check.name == "bytes" else check for check in proof.checks]
     checks = [
-        replace(check, detail=f"before weights were pruned: {check.detail}") if check.name == "outputs" else check
+        replace(check, detail=f"before weights were pruned: {check.detail}")
+        if check.name in ("outputs", "pipeline")
+        else check
         for check in checks
     ]
     return replace(proof, checks=(*checks, check_zeros(sliced, made.pruned)))
 
 
-def prove_slice(
-    checkpoint: Checkpoint,
-    tokenizer: SourceTokenizer,
-    out: Path,
-    made: SlicePlan,
-    files: Sequence[SideFile],
-    text: Sequence[str],
-    report: Report,
-) -> Proof:
+def prove_slice(both: Compared, text: Sequence[str], report: Report) -> Proof:
     """Compare a slice with its source, on the text that its plan names and on `text`, held-out files."""
     from langslice.verification.proof import prove
     from langslice.verification.sample_texts import always_read, proof_texts
 
-    texts = {**proof_texts(made.request, text), **always_read(checkpoint, made.request)}
-    return prove(
-        checkpoint, tokenizer, out, made, files, texts, progress=lambda step: report(f"verifying {step}", 0, 0)
-    )
+    texts = {**proof_texts(both.plan.request, text), **always_read(both.checkpoint, both.plan.request)}
+    return prove(both, texts, progress=lambda step: report(f"verifying {step}", 0, 0))
 
 
 def failure_text(proof: Proof, headline: str) -> str:

@@ -8,10 +8,12 @@ in which these are masked and skipped, both in float32, and its last hidden stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +21,25 @@ import numpy as np
 
 from langslice.model.anatomy import is_cross_attention
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.transformers_classes import dtype_option, model_class, quiet_transformers
+from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
-from langslice.verification.check import Check
+from langslice.verification.check import MAX_EXAMPLES, Check
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
 
 _RANDOM_SAMPLES = 4
 _RANDOM_LENGTH = 24
+# One sample is longer than every window that is no longer than this; of it the last positions are compared.
+_LONGEST = 1024
+_LAST_POSITIONS = 16
+# Fields that say how far a token sees, and how many positions there are.
+_WINDOWS = re.compile(
+    r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
+)
+_POSITIONS = re.compile(r"max_position_embeddings|n_positions|original_max_position_embeddings|max_target_positions")
+_TOWERS = re.compile(r".*(vision|audio|image|video).*")
+_MOST_OFFSET = 8  # RoBERTa counts positions from behind the padding token's id, which is a low one
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
 # What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
@@ -53,6 +65,36 @@ class Outputs:
         return bool(np.isfinite(self.hidden).all() and (self.logits is None or np.isfinite(self.logits).all()))
 
 
+def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
+    """Both models on the same tokens: hidden states equal, logits of kept tokens equal within float rounding."""
+    lacking = lacking_memory(checkpoint, plan)
+    if lacking:
+        return Check("outputs", None, lacking)
+    if model_class(checkpoint.model_folder) is None:
+        return Check("outputs", None, "config.json names no class that transformers has (`architectures`)")
+    return compare_outputs(checkpoint, sliced, plan, samples)
+
+
+def lacking_memory(checkpoint: Checkpoint, plan: SlicePlan) -> str:
+    """Why the source cannot be run on this machine; "" where its memory suffices."""
+    size = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
+    if plan.structure is not None:  # compared in float32, and the source is masked in memory
+        size = 8 * sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
+    available = _available_memory()
+    if available is None or 1.3 * size <= available:
+        return ""
+    return f"not run: needs about {1.3 * size / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB available"
+
+
+def _available_memory() -> int | None:
+    """Bytes of memory that the kernel says can be used without swapping; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
     """Compare hidden states and kept logits on sample text and on random kept tokens.
 
@@ -62,11 +104,15 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     size = int(plan.kept.shape[0])
     new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
     new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
+    longest, longer = _long_sample(full_config(checkpoint.config) or checkpoint.config)
+    new_ids.append(rng.integers(0, size, longest).tolist())
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
     load = (
-        partial(_load, checkpoint.model_folder) if structure is None else partial(_load_masked, checkpoint, structure)
+        partial(load_stock, checkpoint.model_folder)
+        if structure is None
+        else partial(load_source_masked, checkpoint, structure)
     )
     ends = structure is not None
     try:
@@ -75,22 +121,44 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
-        after = _run(partial(_load, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends)
+        after = _run(
+            partial(load_stock, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends
+        )
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
+    wrong, hidden, logits = _differences(before, after, ends=ends)
+    told = f", kept logits by {logits:.0e}" if before[0].logits is not None else ""
+    finite = sum(left.is_finite() for left in before)
+    if finite < len(before):
+        told += f"; the source itself overflows in {len(before) - finite} of them"
+    of_text = len(new_ids) - _RANDOM_SAMPLES - 1
+    lengths = f"{f'{of_text} of text' if of_text else 'all of random ids'}, one of {longest} tokens"
+    if longer:
+        lengths += f", which is less than the window of {longer}"
+    compared = "last hidden states of the masked source differ by" if ends else "hidden states differ by"
+    return Check("outputs", not wrong, f"{len(new_ids)} samples ({lengths}): {compared} {hidden:g}{told}", tuple(wrong))
+
+
+def _differences(before: Sequence[Outputs], after: Sequence[Outputs], *, ends: bool) -> tuple[list[str], float, float]:
+    """What differs, and by how much at most in hidden states and in logits.
+
+    ends  the last hidden states alone are compared, and may differ by rounding
+    """
     wrong: list[str] = []
     worst_hidden = worst_logits = 0.0
     for index, (left, right) in enumerate(zip(before, after, strict=True)):
-        if structure is not None and left.hidden.shape == right.hidden.shape:
-            hidden = _relative_difference(left.hidden, right.hidden)
-            worst_hidden = max(worst_hidden, hidden)
-            if not hidden <= _TOLERANCE[left.dtype]:
-                wrong.append(f"sample {index}: last hidden states differ by {hidden:g} of the largest")
+        if left.hidden.shape != right.hidden.shape:
+            wrong.append(f"sample {index}: {right.hidden.size} numbers in hidden states, expected {left.hidden.size}")
+        elif ends:
+            off = _relative_difference(left.hidden, right.hidden)
+            worst_hidden = max(worst_hidden, off)
+            if not off <= _TOLERANCE[left.dtype]:
+                wrong.append(f"sample {index}: last hidden states differ by {off:g} of the largest")
         # Equal bit for bit, also where a half-precision model overflows to infinity or NaN.
         elif not np.array_equal(left.hidden, right.hidden, equal_nan=True):
-            hidden = float(np.nanmax(np.abs(left.hidden - right.hidden)))
-            worst_hidden = max(worst_hidden, hidden)
-            wrong.append(f"sample {index}: hidden states differ by {hidden:g}")
+            off = float(np.nanmax(np.abs(left.hidden - right.hidden)))
+            worst_hidden = max(worst_hidden, off)
+            wrong.append(f"sample {index}: hidden states differ by {off:g}")
         if (left.logits is None) != (right.logits is None):
             wrong.append(f"sample {index}: only one of the two models has logits")
         elif left.logits is not None and right.logits is not None:
@@ -99,15 +167,31 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
             # Not the other way round: NaN is neither more nor less.
             if not off <= _TOLERANCE[left.dtype]:
                 wrong.append(f"sample {index}: logits of kept tokens differ by {off:g} of the largest")
-    logits = f", kept logits by {worst_logits:.0e}" if before[0].logits is not None else ""
-    finite = sum(left.is_finite() for left in before)
-    if finite < len(before):
-        logits += f"; the source itself overflows in {len(before) - finite} of them"
-    of_text = len(new_ids) - _RANDOM_SAMPLES
-    compared = "hidden states differ by" if structure is None else "last hidden states of the masked source differ by"
-    samples_of = f"{len(new_ids)} samples ({of_text} of text)" if of_text else f"{len(new_ids)} samples of random ids"
-    detail = f"{samples_of}: {compared} {worst_hidden:g}{logits}"
-    return Check("outputs", not wrong, detail, tuple(wrong[:10]))
+    return wrong[:MAX_EXAMPLES], worst_hidden, worst_logits
+
+
+def _long_sample(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens of the sample that is longer than every window, and the longest window that it does not reach, or 0.
+
+    Where positions have a table, it is as long as the table.
+    """
+    windows, positions = ([value for value in _numbers(config, names) if value > 0] for names in (_WINDOWS, _POSITIONS))
+    padding = config.get("pad_token_id")
+    offset = padding + 1 if isinstance(padding, int) and 0 <= padding < _MOST_OFFSET else 0
+    limit = min([_LONGEST, *(value - offset for value in positions)])
+    wanted = [value + _LAST_POSITIONS for value in windows if value < _LONGEST]
+    wanted += [value for value in positions if value <= _LONGEST]
+    longer = [value for value in windows if value >= limit and value not in positions]
+    return max(1, min(limit, max(wanted, default=_RANDOM_LENGTH))), max(longer, default=0)
+
+
+def _numbers(config: Mapping[str, Any], names: re.Pattern[str]) -> Iterator[int]:
+    """Numbers of the fields with these names, anywhere but in towers for pictures and sound."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and not _TOWERS.fullmatch(key):
+            yield from _numbers(value, names)
+        elif names.fullmatch(key):
+            yield from (one for one in (value if isinstance(value, list) else [value]) if type(one) is int)
 
 
 def _relative_difference(left: np.ndarray, right: np.ndarray) -> float:
@@ -139,7 +223,10 @@ def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
 def _run(
     load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool
 ) -> list[Outputs]:
-    """Hidden states of every layer, or of the last alone, and logits of the kept tokens, for each sample."""
+    """Hidden states of every layer, or of the last alone, and logits of the kept tokens, for each sample.
+
+    batches  one sequence each; the last is the long one, of which hidden states at the last positions are kept
+    """
     import torch
 
     with quiet_transformers():
@@ -147,13 +234,17 @@ def _run(
         results = []
         with torch.inference_mode():
             sound = _encode_sound(model)
-            for ids in batches:
+            for ids in batches[:-1]:
                 output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
                 results.append(_collect(output, keep, ends))
+            # The head sees one position at a time: the long sample needs none, and its logits would fill the memory.
+            inputs = _inputs(model, batches[-1], start)
+            output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
+            results.append(_collect(output, keep, ends, last=_LAST_POSITIONS))
     return results
 
 
-def _load(folder: Path, dtype: str = "auto") -> Any:
+def load_stock(folder: Path, dtype: str = "auto") -> Any:
     """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given."""
     import torch
 
@@ -161,7 +252,7 @@ def _load(folder: Path, dtype: str = "auto") -> Any:
     return model.to(torch.device("cpu")).eval()
 
 
-def _load_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
+def load_source_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
     """The source in float32, with what the slice removed masked and skipped."""
     import torch
 
@@ -183,6 +274,7 @@ def _advice(structure: Kept | None) -> tuple[str, ...]:
 
 
 def _loading_options(dtype: str) -> dict[str, str]:
+    """Options of `from_pretrained` for a comparison: plain attention, and a type."""
     return {"attn_implementation": "eager", **dtype_option(dtype)}
 
 
@@ -233,7 +325,7 @@ def _takes(model: Any, name: str) -> bool:
     )
 
 
-def _collect(output: Any, keep: np.ndarray, ends: bool) -> Outputs:
+def _collect(output: Any, keep: np.ndarray, ends: bool, last: int = 0) -> Outputs:
     import torch
 
     states: list[Any] = []
@@ -241,7 +333,7 @@ def _collect(output: Any, keep: np.ndarray, ends: bool) -> Outputs:
         value = getattr(output, name, None)
         if value is not None:
             states += list(value)[-1 if ends else 0 :] if isinstance(value, tuple) else [value]
-    hidden = np.concatenate([state.to(torch.float64).numpy().ravel() for state in states])
+    hidden = np.concatenate([state[:, -last:].to(torch.float64).numpy().ravel() for state in states])
     logits = getattr(output, "logits", None)
     dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")
     kept = None if logits is None else logits[..., torch.from_numpy(keep)].to(torch.float64).numpy()

@@ -1,39 +1,38 @@
-"""The proof that a slice is intact: names, shapes, ids, bytes, tokenisation and model outputs.
+"""The proof that a slice is intact: files, names, shapes, ids, bytes, tokenisation, model outputs, and as clients load it.
 
-Every check compares the written folder with the source through a road of its own: headers are read back, the stock class is
-built on the meta device and asked which keys it misses, ids are compared by the token that they name, rows byte by byte,
-text by encoding it with both tokenizers, outputs by running both models.
+Every check compares the written folder with the source through a road of its own: files beside the weights are made again,
+headers are read back, the stock class is built on the meta device and asked which keys it misses, ids are compared by the
+token that they name, rows byte by byte, text by encoding it with both tokenizers, outputs by running both models.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from langslice.errors import CheckpointError, CorpusError
-from langslice.files.gather_rows import sliced_shape
-from langslice.model.checkpoint import Checkpoint, TensorEntry, open_checkpoint
-from langslice.model.token_id_fields import find_id_fields, is_id_field
-from langslice.model.transformers_classes import loading_report, model_class
+from langslice.errors import CorpusError, LangsliceError, TokenizerError
+from langslice.files.memory import return_freed_memory
+from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
-from langslice.planning.tensors import tensor_edits
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 from langslice.tokenizer.absent import ABSENT, absent_tokenizer
-from langslice.verification.check import MAX_EXAMPLES, Check
-from langslice.verification.sample_texts import CORPUS
-from langslice.verification.tokenization import TextProof, compare_tokenisation, summarise_texts
+from langslice.verification.check import Check
+from langslice.verification.clients import check_clients
+from langslice.verification.ids import check_ids
+from langslice.verification.outputs import check_outputs
+from langslice.verification.sample_texts import CORPUS, prompts_of
+from langslice.verification.sentence_pipeline import check_pipeline, is_pipeline
+from langslice.verification.side_files import Remake, check_files
+from langslice.verification.tensors import check_bytes, check_loading, check_tensors
+from langslice.verification.tokenization import Sample, TextProof, check_prompts, compare_tokenisation, summarise_texts
+from langslice.verification.tokenizer_parts import check_tokenizer
+from langslice.writing.shards import INDEX_NAME
 
-_SAMPLED_ROWS = 2048
-_SAMPLED_BYTES = 1 << 20
-# No bound: an id beyond the slice's rows is a difference to report, not a file that cannot be read.
-_ANY = 1 << 62
+Texts = Mapping[str, Callable[[], Iterable[str]]]
+"""Name of a text -> a function that reads its units."""
 
 
 @dataclass(frozen=True)
@@ -64,36 +63,62 @@ def proof_from_json(document: Mapping[str, Any]) -> Proof:
     return Proof(tuple(checks), tuple(TextProof(**text) for text in texts))
 
 
-def prove(
-    checkpoint: Checkpoint,
-    source: SourceTokenizer,
-    out: Path,
-    plan: SlicePlan,
-    side_files: Sequence[SideFile],
-    texts: Mapping[str, Callable[[], Iterable[str]]],
-    *,
-    progress: Callable[[str], None] = lambda step: None,
-) -> Proof:
+@dataclass(frozen=True)
+class Compared:
+    """The two sides of a proof: the source, the slice in `out`, and the plan that leads from one to the other.
+
+    side_files  what becomes of every other file of the source
+    remake      makes the slice's files beside its weights again; None where they are not the slice's to compare
+    thorough    load the source through AutoTokenizer too, even where the slice does what the source's files say
+    """
+
+    checkpoint: Checkpoint
+    source: SourceTokenizer
+    out: Path
+    plan: SlicePlan
+    side_files: Sequence[SideFile]
+    remake: Remake | None = None
+    thorough: bool = False
+
+
+def prove(both: Compared, texts: Texts, *, progress: Callable[[str], None] = lambda step: None) -> Proof:
     """Compare a written slice with its source.
 
-    texts  name -> a function that reads its units; they are encoded with both tokenizers, and the first feed the models
+    texts    encoded with both tokenizers; the first feed the models
+    Returns  the proof; what cannot be opened, or is missing, is a check that failed
     """
-    sliced = open_checkpoint(out)
-    progress("structure")
-    checks = [check_tensors(checkpoint, sliced, plan), check_loading(checkpoint, sliced)]
-    progress("bytes")
-    checks.append(_trained("bytes") if plan.trained else check_bytes(checkpoint, sliced, plan))
-    absent = source.kind == ABSENT
-    result = absent_tokenizer(out) if absent else open_tokenizer(sliced.model_folder, model_type=plan.model_type)
-    progress("ids")
-    checks.append(check_ids(checkpoint, out, plan, side_files, source, result))
+    checks: list[Check] = []
     proofs: list[TextProof] = []
-    samples: list[list[int]] = []
+    try:
+        sliced = open_checkpoint(both.out)
+    except (LangsliceError, OSError) as error:
+        sliced, fault = None, str(error)
+    if both.remake is not None:
+        progress("files")
+        checks.append(check_files(both.out, both.remake, _weights(both.out, sliced)))
+    if sliced is None:
+        return Proof((*checks, Check("tensors", False, "the slice cannot be opened", (fault,))))
+    checks += _of_tensors(both, sliced, progress)
+    absent = both.source.kind == ABSENT
+    try:
+        rows = len(both.plan.new_to_old) if both.plan.keeps_vocabulary else None
+        folder = sliced.model_folder
+        result = (
+            absent_tokenizer(folder) if absent else open_tokenizer(folder, model_type=both.plan.model_type, rows=rows)
+        )
+    except (TokenizerError, OSError) as error:
+        return Proof((*checks, Check("tokenizer", False, "the slice's tokenizer cannot be opened", (str(error),))))
+    progress("ids")
+    checks += filter(None, [check_tokenizer(both.source, result, both.plan)])
+    checks.append(check_ids(both.checkpoint, both.out, both.plan, both.side_files, both.source, result))
+    samples: list[Sample] = []
     for name, read in () if absent else texts.items():
         progress(f"tokenisation of {name}")
         try:
-            for label, before, after in zip((name, f"{name}, as target"), source.sides, result.sides, strict=False):
-                proof, covered = compare_tokenisation(label, before, after, plan, read())
+            for label, before, after in zip(
+                (name, f"{name}, as target"), both.source.sides, result.sides, strict=False
+            ):
+                proof, covered = compare_tokenisation(label, before, after, both.plan, read())
                 proofs.append(proof)
                 samples += covered
         except CorpusError as error:
@@ -101,21 +126,60 @@ def prove(
             if name != CORPUS:
                 raise
             checks.append(Check("counted corpus", None, f"not read again: {error.message}"))
-    checks.append(summarise_texts(proofs, source))
-    progress("model outputs")
-    if plan.pruned:
+    checks.append(summarise_texts(proofs, both.source))
+    checks += _as_called(both, sliced, result, samples, progress)
+    return Proof(tuple(checks), tuple(proofs))
+
+
+def _weights(out: Path, sliced: Checkpoint | None) -> set[str]:
+    """Names below a slice's folder of the files that hold its tensors; of all that may, where it cannot be opened."""
+    if sliced is None:
+        return {path.relative_to(out).as_posix() for path in out.rglob("*.safetensors*")}
+    folder = sliced.model_folder.relative_to(sliced.folder)
+    names = [shard.name for shard in sliced.shards]
+    names += [INDEX_NAME] if sliced.index_metadata or len(names) > 1 else []
+    return {(folder / name).as_posix() for name in names}
+
+
+def _of_tensors(both: Compared, sliced: Checkpoint, progress: Callable[[str], None]) -> Iterator[Check]:
+    """Checks of the weights as they lie on disk."""
+    progress("structure")
+    yield check_tensors(both.checkpoint, sliced, both.plan)
+    yield check_loading(both.checkpoint, sliced)
+    progress("bytes")
+    yield _trained("bytes") if both.plan.trained else check_bytes(both.checkpoint, sliced, both.plan)
+    if both.plan.pruned:
         from langslice.verification.zeros import check_zeros
 
-        checks.append(check_zeros(sliced, plan.pruned))
-    if plan.trained:
-        checks.append(_trained("outputs"))
-    elif plan.pruned:
-        checks.append(
-            Check("outputs", None, "not compared: pruned weights change them; `langslice evaluate` measures how")
-        )
-    else:
-        checks.append(check_outputs(checkpoint, sliced, plan, samples))
-    return Proof(tuple(checks), tuple(proofs))
+        yield check_zeros(sliced, both.plan.pruned)
+
+
+def _as_called(
+    both: Compared,
+    sliced: Checkpoint,
+    result: SourceTokenizer,
+    samples: Sequence[Sample],
+    progress: Callable[[str], None],
+) -> Iterator[Check]:
+    """Checks of the slice at work: its prompts, its tokenizer as clients load it, its outputs."""
+    checkpoint, plan, lines = both.checkpoint, both.plan, [sample.text for sample in samples]
+    absent = both.source.kind == ABSENT
+    prompts = [] if absent else prompts_of(checkpoint, plan.request)
+    if prompts:
+        yield check_prompts(both.source, result, plan, prompts)
+    if both.source.kind != "characters" and not absent:
+        progress("the tokenizer as clients load it")
+        yield check_clients(checkpoint, sliced, both.source, plan, lines, thorough=both.thorough)
+    progress("model outputs")
+    if plan.trained or plan.pruned:
+        change = "pruned weights change them; `langslice evaluate` measures how"
+        yield _trained("outputs") if plan.trained else Check("outputs", None, f"not compared: {change}")
+        return
+    yield check_outputs(checkpoint, sliced, plan, [sample.ids for sample in samples])
+    if is_pipeline(checkpoint.folder) and not absent:
+        progress("sentence embeddings")
+        return_freed_memory()
+        yield check_pipeline(checkpoint, sliced, plan, (both.source, result), lines)
 
 
 def _trained(name: str) -> Check:
@@ -123,213 +187,3 @@ def _trained(name: str) -> Check:
         "not compared: the slice was trained since; `langslice evaluate` measures how, `langslice restore` goes back"
     )
     return Check(name, None, detail)
-
-
-def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
-    """Names, dtypes and shapes on disk are what the plan says."""
-    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for name, edit in tensor_edits(plan, checkpoint).items():
-        entry = checkpoint.tensors[name]
-        if edit.action != "drop":
-            expected[edit.name or name] = (entry.dtype, sliced_shape(entry.shape, edit.indices))
-    found = {name: (entry.dtype, entry.shape) for name, entry in sliced.tensors.items()}
-    wrong = [
-        f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
-        for name in sorted(set(expected) | set(found))
-        if expected.get(name) != found.get(name)
-    ]
-    return Check("tensors", not wrong, f"{len(found)} tensors, names, dtypes and shapes", tuple(wrong[:MAX_EXAMPLES]))
-
-
-def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
-    """The stock class, built on the meta device, misses no key that it did not miss in the source."""
-    try:
-        before = loading_report(checkpoint)
-    except CheckpointError as error:
-        return Check("loading", None, f"not run: {error}")
-    try:
-        after = loading_report(sliced)
-    except CheckpointError as error:
-        return Check("loading", False, "the stock class takes the source and not the slice", (str(error),))
-    if before is None or after is None:
-        return Check("loading", None, "config.json names no class that transformers has (`architectures`)")
-    wrong = [
-        f"{kind}: {key}"
-        for kind in ("missing", "unexpected", "mismatched")
-        for key in sorted(after[kind] - before[kind])
-    ]
-    already = sum(len(before[kind]) for kind in before)
-    note = f"; {already} keys that the source already misses or has too many" if already else ""
-    detail = "no missing, unexpected or mismatched key in the stock class" + note
-    return Check("loading", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
-
-
-def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
-    """Sampled rows of every sliced tensor, and sampled stretches of every kept one, equal the source's byte for byte."""
-    rng = np.random.default_rng(0)
-    zeroed = _zeros(checkpoint, plan)
-    wrong: list[str] = []
-    compared = 0
-    for name, edit in tensor_edits(plan, checkpoint).items():
-        new_name = edit.name or name
-        if edit.action == "drop" or new_name not in sliced.tensors:
-            continue
-        old, new = checkpoint.tensors[name], sliced.tensors[new_name]
-        pruned = new_name in plan.pruned.get("tensors", {})
-        if pruned and plan.pruned["request"].get("score") == "sparsegpt":
-            continue  # its weights are updated
-        if edit.action == "keep" and name not in zeroed and not pruned:
-            compared += min(old.size_bytes, 2 * _SAMPLED_BYTES)
-            if not _same_stretches(old, new):
-                wrong.append(f"{new_name}: bytes differ")
-            continue
-        dim = next(iter(edit.indices), 0)
-        length = new.shape[dim]
-        rows = np.unique(np.concatenate([rng.integers(0, length, _SAMPLED_ROWS), [0, length - 1]]))
-        taken = np.moveaxis(as_rows(new, dim)[rows], 0, dim)
-        expected = _expected_rows(old, edit.indices, dim, rows, zeroed.get(name, {}))
-        compared += taken.nbytes
-        if pruned:  # zeros anywhere; what is not zero is the source's
-            expected = np.where(taken.any(axis=-1, keepdims=True), expected, 0)
-        if not np.array_equal(taken, expected):
-            differing = (taken != expected).any(axis=tuple(at for at in range(taken.ndim) if at != dim))
-            first = int(rows[np.flatnonzero(differing)[0]])
-            source = int(edit.indices[dim][first]) if dim in edit.indices else first
-            wrong.append(f"{new_name}: new row {first} is not old row {source} of {name}")
-    return Check("bytes", not wrong, f"{compared / 1e6:.1f} MB of sampled rows compared", tuple(wrong[:MAX_EXAMPLES]))
-
-
-def _expected_rows(
-    old: TensorEntry,
-    indices: Mapping[int, np.ndarray],
-    dim: int,
-    rows: np.ndarray,
-    zeroed: Mapping[int, np.ndarray],
-) -> np.ndarray:
-    """What the plan makes of a tensor, at some new indices along one dimension."""
-    chosen = {**indices, dim: indices[dim][rows] if dim in indices else rows}
-    expected = np.array(np.moveaxis(as_rows(old, dim)[chosen.pop(dim)], 0, dim))
-    for other, stay in chosen.items():
-        expected = np.take(expected, stay, axis=other)
-    for other, gone in zeroed.items():
-        np.moveaxis(expected, other, 0)[np.isin(rows, gone) if other == dim else gone] = 0
-    return expected
-
-
-def _zeros(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:
-    """Where the slice holds zeros, by old name; nothing for most slices."""
-    if plan.structure is None or not plan.structure.writes_zeros:
-        return {}
-    from langslice.model.anatomy import read_anatomy
-    from langslice.structure.edits import zeros
-
-    shapes = checkpoint.shapes
-    return zeros(read_anatomy(checkpoint), plan.structure, shapes)
-
-
-def as_rows(entry: TensorEntry, dim: int) -> np.ndarray:
-    """A read-only view of a tensor with dimension `dim` first, elements as raw bytes."""
-    elements = int(np.prod(entry.shape, dtype=np.int64))
-    item = entry.size_bytes // max(elements, 1)
-    table = np.memmap(entry.path, dtype=np.uint8, mode="r", offset=entry.start, shape=(*entry.shape, item))
-    return np.moveaxis(table, dim, 0)
-
-
-def _same_stretches(old: TensorEntry, new: TensorEntry) -> bool:
-    if old.size_bytes != new.size_bytes:
-        return False
-    length = min(_SAMPLED_BYTES, old.size_bytes)
-    offsets = {0, old.size_bytes - length}
-    with old.path.open("rb") as left, new.path.open("rb") as right:
-        return all(
-            os.pread(left.fileno(), length, old.start + offset) == os.pread(right.fileno(), length, new.start + offset)
-            for offset in offsets
-        )
-
-
-def check_ids(
-    checkpoint: Checkpoint,
-    out: Path,
-    plan: SlicePlan,
-    side_files: Sequence[SideFile],
-    source: SourceTokenizer,
-    result: SourceTokenizer,
-) -> Check:
-    """Every configuration field names the same token as before, in the new numbering."""
-    import json
-
-    wrong: list[str] = []
-    count = 0
-    ignore = frozenset(plan.ignore_fields)
-    for file in side_files:
-        if file.action != "renumber":
-            continue
-        documents = [
-            json.loads((folder / file.name).read_text(encoding="utf-8")) for folder in (checkpoint.folder, out)
-        ]
-        before, after = (
-            {
-                (f.path, at): old
-                for f in find_id_fields(doc, file=file.name, rows=rows, ignore=ignore)
-                for at, old in enumerate(f.ids)
-            }
-            for doc, rows in zip(documents, (plan.rows, _ANY), strict=True)
-        )
-        implied = plan.implied_ids.get(file.name, {})
-        for place in sorted(set(after) - set(before)):
-            if ".".join(place[0]) not in implied:
-                wrong.append(f"{file.name}: {'.'.join(place[0])} = {after[place]} is not in the source")
-        for dotted, value in implied.items():
-            path = tuple(dotted.split("."))
-            if is_id_field(path[-1]):
-                ids = [value] if isinstance(value, int) else value
-                before.update({(path, at): old for at, old in enumerate(old for old in ids if old >= 0)})
-        for place, old in before.items():
-            count += 1
-            new = after.get(place, -1)
-            if not 0 <= new < plan.kept.shape[0] or int(plan.kept[new]) != old:
-                wrong.append(f"{file.name}: {'.'.join(place[0])}: old id {old} became {new}")
-            elif _token(source, old) != _token(result, new):
-                wrong.append(
-                    f"{file.name}: {'.'.join(place[0])}: {_token(source, old)!r} became {_token(result, new)!r}"
-                )
-    moved = [
-        f"tokenizer: new id {new} is {_token(result, new)!r}, expected {_token(source, int(old))!r}"
-        for new, old in enumerate(plan.kept.tolist())
-        if _token(source, int(old)) != _token(result, new)
-    ]
-    tokens = "no tokenizer" if source.kind == ABSENT else f"{plan.kept.shape[0]} tokens of the tokenizer"
-    detail = f"{count} ids in configuration files, {tokens}"
-    return Check("ids", not wrong and not moved, detail, tuple((wrong + moved)[:MAX_EXAMPLES]))
-
-
-def _token(tokenizer: SourceTokenizer, token_id: int) -> str | None:
-    return tokenizer.tokens[token_id] if token_id < len(tokenizer.tokens) else None
-
-
-def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
-    """Both models on the same tokens: hidden states equal, logits of kept tokens equal within float rounding."""
-    from langslice.verification.outputs import compare_outputs
-
-    size = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
-    if plan.structure is not None:  # compared in float32, and the source is masked in memory
-        size = 8 * sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
-    available = _available_memory()
-    if available is not None and 1.3 * size > available:
-        return Check(
-            "outputs",
-            None,
-            f"not run: needs about {1.3 * size / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB available",
-        )
-    if model_class(checkpoint.model_folder) is None:
-        return Check("outputs", None, "config.json names no class that transformers has (`architectures`)")
-    return compare_outputs(checkpoint, sliced, plan, samples)
-
-
-def _available_memory() -> int | None:
-    """Bytes of memory that the kernel says can be used without swapping; None where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

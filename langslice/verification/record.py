@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "slice.json"
 FORMAT = "langslice-slice/1"
+# Written beside a slice after its record, by langslice or the person who publishes it; no loader reads them.
+LATER_FILES = ("README.md", FILE_NAME, "report.html", "healing.*", "LICENSE*", "LICENCE*", "NOTICE*", ".gitattributes")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
 _FORM = {"sparsity?": (None, {"tensors": {"*": {"zeros": int, "size": int}}}), "new_to_old": list}
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -74,6 +74,14 @@ def word_lines(language: str) -> list[str]:
     return [" ".join(words[start : start + _WORDS_PER_LINE]) for start in range(0, len(words), _WORDS_PER_LINE)]
 
 
+def prompts_of(checkpoint: Checkpoint, request: Mapping[str, Any]) -> list[str]:
+    """What a model is always called with in front of a text, and texts that the plan was asked to keep whole."""
+    from langslice.vocabulary.fixed_texts import CHAT, fixed_texts
+
+    texts = fixed_texts(checkpoint, listed(request.get("keep_text")))
+    return [text for reason, some in texts.items() if reason != CHAT for text in some]
+
+
 def _languages(request: Mapping[str, Any]) -> tuple[str, ...]:
     from langslice.vocabulary.languages import parse_languages
 

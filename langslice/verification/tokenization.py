@@ -16,7 +16,9 @@ from langslice.counting import distinct_chunks
 from langslice.planning.plan import SlicePlan
 from langslice.tokenizer import SourceTokenizer
 from langslice.tokenizer.absent import ABSENT
+from langslice.tokenizer.surface import byte_value
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.tokenizer_parts import new_ids
 
 _WHOLE_LINES = 256
 # Lines that feed the models: how many for each text, their least and most length.
@@ -58,15 +60,22 @@ class TextProof:
         return self.tokens_after / self.tokens_before if self.tokens_before else 1.0
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A line of text that uses kept tokens only, and its first tokens by their new ids."""
+
+    text: str
+    ids: list[int]
+
+
 def compare_tokenisation(
     name: str, source: SourceTokenizer, result: SourceTokenizer, plan: SlicePlan, units: Iterable[str]
-) -> tuple[TextProof, list[list[int]]]:
+) -> tuple[TextProof, list[Sample]]:
     """Encode text with both tokenizers, each distinct piece once, and its first lines whole.
 
-    Returns  the proof, and the first four covered lines of some length as new ids, to feed the models
+    Returns  the proof, and the first four covered lines of some length, with their new ids, to feed the models
     """
-    new_of = np.full(max(plan.rows, len(source.tokens)), -1, dtype=np.int64)
-    new_of[plan.kept] = np.arange(plan.kept.shape[0])
+    new_of = new_ids(plan, len(source.tokens))
     count: Counter[str] = Counter()
     examples: list[str] = []
     first: list[str] = []
@@ -131,13 +140,14 @@ def _compare(
     return count
 
 
-def _covered_samples(source: SourceTokenizer, new_of: np.ndarray, lines: Sequence[str]) -> list[list[int]]:
-    """New ids of the first lines of some length that use kept tokens only."""
-    samples: list[list[int]] = []
-    for ids in source.encode([line for line in lines if len(line) >= _SAMPLE_CHARACTERS]):
+def _covered_samples(source: SourceTokenizer, new_of: np.ndarray, lines: Sequence[str]) -> list[Sample]:
+    """The first lines of some length that use kept tokens only."""
+    samples: list[Sample] = []
+    long = [line for line in lines if len(line) >= _SAMPLE_CHARACTERS]
+    for line, ids in zip(long, source.encode(long), strict=True):
         mapped = new_of[ids]
         if len(ids) >= _SAMPLE_LEAST and (mapped >= 0).all():
-            samples.append(mapped[:_SAMPLE_TOKENS].tolist())
+            samples.append(Sample(line, mapped[:_SAMPLE_TOKENS].tolist()))
         if len(samples) == _SAMPLES:
             break
     return samples
@@ -152,7 +162,7 @@ def summarise_texts(proofs: Sequence[TextProof], source: SourceTokenizer) -> Che
         return Check("tokenisation", None, "no text was given")
     if not any(proof.identical or proof.differing for proof in proofs):
         return Check("tokenisation", None, "no text uses kept tokens only; give some with --text")
-    lossless = bool(source.byte_ids)
+    lossless = spells_bytes(source)
     failed = [
         proof
         for proof in proofs
@@ -160,5 +170,46 @@ def summarise_texts(proofs: Sequence[TextProof], source: SourceTokenizer) -> Che
     ]
     identical = sum(proof.identical for proof in proofs)
     detail = f"{identical:,} pieces of covered text, in {len(proofs)} texts"
-    examples = [f"{proof.name}: {example}" for proof in failed for example in proof.examples]
-    return Check("tokenisation", not failed, detail, tuple(examples[:MAX_EXAMPLES]))
+    examples = [f"{proof.name}: {example}" for proof in failed for example in _examples(proof)]
+    warning = "" if lossless else _lost_text(proofs)
+    return Check("tokenisation", not failed, detail, tuple(examples[:MAX_EXAMPLES]), warning)
+
+
+def spells_bytes(source: SourceTokenizer) -> bool:
+    """Whether a vocabulary has a token for every byte, whatever kind of tokenizer it is of."""
+    if source.byte_ids:
+        return True
+    spelled = (byte_value(token) for token in source.tokens if token is not None and token.startswith("<0x"))
+    return len({byte for byte in spelled if byte is not None}) == 256
+
+
+def _examples(proof: TextProof) -> Sequence[str]:
+    lost = f"{proof.unknown_before:,} unknowns became {proof.unknown_after:,}"
+    return proof.examples or (lost,)
+
+
+def _lost_text(proofs: Sequence[TextProof]) -> str:
+    """One sentence on text that the source reads and the slice does not; "" where there is none."""
+    risen = [proof for proof in proofs if proof.unknown_after and not proof.unknown_before]
+    if not risen:
+        return ""
+    named = ", ".join(f"{proof.name} 0 → {proof.unknown_after:,}" for proof in risen)
+    return f"text that the source reads becomes unknown: {named}; the vocabulary has no bytes to spell it with"
+
+
+def check_prompts(source: SourceTokenizer, result: SourceTokenizer, plan: SlicePlan, prompts: Sequence[str]) -> Check:
+    """What the model is always called with is encoded as in the source: every token of it is kept.
+
+    prompts  as the folder's configuration gives them; a digit follows, so that a space at their end counts
+    """
+    texts = [f"{prompt}1" for prompt in prompts]
+    new_of = new_ids(plan, len(source.tokens))
+    wrong: list[str] = []
+    for text, old, new in zip(texts, source.encode(texts), result.encode(texts), strict=True):
+        if new_of[old].tolist() != list(new):
+            spelled = [source.tokens[one] for one in old], [result.tokens[one] for one in new]
+            wrong.append(f"{text!r}: was {spelled[0]}, is {spelled[1]}")
+    detail = f"{len(prompts)} prompts that the configuration names are encoded as in the source"
+    if wrong and plan.request.get("only_tokens"):  # whoever names every token decides over these as well
+        return Check("prompts", True, detail, warning=f"prompts are encoded otherwise than in the source: {wrong[0]}")
+    return Check("prompts", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))

@@ -10,7 +10,7 @@ import pytest
 from langslice.errors import CheckpointError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.transformers_classes import cache_of, cache_option, loading_report
-from langslice.verification.proof import check_loading
+from langslice.verification.tensors import check_loading
 
 NOTHING = {"missing": set(), "unexpected": set(), "mismatched": set()}
 

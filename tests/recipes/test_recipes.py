@@ -517,7 +517,8 @@ def test_the_run_command(tiny, tmp_path, capsys, monkeypatch):
     assert code == 0
     assert re.findall(r"^ ?(\w+) +done", out, re.M) == ["measure", "plan", "slice", "evaluate"]
     assert (
-        f"proof of {tmp_path / 'work' / 'slice'}: equal in tensors, loading, bytes, ids, tokenisation, outputs\n" in out
+        f"proof of {tmp_path / 'work' / 'slice'}: equal in files, tensors, loading, bytes, tokenizer, ids, tokenisation, "
+        "clients, outputs\n" in out
     )
     assert "bits per byte" in out
     code, out, _ = run(capsys, monkeypatch, "run", "--schema")

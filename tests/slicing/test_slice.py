@@ -31,7 +31,7 @@ def test_slice_of_every_family_is_proven(model_type, zoo, tmp_path):
     result = langslice.slice(source, tmp_path / "out", pad_to_multiple_of=multiple, **CHOICE)
     assert result.proof.passed
     assert {check.name: check.passed for check in result.proof.checks} == dict.fromkeys(
-        ("tensors", "loading", "bytes", "ids", "tokenisation", "outputs"), True
+        ("files", "tensors", "loading", "bytes", "tokenizer", "ids", "tokenisation", "clients", "outputs"), True
     )
     rows = result.plan.new_to_old
     assert len(rows) % multiple == 0

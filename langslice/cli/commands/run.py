@@ -95,4 +95,5 @@ def _proof_text(folder: Path) -> str:
     checks = proof["checks"]
     equal = [check["name"] for check in checks if check["passed"]]
     open_ones = [f"{check['name']} ({check['detail']})" for check in checks if check["passed"] is None]
-    return f"equal in {', '.join(equal)}" + (f"; not checked: {', '.join(open_ones)}" if open_ones else "")
+    warnings = "".join(f"\nWARNING {check['warning']}" for check in checks if check.get("warning"))
+    return f"equal in {', '.join(equal)}" + (f"; not checked: {', '.join(open_ones)}" if open_ones else "") + warnings

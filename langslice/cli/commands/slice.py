@@ -52,7 +52,8 @@ def slice(
             model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
             ray=ray, report=report, **choice,
         )  # fmt: skip
-    if not quiet:
-        from langslice.cli.console import print_result
+    from langslice.cli.console import print_result, print_warnings
 
+    if not quiet:
         print_result(result)
+    print_warnings(result.proof)

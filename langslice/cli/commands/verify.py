@@ -26,11 +26,12 @@ def verify(
 
     with progress(quiet or json) as report:
         proof = job.verify(model, out, text=text or (), report=report, **source)
+    from langslice.cli.console import print_proof, print_warnings
+
     if json:
         print_json(proof.to_json())
     elif not quiet:
-        from langslice.cli.console import print_proof
-
         print_proof(proof)
+    print_warnings(proof)
     if not proof.passed:
         raise typer.Exit(code=1)

@@ -30,6 +30,7 @@ def proof_section(report: Report) -> Section:
     body: list[Child] = [tag("p", "The slice as it was written, compared with the model that it was cut from."), box]
     if examples:
         body += [subheading("Differences"), tag("ul", *examples)]
+    body += [note(f"Warning: {check.warning}.") for check in report.checks if check.warning]
     if report.healing is not None:
         body.append(note("The proof is of the cut: training after it has changed the weights since."))
     return Section("proof", "Proof", tuple(body))

@@ -1,0 +1,187 @@
+"""The tensors of a slice: names, types and shapes on disk, the keys of the stock class, and every byte.
+
+Bytes are compared through windows: peak memory does not grow with the model. Source and slice are read once each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import numpy as np
+
+from langslice.errors import CheckpointError
+from langslice.files.gather_rows import sliced_shape
+from langslice.model.checkpoint import Checkpoint, TensorEntry
+from langslice.model.transformers_classes import loading_report
+from langslice.planning.plan import SlicePlan
+from langslice.planning.tensors import tensor_edits
+from langslice.verification.check import MAX_EXAMPLES, Check
+
+_WINDOW_BYTES = 4 << 20
+_WHOLE_NUMBERS = (1, 2, 4, 8)  # bytes of an element that numpy moves at once
+
+
+def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
+    """Names, dtypes and shapes on disk are what the plan says, and so is the size that the index states."""
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, edit in tensor_edits(plan, checkpoint).items():
+        entry = checkpoint.tensors[name]
+        if edit.action != "drop":
+            expected[edit.name or name] = (entry.dtype, sliced_shape(entry.shape, edit.indices))
+    found = {name: (entry.dtype, entry.shape) for name, entry in sliced.tensors.items()}
+    wrong = [
+        f"{name}: expected {expected.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted(set(expected) | set(found))
+        if expected.get(name) != found.get(name)
+    ]
+    stated, size = sliced.index_metadata.get("total_size"), sum(entry.size_bytes for entry in sliced.tensors.values())
+    if stated is not None and stated != size:
+        wrong.append(f"the index of the shards states {stated} bytes, the tensors have {size}")
+    return Check("tensors", not wrong, f"{len(found)} tensors, names, dtypes and shapes", tuple(wrong[:MAX_EXAMPLES]))
+
+
+def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
+    """The stock class, built on the meta device, misses no key that it did not miss in the source."""
+    try:
+        before = loading_report(checkpoint)
+    except CheckpointError as error:
+        return Check("loading", None, f"not run: {error}")
+    try:
+        after = loading_report(sliced)
+    except CheckpointError as error:
+        return Check("loading", False, "the stock class takes the source and not the slice", (str(error),))
+    if before is None:
+        return Check("loading", None, "config.json names no class that transformers has (`architectures`)")
+    if after is None:
+        return Check("loading", False, "config.json names a class that transformers has, and the slice's does not")
+    wrong = [
+        f"{kind}: {key}"
+        for kind in ("missing", "unexpected", "mismatched")
+        for key in sorted(after[kind] - before[kind])
+    ]
+    already = sum(len(before[kind]) for kind in before)
+    note = f"; {already} keys that the source already misses or has too many" if already else ""
+    detail = "no missing, unexpected or mismatched key in the stock class" + note
+    return Check("loading", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
+
+
+def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
+    """Every row of every sliced tensor, and every byte of every kept one, equals the source's.
+
+    A tensor of another shape or type than planned is left to `check_tensors`; one that SparseGPT updated to nobody.
+    """
+    zeroed = _zeros(checkpoint, plan)
+    pruned = plan.pruned.get("tensors", {})
+    updated = pruned if pruned and plan.pruned["request"].get("score") == "sparsegpt" else {}
+    wrong: list[str] = []
+    compared = 0
+    for name, edit in tensor_edits(plan, checkpoint).items():
+        new_name = edit.name or name
+        if edit.action == "drop" or new_name not in sliced.tensors or new_name in updated:
+            continue
+        old, new = checkpoint.tensors[name], sliced.tensors[new_name]
+        if new.shape != sliced_shape(old.shape, edit.indices) or new.dtype != old.dtype:
+            continue
+        compared += new.size_bytes
+        if edit.action == "keep" and name not in zeroed and new_name not in pruned:
+            at = _first_difference(old, new)
+            fault = "" if at is None else f"{new_name}: bytes differ from byte {at} on"
+        else:
+            row = _first_wrong_row(old, new, edit.indices, zeroed.get(name, {}), pruned=new_name in pruned)
+            source = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
+            fault = "" if row is None else f"{new_name}: new row {row} is not old row {source} of {name}"
+        wrong += [fault] if fault else []
+    detail = f"all rows of all tensors compared, {compared / 1e6:.1f} MB"
+    return Check("bytes", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
+
+
+def _first_difference(old: TensorEntry, new: TensorEntry) -> int | None:
+    """Where the bytes of two tensors begin to differ; None where they are equal, or the same bytes of a linked file."""
+    if old.start == new.start and old.path.samefile(new.path):
+        return None
+    if old.size_bytes != new.size_bytes:
+        return min(old.size_bytes, new.size_bytes)
+    with old.path.open("rb") as left, new.path.open("rb") as right:
+        for start in range(0, old.size_bytes, _WINDOW_BYTES):
+            length = min(_WINDOW_BYTES, old.size_bytes - start)
+            one = os.pread(left.fileno(), length, old.start + start)
+            other = os.pread(right.fileno(), length, new.start + start)
+            if one != other:
+                both = zip(one, other, strict=False)
+                return start + next((at for at, (a, b) in enumerate(both) if a != b), min(len(one), len(other)))
+    return None
+
+
+def _first_wrong_row(
+    old: TensorEntry,
+    new: TensorEntry,
+    indices: Mapping[int, np.ndarray],
+    zeroed: Mapping[int, np.ndarray],
+    *,
+    pruned: bool,
+) -> int | None:
+    """The first row of a written tensor that is not what the plan makes of the source's; None where all are."""
+    row_bytes = max(prod(shape[1:]) for shape in (old.shape, new.shape)) * _element_bytes(new)
+    step = max(1, _WINDOW_BYTES // max(row_bytes, 1))
+    for start in range(0, new.shape[0], step):
+        rows = np.arange(start, min(start + step, new.shape[0]))
+        # Mapped anew for every window: pages of a mapping count as memory as long as it lives.
+        taken = np.array(_elements(new)[rows[0] : rows[-1] + 1])
+        expected = _expected_rows(_elements(old), indices, rows, zeroed)
+        if pruned:  # zeros anywhere; what is not zero is the source's
+            expected = np.where(taken == 0, taken, expected)
+        if not np.array_equal(taken, expected):
+            differing = (taken != expected).any(axis=tuple(range(1, taken.ndim)))
+            return int(rows[np.flatnonzero(differing)[0]])
+    return None
+
+
+def _expected_rows(
+    old: np.ndarray, indices: Mapping[int, np.ndarray], rows: np.ndarray, zeroed: Mapping[int, np.ndarray]
+) -> np.ndarray:
+    """What the plan makes of a tensor at consecutive new rows."""
+    expected = np.array(old[indices[0][rows]] if 0 in indices else old[rows[0] : rows[-1] + 1])
+    for dim, stay in indices.items():
+        if dim:
+            expected = np.take(expected, stay, axis=dim)
+    for dim, gone in zeroed.items():
+        np.moveaxis(expected, dim, 0)[np.isin(rows, gone) if dim == 0 else gone] = 0
+    return expected
+
+
+def _zeros(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:
+    """Where the slice holds zeros, by old name; nothing for most slices."""
+    if plan.structure is None or not plan.structure.writes_zeros:
+        return {}
+    from langslice.model.anatomy import read_anatomy
+    from langslice.structure.edits import zeros
+
+    shapes = checkpoint.shapes
+    return zeros(read_anatomy(checkpoint), plan.structure, shapes)
+
+
+def _element_bytes(entry: TensorEntry) -> int:
+    return entry.size_bytes // max(prod(entry.shape), 1)
+
+
+def _elements(entry: TensorEntry) -> np.ndarray:
+    """A read-only view of a tensor, each element as an unsigned number of its size."""
+    item = _element_bytes(entry)
+    if item not in _WHOLE_NUMBERS:
+        return as_rows(entry, 0)
+    if not entry.size_bytes:
+        return np.empty(entry.shape, dtype=f"u{item}")
+    return np.memmap(entry.path, dtype=f"u{item}", mode="r", offset=entry.start, shape=_at_least_one(entry.shape))
+
+
+def _at_least_one(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape) or (1,)
+
+
+def as_rows(entry: TensorEntry, dim: int) -> np.ndarray:
+    """A read-only view of a tensor with dimension `dim` first, elements as raw bytes."""
+    item = _element_bytes(entry)
+    table = np.memmap(entry.path, dtype=np.uint8, mode="r", offset=entry.start, shape=(*entry.shape, item))
+    return np.moveaxis(table, dim, 0)
