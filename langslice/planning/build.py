@@ -101,7 +101,11 @@ def make_plan(
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=(*(() if copied else tokenizer.notes), *(chosen.notes if chosen else ()), *filter(None, remarks)),
+        notes=(
+            *(() if copied and tokenizer.kind != ABSENT else tokenizer.notes),
+            *(chosen.notes if chosen else ()),
+            *filter(None, remarks),
+        ),
         structure=structure,
         weights=weights,
         facts=_facts(tokenizer, chosen, kept, anatomy),

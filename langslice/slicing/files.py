@@ -38,8 +38,9 @@ def write_files(
 ) -> Rewrite:
     """Write everything but the weights into the staging folder, and load what was written."""
     rewrite = _make_files(checkpoint, tokenizer, made, files, staging)
-    folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
-    check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
+    if not _copies_tokenizer(tokenizer, made):
+        folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
+        check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
     return rewrite
 
 
@@ -70,11 +71,14 @@ def _make_files(
         restructure=partial(restructured, checkpoint, made.structure),
     )  # fmt: skip
     return_freed_memory()
-    if made.keeps_vocabulary or tokenizer.kind == ABSENT:
+    if _copies_tokenizer(tokenizer, made):
         return copy_tokenizer(tokenizer, folder)
-    rewrite = _write_tokenizer(tokenizer, made, folder)
-    check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
-    return rewrite
+    return _write_tokenizer(tokenizer, made, folder)
+
+
+def _copies_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan) -> bool:
+    """Whether tokenizer files stay as they are: no token is cut, or there are none."""
+    return made.keeps_vocabulary or tokenizer.kind == ABSENT
 
 
 def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) -> Rewrite:

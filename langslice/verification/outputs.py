@@ -132,11 +132,14 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     if finite < len(before):
         told += f"; the source itself overflows in {len(before) - finite} of them"
     of_text = len(new_ids) - _RANDOM_SAMPLES - 1
-    lengths = f"{f'{of_text} of text' if of_text else 'all of random ids'}, one of {longest} tokens"
+    told_of = f"{len(new_ids)} samples"
+    told_of += (
+        f" ({of_text} of text, one of {longest} tokens" if of_text else f" of random ids (one of {longest} tokens"
+    )
     if longer:
-        lengths += f", which is less than the window of {longer}"
+        told_of += f", which is less than the window of {longer}"
     compared = "last hidden states of the masked source differ by" if ends else "hidden states differ by"
-    return Check("outputs", not wrong, f"{len(new_ids)} samples ({lengths}): {compared} {hidden:g}{told}", tuple(wrong))
+    return Check("outputs", not wrong, f"{told_of}): {compared} {hidden:g}{told}", tuple(wrong))
 
 
 def _differences(before: Sequence[Outputs], after: Sequence[Outputs], *, ends: bool) -> tuple[list[str], float, float]:

@@ -68,7 +68,7 @@ def test_the_proof_compares_on_random_ids(bare, tmp_path):
     save_file(tensors, file, metadata={"format": "pt"})
     outputs = next(check for check in langslice.verify(bare, tmp_path / "out").checks if check.name == "outputs")
     assert outputs.passed is False
-    assert outputs.detail.startswith("4 samples of random ids")
+    assert outputs.detail.startswith("5 samples of random ids")
 
 
 @pytest.mark.parametrize(
