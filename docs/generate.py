@@ -18,7 +18,8 @@ HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
 # (module, names) in reading order.
 PUBLIC = (
     ("langslice", ("inspect", "plan", "slice", "verify", "count", "run")),
-    ("langslice.options", ("Choice",)),
+    ("langslice.planning.options", ("PlanOptions",)),
+    ("langslice.slicing.options", ("SliceOptions", "MaskOptions", "CountOptions")),
     ("langslice.slicing.main", ("SliceResult",)),
     ("langslice.planning.plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
     ("langslice.verification.proof", ("Proof",)),
@@ -44,7 +45,7 @@ PUBLIC = (
     ),
     ("langslice.scoring.cost", ("cut_costs", "Cost")),
     ("langslice.evaluation.main", ("evaluate",)),
-    ("langslice.evaluation.options", ("Settings",)),
+    ("langslice.evaluation.options", ("EvaluateOptions",)),
     ("langslice.evaluation.results", ("Evaluation", "Score", "Value")),
     ("langslice.evaluation.choice_tasks", ("ChoiceTask", "load_task")),
     ("langslice.evaluation.rankc", ("rank_consistency", "random_consistency")),
@@ -54,7 +55,7 @@ PUBLIC = (
     ("langslice.recipes.validation", ("load_recipe",)),
     ("langslice.recipes.schema", ("recipe_schema",)),
     ("langslice.recipes.draft", ("draft",)),
-    ("langslice.healing", ("HealSettings", "HealResult", "heal")),
+    ("langslice.healing", ("HealOptions", "HealResult", "heal")),
     ("langslice.sweeps.main", ("sweep", "Sweep")),
     ("langslice.model.families", ("Rule", "Family")),
     (
@@ -126,18 +127,22 @@ def function_pages() -> str:
 
 
 def _entries(item: object) -> str:
-    """The entries of Choice, each with its type; nothing for what has none."""
-    from langslice.options import Choice, entries
+    """The options of a dataclass of them, each with its type and default; nothing for what has none."""
+    from langslice.options import Options, declared
 
-    if item is not Choice:
+    if not (inspect.isclass(item) and issubclass(item, Options)):
         return ""
     lines = ["", ""]
-    for name, (kind, entry) in entries(Choice).items():
-        words = kind.__name__ if inspect.isclass(kind) else str(kind)
-        for module in ("collections.abc.", "pathlib."):
-            words = words.replace(module, "")
-        lines += [f"{name}: {words}", f"    {entry.help}"]
+    for name, option in declared(item).items():
+        default = "" if option.required else f" = {option.default!r}"
+        lines += [f"{name}: {type_words(option.kind)}{default}", f"    {option.entry.help}"]
     return "\n".join(lines)
+
+
+def type_words(kind: object) -> str:
+    """A type as it is written in Python."""
+    words = kind.__name__ if inspect.isclass(kind) and not hasattr(kind, "__origin__") else str(kind)
+    return re.sub(r"\b(collections\.abc|pathlib|typing)\.", "", words)
 
 
 def _signature(function: object) -> str:

@@ -36,6 +36,7 @@ from langslice.cli.commands.verify import verify
 from langslice.errors import LangsliceError
 from langslice.invocation import remember_command
 from langslice.version import __version__
+from langslice.wording import OPTIONS, speaking
 
 app = typer.Typer(
     name="langslice",
@@ -93,6 +94,11 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     remember_command(sys.argv[1:])
     warnings.showwarning = _show_warning
+    with speaking(OPTIONS):
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except LangsliceError as error:

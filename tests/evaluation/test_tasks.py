@@ -12,8 +12,8 @@ from langslice.errors import LanguageError, TaskError
 from langslice.evaluation.choice_tasks import fill, load_task, parse_task, preset_names, read_examples
 from langslice.evaluation.codes import flores_code, spellings
 from langslice.evaluation.data_sets import read_rows
-from langslice.evaluation.options import directions, make_settings
 from langslice.evaluation.parallel import read_lines, read_parallel
+from langslice.evaluation.settings import directions, make_settings
 
 PLAIN = {
     "prompt": "{premise} , right?  ",

@@ -12,7 +12,7 @@ import pytest
 import langslice
 from langslice.cli import app as cli
 from langslice.errors import HealError
-from langslice.healing import HealSettings
+from langslice.healing import HealOptions
 from langslice.healing.options import check_settings, settings_from
 from langslice.mini import heldout_text, mini_model_path
 
@@ -172,7 +172,7 @@ def test_settings_of_a_recipe():
         "norms",
         "embeddings",
     )
-    assert HealSettings(**settings_from({"corpus": "a.txt"}).to_json()) == HealSettings(corpus=("a.txt",))
+    assert HealOptions(**settings_from({"corpus": "a.txt"}).to_json()) == HealOptions(corpus=("a.txt",))
     with pytest.raises(HealError, match="unknown setting `learning_rat`") as caught:
         settings_from({"corpus": "a.txt", "learning_rat": 1})
     assert caught.value.hint == "did you mean `learning_rate`?"
@@ -186,7 +186,7 @@ def test_settings_of_a_recipe():
     ):
         with pytest.raises(HealError, match=f"--{next(iter(entry))} is"):
             settings_from({"corpus": "a.txt", **entry})
-    check_settings(HealSettings(corpus=("a.txt",)))
+    check_settings(HealOptions(corpus=("a.txt",)))
 
 
 def test_the_room_imports_nothing_heavy():
