@@ -20,6 +20,7 @@ from types import NoneType
 from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from langslice.errors import LangsliceError, OptionError
+from langslice.progress import logged
 
 Choice = Mapping[str, Any]
 """What was asked, name -> value, without what was not; of the options of langslice.planning.options."""
@@ -335,9 +336,11 @@ def taking(kind: type[Options], *by_place: str) -> Callable[[Callable[..., Resul
                     check_value(bound.arguments[name], option, kind.error)
             given |= _named(by_place, others, given)
             bound.arguments["options"] = _ready(kind, bound.arguments.get("options"), given, list(own))
+            if "report" in own:
+                bound.arguments.setdefault("report", logged())
             return function(*bound.args, **bound.kwargs)
 
-        call.__signature__ = _shown(own, kind, by_place)  # type: ignore[attr-defined]
+        call.__signature__ = _shown(own, kind, by_place, signature(function).return_annotation)  # type: ignore[attr-defined]
         return call
 
     return decorate
@@ -373,7 +376,7 @@ def _checkable(own: Mapping[str, Parameter]) -> Mapping[str, Declared]:
     return found
 
 
-def _shown(own: Mapping[str, Parameter], kind: type[Options], by_place: Sequence[str]) -> Signature:
+def _shown(own: Mapping[str, Parameter], kind: type[Options], by_place: Sequence[str], returned: Any) -> Signature:
     """A function's parameters, its options by name, and those of its own that stand by name alone."""
     named = {
         name: Parameter(
@@ -388,7 +391,7 @@ def _shown(own: Mapping[str, Parameter], kind: type[Options], by_place: Sequence
     behind = [each for each in own.values() if each.kind is Parameter.KEYWORD_ONLY]
     behind = [ready if each.name == "options" else each for each in behind]
     options = [each for name, each in named.items() if name not in by_place]
-    return Signature([*before, *(named[name] for name in by_place), *options, *behind])
+    return Signature([*before, *(named[name] for name in by_place), *options, *behind], return_annotation=returned)
 
 
 def listed(value: Any) -> tuple[str, ...]:

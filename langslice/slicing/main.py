@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langslice.corpus.sources import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.files.memory import return_freed_memory
+from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.options import Choice, codes, listed, taking
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, load_plan
+from langslice.planning.summary import html_table, kept_text
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 _RECORD_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SliceResult:
     """What `slice` made.
 
@@ -70,6 +72,47 @@ class SliceResult:
     left_out: Mapping[str, str]
     proof: Proof | None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        before, after = self._totals()
+        return f"SliceResult({self.out}: {count_text(before)} to {count_text(after)} parameters, {self._verdict()})"
+
+    def _repr_html_(self) -> str:
+        rows = [*self.parameters.items(), ("all", self._totals())]
+        cells = [
+            (part, f"{before:,}", f"{after:,}", f"{after / before - 1:+.1%}" if before else "")
+            for part, (before, after) in rows
+        ]
+        caption = f"{self.out}: keeps {kept_text(self.plan)}; {self._verdict()}"
+        return html_table(caption, ("part", "parameters before", "after", "change"), cells)
+
+    def _totals(self) -> tuple[int, int]:
+        return sum(before for before, _ in self.parameters.values()), sum(
+            after for _, after in self.parameters.values()
+        )
+
+    def _verdict(self) -> str:
+        return "not verified" if self.proof is None else "proven" if self.proof.passed else "the proof failed"
+
+    def load(self, **options: Any) -> tuple[Any, Any]:
+        """The slice in memory: its model, of the class that config.json names, and its tokenizer, both of transformers.
+
+        options  of `from_pretrained`, such as dtype or device_map
+        Raises   CheckpointError, TokenizerError
+        """
+        from langslice.slicing.loaded_objects import load_objects
+
+        return load_objects(self.out, **options)
+
+    def sentence_transformer(self, **options: Any) -> Any:
+        """The slice as a SentenceTransformer, of sentence-transformers.
+
+        options  of SentenceTransformer, such as device
+        Raises   CheckpointError where the folder is none, or the package is missing
+        """
+        from langslice.slicing.loaded_objects import load_sentence_transformer
+
+        return load_sentence_transformer(self.out, **options)
 
 
 @taking(InspectOptions)
