@@ -58,11 +58,13 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    pass
+    # Until the command ends, messages name options as they are typed.
+    context.with_resource(speaking(OPTIONS))
 
 
 # In the order of the help page: the main job, then choosing, measuring, training, handing on.
@@ -94,11 +96,6 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     remember_command(sys.argv[1:])
     warnings.showwarning = _show_warning
-    with speaking(OPTIONS):
-        _run()
-
-
-def _run() -> None:
     try:
         app()
     except LangsliceError as error:

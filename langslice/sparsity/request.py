@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.errors import PlanError
-from langslice.options import Declared, Entry, declared, misfit, value_schema
+from langslice.options import Declared, Entry, declared, is_json, misfit
 from langslice.sparsity.options import COMPUTE, SCORES, WeightOptions
 
 # Scores that look at activations, and therefore at demonstrations.
@@ -94,9 +94,9 @@ def check_request(request: SparsityRequest) -> None:
     Raises  PlanError
     """
     for name, option in request_options().items():
-        fault = misfit(getattr(request, name), value_schema(option.kind, Entry("")))
-        if fault is not None and not name.endswith("_demos"):
-            raise _refusal(f"--{name.replace('_', '-')} {fault}", option.entry.help)
+        value, schema = getattr(request, name), option.schema()
+        if not name.endswith("_demos") and not any(is_json(value, kind) for kind in schema["type"]):
+            raise _refusal(f"--{name.replace('_', '-')} {misfit(value, schema)}", option.entry.help)
     _check_shares(request)
     if request.score not in SCORES:
         raise _refusal(f"unknown score {request.score!r}", f"one of {', '.join(SCORES)}")

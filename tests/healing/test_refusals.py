@@ -62,7 +62,7 @@ def test_a_user_heals(cut, text, tmp_path, capsys, monkeypatch):
     ("arguments", "message", "hint"),
     [
         ((), "there is no text to heal on", "add --corpus ko.jsonl"),
-        (("--corpus", "TEXT", "--steps", "0"), "--steps is 0, expected at least 1", ""),
+        (("--corpus", "TEXT", "--steps", "0"), "--steps must be a whole number at least 1, found 0", ""),
         (("--corpus", "TEXT", "--train", "norms,*.nothing"), "--train *.nothing matches none of the model's", "words are all"),
         (("--corpus", "TEXT", "--train", "norms,!norms"), "leaves nothing to train", "begins with !"),
         (("--corpus", "TEXT", "--lora", "4", "--lora-targets", "*.nothing"), "--lora-targets *.nothing matches no", "are like"),
@@ -73,7 +73,7 @@ def test_a_user_heals(cut, text, tmp_path, capsys, monkeypatch):
         (("--corpus", "TEXT", "--teacher", "MINI", "--teacher-cache", "C", "--hidden", "1"), "--hidden needs the teacher's", ""),
         (("--corpus", "TEXT", "--objective", "masked"), "--objective masked does not fit LlamaForCausalLM", "by `causal`"),
         (("--corpus", "TEXT", "--objective", "mse"), "has no modules.json", "sentence-transformers folders"),
-        (("--corpus", "TEXT", "--objective", "next"), "--objective is `next`", "one of auto, causal"),
+        (("--corpus", "TEXT", "--objective", "next"), "--objective must be one of auto, causal, masked", "embedding models: contrastive, mse"),
         (("--corpus", "TEXT", "--seq-length", "4096"), "--seq-length is 4096, the model reads 512 tokens", "pass --seq-length 512"),
         (("--corpus", "NOTHING"), "no such file or folder", ""),
         (("--corpus", "EMPTY"), "holds no text", ""),
@@ -184,7 +184,7 @@ def test_settings_of_a_recipe():
         {"teacher": 3},
         {"heldout": 0.9},
     ):
-        with pytest.raises(HealError, match=f"--{next(iter(entry))} is"):
+        with pytest.raises(HealError, match=f"`{next(iter(entry))}` must be"):
             settings_from({"corpus": "a.txt", **entry})
     check_settings(HealOptions(corpus=("a.txt",)))
 
