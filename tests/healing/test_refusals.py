@@ -73,7 +73,7 @@ def test_a_user_heals(cut, text, tmp_path, capsys, monkeypatch):
         (("--corpus", "TEXT", "--teacher", "MINI", "--teacher-cache", "C", "--hidden", "1"), "--hidden needs the teacher's", ""),
         (("--corpus", "TEXT", "--objective", "masked"), "--objective masked does not fit LlamaForCausalLM", "by `causal`"),
         (("--corpus", "TEXT", "--objective", "mse"), "has no modules.json", "sentence-transformers folders"),
-        (("--corpus", "TEXT", "--objective", "next"), "--objective must be one of auto, causal, masked", "embedding models: contrastive, mse"),
+        (("--corpus", "TEXT", "--objective", "next"), "--objective must be one of auto, causal", "contrastive, mse"),
         (("--corpus", "TEXT", "--seq-length", "4096"), "--seq-length is 4096, the model reads 512 tokens", "pass --seq-length 512"),
         (("--corpus", "NOTHING"), "no such file or folder", ""),
         (("--corpus", "EMPTY"), "holds no text", ""),
