@@ -158,7 +158,7 @@ def _entries(item: object) -> str:
     lines = ["", ""]
     for name, option in declared(item).items():
         default = "" if option.required else f" = {option.default!r}"
-        lines += [f"{name}: {type_words(option.kind)}{default}", f"    {option.entry.help}"]
+        lines += [f"{name}: {type_words(option.accepted)}{default}", f"    {option.entry.help}"]
     return "\n".join(lines)
 
 

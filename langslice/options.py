@@ -87,6 +87,14 @@ class Declared:
         """Whether it has no default."""
         return self.default is ...
 
+    @property
+    def accepted(self) -> Any:
+        """What a caller may give; fields that hold a tuple take one value alone, too."""
+        if get_origin(self.kind) is not tuple:
+            return self.kind
+        inner = get_args(self.kind)[0]
+        return inner | Sequence[inner]
+
     def schema(self) -> dict[str, Any]:
         """JSON schema of its values; null is as if the option were not given."""
         return value_schema(self.kind, self.entry)
@@ -381,7 +389,7 @@ def _shown(own: Mapping[str, Parameter], kind: type[Options], by_place: Sequence
     named = {
         name: Parameter(
             name, Parameter.POSITIONAL_OR_KEYWORD if name in by_place else Parameter.KEYWORD_ONLY,
-            default=Parameter.empty if option.required else option.default, annotation=option.kind,
+            default=Parameter.empty if option.required else option.default, annotation=option.accepted,
         )
         for name, option in declared(kind).items()
     }  # fmt: skip

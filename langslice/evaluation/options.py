@@ -32,7 +32,7 @@ class EvaluateOptions(Options):
     ] = ("perplexity",)
     languages: Annotated[tuple[str, ...], Entry("BCP 47 codes: ko,en.", "CODES", "-l", codes=True)] = ()
     data: Annotated[
-        str | None, Entry("Folder of local data sets; else the package's sentences, and the hub.", "DIR")
+        str | Path | None, Entry("Folder of local data sets; else the package's sentences, and the hub.", "DIR")
     ] = None
     limit: Annotated[int | None, Entry("Most items of each task and language.", short="-n", least=1)] = None
     scores: Annotated[

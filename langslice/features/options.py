@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from langslice.errors import PlanError
@@ -42,7 +43,7 @@ class Compared(Options):
         Entry("For --translate: fr-en,es-en; else the languages of --demos.", "PAIRS", codes=True),
     ] = ()
     data: Annotated[
-        str | None, Entry("For --translate: folder of NTREX-128 or FLORES-200; else the package's lines.", "DIR")
+        str | Path | None, Entry("For --translate: folder of NTREX-128 or FLORES-200; else the package's lines.", "DIR")
     ] = None
     shots: Annotated[int, Entry("For --translate: demonstrations in a prompt; 0 asks.", least=0)] = 4
     new_tokens: Annotated[int, Entry("For --translate: most tokens that the model writes.", least=1)] = 64

@@ -103,8 +103,9 @@ class HealOptions(Options):
         for name in _LISTS:
             value = getattr(self, name)
             object.__setattr__(self, name, codes(value) if name in _CODES else listed(value))
-        if self.teacher_cache is not None:
-            object.__setattr__(self, "teacher_cache", str(self.teacher_cache))
+        for name in ("teacher", "teacher_cache"):  # as text, so that they can be recorded
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else str(value))
 
     def to_json(self) -> dict[str, Any]:
         """Every option, lists as lists."""

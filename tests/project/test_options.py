@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -117,6 +118,12 @@ def test_values_of_other_libraries_and_paths_are_values():
         "drop_layers": 0,
     }
     assert build(PlanOptions, {"languages": "ko", "coverage": None}) == PlanOptions(languages="ko")
+
+
+def test_paths_are_recorded_as_text():
+    options = kinds_of_options()["HealOptions"](corpus=Path("a.txt"), teacher=Path("m"), teacher_cache=Path("c"))
+    assert json.loads(json.dumps(options.to_json()))["teacher"] == "m"
+    assert (options.corpus, options.teacher_cache) == (("a.txt",), "c")
 
 
 def test_each_option_is_declared_soundly():
