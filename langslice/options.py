@@ -7,33 +7,25 @@ are checked here for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from functools import lru_cache, reduce, wraps
 from inspect import Parameter, Signature, signature
-from math import isfinite
-from numbers import Integral, Real
 from operator import or_
 from pathlib import Path
-from types import NoneType
+from types import GenericAlias
 from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from langslice.errors import LangsliceError, OptionError
 from langslice.progress import logged
+from langslice.values import is_json, kind_schema, misfit, near_value
 
 Choice = Mapping[str, Any]
 """What was asked, name -> value, without what was not; of the options of langslice.planning.options."""
 # Entries that a plan does not record: secrets, and what does not change the result.
 _UNRECORDED = frozenset({"token", "cache_dir", "processes", "revision"})
-_WORDS: Final = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
-                 "array": "a list", "object": "a mapping"}  # fmt: skip
 _PLAIN: Final[Mapping[str, Any]] = {"str": str, "Path": Path, "bool": bool, "int": int, "float": float, "None": None}
-_BOUNDS: Final = (
-    ("minimum", "least", "at least"),
-    ("maximum", "most", "at most"),
-    ("exclusiveMinimum", "above", "more than"),
-)
 
 
 @dataclass(frozen=True)
@@ -93,11 +85,16 @@ class Declared:
         if get_origin(self.kind) is not tuple:
             return self.kind
         inner = get_args(self.kind)[0]
-        return inner | Sequence[inner]
+        return inner | GenericAlias(Sequence, (inner,))
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of its values; null is as if the option were not given."""
-        return value_schema(self.kind, self.entry)
+        entry, found = self.entry, {"description": self.entry.help, **kind_schema(self.kind)}
+        bounds = {"minimum": entry.least, "maximum": entry.most, "exclusiveMinimum": entry.above}
+        found |= {name: bound for name, bound in bounds.items() if bound is not None}
+        if entry.values and found["type"] == ["string", "null"]:
+            found["enum"] = [*entry.values, None]
+        return found
 
 
 @dataclass(frozen=True)
@@ -188,84 +185,6 @@ def _entry(hint: Any) -> Entry | None:
     return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Entry)), None)
 
 
-def value_schema(kind: Any, entry: Entry) -> dict[str, Any]:
-    """JSON schema of a value of this type, or null.
-
-    Example  value_schema(float | None, Entry("A share.", least=0)) ==
-             {"description": "A share.", "type": ["number", "null"], "minimum": 0}
-    """
-    kinds = alternatives(kind)
-    schema: dict[str, Any] = {
-        "description": entry.help,
-        "type": list(dict.fromkeys([*map(json_type, kinds), "null"])),
-    }
-    for each in kinds:
-        if json_type(each) == "array":
-            inner = {json_type(one) for items in get_args(each) if items is not ... for one in alternatives(items)}
-            schema["items"] = {"type": sorted(inner)}
-            # One value may stand alone.
-            schema["type"] = list(dict.fromkeys([*schema["type"][:-1], *sorted(inner), "null"]))
-    schema |= {name: getattr(entry, field) for name, field, _ in _BOUNDS if getattr(entry, field) is not None}
-    if entry.values and schema["type"] == ["string", "null"]:
-        schema["enum"] = [*entry.values, None]
-    return schema
-
-
-def alternatives(kind: Any) -> tuple[Any, ...]:
-    """The types of a union; a type that is none, alone."""
-    return (kind,) if json_type(kind) == "array" else get_args(kind) or (kind,)
-
-
-def json_type(kind: Any) -> str:
-    """What a type is called in JSON; text, where there is nothing better."""
-    origin = get_origin(kind) or kind
-    if isinstance(origin, type) and issubclass(origin, Sequence) and origin is not str:
-        return "array"
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "object"
-    return {bool: "boolean", int: "integer", float: "number", NoneType: "null"}.get(origin, "string")
-
-
-def is_json(value: Any, kind: str) -> bool:
-    """Whether a value is of a JSON type; paths are text, what is of several values a list."""
-    if kind in ("integer", "number"):
-        return isinstance(value, Integral if kind == "integer" else Real) and not isinstance(value, bool)
-    types = {"string": str | Path, "boolean": bool, "object": Mapping, "null": NoneType}
-    if kind == "array":
-        return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
-    return isinstance(value, types[kind])
-
-
-def misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
-    """What is wrong with a value: "must be a number from 0 to 1, found 'high'"; None where it fits."""
-    if not any(is_json(value, kind) for kind in schema["type"]):
-        return f"must be {expected(schema)}, found {value!r}"
-    if is_json(value, "array"):
-        for item in value:
-            if not any(is_json(item, kind) for kind in schema.get("items", schema)["type"]):
-                words = " or ".join(_WORDS[kind] for kind in schema["items"]["type"])
-                return f"must be a list of {words}, found {item!r} in it"
-    elif value is not None and "enum" in schema and value not in schema["enum"]:
-        return f"must be one of {', '.join(each for each in schema['enum'] if each is not None)}, found {value!r}"
-    elif is_json(value, "number") and not _within(value, schema):
-        return f"must be {expected(schema)}, found {value}"
-    return None
-
-
-def _within(value: Any, schema: Mapping[str, Any]) -> bool:
-    inside = isfinite(value) and schema.get("minimum", value) <= value <= schema.get("maximum", value)
-    return bool(inside and ("exclusiveMinimum" not in schema or value > schema["exclusiveMinimum"]))
-
-
-def expected(schema: Mapping[str, Any]) -> str:
-    """Types and bounds in words: "a number from 0 to 1"."""
-    kinds = [_WORDS[kind] for kind in schema["type"] if kind != "null"]
-    bounds = [f"{words} {schema[name]:g}" for name, _, words in _BOUNDS if name in schema]
-    if {"minimum", "maximum"} <= set(schema):
-        bounds = [f"from {schema['minimum']:g} to {schema['maximum']:g}"]
-    return " ".join(filter(None, [" or ".join(kinds), " and ".join(bounds)]))
-
-
 def check_value(value: Any, option: Declared, error: type[LangsliceError] = OptionError) -> None:
     """Refuse a value of another type, beyond its bounds, or none of those that are understood. Raises `error`."""
     schema = option.schema()
@@ -275,12 +194,6 @@ def check_value(value: Any, option: Declared, error: type[LangsliceError] = Opti
     by_name = option.entry.typed and not option.entry.argument
     shown = f"--{option.called.replace('_', '-')}" if by_name else f"`{option.called}`"
     raise error(f"{shown} {fault}", near_value(value, schema) or option.entry.help or None)
-
-
-def near_value(value: Any, schema: Mapping[str, Any]) -> str | None:
-    """A question after the nearest text that is understood."""
-    near = get_close_matches(str(value), [text for text in schema.get("enum", ()) if text is not None], n=1)
-    return f"did you mean `{near[0]}`?" if near else None
 
 
 def refuse_unknown(names: Iterable[str], known: Sequence[str], error: type[LangsliceError], what: str) -> None:
