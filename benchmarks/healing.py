@@ -23,7 +23,7 @@ from typing import Any
 
 import langslice
 from langslice.evaluation.perplexity import load_causal, start_token
-from langslice.healing import HealSettings, heal
+from langslice.healing import HealOptions, heal
 from langslice.mini import heldout_text, mini_model_path
 
 HERE = Path(__file__).parent
@@ -106,7 +106,7 @@ def measure(work: Path, assets: Path, steps: int, seeds: tuple[int, ...], rate: 
     for seed in seeds:
         for kind, options in KINDS.items():
             out = work / f"{kind}-{seed}"
-            settings = HealSettings(
+            settings = HealOptions(
                 corpus=(str(corpus),), steps=steps, batch_size=4, seq_length=_WINDOW, learning_rate=rate, seed=seed,
                 heldout=0.0, save_every=steps, device="cpu", **options,
             )  # fmt: skip

@@ -49,7 +49,7 @@ def child(arguments: list[str]) -> None:
     """One measured process: heal, and say what it took."""
     import torch
 
-    from langslice.healing import HealSettings, heal
+    from langslice.healing import HealOptions, heal
 
     model, out, corpus, options = arguments[0], arguments[1], arguments[2], json.loads(arguments[3])
     torch.set_num_threads(options.pop("threads"))
@@ -61,7 +61,7 @@ def child(arguments: list[str]) -> None:
             cpu.append(time.process_time())
 
     cpu: list[float] = []
-    settings = HealSettings(corpus=(corpus,), heldout=0.0, device="cpu", save_every=10_000, **options)
+    settings = HealOptions(corpus=(corpus,), heldout=0.0, device="cpu", save_every=10_000, **options)
     heal(Path(model), Path(out), settings, report=report)
     steps = len(times) - 1
     print(json.dumps({"seconds": (times[-1] - times[0]) / steps, "cpu": (cpu[-1] - cpu[0]) / steps}))

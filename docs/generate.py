@@ -1,4 +1,5 @@
-"""Write docs/reference/ from the code: every command's help, every public function's docstring, the schema of recipes.
+"""Write docs/reference/ from the code: every command's help, every public function's docstring, the schema of recipes;
+and langslice/__init__.pyi, which tells editors and type checkers the parameters of the public functions.
 
 python docs/generate.py            write the pages
 python docs/generate.py --check    fail when a page is not what the code says
@@ -17,8 +18,33 @@ REFERENCE = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
 # (module, names) in reading order.
 PUBLIC = (
-    ("langslice", ("inspect", "plan", "slice", "verify", "count", "run")),
-    ("langslice.options", ("Choice",)),
+    (
+        "langslice",
+        (
+            "inspect",
+            "plan",
+            "slice",
+            "mask",
+            "verify",
+            "demo",
+            "count",
+            "score",
+            "make_demonstrations",
+            "find_features",
+            "evaluate",
+            "heal",
+            "restore",
+            "adapter",
+            "report",
+            "push",
+            "init",
+            "run",
+            "sweep",
+            "reproduce",
+        ),
+    ),
+    ("langslice.planning.options", ("PlanOptions",)),
+    ("langslice.slicing.options", ("SliceOptions", "MaskOptions", "CountOptions")),
     ("langslice.slicing.main", ("SliceResult",)),
     ("langslice.planning.plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
     ("langslice.verification.proof", ("Proof",)),
@@ -28,8 +54,8 @@ PUBLIC = (
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
     ("langslice.model.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
-    ("langslice.reporting", ("write_report", "collect_report")),
-    ("langslice.slicing.publish", ("plan_upload", "push", "Upload")),
+    ("langslice.reporting", ("collect_report",)),
+    ("langslice.slicing.publish", ("plan_upload", "send", "Upload")),
     ("langslice.scoring", ("compute", "Settings", "Scores", "load_scores")),
     (
         "langslice.scoring.selection",
@@ -43,19 +69,17 @@ PUBLIC = (
         ),
     ),
     ("langslice.scoring.cost", ("cut_costs", "Cost")),
-    ("langslice.evaluation.main", ("evaluate",)),
-    ("langslice.evaluation.options", ("Settings",)),
+    ("langslice.evaluation.options", ("EvaluateOptions",)),
     ("langslice.evaluation.results", ("Evaluation", "Score", "Value")),
     ("langslice.evaluation.choice_tasks", ("ChoiceTask", "load_task")),
     ("langslice.evaluation.rankc", ("rank_consistency", "random_consistency")),
-    ("langslice.restoration", ("restore", "RestoreResult", "carry_adapter", "AdapterResult")),
+    ("langslice.restoration", ("RestoreOptions", "RestoreResult", "AdapterOptions", "AdapterResult")),
     ("langslice.recipes.main", ("RunResult", "Done", "preview")),
     ("langslice.recipes.document", ("Recipe",)),
     ("langslice.recipes.validation", ("load_recipe",)),
     ("langslice.recipes.schema", ("recipe_schema",)),
-    ("langslice.recipes.draft", ("draft",)),
-    ("langslice.healing", ("HealSettings", "HealResult", "heal")),
-    ("langslice.sweeps.main", ("sweep", "Sweep")),
+    ("langslice.healing", ("HealOptions", "HealResult")),
+    ("langslice.sweeps.result", ("Sweep",)),
     ("langslice.model.families", ("Rule", "Family")),
     (
         "langslice.demonstrations",
@@ -126,18 +150,22 @@ def function_pages() -> str:
 
 
 def _entries(item: object) -> str:
-    """The entries of Choice, each with its type; nothing for what has none."""
-    from langslice.options import Choice, entries
+    """The options of a dataclass of them, each with its type and default; nothing for what has none."""
+    from langslice.options import Options, declared
 
-    if item is not Choice:
+    if not (inspect.isclass(item) and issubclass(item, Options)):
         return ""
     lines = ["", ""]
-    for name, (kind, entry) in entries(Choice).items():
-        words = kind.__name__ if inspect.isclass(kind) else str(kind)
-        for module in ("collections.abc.", "pathlib."):
-            words = words.replace(module, "")
-        lines += [f"{name}: {words}", f"    {entry.help}"]
+    for name, option in declared(item).items():
+        default = "" if option.required else f" = {option.default!r}"
+        lines += [f"{name}: {type_words(option.accepted)}{default}", f"    {option.entry.help}"]
     return "\n".join(lines)
+
+
+def type_words(kind: object) -> str:
+    """A type as it is written in Python."""
+    words = kind.__name__ if inspect.isclass(kind) and not hasattr(kind, "__origin__") else str(kind)
+    return re.sub(r"\b(collections\.abc|pathlib|typing)\.", "", words)
 
 
 def _signature(function: object) -> str:
@@ -145,6 +173,83 @@ def _signature(function: object) -> str:
     # A default that is a function shows by its name: its address is another one in every process.
     text = re.sub(r"<function (\w+) at 0x[0-9a-f]+>", r"\1", text)
     return f"\n\n`{getattr(function, '__name__', '')}{text}`"
+
+
+def stub_text() -> str:
+    """__init__.pyi: the public functions with the parameters that they have, written out."""
+    import langslice
+
+    places: dict[str, set[str]] = {}
+    functions = []
+    for name in langslice.__all__:
+        item = getattr(langslice, name)
+        if inspect.isclass(item):
+            places.setdefault(item.__module__, set()).add(f"{item.__name__} as {item.__name__}")
+        elif inspect.isfunction(item):
+            functions += _stubs(name, item, places)
+    lines = ["# Written by docs/generate.py; do not edit.", *_imports(places), "", "__version__: str", "", *functions]
+    return "\n".join(lines) + "\n"
+
+
+def _imports(places: dict[str, set[str]]) -> list[str]:
+    head = [
+        "from collections.abc import Mapping, Sequence",
+        "from pathlib import Path",
+        "from typing import Any, overload",
+        "",
+    ]
+    lines = list(head)
+    for module in sorted(places):
+        names = sorted(places[module])
+        line = f"from {module} import {', '.join(names)}"
+        lines += [line] if len(line) <= 120 else [f"from {module} import (", *(f"    {name}," for name in names), ")"]
+    return lines
+
+
+def _stubs(name: str, function: object, places: dict[str, set[str]]) -> list[str]:
+    """A function's declaration; two for what takes names and loaded objects."""
+    signature = inspect.signature(function)  # type: ignore[arg-type]
+    words = [_parameter(each, function, places) for each in signature.parameters.values()]
+    behind = next(place for place, each in enumerate([*signature.parameters.values(), None])
+                  if each is None or each.kind is inspect.Parameter.KEYWORD_ONLY)  # fmt: skip
+    returned = _known(str(signature.return_annotation), function, places)
+    if behind < len(words):
+        words.insert(behind, "*")
+    if name != "slice":
+        return _declaration(name, words, returned)
+    own = [word for word in words if not word.startswith(("model:", "out:", "overwrite:", "options:"))]
+    objects = ["model: Any", "tokenizer: Any", *own]
+    return [
+        "@overload", *_declaration(name, words, returned),
+        "@overload", *_declaration(name, objects, "tuple[Any, Any]"),
+    ]  # fmt: skip
+
+
+def _declaration(name: str, words: list[str], returned: str) -> list[str]:
+    return [f"def {name}(", *(f"    {word}," for word in words), f") -> {returned}: ..."]
+
+
+def _parameter(each: inspect.Parameter, function: object, places: dict[str, set[str]]) -> str:
+    kind = _known(
+        each.annotation if isinstance(each.annotation, str) else type_words(each.annotation), function, places
+    )
+    return f"{each.name}: {kind}" + ("" if each.default is inspect.Parameter.empty else " = ...")
+
+
+def _known(words: str, function: object, places: dict[str, set[str]]) -> str:
+    """A type in words, and where its names come from."""
+    import importlib
+
+    words = re.sub(r"langslice\.[a-z_.]+\.", "", words).strip("'")
+    module = importlib.import_module(getattr(function, "__module__", ""))
+    text = Path(str(module.__file__)).read_text(encoding="utf-8")
+    for word in set(re.findall(r"[A-Z]\w+", words)) - {"Any", "Mapping", "Path", "Sequence", "None"}:
+        found = re.search(rf"from (langslice[\w.]*) import (?:[\w, ]*\b|\([^)]*\b){word}\b", text)
+        place = found[1] if found else module.__name__
+        exported = any(f"{word} as {word}" in names for names in places.values())
+        if not exported:
+            places.setdefault(place, set()).add(word)
+    return words
 
 
 def schema_text(*, sweep: bool) -> str:
@@ -165,7 +270,8 @@ def _json_text(value: object, depth: int) -> str:
 
 def main() -> int:
     """Write or check the pages."""
-    pages = {
+    pages: dict[str, str] = {
+        "../../langslice/__init__.pyi": stub_text(),
         "commands.md": command_pages(),
         "python.md": function_pages(),
         "recipe.schema.json": schema_text(sweep=False),
@@ -175,7 +281,7 @@ def main() -> int:
     stale = [name for name, text in pages.items() if not _same(REFERENCE / name, text)]
     if "--check" in sys.argv:
         for name in stale:
-            print(f"docs/reference/{name} is not what the code says; run `make docs`", file=sys.stderr)
+            print(f"{(REFERENCE / name).resolve()} is not what the code says; run `make docs`", file=sys.stderr)
         return 1 if stale else 0
     for name, text in pages.items():
         (REFERENCE / name).write_text(text, encoding="utf-8")

@@ -2,40 +2,61 @@
 
 The verbs of the command line are the functions of this module:
 
-    inspect(model)              what is in a model, and what each cut would save
-    plan(model, languages=...)  choose what to keep, without writing anything
-    slice(model, out, ...)      plan, write and prove
-    verify(model, out)          prove again
-    count(model, corpus=...)    token counts that plans can reuse
-    run(recipe, work)           all of it, and evaluation, healing and a report, from one recipe
+    inspect(model)                  what is in a model, and what each cut would save
+    plan(model, languages=...)      choose what to keep, without writing anything
+    slice(model, out, ...)          plan, write and prove; or slice(model, tokenizer, ...) with loaded objects
+    mask(model, out, ...)           zero heads and neurons instead of removing them
+    verify(model, out)              prove again
+    demo()                          the main job on the packaged model
+    count(model, corpus)            token counts that plans can reuse
+    score(model, kind, method)      what layers, heads and neurons are worth
+    make_demonstrations(out, ...)   text laid out for weight pruning and features
+    find_features(model, out, ...)  hidden dimensions that stand out
+    evaluate(model, out, ...)       what a model is worth, source and slice side by side
+    heal(model, out, ...)           train a slice on
+    restore(healed, out, base=...)  a trained slice back into the full model
+    adapter(adapter, out, plan=...) a LoRA between a model and its slice
+    report(folder, ...)             one HTML page and the model card
+    push(folder, repo_id, ...)      a slice onto the hub
+    init(model, languages)          a first recipe
+    run(recipe, work)               all of it, from one recipe
+    sweep(recipe, out, ...)         a grid of jobs
+    reproduce(paper, model, out)    the experiment of a paper
+
+`help(langslice.slice)` lists the parameters. Work in progress is logged under the name `langslice`.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+from langslice.lazy import lazy_names
 from langslice.version import __version__
 
-__all__ = ["LangsliceError", "__version__", "count", "inspect", "plan", "run", "slice", "verify"]
+_HOMES = {
+    "langslice.errors": ("LangsliceError",),
+    "langslice.slicing.main": ("SliceResult", "count", "inspect", "mask", "plan", "verify"),
+    "langslice.slicing.loaded_objects": ("slice",),
+    "langslice.slicing.demo": {"demo": "run_demo"},
+    "langslice.slicing.publish": ("push",),
+    "langslice.planning.plan": ("SlicePlan", "load_plan"),
+    "langslice.scoring.main": ("score",),
+    "langslice.demonstrations.main": ("make_demonstrations",),
+    "langslice.features.main": ("find_features",),
+    "langslice.evaluation.main": ("evaluate",),
+    "langslice.healing.main": ("heal",),
+    "langslice.restoration.main": ("restore",),
+    "langslice.restoration.adapters": {"adapter": "carry_adapter"},
+    "langslice.reporting": {"report": "write_report"},
+    "langslice.recipes.draft": {"init": "draft"},
+    "langslice.recipes.main": ("run",),
+    "langslice.sweeps.main": ("sweep",),
+    "langslice.reproduction.main": ("reproduce",),
+}
+__all__ = [
+    "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "find_features",
+    "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
+    "run", "score", "slice", "sweep", "verify",
+]  # fmt: skip
+# Public names are imported when they are first used, so that `import langslice` stays light; __init__.pyi says what they are.
+__getattr__ = lazy_names(__name__, _HOMES)
 
-if TYPE_CHECKING:
-    from langslice.errors import LangsliceError
-    from langslice.recipes.main import run
-    from langslice.slicing.main import count, inspect, plan, slice, verify
 
-
-def __getattr__(name: str) -> Any:
-    """Import the public functions when they are first used, so that `import langslice` stays light."""
-    if name == "LangsliceError":
-        from langslice.errors import LangsliceError
-
-        return LangsliceError
-    if name == "run":
-        from langslice.recipes.main import run
-
-        return run
-    if name in __all__:
-        from langslice.slicing import main as job
-
-        return getattr(job, name)
-    raise AttributeError(f"module 'langslice' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,7 @@
     ├── LanguageError           an unknown language, or one without any evidence
     ├── CorpusError             text that cannot be read
     ├── ScoreError              scores of another model, or a method that does not exist or does not suit the model
+    ├── OptionError             an option that does not exist, or a value that it does not take
     ├── PlanError               a plan that does not fit its source, or contradicts itself
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
@@ -22,10 +23,13 @@
     ├── VerificationError       exit code 1; the slice differs from its source
     └── Interruption            exit code 128 + signal; a signal came, and finished work was kept for the same command
 
-The library raises; only the command line prints and exits.
+The library raises; only the command line prints and exits. Messages name an option as a command line does, `--max-vocab`;
+whoever called reads it in his own words: as a parameter of Python, an entry of a recipe, or an option (langslice.wording).
 """
 
 from __future__ import annotations
+
+from langslice.wording import worded
 
 PROJECT = "https://github.com/langslice/langslice"
 # The hint where a model is not understood and only a change of langslice helps.
@@ -38,9 +42,9 @@ class LangsliceError(Exception):
     exit_code = 2
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = worded(message)
+        self.hint = None if hint is None else worded(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
@@ -80,6 +84,10 @@ class CorpusError(LangsliceError):
 
 class ScoreError(LangsliceError):
     """Scores of another model, or a method that does not exist or does not suit the model."""
+
+
+class OptionError(LangsliceError):
+    """An option that does not exist, is missing, or has a value that it does not take."""
 
 
 class PlanError(LangsliceError):

@@ -9,7 +9,7 @@ import numpy as np
 
 import langslice
 from langslice.features import Magnitudes
-from langslice.features.overlap import overlap
+from langslice.features.overlaps import overlap
 from langslice.features.tables import write_magnitudes, write_overlap, write_rows
 from langslice.reporting.slice_folder import open_slice
 from langslice.scoring.table import Scores

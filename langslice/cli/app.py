@@ -36,6 +36,7 @@ from langslice.cli.commands.verify import verify
 from langslice.errors import LangsliceError
 from langslice.invocation import remember_command
 from langslice.version import __version__
+from langslice.wording import OPTIONS, speaking
 
 app = typer.Typer(
     name="langslice",
@@ -57,11 +58,13 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    pass
+    # Until the command ends, messages name options as they are typed.
+    context.with_resource(speaking(OPTIONS))
 
 
 # In the order of the help page: the main job, then choosing, measuring, training, handing on.

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from langslice.formatting import bytes_text, count_text, number_runs, stdout_console
+from langslice.formatting import bytes_text, count_text, stdout_console
+from langslice.planning.summary import kept_text, reason_counts
 from langslice.writing.shards import WriteReport
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from langslice.slicing.demo import Demo
     from langslice.slicing.inspect import Inspection
     from langslice.slicing.main import SliceResult
-    from langslice.structure.kept import Kept
     from langslice.verification.proof import Proof
 
 _SHOWN_NAMES = 4  # of what is left out for one reason; a layer's tensors are summed up
@@ -113,7 +113,7 @@ def print_inspection(found: Inspection) -> None:
 def print_plan(plan: SlicePlan, path: Path) -> None:
     """What a plan keeps, and where it was written."""
     console = stdout_console()
-    console.print(f"[bold]{escape(str(path))}[/]: keeps {_kept_text(plan)}")
+    console.print(f"[bold]{escape(str(path))}[/]: keeps {kept_text(plan)}")
     if not plan.keeps_vocabulary:
         _print_reasons(console, plan)
     _print_left_out(console, {}, plan.notes)
@@ -124,7 +124,7 @@ def print_result(result: SliceResult) -> None:
     """Before and after of a slice, its proof, and what was left out."""
     console = stdout_console()
     plan = result.plan
-    console.print(f"[bold]{escape(str(result.out))}[/]: keeps {_kept_text(plan)}")
+    console.print(f"[bold]{escape(str(result.out))}[/]: keeps {kept_text(plan)}")
     if not plan.keeps_vocabulary:
         _print_reasons(console, plan)
     table = Table("part", *_right("parameters before", "after", "change"), box=None)
@@ -184,34 +184,9 @@ def print_counts(counts: TokenCounts, path: Path) -> None:
         console.print(f"note: {escape(counts.note)}")
 
 
-def _kept_text(plan: SlicePlan) -> str:
-    padding = f" and {len(plan.padding)} rows of padding" if plan.padding else ""
-    share = len(plan.kept) / max(plan.rows, 1)
-    vocabulary = f"{len(plan.kept):,} of {plan.rows:,} vocabulary rows ({share:.1%}){padding}"
-    if plan.keeps_vocabulary:
-        vocabulary = f"all {plan.rows:,} vocabulary rows"
-    return vocabulary if plan.structure is None else f"{_structure_text(plan.structure)}, {vocabulary}"
-
-
-def _structure_text(structure: Kept) -> str:
-    """Which layers stay, and in how many of them heads and neurons go."""
-    parts = [f"{stack} {','.join(number_runs(layers))}" for stack, layers in structure.layers.items()]
-    cut = {"heads": structure.heads, "neurons": structure.neurons}
-    for unit, places in cut.items():
-        for place, rows in places.items():
-            sizes = sorted({len(stay) for stay in rows.values()})
-            span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-            parts.append(f"{span} {unit} in {len(rows)} {'layer' if len(rows) == 1 else 'layers'} of {place}")
-    return f"{'; '.join(parts)} ({structure.style})"
-
-
 def _print_reasons(console: Console, plan: SlicePlan) -> None:
     """How many tokens each kind of reason keeps; a token may have several."""
-    counted: dict[str, int] = {}
-    for reason in plan.reasons:
-        for kind in {part.split(" of ")[0].split(" by ")[0] for part in reason.split(", ")}:
-            counted[kind] = counted.get(kind, 0) + 1
-    listed = sorted(counted.items(), key=lambda item: -item[1])[:12]
+    listed = list(reason_counts(plan.reasons).items())[:12]
     console.print("  kept for: " + ", ".join(f"{escape(kind)} {number:,}" for kind, number in listed), highlight=False)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from langslice.demonstrations.demonstration import EOS, Demonstration
+from langslice.demonstrations.options import ORDERS
 from langslice.errors import CorpusError
 
-ORDERS = ("file", "shuffled")
 TEMPLATE = "{language}: {text}"
 
 

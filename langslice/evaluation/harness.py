@@ -11,13 +11,13 @@ import numpy as np
 from langslice.errors import TaskError
 from langslice.evaluation.loaded_model import pick_device
 from langslice.evaluation.measurement import Measurement
-from langslice.evaluation.options import Settings
+from langslice.evaluation.options import EvaluateOptions
 
 # What the harness reports beside scores.
 _NO_SCORES = ("alias", "name", "sample_len", "sample_count")
 
 
-def measure_harness(folder: Path, tasks: Sequence[str], settings: Settings) -> list[Measurement]:
+def measure_harness(folder: Path, tasks: Sequence[str], settings: EvaluateOptions) -> list[Measurement]:
     """Run tasks of the harness on a model folder.
 
     tasks   names that the harness knows, or YAML files in its format

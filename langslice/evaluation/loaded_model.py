@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from langslice.errors import CheckpointError, TaskError, TokenizerError
+from langslice.evaluation.options import DTYPES
 from langslice.model.positions import longest_text
 
 KINDS: Final = ("causal", "seq2seq", "encoder")
-DTYPES: Final = ("float32", "bfloat16", "float16")
 # Logits of one pass, in numbers; on a CPU larger passes are slower, because logits leave the cache.
 _LOGITS: Final = {"cpu": 1 << 21, "cuda": 1 << 30}
 

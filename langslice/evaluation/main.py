@@ -6,7 +6,7 @@ Nothing is loaded before all data is read, so that a missing file costs no time.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,54 +14,31 @@ from typing import Any
 from langslice.errors import TaskError
 from langslice.evaluation.loaded_model import Loaded, load_model, model_kind, pick_device
 from langslice.evaluation.measurement import Measurement
-from langslice.evaluation.options import Settings, make_settings
+from langslice.evaluation.options import EvaluateOptions
 from langslice.evaluation.results import Evaluation, compare
+from langslice.evaluation.settings import make_settings
 from langslice.evaluation.task_registry import Prepared, prepare
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.options import taking
 from langslice.progress import Report, silent
 
 
+@taking(EvaluateOptions)
 def evaluate(
     model: str | Path,
     out: str | Path | None = None,
     *,
-    tasks: str | Sequence[str] = "perplexity",
-    languages: str | Sequence[str] = (),
-    data: str | Path | None = None,
-    limit: int | None = None,
-    scores: str | Sequence[str] = (),
-    pairs: str | Sequence[str] = (),
-    shots: int = 4,
-    new_tokens: int = 64,
-    separator: str = "\n",
-    available: bool = False,
-    reference: bool = False,
-    hub: bool = False,
-    rounds: int = 3,
-    device: str = "auto",
-    dtype: str = "float32",
-    trust_remote_code: bool = False,
-    resamples: int = 1000,
-    seed: int = 0,
+    options: EvaluateOptions,
     report: Report = silent,
 ) -> Evaluation:
     """Measure a model, or a model and its slice side by side, by task and language.
 
     model      a local folder, the id of a model on the hub, or `mini`, the packaged one
     out        a slice of it; without one, the model alone
-    tasks      names with commas, or several: perplexity, xnli, marc, xcopa, belebele, FILE.yaml, sts, bitext, translation,
-               rankc:TASK, confusion, speed, lm-eval:NAME
-    languages  BCP 47 codes
-    resamples  of the bootstrap
-    seed       of the bootstrap
-    Others     see langslice.evaluation.options.Settings
+    options    see EvaluateOptions
     Raises     TaskError, LanguageError, CheckpointError, TokenizerError
     """
-    settings = make_settings(
-        tasks=tasks, languages=languages, data=data, limit=limit, scores=scores, pairs=pairs, shots=shots,
-        new_tokens=new_tokens, separator=separator, available=available, reference=reference, hub=hub, rounds=rounds,
-        device=device, dtype=dtype, trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    settings = make_settings(options)
     checkpoints = {"original": open_checkpoint(model)}
     if out is not None:
         checkpoints["slice"] = open_checkpoint(out)
@@ -78,13 +55,13 @@ def evaluate(
             measured[role] += found
     return Evaluation(
         {role: describe(checkpoint) for role, checkpoint in checkpoints.items()},
-        {**asdict(settings), "resamples": resamples, "seed": seed},
-        compare(measured["original"], measured.get("slice"), resamples=resamples, seed=seed),
+        asdict(settings),
+        compare(measured["original"], measured.get("slice"), resamples=settings.resamples, seed=settings.seed),
         notes,
     )
 
 
-def refuse_unfit(prepared: Prepared, checkpoint: Checkpoint, settings: Settings) -> None:
+def refuse_unfit(prepared: Prepared, checkpoint: Checkpoint, settings: EvaluateOptions) -> None:
     """Refuse tasks that a model's kind cannot do, before anything is loaded."""
     kind = model_kind(checkpoint.model_folder, trust_remote_code=settings.trust_remote_code)
     for name, fitting in prepared.kinds.items():
@@ -97,7 +74,7 @@ def refuse_unfit(prepared: Prepared, checkpoint: Checkpoint, settings: Settings)
 
 
 def measure_model(
-    checkpoint: Checkpoint, prepared: Prepared, settings: Settings, report: Report = silent, role: str = "model"
+    checkpoint: Checkpoint, prepared: Prepared, settings: EvaluateOptions, report: Report = silent, role: str = "model"
 ) -> tuple[list[Measurement], list[str]]:
     """Load a model and run every task on it, in order; the model is let go afterwards.
 
@@ -122,7 +99,7 @@ def measure_model(
     return found, notes
 
 
-def _load(checkpoint: Checkpoint, prepared: Prepared, settings: Settings) -> Loaded:
+def _load(checkpoint: Checkpoint, prepared: Prepared, settings: EvaluateOptions) -> Loaded:
     if all(kinds == ("encoder",) for kinds in prepared.kinds.values()):
         from langslice.evaluation.embedding import load_encoder
 
@@ -159,7 +136,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def speed_measurements(checkpoints: Mapping[str, Checkpoint], settings: Settings) -> dict[str, list[Measurement]]:
+def speed_measurements(
+    checkpoints: Mapping[str, Checkpoint], settings: EvaluateOptions
+) -> dict[str, list[Measurement]]:
     """Speed and memory by role; round i of all models was run side by side, and so is paired."""
     import numpy as np
 

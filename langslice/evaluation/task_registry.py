@@ -12,7 +12,8 @@ from langslice.errors import NoDataError, TaskError
 from langslice.evaluation.choice_tasks import ChoiceTask, Example, load_task, preset_names, read_examples
 from langslice.evaluation.loaded_model import Loaded
 from langslice.evaluation.measurement import Measurement
-from langslice.evaluation.options import ALIASES, BUILT_IN, HARNESS, Settings, directions
+from langslice.evaluation.options import EvaluateOptions
+from langslice.evaluation.settings import ALIASES, BUILT_IN, HARNESS, directions
 
 Step = Callable[[Loaded], list[Measurement]]
 _Examples = dict[str, tuple[ChoiceTask, dict[str, list[Example]]]]
@@ -36,7 +37,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(settings: Settings) -> Prepared:
+def prepare(settings: EvaluateOptions) -> Prepared:
     """Read the data of every task.
 
     Raises  TaskError for unknown tasks and missing data
@@ -75,7 +76,7 @@ def _add(
 
 
 def _each(
-    settings: Settings, notes: list[str], items: Iterable[_Key], read: Callable[[_Key], _Data]
+    settings: EvaluateOptions, notes: list[str], items: Iterable[_Key], read: Callable[[_Key], _Data]
 ) -> dict[_Key, _Data]:
     """Data of each item; one without any is left out and noted where the settings say so, and refused elsewhere."""
     found: dict[_Key, _Data] = {}
@@ -101,7 +102,7 @@ def check_task(name: str) -> None:
     raise TaskError(f"unknown task {name!r}", f"{hint}tasks are {', '.join(known)}, FILE.yaml and lm-eval:NAME")
 
 
-def _prepare_choice(settings: Settings, notes: list[str], name: str, shared: _Examples) -> Step | None:
+def _prepare_choice(settings: EvaluateOptions, notes: list[str], name: str, shared: _Examples) -> Step | None:
     task, examples = _examples(settings, notes, name, shared)
 
     def step(loaded: Loaded) -> list[Measurement]:
@@ -116,7 +117,7 @@ def _prepare_choice(settings: Settings, notes: list[str], name: str, shared: _Ex
 
 
 def _examples(
-    settings: Settings, notes: list[str], name: str, shared: _Examples
+    settings: EvaluateOptions, notes: list[str], name: str, shared: _Examples
 ) -> tuple[ChoiceTask, dict[str, list[Example]]]:
     if name not in shared:
         task = load_task(name)
@@ -128,7 +129,7 @@ def _examples(
     return shared[name]
 
 
-def _prepare_rankc(settings: Settings, notes: list[str], name: str, shared: _Examples) -> Step | None:
+def _prepare_rankc(settings: EvaluateOptions, notes: list[str], name: str, shared: _Examples) -> Step | None:
     task, examples = _examples(settings, notes, name, shared)
     if len(examples) < 2 and settings.available:
         notes.append(f"left out: rankc:{name}, which has data in {len(examples)} of the languages")
@@ -156,7 +157,7 @@ def _prepare_rankc(settings: Settings, notes: list[str], name: str, shared: _Exa
     return step
 
 
-def _prepare_perplexity(settings: Settings, notes: list[str]) -> Step | None:
+def _prepare_perplexity(settings: EvaluateOptions, notes: list[str]) -> Step | None:
     lines = _lines(settings, notes, "perplexity")
 
     def step(loaded: Loaded) -> list[Measurement]:
@@ -167,7 +168,7 @@ def _prepare_perplexity(settings: Settings, notes: list[str]) -> Step | None:
     return step if lines else None
 
 
-def _lines(settings: Settings, notes: list[str], task: str) -> dict[str, list[str]]:
+def _lines(settings: EvaluateOptions, notes: list[str], task: str) -> dict[str, list[str]]:
     from langslice.evaluation.parallel import read_lines
 
     def read(code: str) -> list[str]:
@@ -176,7 +177,7 @@ def _lines(settings: Settings, notes: list[str], task: str) -> dict[str, list[st
     return _each(settings, notes, settings.languages, read)
 
 
-def _prepare_sts(settings: Settings, notes: list[str]) -> Step | None:
+def _prepare_sts(settings: EvaluateOptions, notes: list[str]) -> Step | None:
     from langslice.evaluation.embedding import measure_sts, read_pairs
 
     def read(code: str) -> tuple[list[str], list[str], np.ndarray]:
@@ -190,7 +191,7 @@ def _prepare_sts(settings: Settings, notes: list[str]) -> Step | None:
     return step if pairs else None
 
 
-def _prepare_bitext(settings: Settings, notes: list[str]) -> Step | None:
+def _prepare_bitext(settings: EvaluateOptions, notes: list[str]) -> Step | None:
     from langslice.evaluation.embedding import measure_bitext
     from langslice.evaluation.parallel import ParallelText, read_parallel
 
@@ -210,7 +211,7 @@ def _prepare_bitext(settings: Settings, notes: list[str]) -> Step | None:
     return step if texts else None
 
 
-def _prepare_translation(settings: Settings, notes: list[str]) -> Step | None:
+def _prepare_translation(settings: EvaluateOptions, notes: list[str]) -> Step | None:
     from langslice.evaluation.parallel import read_parallel
     from langslice.evaluation.translation import Pair, make_pair, sacrebleu_metrics
 
@@ -236,7 +237,7 @@ def _prepare_translation(settings: Settings, notes: list[str]) -> Step | None:
     return step if pairs else None
 
 
-def _prepare_confusion(settings: Settings, notes: list[str]) -> Step | None:
+def _prepare_confusion(settings: EvaluateOptions, notes: list[str]) -> Step | None:
     from langslice.evaluation.confusion import language_detector, measure_confusion
 
     prompts = _lines(settings, notes, "confusion")
@@ -252,7 +253,7 @@ def _prepare_confusion(settings: Settings, notes: list[str]) -> Step | None:
     return step if prompts else None
 
 
-_PREPARE: Final[Mapping[str, Callable[[Settings, list[str]], Step | None]]] = {
+_PREPARE: Final[Mapping[str, Callable[[EvaluateOptions, list[str]], Step | None]]] = {
     "perplexity": _prepare_perplexity,
     "sts": _prepare_sts,
     "bitext": _prepare_bitext,

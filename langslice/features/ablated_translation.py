@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from langslice.errors import TaskError
 from langslice.features.ablation import cases, check_marked, zeroed
 from langslice.features.magnitudes import Magnitudes
-from langslice.features.overlap import Marks
+from langslice.features.overlaps import Marks
 from langslice.options import codes
 from langslice.progress import Report, silent
 
@@ -80,8 +80,8 @@ def read_pairs_to_translate(
     demonstrations  of what is ablated
     Raises          TaskError, LanguageError, NoDataError
     """
-    from langslice.evaluation.options import directions, make_settings
     from langslice.evaluation.parallel import read_parallel
+    from langslice.evaluation.settings import directions, make_settings
     from langslice.evaluation.translation import make_pair, sacrebleu_metrics
 
     named = codes(pairs) or tuple(

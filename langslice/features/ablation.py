@@ -19,7 +19,7 @@ from langslice.demonstrations.demonstration import Demonstration
 from langslice.demonstrations.tokens import Prompt, load_prompts
 from langslice.errors import CheckpointError, PlanError
 from langslice.features.magnitudes import Magnitudes
-from langslice.features.overlap import Marks, largest
+from langslice.features.overlaps import Marks, largest
 from langslice.model.transformers_classes import model_class, quiet_transformers
 from langslice.progress import Report, silent
 

@@ -18,7 +18,7 @@ from langslice.errors import LangsliceError
 from langslice.features.ablated_translation import AblatedTranslation
 from langslice.features.ablation import Ablation
 from langslice.features.magnitudes import Magnitudes
-from langslice.features.overlap import Marks
+from langslice.features.overlaps import Marks
 
 BAR, MARKED = "#7a8ba0", "#d1495b"
 

@@ -11,7 +11,7 @@ import numpy as np
 from langslice.features.ablated_translation import AblatedTranslation
 from langslice.features.ablation import Ablation
 from langslice.features.magnitudes import Magnitudes
-from langslice.features.overlap import Marks, prominence
+from langslice.features.overlaps import Marks, prominence
 
 PARTICULAR_COLUMNS = ("layer", "name", "dimension", "rank", "magnitude", "prominence")
 

@@ -149,7 +149,7 @@ def check_writable(folder: Path) -> None:
     Raises  OutputError
     """
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder} cannot be written to", "choose another place with -o")
+        raise OutputError(f"{folder} cannot be written to", "choose another place")
 
 
 def _partial_name(path: Path) -> Path:
@@ -193,7 +193,7 @@ def out_of_space(folder: Path, needed_bytes: int | None = None, free_bytes: int 
     expected = "" if needed_bytes is None else f"expected {needed_bytes:,} bytes, "
     return OutputError(
         f"the disk is too small for the output\n  {folder.parent}\n  {expected}{found}",
-        "free some space or choose another disk with -o; nothing was kept",
+        "free some space or choose another disk; nothing was kept",
     )
 
 
@@ -211,20 +211,20 @@ def check_output(out: Path, *, source: Path, overwrite: bool = False) -> None:
     target = out.resolve()
     if target == source or target.is_relative_to(source):
         raise OutputError(
-            f"the output lies inside the source\n  output {out}\n  source {source}", "choose a folder elsewhere with -o"
+            f"the output lies inside the source\n  output {out}\n  source {source}", "choose a folder elsewhere"
         )
     if source.is_relative_to(target):
         raise OutputError(
-            f"the source lies inside the output\n  output {out}\n  source {source}", "choose a folder elsewhere with -o"
+            f"the source lies inside the output\n  output {out}\n  source {source}", "choose a folder elsewhere"
         )
     if not out.parent.is_dir():
         raise OutputError(f"the folder for the output does not exist\n  {out.parent}", f"mkdir -p {out.parent}")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise OutputError(f"the output exists and is not a folder\n  {out}", "choose another name with -o")
+        raise OutputError(f"the output exists and is not a folder\n  {out}", "choose another name")
     if not out.exists():
         return
     if not overwrite:
-        raise OutputError(f"the output exists\n  {out}", "choose another name with -o, or pass --overwrite")
+        raise OutputError(f"the output exists\n  {out}", "choose another name, or pass --overwrite")
     names = [child.name for child in out.iterdir()]
     if names and not any(name in names for name in MODEL_FILES):
         raise OutputError(
@@ -299,7 +299,7 @@ def _put_in_place(folder: Path, out: Path, overwrite: bool) -> None:
 
 
 def _appeared(out: Path) -> OutputError:
-    return OutputError(f"the output appeared while it was being written\n  {out}", "choose another name with -o")
+    return OutputError(f"the output appeared while it was being written\n  {out}", "choose another name")
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -314,3 +314,12 @@ def _exchange(one: Path, other: Path) -> bool:
     if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         return False
     raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, or whose folder does not. Raises OutputError."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already", hint="choose another name, or pass --overwrite")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent} is not a folder", hint="make it first")
+    check_writable(path.parent)

@@ -68,6 +68,4 @@ def _is_alive(pid: int) -> bool:
 
 def not_writable(path: Path, error: OSError) -> OutputError:
     """Say that nothing can be made, or looked for, beside an output."""
-    return OutputError(
-        f"cannot write beside the output\n  {path.parent}\n  {error.strerror}", "choose another place with -o"
-    )
+    return OutputError(f"cannot write beside the output\n  {path.parent}\n  {error.strerror}", "choose another place")

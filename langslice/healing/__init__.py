@@ -21,23 +21,26 @@ The files, in reading order:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from langslice.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langslice.healing.main import HealResult, heal
-    from langslice.healing.options import HealSettings
+    from langslice.healing.options import HealOptions
 
-__all__ = ["HealResult", "HealSettings", "heal"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the public names when they are first used."""
-    if name == "HealSettings":
-        from langslice.healing.options import HealSettings
-
-        return HealSettings
-    if name in __all__:
-        from langslice.healing import main as healing
-
-        return getattr(healing, name)
-    raise AttributeError(f"module 'langslice.healing' has no attribute {name!r}")
+__all__ = [
+    "HealOptions",
+    "HealResult",
+    "heal",
+]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "langslice.healing.main": (
+            "HealResult",
+            "heal",
+        ),
+        "langslice.healing.options": ("HealOptions",),
+    },
+)

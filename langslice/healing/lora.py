@@ -12,13 +12,13 @@ from types import MethodType
 from typing import Any
 
 from langslice.errors import HealError
-from langslice.healing.options import HealSettings
+from langslice.healing.options import HealOptions
 from langslice.healing.zeros import Held
 
 _ADAPTER = "default"
 
 
-def add_lora(model: Any, settings: HealSettings, held: Held) -> Any:
+def add_lora(model: Any, settings: HealOptions, held: Held) -> Any:
     """Put adapters on a model, in place; its own parameters train no longer, unless `--train` names them.
 
     Returns  peft's wrapper, which merges or saves

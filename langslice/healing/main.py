@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from langslice.errors import HealError
 from langslice.healing.objectives import Examples, choose_objective, make_objective
-from langslice.healing.options import LENGTH, HealSettings, check_settings
+from langslice.healing.options import LENGTH, HealOptions, check_settings
 from langslice.healing.student import Source, choose_parts, load_student, open_source
 from langslice.healing.trainer import (
     Guide,
@@ -26,6 +26,7 @@ from langslice.healing.trainer import (
 from langslice.healing.work_folder import begin, locked_folder
 from langslice.healing.zeros import Held, check_held, find_zeros, hold
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.options import taking
 from langslice.progress import Report, silent
 from langslice.version import __version__
 from langslice.writing.shards import check_output, staging_folder
@@ -50,7 +51,7 @@ class HealResult:
     """
 
     out: Path
-    settings: HealSettings
+    settings: HealOptions
     steps: int
     loss: Mapping[str, float]
     trained: tuple[str, ...]
@@ -61,10 +62,11 @@ class HealResult:
     notes: tuple[str, ...] = ()
 
 
+@taking(HealOptions)
 def heal(
     model: str | Path,
     out: str | Path,
-    settings: HealSettings,
+    options: HealOptions,
     *,
     overwrite: bool = False,
     report: Report = silent,
@@ -73,11 +75,12 @@ def heal(
 
     model      a slice, or any other model folder; it is only read
     out        folder to make, in the same form: same tokenizer, config, tensor names and stored types
-    settings   see HealSettings
+    options    see HealOptions
     overwrite  replace an existing `out`
     Raises     HealError, CorpusError, CheckpointError, OutputError before training; VerificationError when a pruned weight
                would have come back
     """
+    settings = options
     check_settings(settings)
     source, out, report = open_source(model), Path(out), silent_but_first(report)
     check_output(out, source=source.folder, overwrite=overwrite)
@@ -113,7 +116,7 @@ class Job:
 
 
 def train_language_model(
-    source: Source, settings: HealSettings, zeros: Mapping[str, int], work: Path, report: Report
+    source: Source, settings: HealOptions, zeros: Mapping[str, int], work: Path, report: Report
 ) -> Job:
     """Heal a causal, masked or sequence-to-sequence model."""
     import transformers
@@ -156,7 +159,7 @@ def train_language_model(
 
 
 def prepare(
-    model: Any, checkpoint: Checkpoint, settings: HealSettings, zeros: Mapping[str, int]
+    model: Any, checkpoint: Checkpoint, settings: HealOptions, zeros: Mapping[str, int]
 ) -> tuple[Any, Any, tuple[str, ...], Held]:
     """Hold zeros, choose what trains, and put adapters on.
 
@@ -174,7 +177,7 @@ def prepare(
     return model, wrapper, names, held
 
 
-def finish(trainer: Any, checkpoint: Checkpoint, settings: HealSettings, wrapper: Any, trained: Trained) -> Any:
+def finish(trainer: Any, checkpoint: Checkpoint, settings: HealOptions, wrapper: Any, trained: Trained) -> Any:
     """The trained model, adapters merged; None where the adapter alone is kept."""
     if trained.state is not None:
         if wrapper is not None or settings.objective in ("contrastive", "mse"):
@@ -188,7 +191,7 @@ def finish(trainer: Any, checkpoint: Checkpoint, settings: HealSettings, wrapper
     return None if settings.keep_adapter else wrapper.merge_and_unload()
 
 
-def _kind(source: Source, settings: HealSettings) -> tuple[Path, Any, Any, str]:
+def _kind(source: Source, settings: HealOptions) -> tuple[Path, Any, Any, str]:
     """Model folder, configuration, tokenizer and the name of the objective."""
     import transformers
 
@@ -203,7 +206,7 @@ def _kind(source: Source, settings: HealSettings) -> tuple[Path, Any, Any, str]:
     return folder, config, load_tokenizer(folder), name
 
 
-def _length(settings: HealSettings, config: Any) -> int:
+def _length(settings: HealOptions, config: Any) -> int:
     from langslice.model.positions import longest_text
 
     longest = longest_text(config.to_dict())
@@ -222,12 +225,12 @@ def _rows(source: Source) -> int:
     return find_vocabulary_size(family_of(source.checkpoint.config), source.checkpoint.shapes)
 
 
-def _eval_every(settings: HealSettings) -> int:
+def _eval_every(settings: HealOptions) -> int:
     return settings.eval_every or max(settings.steps // 10, 1)
 
 
 def _guide(
-    source: Source, settings: HealSettings, train: Examples, arguments: Any, causal: bool, report: Report
+    source: Source, settings: HealOptions, train: Examples, arguments: Any, causal: bool, report: Report
 ) -> tuple[Guide, str]:
     """Teacher or its guesses, and a digest of what teaches; without a teacher a guide that does nothing."""
     if settings.teacher is None:
@@ -261,7 +264,7 @@ def _nothing() -> None:
 def _write(
     source: Source,
     out: Path,
-    settings: HealSettings,
+    settings: HealOptions,
     zeros: Mapping[str, int],
     job: Job,
     *,
@@ -287,7 +290,7 @@ def _write(
 
 
 def _fill(
-    source: Source, staging: Path, zeros: Mapping[str, int], job: Job, settings: HealSettings
+    source: Source, staging: Path, zeros: Mapping[str, int], job: Job, settings: HealOptions
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
     from langslice.healing.curves import write_curves
     from langslice.healing.trained_weights import copy_model, write_weights

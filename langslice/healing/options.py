@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final
 
 from langslice.errors import HealError
+from langslice.options import Entry, Options, TextField, build, codes, listed
 
 OBJECTIVES: Final = ("auto", "causal", "masked", "denoising", "contrastive", "mse")
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
@@ -15,170 +15,126 @@ SCHEDULES: Final = ("linear", "cosine", "constant")
 LENGTH: Final = 256  # tokens in a row
 ZEROS: Final = ("auto", "all", "none")
 _LISTS: Final = ("corpus", "pairs", "train", "lora_targets")
-_OPTIONAL: Final = {"seq_length": int, "eval_every": int, "lora_alpha": float, "teacher": str, "teacher_cache": str}
-_KINDS: Final = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list"}
+_CODES: Final = ("train", "lora_targets")
 # Another value of these leads to the same weights.
 _WITHOUT_EFFECT: Final = ("save_every", "resume")
 
 
-@dataclass(frozen=True)
-class HealSettings:
-    """One healing run; every field is an option of `langslice heal`.
+@dataclass(frozen=True, kw_only=True)
+class HealOptions(Options):
+    """One healing run. Where several values are taken, one may stand alone; fields hold them as tuples."""
 
-    corpus         text to train on: files, folders, globs, hub datasets
-    text_field     field of jsonl and parquet records that holds the text
-    pairs          parallel sentences for embedding models: one .tsv or .jsonl file, or two aligned text files
-    fields         names of both sides in jsonl pairs, "source,target"
-    heldout        share of the documents that is measured and not trained on; 0 measures nothing
-    objective      one of OBJECTIVES; "auto" is what the model was made for
-    steps          optimizer steps
-    batch_size     rows (sentences, pairs) in a batch of one process
-    gradient_accumulation  batches in a step
-    learning_rate  at its highest
-    warmup         share of the steps over which the rate rises
-    schedule       how it falls, one of SCHEDULES
-    weight_decay   of AdamW
-    seq_length     tokens in a row; 256 unless given, or what the model reads where that is less
-    packing        fill rows with several documents, an end-of-text token between them
-    precision      of matrix products, one of PRECISIONS; weights are kept in float32 while they are trained
-    gradient_checkpointing  compute activations twice instead of keeping them
-    train          what trains: "all", parts (embeddings, norms, attention, feed-forward, positions) and patterns of names;
-                   "!" leaves out
-    lora           rank of a low-rank adapter; 0 trains weights themselves
-    lora_alpha     its scale; twice the rank unless given
-    lora_targets   patterns of linear layers that get one; all outside the output head unless given
-    keep_adapter   write the adapter alone, not merged
-    teacher        folder or hub id of the model to distil from
-    any_teacher    allow a teacher that the slice was not cut from
-    teacher_cache  folder for the teacher's best guesses, so that it is not in memory while the slice trains
-    teacher_top    guesses kept there for each token
-    stream_teacher hold one layer of the teacher in memory at a time
-    temperature    of both distributions
-    alpha          share of the teacher in the loss: 0 is training on text alone, 1 the teacher alone
-    hidden         weight of the distance of hidden states
-    zeros          which zeros stay: "auto" (pruned weights), "all" (every zero of every matrix), "none" (they may fill)
-    eval_every     steps between measurements of held-out text; a tenth of the run unless given
-    save_every     steps between checkpoints
-    resume         go on where a killed run stopped
-    seed           of the order of the text, of what is masked, and of dropout
-    device         "auto" or "cpu"
-    """
+    error = HealError
 
-    corpus: tuple[str, ...] = ()
-    text_field: str = "text"
-    pairs: tuple[str, ...] = ()
-    fields: str = "source,target"
-    heldout: float = 0.02
-    objective: str = "auto"
-    steps: int = 1000
-    batch_size: int = 8
-    gradient_accumulation: int = 1
-    learning_rate: float = 2e-4
-    warmup: float = 0.05
-    schedule: str = "linear"
-    weight_decay: float = 0.01
-    seq_length: int | None = None
-    packing: bool = True
-    precision: str = "float32"
-    gradient_checkpointing: bool = False
-    train: tuple[str, ...] = ("all",)
-    lora: int = 0
-    lora_alpha: float | None = None
-    lora_targets: tuple[str, ...] = ()
-    keep_adapter: bool = False
-    teacher: str | None = None
-    any_teacher: bool = False
-    teacher_cache: str | None = None
-    teacher_top: int = 64
-    stream_teacher: bool = False
-    temperature: float = 1.0
-    alpha: float = 0.5
-    hidden: float = 0.0
-    zeros: str = "auto"
-    eval_every: int | None = None
-    save_every: int = 100
-    resume: bool = True
-    seed: int = 0
-    device: str = "auto"
+    corpus: Annotated[
+        tuple[str, ...],
+        Entry(
+            "Text to train on: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub dataset. A line or record is a "
+            "document.",
+            "PATH",
+            "-c",
+        ),
+    ] = ()
+    text_field: TextField = "text"
+    pairs: Annotated[
+        tuple[str, ...],
+        Entry("Parallel sentences for embedding models: a .tsv or .jsonl file, or two aligned files.", "FILE"),
+    ] = ()
+    fields: Annotated[str, Entry("Fields of both sides in jsonl pairs.")] = "source,target"
+    teacher: Annotated[str | None, Entry("Distil from this model, the one that OUT was cut from.", "MODEL")] = None
+    steps: Annotated[int, Entry("Optimizer steps.", least=1)] = 1000
+    batch_size: Annotated[int, Entry("Rows (sentences, pairs) in a batch of one process.", least=1)] = 8
+    gradient_accumulation: Annotated[int, Entry("Batches in a step.", least=1)] = 1
+    seq_length: Annotated[int | None, Entry("Tokens in a row; 256 unless given, or what the model reads.", least=8)] = (
+        None
+    )
+    packing: Annotated[bool, Entry("Several documents in a row, an end-of-text token between them.")] = True
+    learning_rate: Annotated[float, Entry("At its highest.", least=0)] = 2e-4
+    warmup: Annotated[float, Entry("Share of the steps over which it rises.", least=0, most=1)] = 0.05
+    schedule: Annotated[str, Entry("How it falls: linear, cosine, constant.", values=SCHEDULES)] = "linear"
+    weight_decay: Annotated[float, Entry("Of AdamW.", least=0)] = 0.01
+    objective: Annotated[
+        str, Entry("auto, causal, masked, denoising; embedding models: contrastive, mse.", values=OBJECTIVES)
+    ] = "auto"
+    train: Annotated[
+        tuple[str, ...],
+        Entry(
+            "What trains: all, embeddings, norms, attention, feed-forward, positions, patterns of names "
+            '("*.layers.0.*"); "!" leaves out. Several with commas.',
+            codes=True,
+        ),
+    ] = ("all",)
+    lora: Annotated[int, Entry("Rank of a low-rank adapter; 0 trains weights themselves.", least=0)] = 0
+    lora_alpha: Annotated[float | None, Entry("Its scale; twice the rank unless given.")] = None
+    lora_targets: Annotated[
+        tuple[str, ...],
+        Entry('Linear layers that get one: "*.q_proj,*.v_proj"; by default all but the output head.', codes=True),
+    ] = ()
+    keep_adapter: Annotated[bool, Entry("Write the adapter alone, not merged.")] = False
+    alpha: Annotated[
+        float, Entry("Share of the teacher in the loss: 0 is text alone, 1 the teacher alone.", least=0, most=1)
+    ] = 0.5
+    temperature: Annotated[float, Entry("Of both distributions.", above=0)] = 1.0
+    hidden: Annotated[float, Entry("Weight of the distance of hidden states.", least=0)] = 0.0
+    teacher_cache: Annotated[
+        str | None, Entry("Keep the teacher's best guesses here, and no teacher in memory.", "DIR")
+    ] = None
+    teacher_top: Annotated[int, Entry("Guesses kept for each token.", least=1)] = 64
+    stream_teacher: Annotated[bool, Entry("Hold one layer of the teacher in memory at a time.")] = False
+    any_teacher: Annotated[bool, Entry("Allow a teacher that OUT was not cut from, of the same vocabulary.")] = False
+    precision: Annotated[
+        str, Entry("Of matrix products: float32, bfloat16, float16; weights stay float32.", values=PRECISIONS)
+    ] = "float32"
+    gradient_checkpointing: Annotated[bool, Entry("Compute activations twice instead of keeping them.")] = False
+    zeros: Annotated[str, Entry("Zeros that stay: auto (pruned weights), all, none (they may fill).", values=ZEROS)] = (
+        "auto"
+    )
+    heldout: Annotated[float, Entry("Share of the documents that is only measured.", least=0, most=0.5)] = 0.02
+    eval_every: Annotated[
+        int | None, Entry("Steps between measurements; a tenth of the run unless given.", least=1)
+    ] = None
+    save_every: Annotated[int, Entry("Steps between checkpoints.", least=1)] = 100
+    resume: Annotated[bool, Entry("Go on where a killed run stopped, or begin anew.")] = True
+    seed: Annotated[int, Entry("Of the order of the text, of masks and of dropout.")] = 0
+    device: Annotated[str, Entry("auto or cpu.", values=("auto", "cpu"))] = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in _LISTS:
             value = getattr(self, name)
-            items = value.split(",") if isinstance(value, str) and name in ("train", "lora_targets") else value
-            items = [items] if isinstance(items, str) else items
-            object.__setattr__(self, name, tuple(str(item).strip() for item in items or ()))
+            object.__setattr__(self, name, codes(value) if name in _CODES else listed(value))
+        for name in ("teacher", "teacher_cache"):  # as text, so that they can be recorded
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else str(value))
 
     def to_json(self) -> dict[str, Any]:
-        """Every field, lists as lists."""
+        """Every option, lists as lists."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def shaping(self) -> dict[str, Any]:
-        """The fields on which the result depends."""
+        """The options on which the result depends."""
         return {name: value for name, value in self.to_json().items() if name not in _WITHOUT_EFFECT}
 
 
-def settings_from(entries: Mapping[str, Any]) -> HealSettings:
-    """Settings of a recipe's mapping, checked.
+def settings_from(entries: Mapping[str, Any]) -> HealOptions:
+    """Options of a mapping, checked.
 
     Raises  HealError for an entry that does not exist, with the nearest one that does, and as `check_settings` does
     """
-    known = [field.name for field in fields(HealSettings)]
-    for name in entries:
-        if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"entries are {', '.join(known)}"
-            raise HealError(f"unknown setting `{name}`", hint)
-    settings = HealSettings(**entries)
+    settings = build(HealOptions, entries, what="setting")
     check_settings(settings)
     return settings
 
 
-def check_settings(settings: HealSettings) -> None:
-    """Refuse values that no model could be trained with, and settings that contradict each other.
+def check_settings(settings: HealOptions) -> None:
+    """Refuse options that contradict each other.
 
     Raises  HealError
     """
-    _check_types(settings)
-    for name, least in (
-        ("steps", 1), ("batch_size", 1), ("gradient_accumulation", 1), ("save_every", 1), ("lora", 0),
-        ("teacher_top", 1), ("weight_decay", 0), ("hidden", 0), ("learning_rate", 0),
-    ):  # fmt: skip
-        if getattr(settings, name) < least:
-            raise HealError(f"{_flag(name)} is {getattr(settings, name)}, expected at least {least}")
-    for name, least in (("eval_every", 1), ("seq_length", 8)):
-        if getattr(settings, name) is not None and getattr(settings, name) < least:
-            raise HealError(f"{_flag(name)} is {getattr(settings, name)}, expected at least {least}")
-    for name, highest in (("alpha", 1.0), ("warmup", 1.0), ("heldout", 0.5)):
-        if not 0 <= getattr(settings, name) <= highest:
-            raise HealError(f"{_flag(name)} is {getattr(settings, name)}, expected 0 to {highest:g}")
-    if settings.temperature <= 0:
-        raise HealError(f"--temperature is {settings.temperature}, expected more than 0")
-    for name, choices in (
-        ("objective", OBJECTIVES), ("precision", PRECISIONS), ("schedule", SCHEDULES), ("zeros", ZEROS),
-        ("device", ("auto", "cpu")),
-    ):  # fmt: skip
-        if getattr(settings, name) not in choices:
-            raise HealError(f"{_flag(name)} is `{getattr(settings, name)}`", f"one of {', '.join(choices)}")
-    _check_together(settings)
-
-
-def _check_types(settings: HealSettings) -> None:
-    """A recipe may hold anything."""
-    for field in fields(settings):
-        value, default = getattr(settings, field.name), field.default
-        if value is None and default is None:
-            continue
-        kind: Any = _OPTIONAL.get(field.name, type(default))
-        right = isinstance(value, int | float if kind is float else kind)
-        if not right or (kind is not bool and isinstance(value, bool)):
-            raise HealError(f"{_flag(field.name)} is {value!r}, expected {_KINDS[kind]}")
-
-
-def _check_together(settings: HealSettings) -> None:
     if not settings.corpus and not settings.pairs:
         raise HealError("there is no text to heal on", "add --corpus ko.jsonl; embedding models also take --pairs")
     if not settings.teacher:
-        plain = HealSettings()
+        plain = HealOptions()
         for name in ("teacher_cache", "teacher_top", "any_teacher", "stream_teacher", "hidden", "alpha", "temperature"):
             if getattr(settings, name) != getattr(plain, name):
                 raise HealError(f"{_flag(name)} has no effect without a teacher", "add --teacher MODEL")

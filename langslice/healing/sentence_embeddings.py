@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.errors import CheckpointError, HealError
-from langslice.healing.options import LENGTH, HealSettings
+from langslice.healing.options import LENGTH, HealOptions
 from langslice.healing.sequences import check_known
 from langslice.healing.student import Source
 from langslice.healing.trainer import run_trainer, trainer_class, training_arguments
@@ -56,7 +56,7 @@ class Sentences:
 
 def train_embedding(
     source: Source,
-    settings: HealSettings,
+    settings: HealOptions,
     zeros: Mapping[str, int],
     work: Path,
     begin: Callable[..., None],
@@ -108,7 +108,7 @@ def train_embedding(
     return Job(model, wrapper, names, trained, trainer.accelerator.wait_for_everyone, notes)
 
 
-def _check(source: Source, settings: HealSettings) -> str:
+def _check(source: Source, settings: HealOptions) -> str:
     """The objective of an embedding model, or why it cannot be."""
     if not source.is_embedding_model:
         raise HealError(
@@ -126,14 +126,14 @@ def _check(source: Source, settings: HealSettings) -> str:
             "add --teacher MODEL" if objective == "mse" else "leave --teacher out, or use --objective mse",
         )
     for name in _ELSEWHERE:
-        if getattr(settings, name) != getattr(HealSettings(), name):
+        if getattr(settings, name) != getattr(HealOptions(), name):
             raise HealError(f"--{name.replace('_', '-')} has no effect on a sentence embedding model", "leave it out")
     if objective == "contrastive" and settings.batch_size < 2:
         raise HealError("--batch-size is 1, and a contrast needs others in the batch", "pass --batch-size 32")
     return objective
 
 
-def read_sentences(source: Source, settings: HealSettings) -> tuple[Sentences, tuple[str, ...]]:
+def read_sentences(source: Source, settings: HealOptions) -> tuple[Sentences, tuple[str, ...]]:
     """Sentences of the corpus with pairs behind them, and notes.
 
     Raises  CorpusError when the tokenizer cannot read them
@@ -201,7 +201,7 @@ def _check_weights(body: Any, source: Source) -> None:
         )
 
 
-def _targets(source: Source, settings: HealSettings, student: Any) -> tuple[Callable[[Any], Any], str]:
+def _targets(source: Source, settings: HealOptions, student: Any) -> tuple[Callable[[Any], Any], str]:
     """A function from sentences to the teacher's embeddings (n, size), and a digest of the teacher."""
     from langslice.healing.teacher import find_teacher
 
@@ -220,7 +220,7 @@ def _targets(source: Source, settings: HealSettings, student: Any) -> tuple[Call
     return embed, mapped.digest
 
 
-def _split(sentences: Sentences, settings: HealSettings) -> tuple[Sentences, Sentences]:
+def _split(sentences: Sentences, settings: HealOptions) -> tuple[Sentences, Sentences]:
     """What trains, and what is held out."""
     total = len(sentences.first)
     count = min(round(settings.heldout * total) or int(settings.heldout > 0 and total > 3), 512)

@@ -24,7 +24,7 @@ import numpy as np
 from langslice.errors import HealError
 from langslice.healing.distillation import labelled
 from langslice.healing.objectives import Examples
-from langslice.healing.options import HealSettings
+from langslice.healing.options import HealOptions
 from langslice.healing.teacher import Mapped, Teacher
 from langslice.progress import Report, silent
 
@@ -50,7 +50,7 @@ class Guesses:
         return torch.from_numpy(ids), torch.from_numpy(shares)
 
 
-def cache_key(mapped: Mapped, examples: Examples, settings: HealSettings) -> dict[str, Any]:
+def cache_key(mapped: Mapped, examples: Examples, settings: HealOptions) -> dict[str, Any]:
     """What guesses depend on."""
     objective = examples.objective
     return {
@@ -86,7 +86,7 @@ def make_guesses(
     key: Mapping[str, Any],
     mapped: Mapped,
     examples: Examples,
-    settings: HealSettings,
+    settings: HealOptions,
     *,
     device: Any = "cpu",
     report: Report = silent,

@@ -20,7 +20,7 @@ from typing import Any, Final
 from langslice.errors import HealError
 from langslice.files.memory import return_freed_memory
 from langslice.healing.distillation import divergence, hidden_distance, labelled, top_divergence
-from langslice.healing.options import HealSettings
+from langslice.healing.options import HealOptions
 from langslice.healing.teacher import Teacher
 from langslice.healing.teacher_cache import Guesses
 from langslice.healing.zeros import Held
@@ -39,7 +39,7 @@ class Guide:
     layers  see langslice.healing.teacher.Mapped
     """
 
-    settings: HealSettings
+    settings: HealOptions
     shifted: bool
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     kept: int = 0
@@ -87,7 +87,7 @@ class Trained:
     state: Any = None
 
 
-def training_arguments(settings: HealSettings, work: Path, base: Any = None, **further: Any) -> Any:
+def training_arguments(settings: HealOptions, work: Path, base: Any = None, **further: Any) -> Any:
     """Trainer's arguments of a run.
 
     base  another class of arguments, such as that of sentence-transformers

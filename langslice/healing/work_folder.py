@@ -18,7 +18,7 @@ from pathlib import Path
 
 from langslice.errors import HealError
 from langslice.files.copy_ranges import fsync_path
-from langslice.healing.options import HealSettings
+from langslice.healing.options import HealOptions
 from langslice.healing.student import Source
 from langslice.healing.trainer import is_first, last_checkpoint, processes
 from langslice.version import __version__
@@ -48,7 +48,7 @@ def locked_folder(out: Path) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield work
     except BlockingIOError:
-        raise HealError(f"another run is healing into {out}", "wait for it, or choose another name with -o") from None
+        raise HealError(f"another run is healing into {out}", "wait for it, or choose another name") from None
     except BaseException:
         if last_checkpoint(work) is None:
             shutil.rmtree(work, ignore_errors=True)  # nothing to go on from
@@ -57,7 +57,7 @@ def locked_folder(out: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def begin(source: Source, work: Path, settings: HealSettings, *content: str) -> None:
+def begin(source: Source, work: Path, settings: HealOptions, *content: str) -> None:
     """Say in the work folder which run it belongs to, or refuse one that belongs to another.
 
     content  digests of what is read: text, teacher

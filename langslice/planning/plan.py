@@ -22,6 +22,7 @@ from langslice.files.atomic_output import staging_file
 from langslice.files.json_forms import Row, check_form, read_json
 from langslice.model.token_id_fields import IdMap
 from langslice.planning.facts import checked_facts
+from langslice.planning.summary import html_table, kept_text, reason_counts
 from langslice.structure.kept import Kept, kept_from_json, kept_json
 from langslice.version import __version__
 
@@ -43,7 +44,7 @@ class TensorPlan:
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SlicePlan:
     """Everything that a slice does.
 
@@ -114,6 +115,17 @@ class SlicePlan:
             return None
         beyond = np.flatnonzero(self.new_to_old >= self.per_layer_rows)
         return self.new_to_old[: int(beyond[0])] if beyond.size else self.new_to_old
+
+    def __repr__(self) -> str:
+        return f"SlicePlan({self.model}: keeps {kept_text(self)})"
+
+    def _repr_html_(self) -> str:
+        counts = [(kind, f"{number:,}") for kind, number in reason_counts(self.reasons).items()]
+        return html_table(f"{self.model}: keeps {kept_text(self)}", ("kept for", "tokens"), counts[:12])
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON, one kept token a line, to be read, edited, and done with `slice(plan=...)`."""
+        save_plan(self, Path(path))
 
     def id_map(self) -> IdMap:
         """Old id to new id, for configuration files."""

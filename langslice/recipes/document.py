@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import LangsliceError, RecipeError
+from langslice.wording import ENTRIES, speaking
 
 _MOST_VALUES = 200_000
 _DEEPEST = 40
@@ -50,9 +51,10 @@ def place_of(place: str, lines: Lines, path: Sequence[str]) -> str:
 
 @contextmanager
 def placed(recipe: Recipe, *path: str) -> Iterator[None]:
-    """Say where in the recipe an error arose."""
+    """Say where in the recipe an error arose, and speak of options as of its entries."""
     try:
-        yield
+        with speaking(ENTRIES):
+            yield
     except LangsliceError as error:
         raise type(error)(f"{recipe.at(*path)}: {error.message}", error.hint) from error
 

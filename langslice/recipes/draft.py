@@ -5,14 +5,18 @@ It runs as it is written; what is optional stands there as a comment, ready to b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from langslice.errors import LanguageError, PlanError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.options import codes, taking
 from langslice.progress import Report, silent
+from langslice.recipes.options import InitOptions
 from langslice.slicing.inspect import Inspection, Unit
 
 _OBJECTIVES = {"causal": "causal", "seq2seq": "denoising", "encoder": "masked"}
@@ -41,19 +45,18 @@ class Look:
     share: float
 
 
-def draft(model: str, languages: str, *, report: Report = silent, **source: Any) -> str:
+@taking(InitOptions, "languages")
+def draft(model: str | Path, *, options: InitOptions, report: Report = silent) -> str:
     """Write a recipe with comments.
 
     model      a folder, a model on the hub, or mini
-    languages  codes to keep: "ko,en"
-    source     revision, token and cache_dir, of the hub
+    options    see InitOptions
     Returns    YAML; the revision is part of it, a token is not
     Raises     CheckpointError, TokenizerError; LanguageError for a language without a word list
     """
-    checkpoint = open_checkpoint(model, **source)
-    look = _look(model, languages, checkpoint, report)
-    revision = source.get("revision")
-    named = {"model": model, **({"revision": revision} if revision else {})}
+    checkpoint = open_checkpoint(model, **options.source())
+    look = _look(str(model), codes(options.languages), checkpoint, report)
+    named = {"model": str(model), **({"revision": options.revision} if options.revision else {})}
     return (
         "\n\n".join(
             [
@@ -69,15 +72,14 @@ def draft(model: str, languages: str, *, report: Report = silent, **source: Any)
     )
 
 
-def _look(model: str, languages: str, checkpoint: Checkpoint, report: Report) -> Look:
+def _look(model: str, languages: Sequence[str], checkpoint: Checkpoint, report: Report) -> Look:
     from langslice.evaluation.loaded_model import model_kind
     from langslice.model.families import family_of, find_vocabulary_size
-    from langslice.options import codes
     from langslice.slicing.inspect import inspect_model
     from langslice.tokenizer import open_tokenizer
     from langslice.vocabulary.languages import parse_languages
 
-    tags = tuple(language.tag for language in parse_languages(codes(languages)))
+    tags = tuple(language.tag for language in parse_languages(languages))
     if not tags:
         raise LanguageError("no language was given", "name some with --languages: ko,en")
     rows = find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)

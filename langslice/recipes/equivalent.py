@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from inspect import signature
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 HEAD = "# langslice run recipe.yaml -o WORK\n"
 
 
-def part_recipe(
-    command: Callable[..., Any], part: str, model: str | None, given: Mapping[str, Any], *, name: str | None = None
-) -> dict[str, Any]:
+def part_recipe(part: str, model: str | None, given: Mapping[str, Any], *, name: str | None = None) -> dict[str, Any]:
     """The recipe that a command amounts to.
 
-    command  of which `given` are the arguments; what stands at its default, where to write, and secrets are left out
-    part     of the recipe
-    model    None where the command reads none
-    name     what the file that it makes is called, of parts that are named
-    Raises   RecipeError for a value that no recipe can say
+    part   of the recipe
+    model  None where the command reads none
+    given  what was asked, by the names of the options; where to write, and secrets are left out
+    name   what the file that it makes is called, of parts that are named
+    Raises  RecipeError for a value that no recipe can say
     """
     from langslice.recipes.parts import parts
     from langslice.recipes.validation import check_recipe
 
-    defaults = {each.name: each.default for each in signature(command).parameters.values()}
-    known = parts()[part].entries
+    known = {option.name: option.called for option in parts()[part].entries.values()}
     told = {
-        entry: value
-        for entry, value in given.items()
-        if entry in known and value is not None and value not in ((), []) and value != defaults.get(entry)
+        known[option]: value
+        for option, value in given.items()
+        if option in known and value is not None and value not in ((), [])
     }
     recipe: dict[str, Any] = {} if model is None else {"model": str(model)}
     if given.get("revision") is not None:

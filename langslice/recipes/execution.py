@@ -1,7 +1,6 @@
 """Parts of a recipe, done: inputs laid out and counted, models cut and healed, measured and compared.
 
-What each part means is the command's of its name; this file only calls it. Which parts there are, and in which order, is
-steps.py's.
+What each part means is the room's that does it; this file only calls it. Which parts there are, and in which order, is steps.py's.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Final
 from langslice.errors import RecipeError
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.progress import Report, silent
-from langslice.recipes.parts import options_of, room, takes_list
+from langslice.recipes.parts import parts, room
 
 COMPARING: Final = ("resamples", "seed")
 """Of the evaluation, what does not change what is measured."""
@@ -22,30 +21,37 @@ SUFFIXES: Final = {"count": ".parquet", "score": ".parquet", "demonstrations": "
 
 
 def make_input(
-    kind: str, entries: Mapping[str, Any], out: Path, *, model: str | None, revision: str | None = None
-) -> None:
+    kind: str, entries: Mapping[str, Any], out: Path, *, model: str | None, revision: str | None = None,
+    report: Report = silent,
+) -> None:  # fmt: skip
     """Make the file of a part that others read, as the command of its name does, and replace an earlier one.
 
     kind     count, score, demonstrations or features
     entries  with the files in the place of references
     """
-    command = _command(kind)
-    given = {
-        name: [value] if takes_list(options_of(command)[name][0]) and isinstance(value, str) else value
-        for name, value in entries.items()
-    }
+    names = {option.called: option.name for option in parts()[kind].entries.values()}
+    given = {names[entry]: value for entry, value in entries.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    source = {} if kind == "demonstrations" else {"model": model, "revision": revision}
-    command(out=out, overwrite=True, quiet=True, **source, **given)
+    if kind == "demonstrations":
+        from langslice.demonstrations.main import make_demonstrations
 
+        make_demonstrations(out, overwrite=True, **given)
+    elif kind == "features":
+        from langslice.features.main import find_features
 
-def _command(kind: str) -> Any:
-    from langslice.cli.commands.count import count
-    from langslice.cli.commands.demonstrations import demonstrations
-    from langslice.cli.commands.features import features
-    from langslice.cli.commands.score import score
+        find_features(model, out, overwrite=True, revision=revision, report=report, **given)
+    elif kind == "count":
+        from langslice.slicing import main as job
 
-    return {"count": count, "demonstrations": demonstrations, "features": features, "score": score}[kind]
+        job.count(model, revision=revision, report=report, **given).save(out)
+    else:
+        from langslice.scoring.main import score
+        from langslice.scoring.pictures import can_draw, draw_scores
+
+        scores = score(model, revision=revision, report=report, **given)
+        scores.save(out)
+        if can_draw():
+            draw_scores(scores, out.with_suffix(".png"))
 
 
 def make_model(
@@ -89,7 +95,7 @@ def sparsity_request(entries: Mapping[str, Any], data: str | None) -> Any:
 def demonstrations(entries: Mapping[str, Any], data: str | None) -> list[Any]:
     """Lay out demonstrations from local data, or the package's sentences: `kind` is mt, mono or code.
 
-    entries  see parts.DEMONSTRATION_ENTRIES; what is not given is as Kim et al. 2024 have it
+    entries  see parts.demonstration_entries; what is not given is as Kim et al. 2024 have it
     Raises   RecipeError, TaskError, CorpusError
     """
     from dataclasses import fields, replace
@@ -171,26 +177,21 @@ def compare_models(
         report("measuring speed", 0, 0)
         for role, each in speed_measurements(checkpoints, settings).items():
             found[role] += each
-    comparing = {"resamples": 1000, "seed": 0, **{name: entries[name] for name in COMPARING if name in entries}}
     return Evaluation(
         {role: describe(checkpoint) for role, checkpoint in checkpoints.items()},
-        {**asdict(settings), **comparing},
-        compare(found["original"], found.get("slice"), **comparing),
+        asdict(settings),
+        compare(found["original"], found.get("slice"), resamples=settings.resamples, seed=settings.seed),
         notes,
     ).to_json()
 
 
 def evaluation_settings(entries: Mapping[str, Any]) -> Any:
-    """Settings of a recipe's `evaluate`. Raises TaskError, LanguageError."""
-    from langslice.evaluation.options import make_settings
+    """Options of a recipe's `evaluate`, normalised; `beside` is not of them. Raises TaskError, LanguageError."""
+    from langslice.evaluation.settings import make_settings
 
-    given = {name: value for name, value in entries.items() if name not in (*COMPARING, "beside")}
-    return make_settings(**{"tasks": "perplexity", "languages": (), **given})
+    return make_settings(**{name: value for name, value in entries.items() if name != "beside"})
 
 
 def heal_settings(entries: Mapping[str, Any]) -> Any:
-    """HealSettings of a recipe's `heal`, checked as far as that needs no model. Raises HealError."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
-    settings = room("langslice.healing").HealSettings(**given)
-    room("langslice.healing.options").check_settings(settings)
-    return settings
+    """Options of a recipe's `heal`, checked as far as that needs no model. Raises HealError."""
+    return room("langslice.healing.options").settings_from(entries)

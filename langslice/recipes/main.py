@@ -135,13 +135,13 @@ def preview(recipe: str | Path | Mapping[str, Any], work: str | Path) -> RunResu
 def _refuse_foreign(folder: Path) -> None:
     """Outputs are replaced where a recipe changes, so only a folder that runs have made may be used."""
     if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"{folder} is not a folder", "choose another name with -o")
+        raise RecipeError(f"{folder} is not a folder", "choose another name")
     if folder.is_dir() and not (folder / STATE).is_dir():
         names = [path.name for path in folder.iterdir() if path.name != ".lock"]
         if names:
             raise RecipeError(
                 f"{folder} holds other files, such as {min(names)}, and is not the work folder of a run",
-                "name a new folder with -o",
+                "name a new folder",
             )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
-from langslice.options import Entry
-from langslice.recipes.parts import Entries, Part, alternatives, json_type, parts
+from langslice.recipes.parts import Entries, Part, parts
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -46,45 +45,24 @@ def recipe_schema(*, sweep: bool = False) -> Schema:
 
 def part_schema(part: Part) -> Schema:
     """Schema of a part; of one with names, the mapping of them."""
-    inner = mapping_schema(part.entries, part.nested or {}, part.required)
+    inner = mapping_schema(part.entries, part.nested or {})
     if part.named:
         return {"description": part.help, "type": ["object", "null"], "additionalProperties": inner}
     kinds = ["object", "boolean", "null"] if part.switch else ["object", "null"]
     return {"description": part.help, **inner, "type": kinds}
 
 
-def mapping_schema(found: Entries, nested: Mapping[str, Entries], required: tuple[str, ...] = ()) -> Schema:
+def mapping_schema(found: Entries, nested: Mapping[str, Entries]) -> Schema:
     """Schema of a mapping with these entries, and no others."""
     properties = {
-        name: {"description": entry.help, **mapping_schema(nested[name], {}), "type": ["object", "null"]}
+        name: {"description": option.entry.help, **mapping_schema(nested[name], {}), "type": ["object", "null"]}
         if name in nested
-        else entry_schema(kind, entry)
-        for name, (kind, entry) in found.items()
+        else option.schema()
+        for name, option in found.items()
     }
+    required = [name for name, option in found.items() if option.required]
     schema: Schema = {"type": ["object"], "additionalProperties": False, "properties": properties}
-    return {**schema, "required": list(required)} if required else schema
-
-
-def entry_schema(kind: Any, entry: Entry) -> Schema:
-    """Schema of one value; null is as if the entry were not there.
-
-    Example  entry_schema(float | None, Entry("A share.", least=0)) ==
-             {"description": "A share.", "type": ["number", "null"], "minimum": 0}
-    """
-    options = alternatives(kind)
-    types = list(dict.fromkeys([*map(json_type, options), "null"]))
-    schema: Schema = {"description": entry.help, "type": types}
-    for option in options:
-        if json_type(option) == "array":
-            inner = {json_type(each) for one in get_args(option) if one is not ... for each in get_args(one) or (one,)}
-            schema["items"] = {"type": sorted(inner)}
-    if entry.least is not None:
-        schema["minimum"] = entry.least
-    if entry.most is not None:
-        schema["maximum"] = entry.most
-    if entry.values and types == ["string", "null"]:
-        schema["enum"] = [*entry.values, None]
-    return schema
+    return {**schema, "required": required} if required else schema
 
 
 def _lifted(schema: Schema, name: str, shared: Schema) -> Schema:

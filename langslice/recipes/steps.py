@@ -94,7 +94,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
             steps.append(_evaluation("evaluate healed", evaluation, "heal", "evaluation-healed.json"))
         last = "heal"
     if "restore" in document:
-        steps.append(Step("restore", {}, _FOLDERS["restore"], ("heal",), ("restore",), _restore))
+        part = document["restore"]
+        steps.append(Step("restore", part, _FOLDERS["restore"], ("heal",), ("restore",), _restore))
     if "report" in document and last is not None:
         kinds = ("measure", "evaluate", "evaluate healed", "features", last)
         needs = tuple(step.name for step in steps if step.name in kinds or step.name.startswith("score "))
@@ -151,9 +152,9 @@ def _input(kind: str) -> Make:
     def make(place: Place, out: Path, given: Mapping[str, Any]) -> None:
         source = place.source
         if source is None:
-            make_input(kind, given, out, model=None)
+            make_input(kind, given, out, model=None, report=place.report)
         else:
-            make_input(kind, given, out, model=source.model_id, revision=source.revision)
+            make_input(kind, given, out, model=source.model_id, revision=source.revision, report=place.report)
 
     return make
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import RecipeError
+from langslice.options import codes
 from langslice.recipes.document import Lines, Recipe, place_of, placed, read_yaml
 from langslice.recipes.parts import STEPS, SWEEPING, parts
 from langslice.recipes.references import MODEL, check_references
 from langslice.recipes.schema import Schema, recipe_schema
+from langslice.values import expected, is_json, misfit, near_value
 
 _NAME = re.compile(r"[A-Za-z][\w-]*")
-_WORDS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false", "array": "a list",
-          "object": "a mapping"}  # fmt: skip
 
 
 def load_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
@@ -63,30 +63,23 @@ def check_parts(document: Any, *, place: str, lines: Lines | None = None, sweep:
 
 
 def _check(value: Any, schema: Schema, path: tuple[str, ...], place: str, lines: Lines) -> None:
-    where = place_of(place, lines, path)
-    if not any(_is(value, kind) for kind in schema["type"]):
-        hint = schema.get("description")
-        if isinstance(value, list) and path and "array" not in schema["type"]:
-            hint = "a list spans an axis: `langslice sweep` runs a recipe with lists"
-        elif _is(value, "number") and "string" in schema["type"]:
-            hint = f'as text it stands in quotes: {path[-1]}: "{value}"'
-        raise RecipeError(f"{where}: `{_entry(path)}` must be {_expected(schema)}, found {_found(value, path)}", hint)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and "object" in schema["type"]:
         _check_names(value, schema, path, place, lines)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            if not any(_is(item, kind) for kind in schema["items"]["type"]):
-                words = " or ".join(_WORDS[kind] for kind in schema["items"]["type"])
-                raise RecipeError(
-                    f"{where}: `{_entry(path)}` must be a list of {words}, found {item!r} in it",
-                    schema.get("description"),
-                )
-    elif value is not None and "enum" in schema and value not in schema["enum"]:
-        _refuse_value(value, schema, path, where)
-    elif _is(value, "number") and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
-        raise RecipeError(
-            f"{where}: `{_entry(path)}` must be {_expected(schema)}, found {value}", schema.get("description")
-        )
+        return
+    fault = misfit(value, schema)
+    if fault is not None:
+        if len(path) == 1 and path[0] in parts():  # a part that is no mapping is told by its type, a value by itself
+            fault = f"must be {expected(schema)}, found {type(value).__name__}"
+        where = place_of(place, lines, path)
+        raise RecipeError(f"{where}: `{_entry(path)}` {fault}", _hint(value, schema, path))
+
+
+def _hint(value: Any, schema: Schema, path: tuple[str, ...]) -> str | None:
+    if isinstance(value, list) and path and "array" not in schema["type"]:
+        return "a list spans an axis: `langslice sweep` runs a recipe with lists"
+    if is_json(value, "number") and not {"number", "integer"} & set(schema["type"]) and "string" in schema["type"]:
+        return f'as text it stands in quotes: {path[-1]}: "{value}"'
+    return near_value(value, schema) or schema.get("description")
 
 
 def _check_names(value: Mapping[Any, Any], schema: Schema, path: tuple[str, ...], place: str, lines: Lines) -> None:
@@ -125,41 +118,8 @@ def refuse_unknown(where: str, name: Any, known: Sequence[str]) -> None:
     raise RecipeError(f"{where}: unknown entry `{name}`", hint)
 
 
-def _refuse_value(value: Any, schema: Schema, path: tuple[str, ...], where: str) -> None:
-    known = [text for text in schema["enum"] if text is not None]
-    near = get_close_matches(str(value), known, n=1)
-    raise RecipeError(
-        f"{where}: `{_entry(path)}` must be one of {', '.join(known)}, found {value!r}",
-        f"did you mean `{near[0]}`?" if near else schema.get("description"),
-    )
-
-
 def _entry(path: Sequence[str]) -> str:
     return path[-1] if path else "the recipe"
-
-
-def _is(value: Any, kind: str) -> bool:
-    if kind in ("integer", "number"):
-        return isinstance(value, int if kind == "integer" else int | float) and not isinstance(value, bool)
-    types = {"string": str | Path, "boolean": bool, "array": list | tuple, "object": Mapping, "null": type(None)}
-    return isinstance(value, types[kind])
-
-
-def _expected(schema: Schema) -> str:
-    kinds = [_WORDS[kind] for kind in schema["type"] if kind != "null"]
-    bounds = [
-        f"{words} {schema[name]:g}"
-        for name, words in (("minimum", "at least"), ("maximum", "at most"))
-        if name in schema
-    ]
-    if len(bounds) == 2:
-        bounds = [f"from {schema['minimum']:g} to {schema['maximum']:g}"]
-    return " ".join(filter(None, [" or ".join(kinds), *bounds]))
-
-
-def _found(value: Any, path: Sequence[str]) -> str:
-    # A part that is no mapping is told by its type, a value by itself.
-    return type(value).__name__ if len(path) == 1 and path[0] in parts() else repr(value)
 
 
 def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,15 +171,13 @@ def _check_run(recipe: Recipe) -> None:
 
 def _check_values(recipe: Recipe) -> None:
     """Ask the rooms themselves what they think of their parts, as far as that needs no model."""
-    from langslice.evaluation.options import make_settings
     from langslice.planning.weights import weights_request
-    from langslice.recipes.execution import COMPARING, heal_settings
+    from langslice.recipes.execution import evaluation_settings, heal_settings
 
     document = recipe.document
     if "evaluate" in document:
-        settings = {name: value for name, value in document["evaluate"].items() if name not in (*COMPARING, "beside")}
         with placed(recipe, "evaluate", ""):
-            make_settings(**{"tasks": "perplexity", "languages": (), **settings})
+            evaluation_settings(document["evaluate"])
     if "heal" in document:
         with placed(recipe, "heal", ""):
             heal_settings(document["heal"])
@@ -231,10 +189,9 @@ def _check_values(recipe: Recipe) -> None:
 
 
 def _check_choice(entries: Mapping[str, Any]) -> None:
-    from langslice.options import codes
     from langslice.planning.validate import refuse_beside_plan
     from langslice.vocabulary.languages import parse_languages
 
     if "plan" in entries:
-        refuse_beside_plan({name: value for name, value in entries.items() if name != "plan"})  # type: ignore[arg-type]
+        refuse_beside_plan({name: value for name, value in entries.items() if name != "plan"})
     parse_languages(codes(entries.get("languages")))

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langslice.errors import ReportError
+from langslice.options import taking
+from langslice.reporting.options import ReportOptions
 
 if TYPE_CHECKING:
     from langslice.planning.plan import SlicePlan
@@ -25,30 +27,15 @@ __all__ = ["collect_report", "write_report"]
 _OURS = b'<meta name="generator" content="langslice '
 
 
+@taking(ReportOptions)
 def write_report(
-    folder: str | Path,
-    out: str | Path | None = None,
-    *,
-    results: Sequence[str | Path] = (),
-    scores: Sequence[str | Path] = (),
-    features: Sequence[str | Path] = (),
-    recipe: str | Path | None = None,
-    command: str | Sequence[str] | None = None,
-    hashes: bool = True,
-    card: bool = True,
-    overwrite: bool = False,
+    folder: str | Path, out: str | Path | None = None, *, options: ReportOptions, overwrite: bool = False
 ) -> Path:
     """Write the report of a slice as one self-contained HTML file, and bring its model card up to date.
 
     folder     a slice
     out        the file to write; report.html in the folder unless given
-    results    JSON files of `langslice evaluate`
-    scores     parquet files of `langslice score`, of the model that was sliced
-    features   folders of `langslice features`; the first is shown
-    recipe     the recipe by which the slice was made: its file, or its text
-    command    as it was typed, if not as slice.json records it
-    hashes     compute sha256 of every file of the slice, which reads all of them
-    card       refresh README.md, unless a person has edited it
+    options    see ReportOptions; `recipe` is a file or a text; hashes read every file of the slice
     overwrite  replace a file at `out` that is no report of langslice
     Returns    the file
     Raises     PlanError when the folder is no slice; ReportError; OutputError
@@ -61,10 +48,13 @@ def write_report(
     path = folder / REPORT if out is None else Path(out)
     if out is not None or folder.is_dir():
         _refuse_other(path, overwrite)
-    report = collect_report(folder, results=results, scores=scores, features=features, recipe=recipe, command=command)
-    if card and os.access(folder, os.W_OK):
+    report = collect_report(
+        folder, results=_several(options.results), scores=_several(options.scores),
+        features=_several(options.features), recipe=options.recipe, command=options.command,
+    )  # fmt: skip
+    if options.card and os.access(folder, os.W_OK):
         write_card(folder, report)
-    text = page(with_hashes(report, folder) if hashes else report)
+    text = page(with_hashes(report, folder) if options.hashes else report)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -84,7 +74,7 @@ def collect_report(
     command: str | Sequence[str] | None = None,
     hashes: bool = False,
 ) -> Report:
-    """Everything that is known of a slice, as data; the arguments are those of `write_report`."""
+    """Everything that is known of a slice, as data; the arguments are those of ReportOptions."""
     from langslice.reporting.examples import with_examples
     from langslice.reporting.measurements import read_features, read_healing, read_results, read_scores
     from langslice.reporting.slice_folder import open_slice, with_hashes

@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
-from langslice.restoration.adapters import AdapterResult, carry_adapter
-from langslice.restoration.main import RestoreResult, restore
+from typing import TYPE_CHECKING
 
-__all__ = ["AdapterResult", "RestoreResult", "carry_adapter", "restore"]
+from langslice.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langslice.restoration.adapters import AdapterResult, carry_adapter
+    from langslice.restoration.main import RestoreResult, restore
+    from langslice.restoration.options import AdapterOptions, RestoreOptions
+
+__all__ = [
+    "AdapterOptions",
+    "AdapterResult",
+    "RestoreOptions",
+    "RestoreResult",
+    "carry_adapter",
+    "restore",
+]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "langslice.restoration.adapters": (
+            "AdapterResult",
+            "carry_adapter",
+        ),
+        "langslice.restoration.main": (
+            "RestoreResult",
+            "restore",
+        ),
+        "langslice.restoration.options": (
+            "AdapterOptions",
+            "RestoreOptions",
+        ),
+    },
+)

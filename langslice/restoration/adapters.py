@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from langslice.errors import PlanError
 from langslice.files.safetensors_header import TensorEntry
 from langslice.model.checkpoint import Checkpoint, Shard, open_checkpoint, read_json_object
+from langslice.options import taking
 from langslice.planning.plan import SlicePlan
 from langslice.planning.tensors import tensor_edits
 from langslice.restoration.adapter_config import carried_config, refuse_unknown
@@ -35,6 +36,7 @@ from langslice.restoration.adapter_tensors import (  # fmt: skip
     route,
     split_name,
 )
+from langslice.restoration.options import DIRECTIONS, AdapterOptions
 from langslice.verification.record import FILE_NAME, read_document, read_plan_at
 from langslice.writing.shards import staging_folder
 
@@ -45,7 +47,6 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
 RECORD = "carried_adapter.json"
-DIRECTIONS = ("slice", "original")
 _CARRIED_FILES = ("README.md", "LICENSE", "NOTICE", "*.jinja")
 
 
@@ -75,34 +76,25 @@ class _Contents:
     not_carried: Mapping[str, str]
 
 
+@taking(AdapterOptions)
 def carry_adapter(
-    adapter: str | Path,
-    out: str | Path,
-    *,
-    plan: str | Path,
-    to: str | None = None,
-    base: str | Path | None = None,
-    overwrite: bool = False,
+    adapter: str | Path, out: str | Path, *, options: AdapterOptions, overwrite: bool = False
 ) -> AdapterResult:
     """Write the adapter that does to the slice what this one does to the original, or the other way round.
 
     adapter  folder with adapter_config.json and adapter_model.safetensors (or .bin), as peft saves it
-    plan     slice.json, plan or folder of the slice
-    to       "slice" or "original"; by default whichever the adapter does not fit yet
-    base     the original model: needed where the adapter holds whole tables on the way back, and for a bare plan of fewer
-             layers, heads or neurons
+    options  see AdapterOptions; `base` is needed where the adapter holds whole tables on the way back, and for a bare plan
+             of fewer layers, heads or neurons
     Raises   PlanError that names the tensor or setting which has no counterpart
     """
     folder, out = Path(adapter), Path(out)
-    if to is not None and to not in DIRECTIONS:
-        raise PlanError(f"--to {to}: an adapter goes to one of {', '.join(DIRECTIONS)}")
     config = _read_config(folder)
-    made, place = read_plan_at(Path(plan))
-    original = None if base is None else open_checkpoint(base)
+    made, place = read_plan_at(Path(options.plan))
+    original = None if options.base is None else open_checkpoint(options.base)
     weights = _weights(made, place, original)
     tensors = _read_tensors(folder)
     way = route(
-        to or _direction(config, tensors, weights, made, place), made, weights,
+        options.to or _direction(config, tensors, weights, made, place), made, weights,
         flipped=bool(config.get("fan_in_fan_out")), base=original,
     )  # fmt: skip
     contents = _carry(tensors, config, way)

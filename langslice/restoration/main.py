@@ -21,7 +21,7 @@ import numpy as np
 from langslice.errors import PlanError, VerificationError
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
-from langslice.options import listed
+from langslice.options import listed, taking
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import write_side_files
 from langslice.planning.tensors import plan_tensors, tensor_edits
@@ -29,6 +29,7 @@ from langslice.planning.validate import check_source
 from langslice.progress import Report, adding_up, silent
 from langslice.restoration.card import write_restored_card
 from langslice.restoration.merge import Origin, find_origins, float_rows, lay_over, merged_checkpoint, without_padding
+from langslice.restoration.options import RestoreOptions
 from langslice.slicing.files import side_files
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import copy_tokenizer
@@ -65,40 +66,25 @@ class RestoreResult:
     notes: tuple[str, ...] = ()
 
 
+@taking(RestoreOptions)
 def restore(
-    healed: str | Path,
-    out: str | Path,
-    *,
-    base: str | Path,
-    plan: str | Path | None = None,
-    everything: bool = False,
-    verify: bool = True,
-    text: str | Sequence[str] = (),
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: Path | None = None,
-    overwrite: bool = False,
-    threads: int = 2,
-    report: Report = silent,
+    healed: str | Path, out: str | Path, *, options: RestoreOptions, overwrite: bool = False, report: Report = silent
 ) -> RestoreResult:
     """Write the full model again, with the rows and blocks that were trained on a slice in their old places.
 
     healed      the trained slice: a folder with slice.json, or any checkpoint of the slice's shapes beside `plan`
     out         folder to make
-    base        the model that the slice was cut from: a folder, or a hub id with revision, token and cache_dir
-    plan        slice.json, plan or folder of the slice, where `healed` has none
-    everything  bring back layers, heads, neurons and pruned weights too, with the base's values
-    verify      slice the result again in thought, and compare with `healed`
-    text        held-out text files for the proof
+    options     see RestoreOptions; `plan` may be slice.json, plan or folder of the slice, `verify` slices the result again in
+                thought, and compares it with `healed`
     Raises      PlanError when base, plan and slice do not belong together; CheckpointError when the slice was saved in a
                 narrower float type than the base; OutputError; VerificationError
     """
     out = Path(out)
     trained = open_checkpoint(healed)
-    source = open_checkpoint(base, revision=revision, token=token, cache_dir=cache_dir)
+    source = open_checkpoint(options.base, **options.source())
     for folder in (source.folder, trained.folder):
         check_output(out, source=folder, overwrite=overwrite)
-    made = _plan_of(trained.folder, plan)
+    made, everything = _plan_of(trained.folder, options.plan), options.everything
     tokenizer = source_tokenizer(source)
     check_source(made, source, fingerprint_of(source, tokenizer))
     _check_something_returns(made, everything)
@@ -118,13 +104,13 @@ def restore(
             restructure=partial(restructured, source, structure),
         )  # fmt: skip
         copy_tokenizer(tokenizer, staging / prefix)
-        written = _write_weights(source, origins, staging, prefix, threads, report)
+        written = _write_weights(source, origins, staging, prefix, options.threads, report)
         _finish_config(trained, staging / prefix, structure is not None and structure.style == "sliced")
         if structure is None and (source.folder / FILE_NAME).is_file():  # the base is a slice itself, as this is now
             shutil.copyfile(source.folder / FILE_NAME, staging / FILE_NAME)
         proof = None
-        if verify:
-            proof = _prove(source, trained, staging, made, origins, everything, listed(text), report)
+        if options.verify:
+            proof = _prove(source, trained, staging, made, origins, everything, listed(options.text), report)
             if not proof.passed:
                 raise VerificationError(
                     failure_text(proof, f"{out} was not written: it differs from the trained slice")

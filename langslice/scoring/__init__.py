@@ -6,7 +6,42 @@ alone), passes.py with forward.py and gradients.py (from text), selection.py (wh
 
 from __future__ import annotations
 
-from langslice.scoring.methods import METHODS, Settings, compute
-from langslice.scoring.table import Scores, load_scores, model_fingerprint
+from typing import TYPE_CHECKING
 
-__all__ = ["METHODS", "Scores", "Settings", "compute", "load_scores", "model_fingerprint"]
+from langslice.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langslice.scoring.main import score
+    from langslice.scoring.methods import METHODS, compute
+    from langslice.scoring.options import ScoreOptions, Settings
+    from langslice.scoring.table import Scores, load_scores, model_fingerprint
+
+__all__ = [
+    "METHODS",
+    "ScoreOptions",
+    "Scores",
+    "Settings",
+    "compute",
+    "load_scores",
+    "model_fingerprint",
+    "score",
+]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "langslice.scoring.main": ("score",),
+        "langslice.scoring.methods": (
+            "METHODS",
+            "compute",
+        ),
+        "langslice.scoring.options": (
+            "ScoreOptions",
+            "Settings",
+        ),
+        "langslice.scoring.table": (
+            "Scores",
+            "load_scores",
+            "model_fingerprint",
+        ),
+    },
+)

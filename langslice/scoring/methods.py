@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from langslice.errors import LangsliceError, ScoreError
 from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.progress import Report, silent
+from langslice.scoring.options import Settings
 from langslice.scoring.table import KINDS, OVERALL, Scores, Values, averaged, model_fingerprint
 
 METHODS: Mapping[str, Mapping[str, str]] = {
@@ -47,28 +47,6 @@ _GATE_TOKENS = 256
 Texts = Sequence[str] | Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a user can set.
-
-    seeds       each draws its own sample of the text
-    samples     lines of a sample, of each language
-    max_tokens  longest line
-    run         layers in a run (angular)
-    count       layers to remove one after another (perplexity); all unless given
-    steps       of training (gates)
-    penalty     nats a token that one open gate costs (gates)
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    samples: int = 128
-    max_tokens: int = 128
-    run: int = 1
-    count: int | None = None
-    steps: int = 100
-    penalty: float = 0.005
-
-
 def compute(
     checkpoint: Checkpoint,
     kind: str,
@@ -89,7 +67,6 @@ def compute(
     """
     check_method(kind, method)
     settings = settings or Settings()
-    _check_settings(settings)
     anatomy = read_anatomy(checkpoint)
     _check_anatomy(anatomy, kind, method)
     base = partial(Scores, kind, method, model=checkpoint.model_id, fingerprint=model_fingerprint(checkpoint))
@@ -137,25 +114,6 @@ def check_method(kind: str, method: str) -> None:
 def _near(word: str, known: Any) -> str:
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return f"did you mean `{found[0]}`?" if found else "nothing that is known is like it"
-
-
-def _check_settings(settings: Settings) -> None:
-    numbers = {
-        "samples": settings.samples,
-        "max_tokens": settings.max_tokens,
-        "run": settings.run,
-        "steps": settings.steps,
-    }
-    for name, number in numbers.items():
-        least = 4 if name == "max_tokens" else 1
-        if number < least:
-            raise ScoreError(f"{name.replace('_', '-')} is {number}; expected at least {least}")
-    if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
-        raise ScoreError(f"seeds are {list(settings.seeds)}; expected at least one, and no number twice")
-    if not 0 <= settings.penalty < float("inf"):
-        raise ScoreError(f"penalty is {settings.penalty:g}; expected a number that is not negative")
-    if settings.count is not None and settings.count < 1:
-        raise ScoreError(f"count is {settings.count}; expected at least 1")
 
 
 def _check_anatomy(anatomy: Anatomy, kind: str, method: str) -> None:

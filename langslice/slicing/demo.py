@@ -14,11 +14,11 @@ from langslice.evaluation.perplexity import Perplexity, load_causal, perplexity
 from langslice.evaluation.speed import Speed, compare_speed
 from langslice.mini import heldout_languages, heldout_text, mini_model_path
 from langslice.options import Choice
+from langslice.progress import Report, silent
 from langslice.slicing import main as job
 from langslice.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
-    from langslice.progress import Report
     from langslice.slicing.main import SliceResult
 
 LANGUAGES = ("ko", "en")
@@ -77,7 +77,7 @@ class Demo:
     report: Path | None = None
 
 
-def run_demo(out: Path | None, report: Report) -> Demo:
+def run_demo(out: str | Path | None = None, *, report: Report = silent) -> Demo:
     """Slice the packaged model to Korean and English, prove it, and measure both.
 
     out  folder for the slice; a temporary one, removed at the end, unless given
@@ -85,7 +85,7 @@ def run_demo(out: Path | None, report: Report) -> Demo:
     if out is not None:
         from langslice.reporting import write_report
 
-        measured = _run(out, report)
+        measured = _run(Path(out), report)
         report("writing the report", 0, 0)
         return replace(measured, report=write_report(out))
     with tempfile.TemporaryDirectory(prefix="langslice-demo-") as folder:

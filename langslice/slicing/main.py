@@ -5,25 +5,28 @@ Everything below the public functions is arithmetic of other rooms; this file on
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langslice.corpus.sources import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.files.memory import return_freed_memory
+from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
-from langslice.options import Choice, listed
+from langslice.options import Choice, codes, listed, taking
+from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, load_plan
+from langslice.planning.summary import html_table, kept_text
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
 from langslice.slicing.files import left_out_files, make_again, side_files, write_files, write_papers
+from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
 from langslice.structure.finish import finish_structure
 from langslice.tokenizer import SourceTokenizer
 from langslice.verification.messages import failure_text, prove_pruned, prove_slice
@@ -40,11 +43,6 @@ from langslice.verification.resume import (
 )
 from langslice.writing.shards import TensorEdit, WriteReport, check_output, output_size, staging_folder, write_shards
 
-if sys.version_info >= (3, 11):
-    from typing import Unpack
-else:
-    from typing_extensions import Unpack
-
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
     from langslice.planning.side_files import SideFile
@@ -55,7 +53,7 @@ if TYPE_CHECKING:
 _RECORD_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SliceResult:
     """What `slice` made.
 
@@ -76,112 +74,131 @@ class SliceResult:
     proof: Proof | None
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        before, after = self._totals()
+        return f"SliceResult({self.out}: {count_text(before)} to {count_text(after)} parameters, {self._verdict()})"
 
-def inspect(
-    model: str | Path,
-    *,
-    languages: str | Sequence[str] = (),
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: Path | None = None,
-    report: Report = silent,
-) -> Inspection:
+    def _repr_html_(self) -> str:
+        rows = [*self.parameters.items(), ("all", self._totals())]
+        cells = [
+            (part, f"{before:,}", f"{after:,}", f"{after / before - 1:+.1%}" if before else "")
+            for part, (before, after) in rows
+        ]
+        caption = f"{self.out}: keeps {kept_text(self.plan)}; {self._verdict()}"
+        return html_table(caption, ("part", "parameters before", "after", "change"), cells)
+
+    def _totals(self) -> tuple[int, int]:
+        return sum(before for before, _ in self.parameters.values()), sum(
+            after for _, after in self.parameters.values()
+        )
+
+    def _verdict(self) -> str:
+        return "not verified" if self.proof is None else "proven" if self.proof.passed else "the proof failed"
+
+    def load(self, **options: Any) -> tuple[Any, Any]:
+        """The slice in memory: its model, of the class that config.json names, and its tokenizer, both of transformers.
+
+        options  of `from_pretrained`, such as dtype or device_map
+        Raises   CheckpointError, TokenizerError
+        """
+        from langslice.slicing.loaded_objects import load_objects
+
+        return load_objects(self.out, **options)
+
+    def sentence_transformer(self, **options: Any) -> Any:
+        """The slice as a SentenceTransformer, of sentence-transformers.
+
+        options  of SentenceTransformer, such as device
+        Raises   CheckpointError where the folder is none, or the package is missing
+        """
+        from langslice.slicing.loaded_objects import load_sentence_transformer
+
+        return load_sentence_transformer(self.out, **options)
+
+
+@taking(InspectOptions)
+def inspect(model: str | Path, *, options: InspectOptions, report: Report = silent) -> Inspection:
     """Look at a model: parameters by part, vocabulary by script, and what keeping languages would save.
 
-    languages  one set to compute instead of the common ones; several sets as several strings ("ko,en", "fr")
-    Raises     CheckpointError, TokenizerError, LanguageError
+    options  see InspectOptions; one set of languages, or several as several strings ("ko,en", "fr")
+    Raises   CheckpointError, TokenizerError, LanguageError
     """
     from langslice.slicing.inspect import COMMON_SETS, inspect_model
 
-    checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
-    sets = [tuple(item.strip() for item in one.split(",")) for one in listed(languages)]
+    checkpoint = open_checkpoint(model, **options.source())
+    sets = [tuple(item.strip() for item in one.split(",")) for one in listed(options.languages)]
     tokenizer = source_tokenizer(checkpoint, needed=bool(sets))
     return inspect_model(checkpoint, tokenizer, sets=sets or COMMON_SETS, report=report)
 
 
-def count(
-    model: str | Path,
-    corpus: str | Sequence[str],
-    *,
-    text_field: str = "text",
-    languages: str | Sequence[str] = (),
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: Path | None = None,
-    processes: int | None = None,
-    ray: str | None = None,
-    report: Report = silent,
-) -> TokenCounts:
+@taking(CountOptions, "corpus")
+def count(model: str | Path, *, options: CountOptions, report: Report = silent) -> TokenCounts:
     """Count how often each of the model's tokens occurs in a corpus.
 
-    languages  keep only the lines that language identification puts in these
-    ray        address of a Ray cluster that counts, or `local`; the corpus must lie where all its machines see it
-    Returns    counts that `TokenCounts.save` writes and `plan(counts=...)` reads
-    Raises     CheckpointError, TokenizerError, CorpusError, LanguageError
+    options  see CountOptions; a corpus that a cluster counts must lie where all its machines see it
+    Returns  counts that `TokenCounts.save` writes and `plan(counts=...)` reads
+    Raises   CheckpointError, TokenizerError, CorpusError, LanguageError
     """
     from langslice.corpus import corpus_units
     from langslice.counting import merge_counts
     from langslice.planning.build import count_sides
 
-    checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
-    if ray is not None:
+    checkpoint = open_checkpoint(model, **options.source())
+    corpus, languages = listed(options.corpus), codes(options.languages)
+    if options.ray is not None:
         from langslice.counting.cluster_count import count_on_cluster
 
         return count_on_cluster(
-            source_tokenizer(checkpoint), listed(corpus), ray, text_field=text_field, languages=listed(languages),
-            model_type=checkpoint.config.get("model_type"), rows=vocabulary_rows(checkpoint), processes=processes, report=report,
+            source_tokenizer(checkpoint), corpus, options.ray, text_field=options.text_field, languages=languages,
+            model_type=checkpoint.config.get("model_type"), rows=vocabulary_rows(checkpoint),
+            processes=options.processes, report=report,
         )  # fmt: skip
-    read = partial(corpus_units, listed(corpus), text_field=text_field, languages=listed(languages), report=report)
-    counted = count_sides(source_tokenizer(checkpoint), read, processes=processes)
+    read = partial(corpus_units, corpus, text_field=options.text_field, languages=languages, report=report)
+    counted = count_sides(source_tokenizer(checkpoint), read, processes=options.processes)
     return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
 
 
-def plan(model: str | Path, *, report: Report = silent, **choice: Unpack[Choice]) -> SlicePlan:
+@taking(PlanOptions)
+def plan(model: str | Path, *, options: PlanOptions, report: Report = silent) -> SlicePlan:
     """Choose what to keep of a model, without writing anything.
 
     model    a local folder, or the id of a model on the hub
-    choice   see Choice
+    options  see PlanOptions
     Returns  a plan; `langslice.planning.plan.save_plan` writes it
     Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
     """
-    checkpoint = _open(model, choice)
+    checkpoint, choice = open_checkpoint(model, **options.source()), options.choice()
     tokenizer = source_tokenizer(checkpoint, needed=_needs_tokenizer(choice))
     return _make_plan(checkpoint, tokenizer, choice, report)
 
 
+@taking(SliceOptions)
 def slice(
     model: str | Path,
     out: str | Path,
     *,
+    options: SliceOptions,
     plan: SlicePlan | str | Path | None = None,
-    verify: bool = True,
-    text: str | Sequence[str] = (),
-    link: bool = False,
     overwrite: bool = False,
-    threads: int = 2,
-    ray: str | None = None,
     report: Report = silent,
-    **choice: Unpack[Choice],
 ) -> SliceResult:
     """Slice a model into a new folder: vocabulary, layers, heads and neurons, in one pass; and prove the result.
 
     model      a local folder, or the id of a model on the hub
     out        folder to make; nothing that looks finished appears there before the work is done and proven
-    plan       a plan or its file; without one, it is made from `choice`
-    verify     compare the result with the source before it appears at `out`
-    text       held-out text files for the proof
-    link       hard-link untouched shards instead of copying them
+    options    see SliceOptions; beside a plan only how the result is proven and written, carry, leave_out, revision, token and
+               cache_dir. With `ray`, demonstrations of weight pruning are spread over a cluster that sees `out`
+    plan       a plan or its file; without one, it is made from `options`
     overwrite  replace an existing `out`
-    ray        address of a Ray cluster that all see `out`, or `local`: demonstrations of weight pruning are spread over it
-    choice     see Choice; beside a plan only carry, leave_out, revision, token and cache_dir
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
-    out = Path(out)
+    out, choice = Path(out), options.choice()
+    verify, text, ray = options.verify, listed(options.text), options.ray
     if plan is not None:
         refuse_beside_plan(choice)
     if verify and text:
-        find_corpora(listed(text))
-    checkpoint = _open(model, choice)
+        find_corpora(text)
+    checkpoint = open_checkpoint(model, **options.source())
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     made, tokenizer = _settled_plan(plan, checkpoint, choice, report)
     if ray is not None and made.weights is None:
@@ -203,14 +220,16 @@ def slice(
         del tokenizer
         return_freed_memory()
         if cut is None:
-            written = _write_weights(checkpoint, made, edits, staging, link=link, threads=threads, report=report)
+            written = _write_weights(
+                checkpoint, made, edits, staging, link=options.link, threads=options.threads, report=report
+            )
             proof = None
             if verify:
                 # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
                 both = _compared(
                     checkpoint, source_tokenizer(checkpoint, needed=False), staging, made, files, finished=False
                 )
-                proof = prove_slice(both, listed(text), report)
+                proof = prove_slice(both, text, report)
                 del both
             cut = Cut(rewrite, written, proof)
             if key is not None:
@@ -228,29 +247,37 @@ def slice(
     return SliceResult(out, made, part_sizes(made, edits), cut.written, left_out, proof, (*notes, *cut.written.notes))
 
 
-def verify(
-    model: str | Path,
-    out: str | Path,
-    *,
-    text: str | Sequence[str] = (),
-    revision: str | None = None,
-    token: str | None = None,
-    cache_dir: Path | None = None,
-    report: Report = silent,
-) -> Proof:
+@taking(MaskOptions)
+def mask(
+    model: str | Path, out: str | Path, *, options: MaskOptions, overwrite: bool = False, report: Report = silent
+) -> SliceResult:
+    """Zero heads and neurons instead of removing them, so that every client loads the result.
+
+    options    see MaskOptions
+    Others     as for `slice`
+    Raises     what `slice` raises
+    """
+    asked = {**options.given(), "output_style": "masked"}
+    return slice(model, out, options=SliceOptions(**asked), overwrite=overwrite, report=report)
+
+
+@taking(VerifyOptions)
+def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report: Report = silent) -> Proof:
     """Compare a slice with the model that it was cut from.
 
     out      a folder that `slice` made
-    text     held-out text files, beside the text that the plan names
+    options  see VerifyOptions
     Returns  the proof; `passed` is False when anything differs
     Raises   PlanError when `out` is no slice or was cut from another source
     """
-    checkpoint = open_checkpoint(model, revision=revision, token=token, cache_dir=cache_dir)
+    checkpoint = open_checkpoint(model, **options.source())
     made = read_record(Path(out))
     tokenizer = source_tokenizer(checkpoint, needed=made.names_tokens)
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     files = side_files(checkpoint, tokenizer, made)
-    return prove_slice(_compared(checkpoint, tokenizer, Path(out), made, files, finished=True), listed(text), report)
+    return prove_slice(
+        _compared(checkpoint, tokenizer, Path(out), made, files, finished=True), listed(options.text), report
+    )
 
 
 def _compared(
@@ -262,12 +289,6 @@ def _compared(
 
     remake = partial(make_again, checkpoint, tokenizer, made, files, finished=finished)
     return Compared(checkpoint, tokenizer, out, made, files, remake, thorough=finished)
-
-
-def _open(model: str | Path, choice: Choice) -> Checkpoint:
-    return open_checkpoint(
-        model, revision=choice.get("revision"), token=choice.get("token"), cache_dir=choice.get("cache_dir")
-    )
 
 
 def _needs_tokenizer(choice: Choice) -> bool:
@@ -354,4 +375,4 @@ def _rewrites(made: SlicePlan) -> bool:
     return made.weights is not None or (made.structure is not None and made.structure.writes_zeros)
 
 
-__all__ = ["Choice", "LangsliceError", "SliceResult", "count", "inspect", "plan", "slice", "verify"]
+__all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "plan", "slice", "verify"]

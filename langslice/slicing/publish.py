@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import PublishError
+from langslice.options import listed, taking
 from langslice.reporting.card import card_edited, name_in_card, outdated, write_card
 from langslice.reporting.slice_folder import read_slice
 from langslice.reporting.source_card import CARD
+from langslice.slicing.options import PushOptions
 from langslice.verification.record import LATER_FILES, read_whole_record
 
 _OWN = (*LATER_FILES, "SOURCE_README*.md")
@@ -87,32 +89,40 @@ def plan_upload(
     return Upload(folder, repo_id, files, licence, card, tuple(notes))
 
 
-def push(
-    upload: Upload,
-    *,
-    private: bool = False,
-    revision: str | None = None,
-    token: str | None = None,
-    create: bool = True,
-    message: str | None = None,
-    api: Any = None,
-) -> str:
-    """Upload a slice, and give its card the name that it has there.
+@taking(PushOptions)
+def push(folder: str | Path, repo_id: str, *, options: PushOptions, api: Any = None) -> str:
+    """Put a slice on the hub; refused as `plan_upload` refuses it.
 
-    private   make a new repository private
-    revision  branch to upload to; made where it does not exist and `create` says so
-    create    make the repository where it does not exist
-    message   of the commit
-    api       a huggingface_hub.HfApi, for tests
-    Returns   address of the repository or commit
-    Raises    PublishError
+    folder   a slice
+    repo_id  org/name
+    options  see PushOptions
+    api      a huggingface_hub.HfApi, for tests
+    Returns  address of the repository or commit
+    Raises   PlanError when the folder is no slice; PublishError
     """
+    upload = plan_upload(
+        Path(folder), repo_id, unproven=options.unproven, include=listed(options.include),
+        leave_out=listed(options.leave_out),
+    )  # fmt: skip
+    return send(upload, options=options, api=api)
+
+
+@taking(PushOptions)
+def send(upload: Upload, *, options: PushOptions, api: Any = None) -> str:
+    """Upload what was planned, and give its card the name that it has there.
+
+    options  of which private, revision, token, create and message are read; a new branch is made where `create` says so
+    api      a huggingface_hub.HfApi, for tests
+    Returns  address of the repository or commit
+    Raises   PublishError
+    """
+    private, revision, create = options.private, options.revision, options.create
     from huggingface_hub import HfApi
 
-    hub = api if api is not None else HfApi(token=token)
+    hub = api if api is not None else HfApi(token=options.token)
     _ready_card(upload)
     names = sorted({*upload.files, CARD})
-    text = message or f"Upload a slice of {upload.size_bytes:,} bytes made by langslice"
+    text = options.message or f"Upload a slice of {upload.size_bytes:,} bytes made by langslice"
     patterns = [glob.escape(name) for name in names]
     try:
         if create:
@@ -192,10 +202,10 @@ def _files(folder: Path, head: Mapping[str, Any], include: Sequence[str], leave_
         else:
             unknown.append(name)
     if unknown:
-        listed = "\n".join(f"  {name}" for name in unknown[:10])
+        lines = "\n".join(f"  {name}" for name in unknown[:10])
         more = f"\n  and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         raise PublishError(
-            f"{len(unknown)} files in {folder} were not written by langslice; nothing was uploaded\n{listed}{more}",
+            f"{len(unknown)} files in {folder} were not written by langslice; nothing was uploaded\n{lines}{more}",
             hint=f"pass --include '{unknown[0]}' to upload it, or --leave-out '{unknown[0]}' to leave it here",
         )
     missing = [name for name in written if not (folder / name).exists()]

@@ -8,9 +8,34 @@ linear layer), scores.py and masks.py (which weights go), sparsegpt.py (the peer
 Only the names below are loaded here; they need neither torch nor transformers until they are called.
 """
 
-from langslice.sparsity.main import sparsify
-from langslice.sparsity.pruned_copy import prune_copy
-from langslice.sparsity.report import SparsityReport, TensorSparsity
-from langslice.sparsity.request import SparsityRequest
+from __future__ import annotations
 
-__all__ = ["SparsityReport", "SparsityRequest", "TensorSparsity", "prune_copy", "sparsify"]
+from typing import TYPE_CHECKING
+
+from langslice.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langslice.sparsity.main import sparsify
+    from langslice.sparsity.pruned_copy import prune_copy
+    from langslice.sparsity.report import SparsityReport, TensorSparsity
+    from langslice.sparsity.request import SparsityRequest
+
+__all__ = [
+    "SparsityReport",
+    "SparsityRequest",
+    "TensorSparsity",
+    "prune_copy",
+    "sparsify",
+]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "langslice.sparsity.main": ("sparsify",),
+        "langslice.sparsity.pruned_copy": ("prune_copy",),
+        "langslice.sparsity.report": (
+            "SparsityReport",
+            "TensorSparsity",
+        ),
+        "langslice.sparsity.request": ("SparsityRequest",),
+    },
+)

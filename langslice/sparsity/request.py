@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+from langslice.demonstrations.demonstration import Demonstration
 from langslice.errors import PlanError
-from langslice.options import COMPUTE, SCORES
-
-if TYPE_CHECKING:
-    from langslice.demonstrations import Demonstration
+from langslice.options import Declared, Entry, declared
+from langslice.sparsity.options import COMPUTE, SCORES, WeightOptions
+from langslice.values import is_json, misfit
 
 # Scores that look at activations, and therefore at demonstrations.
 CALIBRATED = ("wanda", "top", "sparsegpt")
@@ -50,9 +50,11 @@ class SparsityRequest:
     allocation: str = "uniform"
     linears: tuple[str, ...] = ()
     offload: bool = False
-    max_tokens: int = 512
-    count_padding: bool = False
-    seed: int = 0
+    max_tokens: Annotated[int, Entry("Longest demonstration, in tokens; the rest is cut.", least=1)] = 512
+    count_padding: Annotated[
+        bool, Entry("Pad demonstrations to `max_tokens` and count the padding, as the code of Kim et al. does.")
+    ] = False
+    seed: Annotated[int, Entry("Of the score `random`.")] = 0
     compute: str = "float32"
 
     def group(self) -> tuple[int, int] | None:
@@ -82,11 +84,20 @@ class SparsityRequest:
         return {**document, "linears": list(self.linears)}
 
 
+def request_options() -> Mapping[str, Declared]:
+    """The options of a request: those that `slice` has, then its own."""
+    return {**declared(WeightOptions), **declared(SparsityRequest)}
+
+
 def check_request(request: SparsityRequest) -> None:
     """Refuse what contradicts itself or cannot be done.
 
     Raises  PlanError
     """
+    for name, option in request_options().items():
+        value, schema = getattr(request, name), option.schema()
+        if not name.endswith("_demos") and not any(is_json(value, kind) for kind in schema["type"]):
+            raise _refusal(f"--{name.replace('_', '-')} {misfit(value, schema)}", option.entry.help)
     _check_shares(request)
     if request.score not in SCORES:
         raise _refusal(f"unknown score {request.score!r}", f"one of {', '.join(SCORES)}")

@@ -12,8 +12,8 @@ from typing import Any
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy, Heads
-from langslice.options import STYLE_NAMES
 from langslice.structure.kept import Kept
+from langslice.structure.options import STYLE_NAMES
 
 # Lists that may be as long as the model has layers, and have nothing to do with them.
 _OTHER_LISTS = frozenset({"architectures", "pos_att_type", "id2label", "suppress_tokens", "begin_suppress_tokens"})

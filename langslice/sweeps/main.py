@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from langslice.errors import RecipeError
 from langslice.files.folder_lock import locked
+from langslice.options import taking
 from langslice.progress import Report, silent
 from langslice.recipes.content import digest
+from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.recipe import Run, expand, load_grid
 from langslice.sweeps.result import Finished, Sweep
 from langslice.sweeps.scheduler import RESULT, Job, failures, run_in_processes, run_on_ray
@@ -19,26 +20,20 @@ from langslice.sweeps.summary import write_summary
 RUNS: Final = "runs"
 
 
+@taking(SweepOptions)
 def sweep(
-    recipe: str | Path | Mapping[str, Any],
-    out: str | Path,
-    *,
-    processes: int = 1,
-    ray: str | None = None,
-    report: Report = silent,
+    recipe: str | Path | Mapping[str, Any], out: str | Path, *, options: SweepOptions, report: Report = silent
 ) -> Sweep:
     """Do every run of a recipe that has no result yet, and tabulate all.
 
     recipe     a file, or its content
     out        folder of the results; a sweep that was interrupted goes on there, and finished runs of the same content
                are not run again
-    processes  at once on this machine
-    ray        address of a Ray cluster to use instead, or `local`
+    options    see SweepOptions
     Returns    every run; those that failed carry their error
     Raises     RecipeError before anything runs
     """
-    if processes < 1:
-        raise RecipeError(f"--processes must be at least 1, found {processes}", None)
+    processes, ray = options.processes, options.ray
     runs = expand(load_grid(recipe))
     folder = Path(out)
     with locked(folder, "sweep"):

@@ -42,8 +42,8 @@ def source(zoo, tmp_path):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['langslice', '--help']\n"
-        "from langslice.cli import app as cli\n"
-        "try: cli.main()\n"
+        "from langslice.cli import app\n"
+        "try: app.main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'tokenizers', 'pyarrow', 'wordfreq', 'rich.progress'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
@@ -67,15 +67,17 @@ def test_reading_a_recipe_imports_nothing_heavy():
 
 
 def test_every_entry_of_a_choice_is_an_option(capsys, monkeypatch):
-    """The options are built from Choice; they arrive as the library takes them, and what was not typed does not."""
-    from langslice.options import Choice, entries
+    """The options are built from PlanOptions; they arrive as the library takes them, and what was not typed does not."""
+    from langslice.options import declared
+    from langslice.planning.options import PlanOptions
     from langslice.slicing import main as job
 
     found = []
     monkeypatch.setattr(job, "plan", lambda model, *, report, **choice: found.append(choice) or 1 / 0)
     words = {bool: [], int: ["3"], float: ["0.5"]}
     arguments, expected = [], {}
-    for name, (kind, _) in entries(Choice).items():
+    for name, option in declared(PlanOptions).items():
+        kind = option.kind
         scalars = [each for each in getattr(kind, "__args__", (kind,)) if each in words]
         only = scalars[0] if scalars and str not in getattr(kind, "__args__", ()) else str
         arguments += [f"--{name.replace('_', '-')}", *words.get(only, ["x"])]

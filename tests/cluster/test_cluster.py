@@ -87,7 +87,7 @@ def test_without_the_package(corpus, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ClusterError, match="--ray needs the package `ray`\nhint: pip install"):
+    with pytest.raises(ClusterError, match="`ray` needs the package `ray`\nhint: pip install"):
         job.count(mini_model_path(), corpus, ray="local")
 
 

@@ -52,7 +52,7 @@ def test_options_override_the_preset(tmp_path):
         (["--mono", "some.txt.gz", "-l", "fr,en"], "--mono needs 1 of --languages, found 2"),
         (["--parallel", "pairs_1.tsv"], "--parallel needs 2 of --languages, found 0: none"),
         (["--parallel", "fr-en.tsv", "--fields", "a"], "--parallel needs 2 of --fields, found 1: a"),
-        (["--parallel", "fr-en.tsv", "--preset", "kim"], "unknown preset 'kim'"),
+        (["--parallel", "fr-en.tsv", "--preset", "kim"], "--preset must be one of kim2024, found 'kim'"),
     ],
 )
 def test_what_is_refused(tmp_path, monkeypatch, arguments, message):

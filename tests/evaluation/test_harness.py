@@ -12,7 +12,7 @@ from langslice.evaluation.choice_tasks import load_task, parse_task, read_exampl
 from langslice.evaluation.harness import measure_harness
 from langslice.evaluation.loaded_model import load_model
 from langslice.evaluation.main import evaluate
-from langslice.evaluation.options import make_settings
+from langslice.evaluation.settings import make_settings
 from langslice.evaluation.zero_shot import label_scores, measure_choice
 from langslice.mini import mini_model_path
 

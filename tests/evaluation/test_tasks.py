@@ -12,8 +12,8 @@ from langslice.errors import LanguageError, TaskError
 from langslice.evaluation.choice_tasks import fill, load_task, parse_task, preset_names, read_examples
 from langslice.evaluation.codes import flores_code, spellings
 from langslice.evaluation.data_sets import read_rows
-from langslice.evaluation.options import directions, make_settings
 from langslice.evaluation.parallel import read_lines, read_parallel
+from langslice.evaluation.settings import directions, make_settings
 
 PLAIN = {
     "prompt": "{premise} , right?  ",
@@ -293,7 +293,7 @@ def test_settings_are_checked():
         make_settings(tasks="xnli", languages="")
     with pytest.raises(TaskError, match="unknown label score 'best'"):
         make_settings(tasks="xnli", languages="ko", scores="best")
-    with pytest.raises(TaskError, match="--limit must be at least 1, found 0"):
+    with pytest.raises(TaskError, match="`limit` must be a whole number at least 1, found 0"):
         make_settings(tasks="xnli", languages="ko", limit=0)
     with pytest.raises(LanguageError, match="expected two languages, found the pair 'ko'"):
         make_settings(tasks="translation", languages="ko", pairs="ko")

@@ -9,7 +9,7 @@ from langslice.demonstrations import Demonstration
 from langslice.demonstrations.tokens import load_prompts
 from langslice.errors import PlanError
 from langslice.features import Magnitudes, ablate, measure_magnitudes, overlap, particular_dimensions, standing_out
-from langslice.features.overlap import largest, smallest
+from langslice.features.overlaps import largest, smallest
 
 SETS = {
     "mt": [

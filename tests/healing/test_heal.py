@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 import langslice
 from langslice.errors import HealError, VerificationError
-from langslice.healing import HealSettings, heal
+from langslice.healing import HealOptions, heal
 from langslice.healing.zeros import check_held
 from langslice.mini import mini_model_path
 from langslice.verification.record import read_record
@@ -59,7 +59,7 @@ def pruned(tmp_path_factory):
 def quick(text, **changes):
     """Settings of a run of a few seconds."""
     base = {"corpus": str(text), "steps": 4, "batch_size": 2, "seq_length": 48, "heldout": 0.1, "device": "cpu"}
-    return HealSettings(**{**base, **changes})
+    return HealOptions(**{**base, **changes})
 
 
 def files(folder):

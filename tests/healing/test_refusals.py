@@ -12,7 +12,7 @@ import pytest
 import langslice
 from langslice.cli import app as cli
 from langslice.errors import HealError
-from langslice.healing import HealSettings
+from langslice.healing import HealOptions
 from langslice.healing.options import check_settings, settings_from
 from langslice.mini import heldout_text, mini_model_path
 
@@ -62,7 +62,7 @@ def test_a_user_heals(cut, text, tmp_path, capsys, monkeypatch):
     ("arguments", "message", "hint"),
     [
         ((), "there is no text to heal on", "add --corpus ko.jsonl"),
-        (("--corpus", "TEXT", "--steps", "0"), "--steps is 0, expected at least 1", ""),
+        (("--corpus", "TEXT", "--steps", "0"), "--steps must be a whole number at least 1, found 0", ""),
         (("--corpus", "TEXT", "--train", "norms,*.nothing"), "--train *.nothing matches none of the model's", "words are all"),
         (("--corpus", "TEXT", "--train", "norms,!norms"), "leaves nothing to train", "begins with !"),
         (("--corpus", "TEXT", "--lora", "4", "--lora-targets", "*.nothing"), "--lora-targets *.nothing matches no", "are like"),
@@ -73,7 +73,7 @@ def test_a_user_heals(cut, text, tmp_path, capsys, monkeypatch):
         (("--corpus", "TEXT", "--teacher", "MINI", "--teacher-cache", "C", "--hidden", "1"), "--hidden needs the teacher's", ""),
         (("--corpus", "TEXT", "--objective", "masked"), "--objective masked does not fit LlamaForCausalLM", "by `causal`"),
         (("--corpus", "TEXT", "--objective", "mse"), "has no modules.json", "sentence-transformers folders"),
-        (("--corpus", "TEXT", "--objective", "next"), "--objective is `next`", "one of auto, causal"),
+        (("--corpus", "TEXT", "--objective", "next"), "--objective must be one of auto, causal", "contrastive, mse"),
         (("--corpus", "TEXT", "--seq-length", "4096"), "--seq-length is 4096, the model reads 512 tokens", "pass --seq-length 512"),
         (("--corpus", "NOTHING"), "no such file or folder", ""),
         (("--corpus", "EMPTY"), "holds no text", ""),
@@ -172,7 +172,7 @@ def test_settings_of_a_recipe():
         "norms",
         "embeddings",
     )
-    assert HealSettings(**settings_from({"corpus": "a.txt"}).to_json()) == HealSettings(corpus=("a.txt",))
+    assert HealOptions(**settings_from({"corpus": "a.txt"}).to_json()) == HealOptions(corpus=("a.txt",))
     with pytest.raises(HealError, match="unknown setting `learning_rat`") as caught:
         settings_from({"corpus": "a.txt", "learning_rat": 1})
     assert caught.value.hint == "did you mean `learning_rate`?"
@@ -184,9 +184,9 @@ def test_settings_of_a_recipe():
         {"teacher": 3},
         {"heldout": 0.9},
     ):
-        with pytest.raises(HealError, match=f"--{next(iter(entry))} is"):
+        with pytest.raises(HealError, match=f"`{next(iter(entry))}` must be"):
             settings_from({"corpus": "a.txt", **entry})
-    check_settings(HealSettings(corpus=("a.txt",)))
+    check_settings(HealOptions(corpus=("a.txt",)))
 
 
 def test_the_room_imports_nothing_heavy():

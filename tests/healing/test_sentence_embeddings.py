@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import langslice
 from langslice.errors import CorpusError, HealError
-from langslice.healing import HealSettings, heal
+from langslice.healing import HealOptions, heal
 from langslice.healing.sentence_embeddings import Sentences, _check, _split, read_sentences
 from langslice.healing.student import open_source
 from langslice.mini import heldout_text
@@ -50,7 +50,7 @@ def quick(**changes):
         "device": "cpu",
         "train": "all,!embeddings",
     }
-    return HealSettings(**{**base, **changes})  # fmt: skip
+    return HealOptions(**{**base, **changes})  # fmt: skip
 
 
 def test_towards_the_teacher(cut, minilm, text, tmp_path):
@@ -111,7 +111,7 @@ def test_a_run_that_goes_on_in_its_second_pass(cut, text, tmp_path, monkeypatch)
 
 def test_what_is_held_out_is_not_trained_on():
     sentences = Sentences(tuple("abcdefghij"), tuple("ABCDEFGHIJ"))
-    kept, apart = _split(sentences, HealSettings(heldout=0.3))
+    kept, apart = _split(sentences, HealOptions(heldout=0.3))
     assert len(apart.first) == 3
     assert set(kept.first) | set(apart.first) == set("abcdefghij")
     assert not set(kept.first) & set(apart.first)
@@ -130,7 +130,7 @@ def test_what_is_held_out_is_not_trained_on():
 )
 def test_refused(minilm, changes, message):
     with pytest.raises(HealError, match=message):
-        _check(open_source(minilm), HealSettings(corpus=("a.txt",), **changes))
+        _check(open_source(minilm), HealOptions(corpus=("a.txt",), **changes))
 
 
 def test_a_corpus_of_unknown_tokens(cut, tmp_path):

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import langslice
 from langslice.errors import HealError
-from langslice.healing import HealSettings, heal
+from langslice.healing import HealOptions, heal
 from langslice.healing.distillation import divergence, hidden_distance, labelled, pairs_of, top_divergence
 from langslice.healing.student import open_source
 from langslice.healing.teacher import Teacher, find_teacher
@@ -47,7 +47,7 @@ def whole(tmp_path_factory):
 
 def quick(text, **changes):
     base = {"corpus": str(text), "steps": 3, "batch_size": 2, "seq_length": 48, "heldout": 0.0, "device": "cpu"}
-    return HealSettings(**{**base, "teacher": str(mini_model_path()), **changes})
+    return HealOptions(**{**base, "teacher": str(mini_model_path()), **changes})
 
 
 # --- numbers worked by hand

@@ -207,7 +207,7 @@ def test_data_is_gathered_by_links(tiny, tmp_path):
 
 def test_a_model_of_ones_own_needs_text(tmp_path, tiny):
     for paper in (kim2024, kimkim2026):
-        with pytest.raises(TaskError, match="name FLORES-200 with --flores"):
+        with pytest.raises(TaskError, match="name FLORES-200 with `flores`"):
             paper(str(tiny / "model"), tmp_path)
 
 
@@ -226,7 +226,7 @@ def test_the_command_refuses_other_papers(capsys, monkeypatch, tmp_path):
             ["kimkim2026", "--processes", "2", "--xnli", "x"],
             "kimkim2026 does not read --xnli, --processes\nhint: these belong",
         ),
-        (["kim2024", "-n", "0"], "--limit must be at least 1, found 0"),
+        (["kim2024", "-n", "0"], "--limit must be a whole number at least 1, found 0"),
         (["kim2024", "--code", "none"], "no data at none\nhint: name source files for the code-refined condition"),
     ],
 )

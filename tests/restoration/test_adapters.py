@@ -183,7 +183,7 @@ def test_trained_tokens_and_whole_tables(zoo, tmp_path):
     )
     with pytest.raises(langslice.LangsliceError, match=r"holds .*lm_head\.weight whole") as caught:
         carry_adapter(adapter, tmp_path / "no", plan=tmp_path / "slice/slice.json")
-    assert caught.value.hint == "name the original: --base MODEL"
+    assert caught.value.hint == "name the original: `base=MODEL`"
     carry_adapter(adapter, tmp_path / "full", plan=tmp_path / "slice/slice.json", base=source)
     name = "base_model.model.lm_head.weight"
     mine = load_file(tmp_path / "table/adapter_model.safetensors")[name]
@@ -248,7 +248,7 @@ def test_dora_is_carried_where_rows_stay_whole(zoo, tmp_path):
     ("tensor", "is not understood"),
     ("both", "fits the original and the slice, and says that it belongs to elsewhere"),
     ("neither", "fits neither the original nor the slice"),
-    ("side", "an adapter goes to one of slice, original"),
+    ("side", "--to must be one of slice, original, found"),
     ("plan", "no such folder"),
     ("exists", "the output exists"),
 ])  # fmt: skip

@@ -217,7 +217,7 @@ def test_weights_saved_by_a_trainer_in_float32(mini_slice, tmp_path):
     shutil.copy(mini_slice / "tokenizer_config.json", tmp_path / "trained")
     with pytest.raises(langslice.LangsliceError, match=r"has no slice\.json") as caught:
         restore(tmp_path / "trained", tmp_path / "full", base=mini_model_path())
-    assert "--plan" in caught.value.hint
+    assert '`plan="SLICE/slice.json"`' in caught.value.hint
     text = tmp_path / "held.txt"
     text.write_text("\n".join(heldout_text("ko")[:20]), encoding="utf-8")
     result = restore(

@@ -86,7 +86,7 @@ def test_even_cuts_keep_groups_equal(llama, plain):
         PlanError, match=r"0\.1 of 12 heads of layers\.self is less than the smallest even cut"
     ) as refused:
         heads_to_drop(heads(row), wide, 0.1, even=True)
-    assert refused.value.hint == "the smallest takes 0.25 of the heads; or do without --even"
+    assert refused.value.hint == "the smallest takes 0.25 of the heads; or do without `even`"
     # all queries share one key-value head: it stays, queries go
     shared = replace(llama, heads={"layers.self": {0: Heads(4, 1, 2)}})
     assert heads_to_drop(heads([3, 1, 2, 4]), shared, 0.5, even=True) == {"layers.self": {0: (1, 2)}}
@@ -129,7 +129,7 @@ def test_layers_lowest_and_runs(plain, zoo):
     assert layers_to_drop(layer_scores("angular", {0: 0.4, 1: 0.1}, run=2), plain, 2) == (1, 2)
     with pytest.raises(ScoreError, match="these angular scores are of runs of 2 layers, and 1 are to go") as refused:
         layers_to_drop(layer_scores("angular", {0: 0.4, 1: 0.1}, run=2), plain, 1)
-    assert refused.value.hint == "score with --run 1"
+    assert refused.value.hint == "score with `run=1`"
     for count in (0, 3):
         with pytest.raises(PlanError, match=f"cannot drop {count} of the 3 layers of `layers`"):
             layers_to_drop(scores, plain, count)

@@ -13,7 +13,7 @@ from langslice.cli.app import app
 from langslice.errors import PublishError
 from langslice.reporting import write_report
 from langslice.reporting.card import card_edited
-from langslice.slicing.publish import plan_upload, push
+from langslice.slicing.publish import plan_upload, send
 from tests.report_samples import make_slice
 
 
@@ -59,7 +59,7 @@ def test_everything_of_the_slice_goes(sliced):
     write_report(sliced)
     hub = Hub()
     upload = plan_upload(sliced, "org/name")
-    assert push(upload, private=True, revision="v1", api=hub) == "https://huggingface.co/org/name/commit/1"
+    assert send(upload, private=True, revision="v1", api=hub) == "https://huggingface.co/org/name/commit/1"
     (create, branch, files) = hub.calls
     assert create == ("create_repo", "org/name", {"repo_type": "model", "private": True, "exist_ok": True})
     assert branch[2]["branch"] == "v1"
@@ -74,14 +74,14 @@ def test_everything_of_the_slice_goes(sliced):
 
 def test_no_create(sliced):
     hub = Hub()
-    push(plan_upload(sliced, "org/name"), create=False, revision="v1", api=hub)
+    send(plan_upload(sliced, "org/name"), create=False, revision="v1", api=hub)
     assert [name for name, *_ in hub.calls] == ["upload_folder"]
 
 
 def test_an_edited_card_goes_as_it_is(sliced):
     (sliced / "README.md").write_text("# mine\n")
     upload = plan_upload(sliced, "org/name")
-    push(upload, api=Hub())
+    send(upload, api=Hub())
     assert upload.card == "as it was edited" and (sliced / "README.md").read_text() == "# mine\n"
 
 
@@ -89,7 +89,7 @@ def test_a_missing_card_is_written(sliced):
     (sliced / "README.md").unlink()
     upload = plan_upload(sliced, "org/name")
     hub = Hub()
-    push(upload, api=hub)
+    send(upload, api=hub)
     assert upload.card == "new" and 'name = "org/name"' in (sliced / "README.md").read_text()
     assert "README.md" in uploaded(sliced, hub.calls[-1][2]["allow_patterns"])
 
@@ -98,7 +98,7 @@ def test_unproven_slices_are_refused(sliced):
     edit_record(sliced, proof=None)
     with pytest.raises(PublishError, match="was never compared with its source") as error:
         plan_upload(sliced, "org/name")
-    assert "--unproven" in error.value.hint
+    assert "`unproven`" in error.value.hint
     edit_record(
         sliced, proof={"passed": False, "checks": [{"name": "bytes", "passed": False, "detail": "x"}], "texts": []}
     )
@@ -116,7 +116,7 @@ def test_changed_weights_are_refused(sliced):
     edit_record(sliced, healed={"steps": 1, "settings": {"learning_rate": 1e-4}})
     upload = plan_upload(sliced, "org/name")
     assert "Nothing was trained" in (sliced / "README.md").read_text()
-    push(upload, api=Hub())
+    send(upload, api=Hub())
     assert "It was trained after the cut" in (sliced / "README.md").read_text()
 
 
@@ -131,7 +131,7 @@ def test_unknown_files_are_refused(sliced):
         plan_upload(sliced, "org/name")
     upload = plan_upload(sliced, "org/name", include=["notes*"], leave_out=[".env"])
     hub = Hub()
-    push(upload, api=hub)
+    send(upload, api=hub)
     names = uploaded(sliced, hub.calls[-1][2]["allow_patterns"])
     assert "notes[1].txt" in names and ".env" not in names
     assert not [name for name in names if name.startswith(".cache")]
@@ -181,13 +181,13 @@ def hub_errors():
 def test_what_the_hub_says(sliced, case):
     error, said, hint = hub_errors()[case]
     with pytest.raises(PublishError, match=said) as found:
-        push(plan_upload(sliced, "org/name"), api=Hub(error))
+        send(plan_upload(sliced, "org/name"), api=Hub(error))
     assert hint in found.value.hint
 
 
 def test_other_errors_stay_as_they_are(sliced):
     with pytest.raises(ZeroDivisionError):
-        push(plan_upload(sliced, "org/name"), api=Hub(ZeroDivisionError()))
+        send(plan_upload(sliced, "org/name"), api=Hub(ZeroDivisionError()))
 
 
 def test_offline_for_real(sliced, monkeypatch):
@@ -196,7 +196,7 @@ def test_offline_for_real(sliced, monkeypatch):
     with pytest.raises(
         PublishError, match=r"cannot upload to org/name: the hub (is switched off|cannot be reached|refused)"
     ):
-        push(plan_upload(sliced, "org/name"), token="hf_" + "x" * 34)
+        send(plan_upload(sliced, "org/name"), token="hf_" + "x" * 34)
 
 
 def test_command_dry_run(sliced):

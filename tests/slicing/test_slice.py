@@ -220,7 +220,7 @@ def test_a_field_of_the_wrong_type_is_one_message(zoo, tmp_path):
 
 def test_a_choice_beside_a_plan_is_refused(zoo, tmp_path):
     plan = langslice.plan(zoo("llama"), **CHOICE)
-    with pytest.raises(PlanError, match="--plan says what to keep, so --ignore-field, --scripts cannot be given"):
+    with pytest.raises(PlanError, match="`plan` says what to keep, so `ignore_field`, `scripts` cannot be given"):
         langslice.slice(zoo("llama"), tmp_path / "out", plan=plan, scripts="Hang", ignore_field="x")
 
 

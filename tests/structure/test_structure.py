@@ -94,7 +94,7 @@ def test_a_plan_in_between_does_the_same(tmp_path, capsys, monkeypatch):
 def test_uneven_groups_are_offered_replication(tmp_path):
     with pytest.raises(langslice.LangsliceError, match="share a key-value head") as caught:
         langslice.slice(mini_model_path(), tmp_path / "out", drop_heads="1:0")
-    assert "--replicate-kv" in caught.value.hint
+    assert "`replicate_kv` gives every query head" in caught.value.hint
     result = langslice.slice(mini_model_path(), tmp_path / "out", drop_heads="1:0", replicate_kv=True)
     assert result.plan.structure.key_value["layers.self"][1] == (0, 1, 1, 2, 2, 3, 3)
     outputs_of(result)

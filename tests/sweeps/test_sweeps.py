@@ -226,7 +226,7 @@ def test_ray_gives_the_same_table(tiny, tmp_path):
 
 def test_ray_is_asked_for_by_name_where_it_is_missing(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ClusterError, match="--ray needs the package `ray`"):
+    with pytest.raises(ClusterError, match="`ray` needs the package `ray`"):
         sweep(small(tiny), tmp_path, ray="local")
 
 

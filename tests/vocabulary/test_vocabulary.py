@@ -171,7 +171,7 @@ def test_max_vocab_is_never_exceeded_and_is_used(words, limit):
 def test_max_vocab_that_cannot_be_met(words):
     with pytest.raises(PlanError, match="cannot be cut to 6 tokens: 7 always stay") as caught:
         choose_vocabulary(words, VocabularyRequest(max_vocab=6), counts=counted(("the", 1)))
-    assert "--max-vocab to at least 7" in caught.value.hint
+    assert "`max_vocab` to at least 7" in caught.value.hint
 
 
 def test_max_vocab_reports_what_was_lost(words):
@@ -185,8 +185,8 @@ def test_max_vocab_reports_what_was_lost(words):
         (VocabularyRequest(), "nothing says which tokens to keep"),
         (VocabularyRequest(languages=("en",), coverage=0.0), "coverage must be a share above 0 and at most 1, not 0"),
         (VocabularyRequest(languages=("en",), coverage=99.0), "not 99"),
-        (VocabularyRequest(languages=("en",), min_count=2), "--min-count counts tokens of a corpus"),
-        (VocabularyRequest(languages=("en",), max_vocab=0), "--max-vocab must be at least 1, not 0"),
+        (VocabularyRequest(languages=("en",), min_count=2), "`min_count` counts tokens of a corpus"),
+        (VocabularyRequest(languages=("en",), max_vocab=0), "`max_vocab` must be at least 1, not 0"),
         (VocabularyRequest(scripts=("Hang",), drop_scripts=("Hang",)), "script Hang is both kept and dropped"),
         (VocabularyRequest(languages=("ru",), drop_scripts=("Cyrl",)), r"all scripts of Russian \(ru\) are dropped"),
     ],
@@ -206,8 +206,8 @@ def test_counts_of_another_tokenizer(words):
 def test_a_language_that_nothing_speaks_for(words):
     with pytest.raises(LanguageError, match=r"no lexicon for Swahili \(sw\), and no corpus") as caught:
         choose_vocabulary(words, VocabularyRequest(languages=("sw",)))
-    assert "--corpus" in caught.value.hint and "--lexicon" in caught.value.hint
-    assert "--scripts Latn" in caught.value.hint
+    assert "`corpus`" in caught.value.hint and "`lexicon`" in caught.value.hint
+    assert '`scripts="Latn"`' in caught.value.hint
     choice = choose_vocabulary(words, VocabularyRequest(languages=("sw",)), counts=counted(("the", 1)))
     assert choice.notes == ("no lexicon for Swahili: its words come from the corpus alone",)
     assert "the" in kept(choose_vocabulary(words, VocabularyRequest(languages=("sw",), scripts=("Latn",))))

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import option
+from langslice.cli.commands.options import Out, Overwrite, choosing
+from langslice.restoration.options import AdapterOptions
 
 
+@choosing(AdapterOptions)
 def adapter(
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder of a LoRA, as peft saves it.")],
-    plan: Annotated[Path, option("--plan", help="slice.json of the slice, or its plan.", metavar="FILE")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)],
-    to: Annotated[
-        str | None,
-        option(
-            "--to", help="slice or original; by default the side that the adapter does not fit yet.", metavar="SIDE"
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        option("--base", help="The original, where the adapter holds whole tables to fill up.", metavar="MODEL"),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    out: Out,
+    *,
+    overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
+    **given: Any,
 ) -> None:
     """Move a LoRA between a model and its slice."""
     from langslice.restoration import carry_adapter
 
-    result = carry_adapter(adapter, out, plan=plan, to=to, base=base, overwrite=overwrite)
+    result = carry_adapter(adapter, out, overwrite=overwrite, **given)
     if quiet:
         return
     typer.echo(f"{result.out}: {result.tensors} tensors for the {result.to}")

@@ -23,7 +23,7 @@ def demo(
 
     with progress(quiet) as report:
         found = job.inspect(mini_model_path(), languages=[",".join(LANGUAGES), "ar,fr"], report=report)
-        made = run_demo(out, report)
+        made = run_demo(out, report=report)
     print_inspection(found)
     print_result(made.result)
     print_demo(made)

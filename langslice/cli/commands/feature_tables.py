@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from langslice.features import AblatedTranslation, Ablation, Magnitudes
-    from langslice.features.overlap import Marks
+    from langslice.features.overlaps import Marks
 
 SHOWN = 6
 

@@ -4,121 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import ShowRecipe
-from langslice.cli.commands.options import option as _option
+from langslice.cli.commands.options import Json, Out, Overwrite, Quiet, ShowRecipe, choosing
 from langslice.cli.commands.output import print_json, print_recipe
+from langslice.healing.options import HealOptions
 
 if TYPE_CHECKING:
     from langslice.healing import HealResult
     from langslice.progress import Report
 
 
+@choosing(HealOptions)
 def heal(
     model: Annotated[str, typer.Argument(metavar="OUT", help="A slice, or any other model folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)],
-    corpus: Annotated[
-        list[str] | None,
-        _option("--corpus", "-c", help="Text to train on: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub "
-                "dataset. A line or record is a document.", metavar="PATH"),
-    ] = None,
-    text_field: Annotated[
-        str, typer.Option("--text-field", help="Field of jsonl and parquet records that holds the text.")
-    ] = "text",
-    pairs: Annotated[
-        list[str] | None,
-        _option("--pairs", help="Parallel sentences for embedding models: a .tsv or .jsonl file, or two aligned files.",
-                metavar="FILE"),
-    ] = None,
-    fields: Annotated[str, typer.Option("--fields", help="Fields of both sides in jsonl pairs.")] = "source,target",
-    teacher: Annotated[
-        str | None, _option("--teacher", help="Distil from this model, the one that OUT was cut from.", metavar="MODEL")
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 1000,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Rows in a batch of one process.")] = 8,
-    gradient_accumulation: Annotated[int, typer.Option("--gradient-accumulation", help="Batches in a step.")] = 1,
-    seq_length: Annotated[
-        int | None, _option("--seq-length", help="Tokens in a row; 256 unless given, or what the model reads.")
-    ] = None,
-    packing: Annotated[bool, typer.Option("--packing/--no-packing", help="Several documents in a row.")] = True,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="At its highest.")] = 2e-4,
-    warmup: Annotated[float, typer.Option("--warmup", help="Share of the steps over which it rises.")] = 0.05,
-    schedule: Annotated[str, typer.Option("--schedule", help="How it falls: linear, cosine, constant.")] = "linear",
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of AdamW.")] = 0.01,
-    objective: Annotated[
-        str, typer.Option("--objective", help="auto, causal, masked, denoising; embedding models: contrastive, mse.")
-    ] = "auto",
-    train: Annotated[
-        str, typer.Option("--train", help='What trains: all, embeddings, norms, attention, feed-forward, positions, patterns '
-                          'of names ("*.layers.0.*"); "!" leaves out. Several with commas.')
-    ] = "all",
-    lora: Annotated[int, typer.Option("--lora", help="Rank of a low-rank adapter; 0 trains weights themselves.")] = 0,
-    lora_alpha: Annotated[float | None, _option("--lora-alpha", help="Its scale; twice the rank unless given.")] = None,
-    lora_targets: Annotated[
-        str | None, _option("--lora-targets", help='Linear layers that get one: "*.q_proj,*.v_proj"; by default all.')
-    ] = None,
-    keep_adapter: Annotated[bool, typer.Option("--keep-adapter", help="Write the adapter alone, not merged.")] = False,
-    alpha: Annotated[float, typer.Option("--alpha", help="Share of the teacher in the loss.")] = 0.5,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of both distributions.")] = 1.0,
-    hidden: Annotated[float, typer.Option("--hidden", help="Weight of the distance of hidden states.")] = 0.0,
-    teacher_cache: Annotated[
-        Path | None, _option("--teacher-cache", help="Keep the teacher's best guesses here, and no teacher in memory.",
-                             metavar="DIR")
-    ] = None,
-    teacher_top: Annotated[int, typer.Option("--teacher-top", help="Guesses kept for each token.")] = 64,
-    stream_teacher: Annotated[
-        bool, typer.Option("--stream-teacher", help="Hold one layer of the teacher in memory at a time.")
-    ] = False,
-    any_teacher: Annotated[
-        bool, typer.Option("--any-teacher", help="Allow a teacher that OUT was not cut from, of the same vocabulary.")
-    ] = False,
-    precision: Annotated[
-        str, typer.Option("--precision", help="Of matrix products: float32, bfloat16, float16.")
-    ] = "float32",
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Compute activations twice instead of keeping them.")
-    ] = False,
-    zeros: Annotated[
-        str, typer.Option("--zeros", help="Zeros that stay: auto (pruned weights), all, none (they may fill).")
-    ] = "auto",
-    heldout: Annotated[float, typer.Option("--heldout", help="Share of the documents that is only measured.")] = 0.02,
-    eval_every: Annotated[
-        int | None, _option("--eval-every", help="Steps between measurements; a tenth of the run unless given.")
-    ] = None,
-    save_every: Annotated[int, typer.Option("--save-every", help="Steps between checkpoints.")] = 100,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on where a killed run stopped, or begin anew.")
-    ] = True,
-    seed: Annotated[int, typer.Option("--seed", help="Of the order of the text, of masks and of dropout.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto or cpu.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    out: Out,
+    *,
+    json: Json = False,
+    overwrite: Overwrite = False,
     show_recipe: ShowRecipe = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
-) -> None:  # fmt: skip
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
     """Train a slice on, on text alone or towards the model that it was cut from; pruned weights stay zero."""
-    given = dict(locals())
     if show_recipe:
-        print_recipe(heal, "heal", model, given)
+        print_recipe("heal", model, given)
         return
-    from dataclasses import fields as fields_of
-
-    from langslice.healing import HealSettings
     from langslice.healing import heal as run
     from langslice.healing.trainer import is_first, last_checkpoint
     from langslice.healing.work_folder import InterruptedRun, work_folder
 
-    values = {one.name: given[one.name] for one in fields_of(HealSettings)}
-    values["teacher_cache"] = None if teacher_cache is None else str(teacher_cache)
-    for name in ("corpus", "pairs", "lora_targets"):
-        values[name] = values[name] or ()
     with _progress(quiet or json or not is_first()) as report:
         try:
-            result = run(model, out, HealSettings(**values), overwrite=overwrite, report=report)
+            result = run(model, out, overwrite=overwrite, report=report, **given)
         except KeyboardInterrupt:
             kept = last_checkpoint(work_folder(out))
             if kept is None:

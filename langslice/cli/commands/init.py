@@ -7,24 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Model, Overwrite, Quiet, Source, choosing, option
+from langslice.cli.commands.options import Model, Overwrite, Quiet, choosing, option
 from langslice.cli.commands.output import progress, refuse_existing
+from langslice.recipes.options import InitOptions
 
 
-@choosing(Source)
+@choosing(InitOptions)
 def init(
     model: Model,
-    languages: Annotated[
-        str,
-        typer.Option("--languages", "-l", help="Languages to keep: ko,en.", metavar="CODES", show_default=False),
-    ],
     out: Annotated[
         Path | None, option("--out", "-o", help="File to write; stdout unless given.", metavar="FILE")
     ] = None,
     *,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
-    **source: Any,
+    **given: Any,
 ) -> None:
     """Write a first recipe for a model. It is commented, after a short look at the model."""
     from langslice.recipes.draft import draft
@@ -32,7 +29,7 @@ def init(
     if out is not None:
         refuse_existing(out, overwrite)
     with progress(quiet) as report:
-        text = draft(model, languages, report=report, **source)
+        text = draft(model, report=report, **given)
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -1,8 +1,8 @@
-"""What the commands' options have in common; those that make a choice are built from langslice.options, where they stand."""
+"""What the commands' options have in common; those of the library are built from where a room declares them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, get_annotations, signature
 from pathlib import Path
@@ -10,11 +10,10 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from langslice.options import Choice, Entry, Source, entries
+from langslice.options import Declared, Options, declared
+from langslice.values import json_type
 
 Command = Callable[..., None]
-# Entries that have another value than None or False where nothing is said.
-_DEFAULTS: Mapping[str, Any] = {"text_field": "text"}
 
 
 def option(*names: str, help: str, metavar: str | None = None) -> Any:
@@ -24,11 +23,6 @@ def option(*names: str, help: str, metavar: str | None = None) -> Any:
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, a model on the hub, or `mini`.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
-HeldOut = Annotated[list[str] | None, option("--text", help="Held-out text to prove the slice on.", metavar="PATH")]
-Ray = Annotated[
-    str | None, option("--ray", help="Use this Ray cluster: auto, host:port, ray://…, or local.", metavar="ADDRESS")
-]
-Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Prove the result, or only write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ShowRecipe = Annotated[
@@ -38,17 +32,16 @@ ShowRecipe = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
 
-def choosing(choice: type, *names: str) -> Callable[[Command], Command]:
-    """Give a command the options of Choice, or of Source, in place of its `**` parameter.
+def choosing(kind: type[Options]) -> Callable[[Command], Command]:
+    """Give a command the options of a room in place of its `**` parameter.
 
-    choice   Choice or Source
-    names    those to give, all unless some are named
+    kind     a dataclass of options
     Returns  a decorator. The command's own parameters stand before the options, its keyword-only ones behind them; it is
              called with what was given, as the functions of langslice take it, and without what was not
-    Example  @choosing(Source)
-             def verify(model: Model, *, quiet: Quiet = False, **source: Any) -> None: ...
+    Example  @choosing(VerifyOptions)
+             def verify(model: Model, *, quiet: Quiet = False, **given: Any) -> None: ...
     """
-    taken = {name: entry for name, entry in entries(choice).items() if not names or name in names}
+    taken = {name: option for name, option in declared(kind).items() if option.entry.typed}
 
     def decorate(command: Command) -> Command:
         # `typing.get_type_hints` of Python 3.10 hides what is annotated where the default is None.
@@ -58,7 +51,7 @@ def choosing(choice: type, *names: str) -> Callable[[Command], Command]:
         ]
         before = [parameter for parameter in own if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD]
         behind = [parameter for parameter in own if parameter.kind is Parameter.KEYWORD_ONLY]
-        options = [_parameter(name, *found) for name, found in taken.items()]
+        options = [_parameter(option) for option in taken.values()]
         # All by keyword, so that options with a default may stand before those without.
         shown = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*before, *options, *behind)]
 
@@ -66,7 +59,7 @@ def choosing(choice: type, *names: str) -> Callable[[Command], Command]:
         def taking(**given: Any) -> None:
             # Not everyone who calls a command is typer, which names every option.
             values = {name: given.pop(name, None) for name in taken}
-            command(**given, **_given(values))
+            command(**given, **_given(values, taken))
 
         taking.__signature__ = Signature(shown, return_annotation=None)  # type: ignore[attr-defined]
         taking.__annotations__ = {each.name: each.annotation for each in shown}
@@ -75,34 +68,49 @@ def choosing(choice: type, *names: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def _parameter(name: str, kind: Any, entry: Entry) -> Parameter:
-    """An entry as typer takes options: one value, a switch, or an option that may be repeated."""
-    scalars = [each for each in get_args(kind) or (kind,) if each in (bool, int, float, str, Path)]
-    repeated = any(each not in scalars and each is not type(None) for each in get_args(kind)) and not entry.codes
-    shown = typer.Option(
-        f"--{name.replace('_', '-')}", *filter(None, [entry.short]), help=entry.help, metavar=entry.metavar,
-        show_default=name in _DEFAULTS,
-    )  # fmt: skip
-    if scalars == [bool]:
-        return Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, shown])
+def _parameter(option: Declared) -> Parameter:
+    """An option as typer takes it: one value, a switch, or an option that may be repeated."""
+    entry, flag = option.entry, f"--{option.called.replace('_', '-')}"
+    kinds = _scalars(option.kind)
+    default: Any = Parameter.empty if option.required else option.default
+    if entry.argument:
+        shown = typer.Argument(metavar=entry.metavar, help=entry.help)
+        return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kinds[0], shown])
+    if kinds == [bool]:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}" if default is True else flag
+        switch = typer.Option(flag, help=entry.help)
+        return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[bool, switch])
+    several = any(json_type(each) == "array" for each in (option.kind, *get_args(option.kind)))
+    repeated = several and not entry.codes and not entry.alone
     # Where numbers and text are both understood, a shell gives text.
-    one: Any = str if str in scalars else scalars[0]
-    value = list[one] if repeated else one
+    one: Any = str if str in kinds else kinds[0]
+    if several and default is not Parameter.empty:
+        default = ",".join(default) or None if entry.codes else len(default) or None if entry.alone else None
+    hint = list[one] if repeated else one
+    shown = typer.Option(
+        flag, *filter(None, [entry.short]), help=entry.help, metavar=entry.metavar,
+        show_default=default is not None and default is not Parameter.empty,
+    )  # fmt: skip
     return Parameter(
-        name, Parameter.KEYWORD_ONLY, default=_DEFAULTS.get(name), annotation=Annotated[value | None, shown]
-    )
+        option.name, Parameter.KEYWORD_ONLY, default=default,
+        annotation=Annotated[hint if default is Parameter.empty else hint | None, shown],
+    )  # fmt: skip
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+def _scalars(kind: Any) -> list[Any]:
+    """The plain types that a type is made of."""
+    if kind in (bool, int, float, str, Path):
+        return [kind]
+    return list(dict.fromkeys(one for each in get_args(kind) for one in _scalars(each)))
+
+
+def _given(values: dict[str, Any], taken: dict[str, Declared]) -> dict[str, Any]:
     """What was typed, without what stands there of itself."""
     return {
         name: value
         for name, value in values.items()
-        if value is not None and value is not False and value != [] and value != _DEFAULTS.get(name)
+        if value is not None and value != [] and value not in (taken[name].default, _parameter(taken[name]).default)
     }
 
 
-__all__ = [
-    "Choice", "HeldOut", "Json", "Model", "Out", "Overwrite", "Quiet", "Ray", "ShowRecipe", "Source", "Verify", "choosing",
-    "option",
-]  # fmt: skip
+__all__ = ["Json", "Model", "Out", "Overwrite", "Quiet", "ShowRecipe", "choosing", "option"]

@@ -1,9 +1,9 @@
-"""What the commands' outputs have in common: progress on stderr, JSON on stdout, and files that are not replaced unasked."""
+"""What the commands' outputs have in common: progress on stderr, JSON and recipes on stdout."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,13 @@ import typer
 
 if TYPE_CHECKING:
     from langslice.progress import Report
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, or whose folder does not. Raises OutputError."""
+    from langslice.files.atomic_output import refuse_existing as refuse
+
+    refuse(path, overwrite)
 
 
 @contextmanager
@@ -26,18 +33,6 @@ def progress(quiet: bool) -> Iterator[Report]:
         yield report
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse a file that exists, or whose folder does not. Raises OutputError."""
-    from langslice.errors import OutputError
-    from langslice.files.atomic_output import check_writable
-
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already", hint="choose another name, or pass --overwrite")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path.parent} is not a folder", hint="make it first")
-    check_writable(path.parent)
-
-
 def print_json(data: Any) -> None:
     """Data for machines, on stdout."""
     import json
@@ -46,7 +41,7 @@ def print_json(data: Any) -> None:
 
 
 def print_recipe(
-    command: Callable[..., Any], part: str, model: str | None, given: Mapping[str, Any], *, name: Path | None = None,
+    part: str, model: str | None, given: Mapping[str, Any], *, name: Path | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """The recipe that a command with these arguments amounts to, on stdout.
@@ -56,5 +51,5 @@ def print_recipe(
     """
     from langslice.recipes.equivalent import input_name, part_recipe, recipe_text
 
-    made = part_recipe(command, part, model, given, name=None if name is None else input_name(name))
+    made = part_recipe(part, model, given, name=None if name is None else input_name(name))
     typer.echo(recipe_text({**made, **(more or {})}), nl=False)

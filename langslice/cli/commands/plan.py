@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Choice, Model, Quiet, ShowRecipe, choosing
+from langslice.cli.commands.options import Model, Quiet, ShowRecipe, choosing
 from langslice.cli.commands.output import print_recipe, progress, refuse_existing
+from langslice.planning.options import PlanOptions
 
 
-@choosing(Choice)
+@choosing(PlanOptions)
 def plan(
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="Plan file to write.", show_default=False)],
@@ -19,18 +20,18 @@ def plan(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plan.")] = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
-    **choice: Any,
+    **given: Any,
 ) -> None:
     """Choose what to keep, and write it as a plan that you can read and edit."""
     if show_recipe:
-        print_recipe(plan, "plan", model, choice)
+        print_recipe("plan", model, given)
         return
     from langslice.planning.plan import save_plan
     from langslice.slicing import main as job
 
     refuse_existing(out, overwrite)
     with progress(quiet) as report:
-        made = job.plan(model, report=report, **choice)
+        made = job.plan(model, report=report, **given)
     save_plan(made, out)
     if not quiet:
         from langslice.cli.console import print_plan

@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import option as _option
+from langslice.cli.commands.options import choosing
+from langslice.options import build, listed
+from langslice.slicing.options import PushOptions
 
 if TYPE_CHECKING:
     from langslice.slicing.publish import Upload
 
 
+@choosing(PushOptions)
 def push(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `langslice slice` made.")],
     repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="Repository on the hub.")],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    revision: Annotated[str | None, _option("--revision", help="Branch to upload to.", metavar="BRANCH")] = None,
-    token: Annotated[str | None, _option("--token", help="Hub token; else the one of `hf auth login`.")] = None,
-    create: Annotated[
-        bool, typer.Option("--create/--no-create", help="Make the repository where it does not exist.")
-    ] = True,
-    message: Annotated[str | None, _option("--message", "-m", help="Message of the commit.")] = None,
-    include: Annotated[
-        list[str] | None, _option("--include", help="Upload files that langslice did not write.", metavar="GLOB")
-    ] = None,
-    leave_out: Annotated[list[str] | None, _option("--leave-out", help="Leave files here.", metavar="GLOB")] = None,
-    unproven: Annotated[
-        bool, typer.Option("--unproven", help="Publish a slice without a proof, or with one that failed.")
-    ] = False,
+    *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be uploaded, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    **given: Any,
 ) -> None:
     """Upload a slice to the hub, with its model card and the source's licence."""
     from langslice.errors import PublishError
-    from langslice.slicing.publish import plan_upload
-    from langslice.slicing.publish import push as upload_to_hub
+    from langslice.slicing.publish import plan_upload, send
 
-    upload = plan_upload(folder, repo_id, unproven=unproven, include=include or (), leave_out=leave_out or ())
-    _show(upload, private, revision)
+    options = build(PushOptions, given)
+    planned = plan_upload(
+        folder, repo_id, unproven=options.unproven, include=listed(options.include), leave_out=listed(options.leave_out)
+    )
+    _show(planned, options.private, options.revision)
     if dry_run:
         typer.echo("nothing was uploaded (--dry-run)", err=True)
         return
@@ -50,7 +43,7 @@ def push(
         if not typer.confirm(f"Upload to {repo_id}?", err=True):
             typer.echo("nothing was uploaded", err=True)
             raise typer.Exit(code=1)
-    typer.echo(upload_to_hub(upload, private=private, revision=revision, token=token, create=create, message=message))
+    typer.echo(send(planned, options=options))
 
 
 def _show(upload: Upload, private: bool, revision: str | None) -> None:

@@ -7,73 +7,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Model, ShowRecipe, Source, choosing
+from langslice.cli.commands.options import Model, ShowRecipe, choosing, option
 from langslice.cli.commands.output import print_recipe, progress, refuse_existing
+from langslice.scoring.options import ScoreOptions
 
 if TYPE_CHECKING:
     from langslice.scoring import Scores
 
 
-@choosing(Source)
+@choosing(ScoreOptions)
 def score(
     model: Model,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to score: layers, heads or neurons.")],
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method", "-m", show_default=False,
-            help="layers: block-influence, angular, perplexity. heads: l1, l2, gradient, gates, lahis. "
-            "neurons: l1, l2, activation, taylor, lape.",
-        ),
-    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.", show_default=False)],
-    texts: Annotated[
-        list[str] | None,
-        typer.Option("--texts", "-t", metavar="[CODE=]PATH", show_default=False,
-                     help="Text to measure on; ko=ko.txt scores a language by itself. May be repeated."),
-    ] = None,
-    text_field: Annotated[
-        str, typer.Option("--text-field", help="Field of jsonl and parquet records that holds the text.")
-    ] = "text",
-    seeds: Annotated[int, typer.Option("--seeds", help="Samples of the text to average over.", min=1)] = 3,
-    samples: Annotated[int, typer.Option("--samples", help="Lines of a sample, of each language.", min=1)] = 128,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest line.", min=4)] = 128,
-    run: Annotated[int, typer.Option("--run", help="Layers in a run (angular).", min=1)] = 1,
-    count: Annotated[
-        int | None,
-        typer.Option("--count", help="Layers to remove one after another (perplexity); all unless given.", min=1,
-                     show_default=False),
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Steps of training (gates).", min=1)] = 100,
-    penalty: Annotated[float, typer.Option("--penalty", help="Loss that one open gate costs (gates).")] = 0.005,
+    *,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="PNG to draw; beside the parquet file, if matplotlib is installed.",
-                     show_default=False),
+        option("--picture", help="PNG to draw; beside the parquet file, if matplotlib is installed."),
     ] = None,
-    *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing scores.")] = False,
     show_recipe: ShowRecipe = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
-    **source: Any,
-) -> None:  # fmt: skip
+    **given: Any,
+) -> None:
     """Score the layers, heads or neurons of a model, for cuts to choose by."""
     if show_recipe:
-        print_recipe(score, "score", model, {**locals(), **source}, name=out)
+        print_recipe("score", model, given, name=out)
         return
-    from langslice.model.checkpoint import open_checkpoint
-    from langslice.scoring.methods import Settings, check_method, compute
+    from langslice.scoring.main import score as run
+    from langslice.scoring.methods import check_method
     from langslice.scoring.pictures import can_draw, draw_scores
 
-    check_method(kind, method)
+    check_method(given["kind"], given["method"])
     refuse_existing(out, overwrite)
     png = picture or (out.with_suffix(".png") if can_draw() else None)
     if png is not None:
         refuse_existing(png, overwrite)
-    settings = Settings(tuple(range(seeds)), samples, max_tokens, run, count, steps, penalty)
-    checkpoint = open_checkpoint(model, **source)
     with progress(quiet) as report:
-        scores = compute(checkpoint, kind, method, texts or (), settings=settings, text_field=text_field, report=report)
+        scores = run(model, report=report, **given)
     scores.save(out)
     if png is not None:
         draw_scores(scores, png)

@@ -5,55 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from langslice.cli.commands.options import (
-    Choice,
-    HeldOut,
-    Model,
-    Out,
-    Overwrite,
-    Quiet,
-    Ray,
-    ShowRecipe,
-    Verify,
-    choosing,
-    option,
-)
+from langslice.cli.commands.options import Model, Out, Overwrite, Quiet, ShowRecipe, choosing, option
 from langslice.cli.commands.output import print_recipe, progress
+from langslice.slicing.options import SliceOptions
 
 
-@choosing(Choice)
+@choosing(SliceOptions)
 def slice(
     model: Model,
     out: Out,
     plan: Annotated[Path | None, option("--plan", help="Do what this plan says.", metavar="FILE")] = None,
     *,
-    text: HeldOut = None,
-    verify: Verify = True,
-    link: Annotated[bool, typer.Option("--link", help="Hard-link untouched shards instead of copying them.")] = False,
-    threads: Annotated[int, typer.Option("--threads", help="Threads that write.", min=1)] = 2,
-    ray: Ray = None,
     overwrite: Overwrite = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
-    **choice: Any,
+    **given: Any,
 ) -> None:
     """Plan, slice and prove in one go, or do what a plan says."""
     if show_recipe:
-        verified: Any = {"text": list(text)} if text else {}
-        more = {} if verify and not text else {"verify": verified if verify else False}
-        print_recipe(slice, "slice", model, {**choice, "plan": plan}, more=more)
+        print_recipe("slice", model, {**given, "plan": plan}, more=verification(given))
         return
     from langslice.slicing import main as job
 
     with progress(quiet) as report:
-        result = job.slice(
-            model, out, plan=plan, verify=verify, text=text or (), link=link, overwrite=overwrite, threads=threads,
-            ray=ray, report=report, **choice,
-        )  # fmt: skip
+        result = job.slice(model, out, plan=plan, overwrite=overwrite, report=report, **given)
     from langslice.cli.console import print_result, print_warnings
 
     if not quiet:
         print_result(result)
     print_warnings(result.proof)
+
+
+def verification(given: dict[str, Any]) -> dict[str, Any]:
+    """The part `verify` of a recipe, where the proof is not as it is of itself."""
+    if not given.get("verify", True):
+        return {"verify": False}
+    return {"verify": {"text": list(given["text"])}} if "text" in given else {}

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langslice.cli.commands.options import choosing
 from langslice.cli.commands.output import print_json, progress
+from langslice.sweeps.options import SweepOptions
 
 if TYPE_CHECKING:
     from langslice.sweeps.result import Sweep
@@ -21,17 +23,11 @@ def _print_schema(asked: bool) -> None:
         raise typer.Exit
 
 
+@choosing(SweepOptions)
 def sweep(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; every list in it spans an axis.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
-    processes: Annotated[int, typer.Option("--processes", help="Runs at once on this machine.")] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray", help="Use this Ray cluster: auto, host:port, ray://…, or local.", metavar="ADDRESS",
-            show_default=False,
-        ),
-    ] = None,
+    *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the recipe and list its runs.")] = False,
     show_recipe: Annotated[
         bool, typer.Option("--show-recipe", help="Print the recipe of each run, for `langslice run`, and do no more.")
@@ -41,7 +37,8 @@ def sweep(
         typer.Option("--schema", help="Print the JSON schema of sweeps.", is_eager=True, callback=_print_schema),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
-) -> None:  # fmt: skip
+    **given: Any,
+) -> None:
     """Cut and evaluate a model in many ways; finished runs are kept, and an interrupted sweep goes on."""
     from langslice.errors import RecipeError
     from langslice.sweeps.main import sweep as run
@@ -58,7 +55,7 @@ def sweep(
             typer.echo(found.name)
         return
     with progress(quiet) as report:
-        done = run(recipe, out, processes=processes, ray=ray, report=report)
+        done = run(recipe, out, report=report, **given)
     if not quiet:
         print_sweep(done)
     if done.failed:

@@ -7,25 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import HeldOut, Json, Model, Quiet, Source, choosing
+from langslice.cli.commands.options import Json, Model, Quiet, choosing
 from langslice.cli.commands.output import print_json, progress
+from langslice.slicing.options import VerifyOptions
 
 
-@choosing(Source)
+@choosing(VerifyOptions)
 def verify(
     model: Model,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `langslice slice` made.")],
-    text: HeldOut = None,
     json: Json = False,
     *,
     quiet: Quiet = False,
-    **source: Any,
+    **given: Any,
 ) -> None:
     """Compare a slice with the model that it was cut from."""
     from langslice.slicing import main as job
 
     with progress(quiet or json) as report:
-        proof = job.verify(model, out, text=text or (), report=report, **source)
+        proof = job.verify(model, out, report=report, **given)
     from langslice.cli.console import print_proof, print_warnings
 
     if json:

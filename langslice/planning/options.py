@@ -1,0 +1,48 @@
+"""What can be asked of a plan: all that vocabulary, structure and weights can be asked, and what becomes of files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from langslice.errors import PlanError
+from langslice.options import Choice, Entry, Options, Processes, SourceOptions, declared
+from langslice.sparsity.options import WeightOptions
+from langslice.structure.options import StructureOptions
+from langslice.vocabulary.options import VocabularyOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarryOptions(Options):
+    """What becomes of files that langslice does not know."""
+
+    error = PlanError
+
+    carry: Annotated[str | Sequence[str], Entry("Copy files that langslice does not know.", "GLOB")] = ()
+    leave_out: Annotated[str | Sequence[str], Entry("Leave out files that langslice does not know.", "GLOB")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions(Options):
+    """What becomes of rows and fields that nothing else decides."""
+
+    error = PlanError
+
+    pad_to_multiple_of: Annotated[int | None, Entry("Pad the vocabulary, for tensor cores: 64.", "N", least=1)] = None
+    ignore_field: Annotated[
+        str | Sequence[str], Entry("A configuration field that holds no token ids, whatever its name says.", "NAME")
+    ] = ()
+    processes: Processes = None
+
+
+# Fields stand in the order of the classes from the last to the first.
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(SourceOptions, CarryOptions, RowOptions, WeightOptions, StructureOptions, VocabularyOptions):
+    """What to keep, and of which source. Every option is optional and combines with the others."""
+
+    error = PlanError
+
+    def choice(self) -> Choice:
+        """What of this was asked; not what a plan does not depend on, such as `verify`."""
+        return {name: value for name, value in self.given().items() if name in declared(PlanOptions)}

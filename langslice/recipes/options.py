@@ -1,0 +1,24 @@
+"""What can be asked of a first recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from langslice.errors import LanguageError
+from langslice.options import Entry, Options, SourceOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Options):
+    """What shall stay."""
+
+    languages: Annotated[str | Sequence[str], Entry("Languages to keep: ko,en.", "CODES", "-l", codes=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitOptions(SourceOptions, Kept):
+    """Of which model, and what shall stay."""
+
+    error = LanguageError

@@ -1,0 +1,35 @@
+"""What can be asked of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from langslice.errors import ReportError
+from langslice.options import Entry, Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """What was measured of a slice, and what of it is shown."""
+
+    error = ReportError
+
+    results: Annotated[
+        str | Path | Sequence[str | Path], Entry("Results of `langslice evaluate`; may be repeated.", "FILE", "-r")
+    ] = ()
+    scores: Annotated[
+        str | Path | Sequence[str | Path], Entry("Scores of `langslice score`; may be repeated.", "FILE", "-s")
+    ] = ()
+    features: Annotated[
+        str | Path | Sequence[str | Path],
+        Entry("Folder that `langslice features` wrote; the first is shown.", "DIR", "-f", alone=True),
+    ] = ()
+    recipe: Annotated[str | Path | None, Entry("Recipe by which it was made.", "FILE")] = None
+    command: Annotated[
+        str | Sequence[str] | None, Entry("As it was typed, if not as slice.json records it.", typed=False)
+    ] = None
+    hashes: Annotated[bool, Entry("sha256 of every file of the slice.")] = True
+    card: Annotated[bool, Entry("Refresh README.md too, unless a person edited it.")] = True

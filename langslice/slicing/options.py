@@ -1,0 +1,113 @@
+"""What can be asked of the main job, beside what a plan can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from langslice.errors import CorpusError, PlanError, PublishError
+from langslice.options import (
+    Corpus,
+    Entry,
+    HeldOut,
+    Options,
+    Processes,
+    ProofOptions,
+    Ray,
+    SourceOptions,
+    TextField,
+    Threads,
+)
+from langslice.planning.options import CarryOptions, PlanOptions
+from langslice.structure.options import PartOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions(Options):
+    """How a slice is written."""
+
+    link: Annotated[bool, Entry("Hard-link untouched shards instead of copying them.")] = False
+    threads: Threads = 2
+    ray: Ray = None
+
+
+# Fields stand in the order of the classes from the last to the first.
+@dataclass(frozen=True, kw_only=True)
+class SliceOptions(WriteOptions, ProofOptions, PlanOptions):
+    """What to keep, of which source, how it is proven and written."""
+
+    error = PlanError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions(ProofOptions, SourceOptions, CarryOptions, PartOptions):
+    """Which heads and neurons become zero; no other cut can be told from the source by its shapes alone."""
+
+    error = PlanError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageSets(Options):
+    """What would be kept."""
+
+    languages: Annotated[
+        str | Sequence[str],
+        Entry("A set to compute instead of the common ones; may be repeated.", "CODES", "-l"),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(SourceOptions, LanguageSets):
+    """Of which model, and what would be kept of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofText(Options):
+    """Text beside that which a plan names."""
+
+    text: HeldOut = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(SourceOptions, ProofText):
+    """Of which source, and on what text beside that which the plan names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedText(Options):
+    """What is counted, and by whom."""
+
+    corpus: Corpus
+    text_field: TextField = "text"
+    languages: Annotated[
+        str | Sequence[str],
+        Entry(
+            "Count only the lines in these languages (needs lingua): ko,en.", "CODES", codes=True, named="language_id"
+        ),
+    ] = ()
+    processes: Processes = None
+    ray: Ray = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountOptions(SourceOptions, CountedText):
+    """Which model's tokens are counted, and in what."""
+
+    error = CorpusError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushOptions(Options):
+    """What is published, and where."""
+
+    error = PublishError
+
+    private: Annotated[bool, Entry("Make a new repository private.")] = False
+    revision: Annotated[str | None, Entry("Branch to upload to.", "BRANCH")] = None
+    token: Annotated[str | None, Entry("Hub token; else the one of `hf auth login`.")] = None
+    create: Annotated[bool, Entry("Make the repository where it does not exist.")] = True
+    message: Annotated[str | None, Entry("Message of the commit.", short="-m")] = None
+    include: Annotated[str | Sequence[str], Entry("Upload files that langslice did not write.", "GLOB")] = ()
+    leave_out: Annotated[str | Sequence[str], Entry("Leave files here.", "GLOB")] = ()
+    unproven: Annotated[bool, Entry("Publish a slice without a proof, or with one that failed.")] = False

@@ -1,0 +1,19 @@
+"""What can be asked of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from langslice.errors import RecipeError
+from langslice.options import Entry, Options, Ray
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """Where its runs are done."""
+
+    error = RecipeError
+
+    processes: Annotated[int, Entry("Runs at once on this machine.", least=1)] = 1
+    ray: Ray = None

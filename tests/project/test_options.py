@@ -1,0 +1,241 @@
+"""Options: declared once, read by Python, command line and recipes alike; names and values that do not fit are refused by all."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pytest
+
+import langslice
+from langslice.cli import app as cli
+from langslice.errors import CorpusError, HealError, LangsliceError, OptionError, PlanError, ScoreError, TaskError
+from langslice.options import Entry, Options, build, declared, taking
+from langslice.planning.options import PlanOptions
+from langslice.recipes.parts import parts
+from langslice.recipes.validation import load_recipe
+from langslice.slicing.options import SliceOptions
+from langslice.values import misfit
+from langslice.wording import ENTRIES, OPTIONS, speaking, worded
+
+OPTION_FILES = sorted(Path(langslice.__file__).parent.glob("*/options.py"))
+
+
+def kinds_of_options():
+    """Every dataclass of options of every room."""
+    found = {}
+    for path in OPTION_FILES:
+        module = import_module(f"langslice.{path.parent.name}.options")
+        for name, item in vars(module).items():
+            if inspect.isclass(item) and issubclass(item, Options) and item is not Options:
+                found[name] = item
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "hint"),
+    [
+        ({"sparsty": 0.5}, "unknown parameter `sparsty`", "did you mean `sparsity`?"),
+        ({"drop_layer": 2}, "unknown parameter `drop_layer`", "did you mean `drop_layers`?"),
+        ({"topk": 10}, "unknown parameter `topk`", "did you mean `top_k`?"),
+        ({"verfy": False}, "unknown parameter `verfy`", "did you mean `verify`?"),
+        ({"coverage": "0.9"}, "`coverage` must be a number from 0 to 1, found '0.9'", "keep the most frequent"),
+        ({"coverage": float("nan")}, "`coverage` must be a number from 0 to 1, found nan", ""),
+        ({"max_vocab": "500"}, "`max_vocab` must be a whole number at least 1, found '500'", "Most tokens"),
+        ({"max_vocab": True}, "`max_vocab` must be a whole number at least 1, found True", ""),
+        ({"language_id": "ko"}, "`language_id` must be true or false, found 'ko'", ""),
+        ({"corpus": [["a.txt"]]}, "`corpus` must be a list of text, found ['a.txt'] in it", ""),
+        ({"score": "wander", "sparsity": 0.3}, "`score` must be one of wanda, magnitude", "did you mean `wanda`?"),
+        ({"threads": 0}, "`threads` must be a whole number at least 1, found 0", ""),
+        ({"overwrite": "no"}, "`overwrite` must be true or false, found 'no'", ""),
+    ],
+)
+def test_slice_refuses_names_and_values_before_anything_is_done(given, message, hint, tmp_path):
+    with pytest.raises(PlanError) as caught:
+        langslice.slice("mini", tmp_path / "out", **{"languages": "ko", **given})
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_public_function_refuses_unknown_names(tmp_path):
+    from langslice.demonstrations import make_demonstrations
+    from langslice.evaluation.main import evaluate
+    from langslice.features import find_features
+    from langslice.healing import heal
+    from langslice.recipes.draft import draft
+    from langslice.reporting import write_report
+    from langslice.reproduction.main import reproduce
+    from langslice.restoration import carry_adapter, restore
+    from langslice.scoring import score
+    from langslice.slicing.main import mask
+    from langslice.slicing.publish import push
+    from langslice.sweeps.main import sweep
+
+    out = tmp_path / "out"
+    for function, arguments in (
+        (langslice.inspect, ("mini",)), (langslice.plan, ("mini",)), (langslice.slice, ("mini", out)),
+        (langslice.verify, ("mini", out)), (langslice.count, ("mini", "a.txt")), (mask, ("mini", out)),
+        (evaluate, ("mini",)), (heal, ("mini", out)), (restore, ("mini", out)), (score, ("mini", "heads", "l2")),
+        (write_report, (out,)), (sweep, ("r.yaml", out)), (push, (out, "org/name")), (find_features, ("mini", out)),
+        (make_demonstrations, (out,)), (draft, ("mini", "ko")), (reproduce, ("kim2024", "mini", out)),
+        (carry_adapter, ("a", out)),
+    ):  # fmt: skip
+        name = next(iter(declared(inspect.signature(function).parameters["options"].annotation.__args__[0])))
+        with pytest.raises(LangsliceError) as caught:
+            function(*arguments, **{f"{name}x": 1})
+        assert caught.value.message == f"unknown parameter `{name}x`", function
+        assert caught.value.hint == f"did you mean `{name}`?", function
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rooms_raise_their_own_errors():
+    from langslice.evaluation.main import evaluate
+    from langslice.healing import heal
+    from langslice.scoring import Settings
+
+    with pytest.raises(HealError, match="`steps` must be a whole number at least 1, found 0"):
+        heal("mini", "out", corpus="a.txt", steps=0)
+    with pytest.raises(TaskError, match="`limit` must be a whole number at least 1, found 0"):
+        evaluate("mini", languages="ko", limit=0)
+    with pytest.raises(ScoreError, match="`samples` must be a whole number at least 1, found 0"):
+        Settings(samples=0)
+    with pytest.raises(CorpusError, match="`corpus` is missing"):
+        langslice.count("mini")
+
+
+def test_values_of_other_libraries_and_paths_are_values():
+    options = PlanOptions(layers=np.arange(3), coverage=np.float32(0.5), max_vocab=np.int64(5), lexicon=Path("a.txt"))
+    assert set(options.given()) == {"layers", "coverage", "max_vocab", "lexicon"}
+    assert PlanOptions(languages={"ko"}, text_field="text", drop_layers=0, even=False).given() == {
+        "languages": {"ko"},
+        "drop_layers": 0,
+    }
+    assert build(PlanOptions, {"languages": "ko", "coverage": None}) == PlanOptions(languages="ko")
+
+
+def test_paths_are_recorded_as_text():
+    options = kinds_of_options()["HealOptions"](corpus=Path("a.txt"), teacher=Path("m"), teacher_cache=Path("c"))
+    assert json.loads(json.dumps(options.to_json()))["teacher"] == "m"
+    assert (options.corpus, options.teacher_cache) == (("a.txt",), "c")
+
+
+def test_each_option_is_declared_soundly():
+    for name, kind in kinds_of_options().items():
+        options = declared(kind)
+        called = [option.called for option in options.values()]
+        assert len(called) == len(set(called)), name
+        shorts = [option.entry.short for option in options.values() if option.entry.short]
+        assert len(shorts) == len(set(shorts)), name
+        for option in options.values():
+            assert option.entry.help.endswith((".", "!")), (name, option.name)
+            assert option.required or misfit(option.default, option.schema()) is None, (name, option.name)
+
+
+def test_a_command_has_the_options_of_its_room_and_a_part_its_entries():
+    for command, kind, hidden in (
+        ("slice", SliceOptions, set()),
+        ("plan", PlanOptions, set()),
+        ("heal", kinds_of_options()["HealOptions"], set()),
+        ("evaluate", kinds_of_options()["EvaluateOptions"], {"separator", "reference"}),
+        ("score", kinds_of_options()["ScoreOptions"], set()),
+        ("count", kinds_of_options()["CountOptions"], set()),
+        ("restore", kinds_of_options()["RestoreOptions"], set()),
+    ):
+        options = set(declared(kind))
+        shown = set(inspect.signature(getattr(cli, command)).parameters)
+        assert options - shown == hidden, command
+    assert set(parts()["heal"].entries) == set(declared(kinds_of_options()["HealOptions"]))
+    assert "language_id" in parts()["count"].entries and "languages" not in parts()["count"].entries
+    assert load_recipe({"model": "mini", "count": {"a": {"corpus": "x.txt", "language_id": "ko"}}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Options):
+    """Options of a test."""
+
+    size: Annotated[int, Entry("How large.", least=1)] = 3
+    names: Annotated[tuple[str, ...], Entry("Which.")] = ()
+
+
+@taking(Sample, "size")
+def sample(model: str | Path, *, options: Sample, loud: bool = False) -> tuple[object, ...]:
+    """A function of a test."""
+    return model, options, loud
+
+
+def test_a_function_takes_options_by_name_by_place_or_as_one_value():
+    assert list(inspect.signature(sample).parameters) == ["model", "size", "names", "options", "loud"]
+    assert inspect.signature(sample).parameters["size"].default == 3
+    assert sample("m", 5, names="a", loud=True) == ("m", Sample(size=5, names="a"), True)
+    assert sample("m", size=5) == sample("m", 5) == sample("m", options=Sample(size=5))
+    with pytest.raises(OptionError, match="`size` cannot be given beside it"):
+        sample("m", options=Sample(), size=4)
+    with pytest.raises(OptionError, match="`options` must be Sample, found dict"):
+        sample("m", options={})
+    with pytest.raises(OptionError, match="`loud` must be true or false, found 1"):
+        sample("m", loud=1)
+    with pytest.raises(OptionError, match="`size` must be a whole number at least 1, found 0"):
+        sample("m", 0)
+    with pytest.raises(OptionError, match=r"unknown parameter `lod`\nhint: did you mean `loud`\?"):
+        sample("m", lod=True)
+    with pytest.raises(TypeError, match="given twice"):
+        sample("m", 5, size=5)
+    with pytest.raises(TypeError, match="at most 2 values"):
+        sample("m", 5, "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters", "entries"),
+    [
+        ("add --corpus PATH, or leave --language-id away", "add `corpus=PATH`, or leave `language_id` away",
+         "add `corpus: PATH`, or leave `language_id` away"),
+        ("--max-vocab must be 3", "`max_vocab` must be 3", "`max_vocab` must be 3"),
+        ("add --languages ko,en.", 'add `languages="ko,en"`.', "add `languages: ko,en`."),
+        ("pass --no-verify, or `--out`", "pass `verify=False`, or `out`", "pass `verify: false`, or `out`"),
+        ("--lora 16 --seed x", "`lora=16` `seed` x", "`lora: 16` `seed` x"),
+        ("run `langslice slice --drop-layers 3` first", "run `langslice slice --drop-layers 3` first",
+         "run `langslice slice --drop-layers 3` first"),
+        ("a--b and |---|", "a--b and |---|", "a--b and |---|"),
+    ],
+)  # fmt: skip
+def test_messages_speak_the_words_of_the_caller(text, parameters, entries):
+    assert worded(text) == parameters
+    with speaking(ENTRIES):
+        assert worded(text) == entries
+    with speaking(OPTIONS):
+        assert worded(text) == text
+
+
+def test_one_refusal_in_three_voices(tmp_path, capsys, monkeypatch):
+    with pytest.raises(PlanError, match=r"`compute` has no effect: no weight is pruned\nhint: add `sparsity=0\.3`"):
+        langslice.plan("mini", languages="ko", compute="bfloat16")
+    with pytest.raises(PlanError, match=r"recipe, slice: `compute` has no effect.*\nhint: add `sparsity: 0\.3`"):
+        langslice.run({"model": "mini", "slice": {"languages": "ko", "compute": "bfloat16"}}, tmp_path / "work")
+    monkeypatch.setattr(
+        sys, "argv", ["langslice", "plan", "mini", "-l", "ko", "--compute", "bfloat16", "-o", str(tmp_path / "p.json")]
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "error: --compute has no effect: no weight is pruned\nhint: add --sparsity 0.3" in capsys.readouterr().err
+    assert worded("--compute") == "`compute`"
+
+
+def test_declaring_imports_nothing_heavy():
+    rooms = ", ".join(f"langslice.{path.parent.name}.options" for path in OPTION_FILES)
+    code = f"import sys, {rooms}\nheavy = {{'numpy', 'torch', 'pyarrow', 'yaml', 'tokenizers'}} & set(sys.modules)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "sys.exit(str(heavy) if heavy else 0)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
