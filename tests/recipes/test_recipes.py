@@ -11,14 +11,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 import langslice
+from langslice import healing, reporting, restoration
 from langslice.cli import app as cli
 from langslice.errors import LangsliceError, RecipeError
+from langslice.healing import options as healing_options
 from langslice.recipes import parts as parts_module
 from langslice.recipes.content import digest, remembering
 from langslice.recipes.main import preview
@@ -255,7 +256,7 @@ def test_a_killed_run_goes_on(tiny, tmp_path):
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     code = (
         "import os, signal, sys\n"
-        "from langslice import job\n"
+        "from langslice.slicing import main as job\n"
         "job.write_shards = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.argv = ['langslice', 'run', 'r.yaml', '-o', 'work']\n"
         "from langslice.cli.app import main\n"
@@ -354,13 +355,12 @@ def rooms(monkeypatch):
         Path(out).write_text("<html>")
         return out
 
-    for name, functions in (
-        ("heal", {"heal": heal, "HealSettings": HealSettings}), ("heal.settings", {"check_settings": check_settings}), ("restore", {"restore": restore}),
-        ("report", {"write_report": write_report}),
+    for module, functions in (
+        (healing, {"heal": heal, "HealSettings": HealSettings}), (healing_options, {"check_settings": check_settings}),
+        (restoration, {"restore": restore}), (reporting, {"write_report": write_report}),
     ):  # fmt: skip
-        module = ModuleType(f"langslice.{name}")
-        vars(module).update(functions)
-        monkeypatch.setitem(sys.modules, f"langslice.{name}", module)
+        for name, function in functions.items():
+            monkeypatch.setattr(module, name, function)
     parts_module.parts.cache_clear()
     yield calls
     parts_module.parts.cache_clear()
