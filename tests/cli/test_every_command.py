@@ -80,6 +80,8 @@ def test_command(name, here):
         assert done.exit_code == 0, f"{line}\n{done.output}"
     assert typed[-1].split()[0] == name
     assert done.output.strip()
+    if name == "demo":
+        assert "\nSeconds: loading torch and transformers " in done.output
     if made is not None:
         assert made.split("/")[0] not in before
         assert (here / made).exists(), sorted(path.name for path in here.iterdir())
