@@ -13,8 +13,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
-# By the time that they take. Files are handed out one by one to the processes of `make test`, and a long one that is handed
-# out last would keep one process busy while the others have nothing left to do.
+# By the time that they take. A process of `make test` that has nothing left takes tests over from the end of what another has before
+# it: what is long comes first, so that none is left with it at the end.
 SLOWEST_FILES = (
     "cli/test_guides.py",
     "recipes/test_recipes.py",
