@@ -34,6 +34,10 @@ def reproduce(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", help="Most items of each task and language.", show_default=False)
     ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", help="Rounds of kimkim2026's speed measurement (5).", show_default=False),
+    ] = None,
     processes: Annotated[int, typer.Option("--processes", help="Runs of kim2024 at once.")] = 1,
     ray: Annotated[
         str | None, typer.Option("--ray", help="Ray cluster for kim2024.", metavar="ADDRESS", show_default=False)
@@ -65,8 +69,11 @@ def reproduce(
     }
     if paper == "kimkim2026" and (given := [name for name, value in others.items() if value is not None]):
         raise RecipeError(f"kimkim2026 does not read {', '.join(given)}", "these belong to kim2024; leave them out")
-    if limit is not None and limit < 1:
-        raise RecipeError(f"--limit must be at least 1, found {limit}")
+    if paper == "kim2024" and rounds is not None:
+        raise RecipeError("kim2024 does not read --rounds", "it measures no speed; leave it out")
+    for name, number in (("--limit", limit), ("--rounds", rounds)):
+        if number is not None and number < 1:
+            raise RecipeError(f"{name} must be at least 1, found {number}")
     titles, conditions = _known(paper)
     figures = None if published is None else read_published(published, titles, conditions)
     with progress(quiet) as report:
@@ -78,9 +85,11 @@ def reproduce(
                 processes=processes, ray=ray, report=report,
             )  # fmt: skip
         else:
-            from langslice.reproduction.kimkim2026 import kimkim2026
+            from langslice.reproduction.kimkim2026 import ROUNDS, kimkim2026
 
-            found = kimkim2026(model, out, flores=flores, data=data, limit=limit, device=device, report=report)
+            found = kimkim2026(
+                model, out, flores=flores, data=data, limit=limit, rounds=rounds or ROUNDS, device=device, report=report
+            )
     if len(found.sweep.failed) == len(found.sweep.runs):
         reason = found.sweep.failed[0].error.strip()
         raise RecipeError(f"every condition failed; the first of them:\n  {reason}", f"logs are below {out}")
