@@ -17,19 +17,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 # it: what is long comes first, so that none is left with it at the end.
 SLOWEST_FILES = (
     "cli/test_guides.py",
-    "recipes/test_recipes.py",
-    "project/test_training.py",
-    "tokenizer/test_real.py",
-    "cluster/test_cluster.py",
-    "reproduction/test_reproduction.py",
-    "sweeps/test_sweeps.py",
-    "slicing/test_slice_weights.py",
-    "slicing/test_resume.py",
-    "healing/test_heal.py",
+    "cli/test_every_command.py",
     "slicing/test_stress.py",
-    "files/test_fuzz.py",
-    "sparsity/test_sparsify.py",
+    "sweeps/test_sweeps.py",
+    "healing/test_heal.py",
+    "recipes/test_recipes.py",
+    "counting/test_counting.py",
+    "tokenizer/test_real.py",
+    "project/test_training.py",
+    "reproduction/test_reproduction.py",
+    "slicing/test_slice_weights.py",
     "slicing/test_mini.py",
+    "evaluation/test_embedding.py",
+    "sparsity/test_sparsify.py",
 )
 
 
