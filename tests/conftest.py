@@ -13,8 +13,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
-# By the time that they take. A process of `make test` that has nothing left takes tests over from the end of another's list: what is
-# long comes first, so that none is left with it at the end.
+# By the time that they take. A process of `make test` that has nothing left takes tests over from the end of another's list: what
+# is long comes first, so that none is left with it at the end.
 SLOWEST_FILES = (
     "cli/test_guides.py",
     "cli/test_every_command.py",
