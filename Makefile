@@ -6,21 +6,25 @@ LATEST := $(VENV)-latest
 # Exact versions of all that is installed here, builds included: pip before 25.3 reads the first variable for those too.
 LOCK := constraints/lock.txt
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
-# Test files at once; a process takes up to 3 GB.
+# Processes that run tests; each takes up to 3 GB. Whoever has nothing left takes tests over from the other.
 JOBS ?= 2
+SHARED := -n $(JOBS) --dist worksteal
 
-.PHONY: demo test test-latest check bench docs lock setup setup-dev clean
+.PHONY: demo test test-robustness test-latest check bench docs lock setup setup-dev clean
 
 demo: setup  ## the main job, offline, on the model that comes with the package
 	$(BIN)/langslice demo
 
-test: setup-dev  ## every test, on the real tokenizers and weights where they are at hand
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: setup-dev  ## every test but those of robustness, on the real tokenizers and weights where they are at hand
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not robustness" $(SHARED)
+
+test-robustness: setup-dev  ## the tests that kill processes, or start a Ray cluster
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m robustness
 
 test-latest:  ## a telling part of the tests, on the newest release of everything but torch
 	test -x $(LATEST)/bin/python || $(PYTHON) -m venv $(LATEST)
 	$(LATEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -c constraints/lock.in torch -e ".[dev]"
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(LATEST)/bin/python -m tests.project.latest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(LATEST)/bin/python -m tests.project.latest $(SHARED)
 
 check: setup-dev  ## style, annotations, docstrings, types, generated documentation
 	$(BIN)/ruff check .

@@ -335,6 +335,7 @@ def reproduce(
     data: str | Path | None = ...,
     code: str | Path | None = ...,
     limit: int | None = ...,
+    rounds: int | None = ...,
     processes: int = ...,
     ray: str | None = ...,
     published: str | Path | None = ...,

@@ -13,23 +13,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
-# By the time that they take. Files are handed out one by one to the processes of `make test`, and a long one that is handed
-# out last would keep one process busy while the others have nothing left to do.
+# By the time that they take. A process of `make test` that has nothing left takes tests over from the end of another's list: what
+# is long comes first, so that none is left with it at the end.
 SLOWEST_FILES = (
     "cli/test_guides.py",
-    "recipes/test_recipes.py",
-    "project/test_training.py",
-    "tokenizer/test_real.py",
-    "cluster/test_cluster.py",
-    "reproduction/test_reproduction.py",
-    "sweeps/test_sweeps.py",
-    "slicing/test_slice_weights.py",
-    "slicing/test_resume.py",
-    "healing/test_heal.py",
+    "cli/test_every_command.py",
     "slicing/test_stress.py",
-    "files/test_fuzz.py",
-    "sparsity/test_sparsify.py",
+    "sweeps/test_sweeps.py",
+    "healing/test_heal.py",
+    "recipes/test_recipes.py",
+    "counting/test_counting.py",
+    "tokenizer/test_real.py",
+    "project/test_training.py",
+    "reproduction/test_reproduction.py",
+    "slicing/test_slice_weights.py",
     "slicing/test_mini.py",
+    "evaluation/test_embedding.py",
+    "sparsity/test_sparsify.py",
 )
 
 

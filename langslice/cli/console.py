@@ -265,6 +265,8 @@ def print_demo(demo: Demo) -> None:
     console.print(further)
     if demo.report is not None:
         console.print(f"\nThe whole report: {escape(str(demo.report))}", highlight=False)
+    spent = ", ".join(f"{what} {seconds:.1f}" for what, seconds in demo.seconds.items())
+    console.print(f"\nSeconds: {spent}", highlight=False)
     console.print(
         "\nThe slice scores kept tokens as the original does, and shares their probability among fewer; a dropped language\n"
         "still round-trips, in smaller pieces. Now a model of your own:\n\n"

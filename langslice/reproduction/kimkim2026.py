@@ -23,6 +23,8 @@ CONDITIONS: Final[dict[str, dict[str, str] | None]] = {
     "EnKoZh": {"scripts": "Latn,Hang,Hani"},
 }
 LANGUAGES: Final = ("en", "ko", "zh")
+ROUNDS: Final = 5
+"""Times that speed is measured, unless it is said."""
 SIZES: Final = "Vocabulary and size"
 # Title of each further table -> task and metric.
 TABLES: Final = {
@@ -57,7 +59,7 @@ def kimkim2026(
     limit: int | None = None,
     shots: int | None = None,
     new_tokens: int = 64,
-    rounds: int = 5,
+    rounds: int = ROUNDS,
     tasks: Sequence[str] = ("perplexity", "translation", "confusion", "speed"),
     device: str = "auto",
     report: Report = silent,

@@ -33,8 +33,7 @@ def reproduce(
     if paper not in PAPERS:
         raise RecipeError(f"unknown paper {paper!r}", f"one of {', '.join(PAPERS)}")
     out, titles = Path(out), _titles(paper)
-    if paper == "kimkim2026":
-        _refuse_foreign(options)
+    _refuse_foreign(paper, options)
     figures = None if options.published is None else read_published(Path(options.published), *titles)
     found = _run(paper, str(model), out, options, report)
     if len(found.sweep.failed) == len(found.sweep.runs):
@@ -48,8 +47,12 @@ def reproduce(
     return found
 
 
-def _refuse_foreign(options: ReproduceOptions) -> None:
+def _refuse_foreign(paper: str, options: ReproduceOptions) -> None:
     """Refuse what only the other paper reads."""
+    if paper == "kim2024":
+        if options.rounds is not None:
+            raise RecipeError("kim2024 does not read --rounds", "it measures no speed; leave it out")
+        return
     names = ("xnli", "marc", "code", "ray", "processes")
     given = [f"--{name}" for name in names if name in options.given()]
     if given:
@@ -61,7 +64,7 @@ def _run(paper: str, model: str, out: Path, options: ReproduceOptions, report: R
     folders = {name: None if getattr(options, name) is None else Path(getattr(options, name)) for name in names}
     shared: dict[str, Any] = {**folders, "limit": options.limit, "device": options.device, "report": report}
     if paper == "kimkim2026":
-        return kimkim2026.kimkim2026(model, out, **shared)
+        return kimkim2026.kimkim2026(model, out, rounds=options.rounds or kimkim2026.ROUNDS, **shared)
     return kim2024.kim2024(model, out, processes=options.processes, ray=options.ray, **shared)
 
 

@@ -22,6 +22,7 @@ class ReproduceOptions(Options):
     data: Annotated[str | Path | None, Entry("Folder of data sets in their usual layouts.", "DIR")] = None
     code: Annotated[str | Path | None, Entry("Source files of the code-refined condition.", "DIR")] = None
     limit: Annotated[int | None, Entry("Most items of each task and language.", short="-n", least=1)] = None
+    rounds: Annotated[int | None, Entry("Rounds of kimkim2026's speed measurement (5).", least=1)] = None
     processes: Annotated[int, Entry("Runs of kim2024 at once.", least=1)] = 1
     ray: Annotated[str | None, Entry("Ray cluster for kim2024.", "ADDRESS")] = None
     published: Annotated[

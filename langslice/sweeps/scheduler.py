@@ -25,7 +25,7 @@ RESULT: Final = "result.json"
 ERROR: Final = "error.txt"
 LOG: Final = "log.txt"
 # Imported once, by the server. transformers imports by itself only what is used.
-_PRELOAD: Final = [
+PRELOAD: Final = [
     "numpy", "torch", "transformers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto", "transformers.generation.utils", "langslice.slicing.main",
     "langslice.planning.build", "langslice.counting", "langslice.evaluation.main", "langslice.evaluation.label_scores",
@@ -44,7 +44,7 @@ def run_in_processes(jobs: Mapping[str, Job], folder: Path, *, processes: int, d
     done    told the key of each job as it ends, well or not
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(PRELOAD)
     waiting = list(jobs.items())
     running: dict[str, Any] = {}
     try:

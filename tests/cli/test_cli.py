@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from langslice.cli.app import app as cli
+from langslice.cli import app as cli
 
 
 def run(capsys, monkeypatch, *arguments):

@@ -42,7 +42,7 @@ COMMANDS = {
     "plan": (["plan MODEL -l ko,en -o plan.json"], "plan.json"),
     "push": ([SLICE, "push cut org/name --dry-run"], None),
     "report": ([SLICE, "report cut -o report.html"], "report.html"),
-    "reproduce": (["reproduce kimkim2026 --model tiny --data . --limit 1 --device cpu -o paper"], "paper"),
+    "reproduce": (["reproduce kimkim2026 --model tiny --data . --limit 1 --rounds 1 --device cpu -o paper"], "paper"),
     "restore": ([SLICE, "restore cut --base MODEL -o full"], "full/restore.json"),
     "run": (["run recipe.yaml -o work"], "work/report.html"),
     "score": (["score MODEL heads --method gradient --texts en=en.txt -o heads.parquet"], "heads.png"),
@@ -80,6 +80,8 @@ def test_command(name, here):
         assert done.exit_code == 0, f"{line}\n{done.output}"
     assert typed[-1].split()[0] == name
     assert done.output.strip()
+    if name == "demo":
+        assert "\nSeconds: loading torch and transformers " in done.output
     if made is not None:
         assert made.split("/")[0] not in before
         assert (here / made).exists(), sorted(path.name for path in here.iterdir())

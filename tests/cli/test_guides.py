@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from langslice.mini import heldout_text
+from tests.commands import langslice_command
 
 GUIDES = sorted((Path(__file__).parents[2] / "docs/guides/users").glob("*.md"))
 # What a guide promises to leave behind.
@@ -49,13 +49,11 @@ def test_commands_run_as_written(guide, tmp_path):
     (tmp_path / "heldout.txt").write_text("\n".join(heldout_text("ko")[30:40]) + "\n", encoding="utf-8")
     script = tmp_path / "guide.sh"
     script.write_text("set -euo pipefail\n" + "\n".join(commands(guide)), encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "OMP_NUM_THREADS": "2",
-    }
-    done = subprocess.run(["bash", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    with langslice_command(tmp_path / "bin") as place:
+        environment = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["bash", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     missing = [name for name in MADE[guide.stem] if not (tmp_path / name).exists()]
     assert not missing

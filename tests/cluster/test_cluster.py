@@ -37,7 +37,8 @@ def without_ray() -> str:
     return ""
 
 
-needs_ray = pytest.mark.skipif(bool(without_ray()), reason=without_ray())
+def needs_ray(test):
+    return pytest.mark.robustness(pytest.mark.skipif(bool(without_ray()), reason=without_ray())(test))
 
 
 @pytest.fixture

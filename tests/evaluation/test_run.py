@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from langslice.cli.app import app as cli
+from langslice.cli import app as cli
 from langslice.errors import LanguageError, TaskError
 from langslice.evaluation.loaded_model import load_model
 from langslice.evaluation.main import evaluate

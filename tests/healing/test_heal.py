@@ -381,6 +381,7 @@ def heal_in_a_process(cut, out, settings):
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("further", [{"lora": 4, "train": "norms"}])
 def test_a_killed_run_ends_as_an_unbroken_one(cut, text, tmp_path, further):
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -66,10 +66,10 @@ def test_the_weights_stay_below_and_use_what_there_is(size, more, tmp_path):
 
 
 def test_a_size_that_nothing_fits(zoo):
-    with pytest.raises(PlanError, match="--max-size 10kB leaves no room for a vocabulary"):
+    with pytest.raises(PlanError, match=r"`max_size=.10kB.` leaves no room for a vocabulary"):
         langslice.plan(zoo("llama"), scripts="Latn", max_size="10kB")
 
 
 def test_a_size_in_which_what_always_stays_does_not_fit(zoo):
-    with pytest.raises(PlanError, match=r"cannot be cut to \d+ tokens: \d+ always stay \(--max-size 85kB\)"):
+    with pytest.raises(PlanError, match=r"cannot be cut to \d+ tokens: \d+ always stay \(`max_size=.85kB.`\)"):
         langslice.plan(zoo("llama"), scripts="Latn", max_size="85kB")

@@ -249,6 +249,7 @@ def test_a_run_depends_on_the_content_of_its_files_and_of_its_model(tiny, tmp_pa
     assert kept(langslice.run(moved, tmp_path / "work")) == {"plan": False, "slice": False}
 
 
+@pytest.mark.robustness
 def test_a_killed_run_goes_on(tiny, tmp_path):
     recipe = recipe_of(tiny, score={"heads": {"kind": "heads", "method": "l2"}})
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))

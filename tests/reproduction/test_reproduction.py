@@ -227,6 +227,8 @@ def test_the_command_refuses_other_papers(capsys, monkeypatch, tmp_path):
             "kimkim2026 does not read --xnli, --processes\nhint: these belong",
         ),
         (["kim2024", "-n", "0"], "--limit must be a whole number at least 1, found 0"),
+        (["kimkim2026", "--rounds", "0"], "--rounds must be a whole number at least 1, found 0"),
+        (["kim2024", "--rounds", "2"], "kim2024 does not read --rounds\nhint: it measures no speed"),
         (["kim2024", "--code", "none"], "no data at none\nhint: name source files for the code-refined condition"),
     ],
 )

@@ -92,6 +92,7 @@ def same_but_for_place(found: dict[str, bytes], expected: dict[str, bytes]) -> N
     assert one == other
 
 
+@pytest.mark.robustness
 def test_a_killed_command_goes_on_behind_its_last_block(zoo, tmp_path, undisturbed, capsys):
     command = arguments(zoo("llama"), tmp_path)
     assert stop(1, signal.SIGKILL, command).returncode == -signal.SIGKILL
@@ -105,6 +106,7 @@ def test_a_killed_command_goes_on_behind_its_last_block(zoo, tmp_path, undisturb
     same_but_for_place(lasting(tmp_path / "out"), undisturbed)
 
 
+@pytest.mark.robustness
 def test_a_terminated_command_says_that_it_can_go_on(zoo, tmp_path, undisturbed, capsys):
     command = arguments(zoo("llama"), tmp_path)
     stopped = stop(1, signal.SIGTERM, command)

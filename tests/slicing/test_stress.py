@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COMMANDS = {"slice: vocabulary", "slice: vocabulary and structure", "slice: weights", "count", "heal", "run"}
 
 
+@pytest.mark.robustness
 def test_commands_survive_kills(tmp_path):
     program = [sys.executable, "-m", "tests.stress.kill", "--kills", "1", "--corpus-mb", "12", "--json"]
     done = subprocess.run(

@@ -291,6 +291,7 @@ def test_a_run_that_died_in_a_block_goes_on_and_ends_the_same(zoo, tmp_path, mon
     assert blocks == 3
 
 
+@pytest.mark.robustness
 def test_a_killed_process_is_resumed(zoo, tmp_path):
     folder = copy_of(zoo, "bloom", tmp_path)
     write_demonstrations(KEEP, tmp_path / "mt.jsonl")

@@ -161,6 +161,7 @@ def test_a_sweep_ends_in_a_table_and_plots(tiny, tmp_path):
     assert all(run.reused for run in again.runs)
 
 
+@pytest.mark.robustness
 def test_a_killed_sweep_of_twelve_goes_on_without_repeating_one(tiny, tmp_path):
     recipe = tmp_path / "sweep.yaml"
     recipe.write_text(json.dumps(recipe_of(tiny)))
@@ -216,6 +217,7 @@ def test_a_dry_run_lists_the_grid(tiny, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.robustness
 def test_ray_gives_the_same_table(tiny, tmp_path):
     pytest.importorskip("ray", reason="ray is an extra that is not installed")
     sweep(recipe_of(tiny), tmp_path / "processes", processes=2)

@@ -792,6 +792,7 @@ def test_signals_leave_nothing(source: Path, tmp_path: Path, number: int, code: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 
+@pytest.mark.robustness
 def test_kill_leaves_only_what_its_name_calls_unfinished(source: Path, tmp_path: Path) -> None:
     """Killed at several random moments; the next run cleans up, says so, and succeeds."""
     target = tmp_path / "o"

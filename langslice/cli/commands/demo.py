@@ -17,13 +17,10 @@ def demo(
 ) -> None:
     """Do the main job on the small model that comes with the package, offline."""
     from langslice.cli.console import print_demo, print_inspection, print_result
-    from langslice.mini import mini_model_path
-    from langslice.slicing import main as job
-    from langslice.slicing.demo import LANGUAGES, run_demo
+    from langslice.slicing.demo import run_demo
 
     with progress(quiet) as report:
-        found = job.inspect(mini_model_path(), languages=[",".join(LANGUAGES), "ar,fr"], report=report)
         made = run_demo(out, report=report)
-    print_inspection(found)
+    print_inspection(made.inspection)
     print_result(made.result)
     print_demo(made)
