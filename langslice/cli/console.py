@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from langslice.formatting import bytes_text, count_text, stdout_console
-from langslice.planning.summary import kept_text, reason_counts
+from langslice.planning.plan import kept_text
+from langslice.planning.summary import reason_counts
 from langslice.writing.shards import WriteReport
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from langslice.errors import HealError
+from langslice.healing.job import Job, eval_every_steps, finish, heldout_loss, no_loss, prepare
 from langslice.healing.objectives import Examples, choose_objective, make_objective
 from langslice.healing.options import LENGTH, HealOptions, check_settings
-from langslice.healing.student import Source, choose_parts, load_student, open_source
+from langslice.healing.student import Source, load_student, open_source
 from langslice.healing.trainer import (
     Guide,
-    Trained,
     is_first,
     processes,
     run_trainer,
@@ -24,8 +24,8 @@ from langslice.healing.trainer import (
     training_arguments,
 )
 from langslice.healing.work_folder import begin, locked_folder
-from langslice.healing.zeros import Held, check_held, find_zeros, hold
-from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.healing.zeros import check_held, find_zeros
+from langslice.model.checkpoint import open_checkpoint
 from langslice.options import taking
 from langslice.progress import Report, silent
 from langslice.version import __version__
@@ -98,23 +98,6 @@ def heal(
     return result
 
 
-@dataclass(frozen=True)
-class Job:
-    """A trained model, before it is written.
-
-    model     with adapters merged; None where the adapter alone is written
-    wrapper   peft's, where there is an adapter
-    names     parameters that trained
-    """
-
-    model: Any
-    wrapper: Any
-    names: tuple[str, ...]
-    trained: Trained
-    wait: Any
-    notes: tuple[str, ...] = ()
-
-
 def train_language_model(
     source: Source, settings: HealOptions, zeros: Mapping[str, int], work: Path, report: Report
 ) -> Job:
@@ -139,7 +122,7 @@ def train_language_model(
     objective = make_objective(name, folder, tokenizer, config, frame, _rows(source))
     with quiet_transformers():
         arguments = training_arguments(
-            settings, work, eval_strategy="steps" if len(text.heldout) else "no", eval_steps=_eval_every(settings)
+            settings, work, eval_strategy="steps" if len(text.heldout) else "no", eval_steps=eval_every_steps(settings)
         )
         length = settings.steps * settings.batch_size * settings.gradient_accumulation * processes()
         examples = partial(Examples, objective=objective, seed=settings.seed)
@@ -152,43 +135,10 @@ def train_language_model(
             model=model, args=arguments, train_dataset=train, eval_dataset=apart if len(apart) else None,
             data_collator=train.collate,
         )  # fmt: skip
-        measure = partial(_heldout_loss, trainer) if len(apart) else _nothing
+        measure = partial(heldout_loss, trainer) if len(apart) else no_loss
         trained = run_trainer(trainer, work, resume=settings.resume, measure=measure)
         model = finish(trainer, source.checkpoint, settings, wrapper, trained)
     return Job(model, wrapper, names, trained, trainer.accelerator.wait_for_everyone, text.notes)
-
-
-def prepare(
-    model: Any, checkpoint: Checkpoint, settings: HealOptions, zeros: Mapping[str, int]
-) -> tuple[Any, Any, tuple[str, ...], Held]:
-    """Hold zeros, choose what trains, and put adapters on.
-
-    Returns  the model, peft's wrapper or None, names that train, and the zeros that are held
-    """
-    names = tuple(choose_parts(model, model.config, settings.train))
-    held = hold(model, dict(zeros))
-    wrapper = None
-    if settings.lora:
-        from langslice.healing.lora import add_lora, linear_layers
-
-        adapted = [f"{name}.weight" for name in linear_layers(model, settings.lora_targets)]
-        names = tuple(dict.fromkeys([*adapted, *(names if settings.train != ("all",) else ())]))
-        wrapper = add_lora(model, settings, held)
-    return model, wrapper, names, held
-
-
-def finish(trainer: Any, checkpoint: Checkpoint, settings: HealOptions, wrapper: Any, trained: Trained) -> Any:
-    """The trained model, adapters merged; None where the adapter alone is kept."""
-    if trained.state is not None:
-        if wrapper is not None or settings.objective in ("contrastive", "mse"):
-            raise HealError(
-                "adapters and embedding models cannot be gathered from parameters spread over devices",
-                "launch without FSDP and DeepSpeed",
-            )
-        return load_student(checkpoint)
-    if wrapper is None:
-        return trainer.model
-    return None if settings.keep_adapter else wrapper.merge_and_unload()
 
 
 def _kind(source: Source, settings: HealOptions) -> tuple[Path, Any, Any, str]:
@@ -225,10 +175,6 @@ def _rows(source: Source) -> int:
     return find_vocabulary_size(family_of(source.checkpoint.config), source.checkpoint.shapes)
 
 
-def _eval_every(settings: HealOptions) -> int:
-    return settings.eval_every or max(settings.steps // 10, 1)
-
-
 def _guide(
     source: Source, settings: HealOptions, train: Examples, arguments: Any, causal: bool, report: Report
 ) -> tuple[Guide, str]:
@@ -251,14 +197,6 @@ def _guide(
             cache, key, mapped, train, settings, device=arguments.device, report=report
         )
     return Guide(settings, causal, mapped.layers, mapped.kept, guesses=guesses), mapped.digest
-
-
-def _heldout_loss(trainer: Any) -> float:
-    return float(trainer.evaluate()["eval_loss"])
-
-
-def _nothing() -> None:
-    return None
 
 
 def _write(
@@ -294,7 +232,7 @@ def _fill(
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
     from langslice.healing.curves import write_curves
     from langslice.healing.trained_weights import copy_model, write_weights
-    from langslice.verification.record import FILE_NAME
+    from langslice.verification.file_names import FILE_NAME
 
     masks: dict[str, dict[str, int]] = {}
     if job.model is None:
@@ -322,7 +260,8 @@ def _fill(
 def _record(staging: Path, source: Source, result: HealResult) -> None:
     from langslice.healing.trained_weights import add_entry
     from langslice.reporting.card import refresh_card
-    from langslice.verification.record import FILE_NAME, installed_versions
+    from langslice.verification.file_names import FILE_NAME
+    from langslice.verification.record import installed_versions
 
     entry = {
         "from": str(source.folder),

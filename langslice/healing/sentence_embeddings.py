@@ -18,19 +18,17 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from langslice.errors import CheckpointError, HealError
+from langslice.healing.job import Job, eval_every_steps, finish, heldout_loss, no_loss, prepare
 from langslice.healing.options import LENGTH, HealOptions
 from langslice.healing.sequences import check_known
 from langslice.healing.student import Source
 from langslice.healing.trainer import run_trainer, trainer_class, training_arguments
 from langslice.progress import Report
-
-if TYPE_CHECKING:
-    from langslice.healing.main import Job
 
 # Settings of language models that mean nothing here.
 _ELSEWHERE = ("packing", "hidden", "teacher_cache", "stream_teacher", "alpha", "temperature", "teacher_top")
@@ -67,7 +65,6 @@ def train_embedding(
     begin   settles which run the work folder belongs to, given digests of what is read
     Raises  HealError, CorpusError, CheckpointError
     """
-    from langslice.healing.main import Job, _eval_every, _heldout_loss, _nothing, finish, prepare
     from langslice.model.transformers_classes import quiet_transformers
 
     objective = _check(source, settings)
@@ -91,7 +88,7 @@ def train_embedding(
                 parameter.requires_grad_(False)
         arguments = training_arguments(
             settings, work, trainers.SentenceTransformerTrainingArguments,
-            eval_strategy="steps" if apart.first else "no", eval_steps=_eval_every(settings),
+            eval_strategy="steps" if apart.first else "no", eval_steps=eval_every_steps(settings),
         )  # fmt: skip
         loss = losses.MSELoss if objective == "mse" else losses.MultipleNegativesRankingLoss
         made = partial(_dataset, teach=teach)
@@ -100,7 +97,7 @@ def train_embedding(
             loss=loss(encoder),
         )  # fmt: skip
         trained = run_trainer(
-            trainer, work, resume=settings.resume, measure=partial(_heldout_loss, trainer) if apart.first else _nothing
+            trainer, work, resume=settings.resume, measure=partial(heldout_loss, trainer) if apart.first else no_loss
         )
         finished = finish(trainer, source.checkpoint, settings, wrapper, trained)
     names = tuple(name for name in names if not name.startswith(_POOLER))

@@ -13,7 +13,8 @@ from langslice.errors import CheckpointError, HealError, UnknownFamilyError, Unk
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.families import describe_tensor, family_of
 from langslice.planning.plan import SlicePlan
-from langslice.verification.record import FILE_NAME, read_record
+from langslice.verification.file_names import FILE_NAME
+from langslice.verification.record import read_record
 
 # Word of --train -> parts of model/families.py.
 PARTS: Final = {

@@ -25,7 +25,7 @@ from langslice.model.families import family_of, find_vocabulary_size
 from langslice.model.source_tokenizer import fingerprint
 from langslice.planning.plan import SlicePlan
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
-from langslice.verification.record import FILE_NAME
+from langslice.verification.file_names import FILE_NAME
 
 Rows = npt.NDArray[np.int64]
 

@@ -22,7 +22,7 @@ from langslice.healing.student import is_float
 from langslice.model.checkpoint import Checkpoint
 from langslice.planning.side_files import stale_reason
 from langslice.sparsity.weight_bytes import stored_bytes, write_tensor, writing
-from langslice.verification.record import FILE_NAME
+from langslice.verification.file_names import FILE_NAME
 from langslice.writing.shards import TensorEdit, write_shards
 
 RECORD: Final = "healing.json"

@@ -20,9 +20,10 @@ import numpy as np
 from langslice.errors import PlanError
 from langslice.files.atomic_output import staging_file
 from langslice.files.json_forms import Row, check_form, read_json
+from langslice.formatting import number_runs
 from langslice.model.token_id_fields import IdMap
 from langslice.planning.facts import checked_facts
-from langslice.planning.summary import html_table, kept_text, reason_counts
+from langslice.planning.summary import html_table, reason_counts
 from langslice.structure.kept import Kept, kept_from_json, kept_json
 from langslice.version import __version__
 
@@ -304,3 +305,25 @@ def _check_rows(plan: SlicePlan, place: str) -> None:
         outside = values[(values < 0) | (values >= plan.rows)]
         if outside.size:
             raise PlanError(f"{place}: {label} id {int(outside[0])} is outside the {plan.rows} rows of the model")
+
+
+def kept_text(plan: SlicePlan) -> str:
+    """What a plan keeps, in a line."""
+    padding = f" and {len(plan.padding)} rows of padding" if plan.padding else ""
+    share = len(plan.kept) / max(plan.rows, 1)
+    vocabulary = f"{len(plan.kept):,} of {plan.rows:,} vocabulary rows ({share:.1%}){padding}"
+    if plan.keeps_vocabulary:
+        vocabulary = f"all {plan.rows:,} vocabulary rows"
+    return vocabulary if plan.structure is None else f"{_structure_text(plan.structure)}, {vocabulary}"
+
+
+def _structure_text(structure: Kept) -> str:
+    """Which layers stay, and in how many of them heads and neurons go."""
+    parts = [f"{stack} {','.join(number_runs(layers))}" for stack, layers in structure.layers.items()]
+    cut = {"heads": structure.heads, "neurons": structure.neurons}
+    for unit, places in cut.items():
+        for place, rows in places.items():
+            sizes = sorted({len(stay) for stay in rows.values()})
+            span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+            parts.append(f"{span} {unit} in {len(rows)} {'layer' if len(rows) == 1 else 'layers'} of {place}")
+    return f"{'; '.join(parts)} ({structure.style})"

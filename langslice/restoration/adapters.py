@@ -37,7 +37,8 @@ from langslice.restoration.adapter_tensors import (  # fmt: skip
     split_name,
 )
 from langslice.restoration.options import DIRECTIONS, AdapterOptions
-from langslice.verification.record import FILE_NAME, read_document, read_plan_at
+from langslice.verification.file_names import FILE_NAME
+from langslice.verification.record import read_document, read_plan_at
 from langslice.writing.shards import staging_folder
 
 if TYPE_CHECKING:

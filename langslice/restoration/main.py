@@ -34,8 +34,9 @@ from langslice.slicing.files import side_files
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import copy_tokenizer
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.file_names import FILE_NAME
 from langslice.verification.messages import failure_text, prove_slice
-from langslice.verification.record import FILE_NAME, library_versions, read_document, read_plan_at, read_record
+from langslice.verification.record import library_versions, read_document, read_plan_at, read_record
 from langslice.writing.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 
 if TYPE_CHECKING:

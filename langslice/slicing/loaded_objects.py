@@ -13,10 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from langslice.errors import CheckpointError, OptionError
+from langslice.errors import OptionError
 from langslice.model.transformers_classes import dtype_option
 from langslice.options import build
 from langslice.slicing import main as job
+from langslice.slicing.loaded_slice import load_objects
 from langslice.slicing.options import SliceOptions
 
 
@@ -85,44 +86,3 @@ def _rename(thing: Any, name: str) -> None:
     for attribute in ("name_or_path", "_name_or_path"):
         if hasattr(thing, attribute):
             setattr(thing, attribute, name)
-
-
-def load_objects(folder: Path, **options: Any) -> tuple[Any, Any]:
-    """A model and its tokenizer, of the classes that the folder names.
-
-    options  of the model's `from_pretrained`
-    Raises   CheckpointError, TokenizerError
-    """
-    import transformers
-
-    from langslice.evaluation.loaded_model import load_tokenizer
-    from langslice.model.checkpoint import open_checkpoint
-    from langslice.model.transformers_classes import model_class, quiet_transformers
-
-    place = open_checkpoint(folder).model_folder
-    stock = model_class(place)
-    if stock is None:
-        raise CheckpointError(
-            f"{place}: transformers {transformers.__version__} has no class for it", "load it as its own page says"
-        )
-    with quiet_transformers():
-        try:
-            model = stock.from_pretrained(place, **options)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise CheckpointError(
-                f"{place}: transformers cannot load it\n  {error}", "run `langslice verify`"
-            ) from error
-    return model.eval(), load_tokenizer(place)
-
-
-def load_sentence_transformer(folder: Path, **options: Any) -> Any:
-    """A folder of sentence-transformers as its class. Raises CheckpointError."""
-    if not (folder / "modules.json").is_file():
-        raise CheckpointError(f"{folder} is no folder of sentence-transformers: it has no modules.json", "use load()")
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise CheckpointError(
-            "this needs the package `sentence-transformers`", 'pip install "langslice[sentence-transformers]"'
-        ) from error
-    return SentenceTransformer(str(folder), **options)

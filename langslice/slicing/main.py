@@ -19,8 +19,8 @@ from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.options import Choice, codes, listed, taking
 from langslice.planning.options import PlanOptions
-from langslice.planning.plan import SlicePlan, load_plan
-from langslice.planning.summary import html_table, kept_text
+from langslice.planning.plan import SlicePlan, kept_text, load_plan
+from langslice.planning.summary import html_table
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
@@ -101,7 +101,7 @@ class SliceResult:
         options  of `from_pretrained`, such as dtype or device_map
         Raises   CheckpointError, TokenizerError
         """
-        from langslice.slicing.loaded_objects import load_objects
+        from langslice.slicing.loaded_slice import load_objects
 
         return load_objects(self.out, **options)
 
@@ -111,7 +111,7 @@ class SliceResult:
         options  of SentenceTransformer, such as device
         Raises   CheckpointError where the folder is none, or the package is missing
         """
-        from langslice.slicing.loaded_objects import load_sentence_transformer
+        from langslice.slicing.loaded_slice import load_sentence_transformer
 
         return load_sentence_transformer(self.out, **options)
 

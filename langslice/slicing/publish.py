@@ -19,7 +19,8 @@ from langslice.reporting.card import card_edited, name_in_card, outdated, write_
 from langslice.reporting.slice_folder import read_slice
 from langslice.reporting.source_card import CARD
 from langslice.slicing.options import PushOptions
-from langslice.verification.record import LATER_FILES, read_whole_record
+from langslice.verification.file_names import LATER_FILES
+from langslice.verification.record import read_whole_record
 
 _OWN = (*LATER_FILES, "SOURCE_README*.md")
 # What other programs leave in a folder, and nobody means to publish.

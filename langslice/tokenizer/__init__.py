@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from langslice.tokenizer.source import (
-    Closure,
-    Rewrite,
-    SourceTokenizer,
+from langslice.tokenizer.source import Closure, Rewrite, SourceTokenizer
+from langslice.tokenizer.steps import (
     check_renumbering,
     check_tokenizer,
     close,

@@ -21,16 +21,14 @@ from langslice.invocation import typed_command
 from langslice.model.checkpoint import Checkpoint, Shard
 from langslice.planning.plan import SlicePlan, load_plan, plan_from_json, plan_text
 from langslice.tokenizer import Rewrite
+from langslice.verification.file_names import FILE_NAME as FILE_NAME
 from langslice.version import __version__
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
     from langslice.verification.proof import Proof
 
-FILE_NAME = "slice.json"
 FORMAT = "langslice-slice/1"
-# Written beside a slice after its record, by langslice or the person who publishes it; no loader reads them.
-LATER_FILES = ("README.md", FILE_NAME, "report.html", "healing.*", "LICENSE*", "LICENCE*", "NOTICE*", ".gitattributes")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
 _FORM = {"sparsity?": (None, {"tensors": {"*": {"zeros": int, "size": int}}}), "new_to_old": list}
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from langslice.verification.check import MAX_EXAMPLES, Check
-from langslice.verification.record import LATER_FILES
+from langslice.verification.file_names import LATER_FILES
 
 Remake = Callable[[Path], object]
 """Writes the files of a slice beside its weights into an empty folder, as `slice` did."""
