@@ -17,7 +17,7 @@ ENTRIES: Final = "entries"
 # A command in backticks stays as it is; else an option, alone in backticks or not, and the word behind it.
 _OPTION = re.compile(
     r"(?P<command>`[^`]* -[^`]*`)|(?<![\w`-])(?P<tick>`?)--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*[a-z0-9])(?P=tick)"
-    r"(?: (?P<value>\"[^\"]*\"|(?!-)[^\s`]+))?"
+    r"(?: (?P<value>\"[^\"]*\"|'[^']*'|(?!-)[^\s`]+))?"
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+")
@@ -59,11 +59,11 @@ def _replaced(found: re.Match[str]) -> str:
 
 def _is_value(word: str) -> bool:
     """Whether a word behind an option is a value of it, and not the next word of the sentence."""
-    return bool(word) and (word[0] in '"*!' or word[0].isupper() or any(sign in word for sign in "0123456789,:=/*"))
+    return bool(word) and (word[0] in "\"'*!" or word[0].isupper() or any(sign in word for sign in "0123456789.,:=/*"))
 
 
 def _given(name: str, value: str) -> str:
     if _manner == ENTRIES:
         return f"{name}: {value}"
-    plain = _NUMBER.fullmatch(value) or _PLACEHOLDER.fullmatch(value) or value[0] == '"' or value in ("True", "False")
+    plain = _NUMBER.fullmatch(value) or _PLACEHOLDER.fullmatch(value) or value[0] in "\"'" or value in ("True", "False")
     return f"{name}={value}" if plain else f'{name}="{value}"'

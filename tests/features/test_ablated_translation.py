@@ -191,7 +191,7 @@ def test_the_command_writes_prints_draws_and_is_reported(files):
     [
         (["--translate", 3], PlanError, "--translate compares what is zeroed, and --ablate was not given"),
         (["--ablate", "--pairs", "fr-en"], PlanError, "--pairs is for --translate, which was not given"),
-        (["--ablate", "--translate", 0], TaskError, "expected at least 1 line"),
+        (["--ablate", "--translate", 0], PlanError, "--translate must be a whole number at least 1, found 0"),
         (["--ablate", "--translate", 3, "--shots", 300], TaskError, "expected 300"),
         (["--ablate", "--translate", 3, "--data", "none"], TaskError, "--data none is not a folder"),
     ],

@@ -121,11 +121,11 @@ def test_what_is_held_out_is_not_trained_on():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "mse"}, "--objective mse needs a teacher"),
-        ({"objective": "contrastive", "teacher": "x"}, "--objective contrastive does not use a teacher"),
-        ({"objective": "masked"}, "--objective masked does not fit a sentence embedding model"),
-        ({"hidden": 1.0, "teacher": "x"}, "--hidden has no effect on a sentence embedding model"),
-        ({"batch_size": 1}, "--batch-size is 1, and a contrast needs others in the batch"),
+        ({"objective": "mse"}, "`objective` mse needs a teacher"),
+        ({"objective": "contrastive", "teacher": "x"}, "`objective` contrastive does not use a teacher"),
+        ({"objective": "masked"}, "`objective` masked does not fit a sentence embedding model"),
+        ({"hidden": 1.0, "teacher": "x"}, "`hidden` has no effect on a sentence embedding model"),
+        ({"batch_size": 1}, "`batch_size` is 1, and a contrast needs others in the batch"),
     ],
 )
 def test_refused(minilm, changes, message):

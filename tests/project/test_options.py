@@ -203,6 +203,8 @@ def test_a_function_takes_options_by_name_by_place_or_as_one_value():
         ("--lora 16 --seed x", "`lora=16` `seed` x", "`lora: 16` `seed` x"),
         ("run `langslice slice --drop-layers 3` first", "run `langslice slice --drop-layers 3` first",
          "run `langslice slice --drop-layers 3` first"),
+        ("pass --carry 'a b.dat', or --out x.json", "pass `carry='a b.dat'`, or `out=\"x.json\"`",
+         "pass `carry: 'a b.dat'`, or `out: x.json`"),
         ("a--b and |---|", "a--b and |---|", "a--b and |---|"),
     ],
 )  # fmt: skip

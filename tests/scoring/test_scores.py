@@ -611,9 +611,9 @@ def test_what_is_no_file_of_scores_is_refused(zoo, tmp_path):
         ("heads", "lahis", {"": KO}, {}, ScoreError, "lahis compares languages and needs text of at least 1"),
         ("neurons", "lape", {"ko": KO}, {}, ScoreError, "lape compares languages and needs text of at least 2"),
         ("layers", "angular", {"": KO}, {"run": 3}, ScoreError, "a run of 3 layers does not fit the 3 layers of `layers`"),
-        ("layers", "angular", {"": KO}, {"run": 0}, ScoreError, "run is 0; expected at least 1"),
-        ("heads", "gates", {"": KO}, {"penalty": -1.0}, ScoreError, "penalty is -1; expected a number that is not negative"),
-        ("heads", "gradient", {"": KO}, {"seeds": ()}, ScoreError, "seeds are []; expected at least one"),
+        ("layers", "angular", {"": KO}, {"run": 0}, ScoreError, "`run` must be a whole number at least 1, found 0"),
+        ("heads", "gates", {"": KO}, {"penalty": -1.0}, ScoreError, "`penalty` must be a number at least 0, found -1"),
+        ("heads", "gradient", {"": KO}, {"seeds": ()}, ScoreError, "`seeds` are []; expected at least one"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_message(zoo, kind, method, texts, settings, error, message):

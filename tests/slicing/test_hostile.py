@@ -83,7 +83,7 @@ HOSTILE: list[tuple[Callable[[Path], object], str]] = [
         lambda model: (model / "\u202efoo.dat").write_text("x"),
         r"'\\u202efoo.dat' in .* is not a file that langslice knows",
     ),
-    (lambda model: (model / "-x y.dat").write_text("x"), "--leave-out '-x y.dat'"),
+    (lambda model: (model / "-x y.dat").write_text("x"), "`leave_out='-x y.dat'`"),
 ]
 
 

@@ -93,7 +93,10 @@ def test_without_demonstrations_and_with_links(tmp_path):
         (["--sparsity", "1.2", "--score", "magnitude"], "1.2"),
         (["--sparsity", "0.3"], "needs demonstrations, and none were given"),
         (["--score", "wanda"], "--score has no effect"),
-        (["--sparsity", "0.3", "--score", "wander"], "unknown score"),
+        (
+            ["--sparsity", "0.3", "--score", "wander"],
+            "--score must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'",
+        ),
         (["--pattern", "4:2", "--score", "magnitude"], "4:2"),
         (["--sparsity", "0.3", "--keep-demos", "nothing.jsonl"], "nothing.jsonl"),
         (["--sparsity", "0.3", "--score", "magnitude", "--linears", "*.nothing"], "nothing"),
@@ -124,7 +127,7 @@ def test_products_in_bfloat16_are_asked_for_with_compute(demos, tmp_path, capsys
     start = ["slice", str(mini_model_path()), "-o", str(tmp_path / "no")]
     for more, message in (
         (["--sparsity", "0.3", "--keep-demos", str(demos), "--compute", "float8"],
-         "unknown type to compute in 'float8'\nhint: one of float32, bfloat16"),
+         "--compute must be one of float32, bfloat16, found 'float8'\nhint: did you mean `float32`?"),
         (["--languages", "ko", "--compute", "bfloat16"], "--compute has no effect: no weight is pruned"),
     ):  # fmt: skip
         monkeypatch.setattr("sys.argv", ["langslice", *start, *more])
