@@ -192,6 +192,9 @@ FAMILIES = (
 )
 # fmt: on
 
+# Parts of a weight that GPTQ, AWQ, bitsandbytes and compressed-tensors store in place of it or beside it.
+_QUANTISED = re.compile(r"qweight|qzeros|scales|g_idx|SCB|weight_format|weight_\w+|absmax|quant_\w+|input_scale|zero_point")
+
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 
 
@@ -242,10 +245,13 @@ def is_tower(name: str) -> bool:
     return _TOWERS.fullmatch(name) is not None
 
 
-def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabulary_sizes: frozenset[int]) -> TensorAxes:
+def describe_tensor(
+    family: Family, name: str, shape: tuple[int, ...], vocabulary_sizes: frozenset[int], *, cut: bool = True
+) -> TensorAxes:
     """Give the axes of a tensor by its on-disk name.
 
     vocabulary_sizes  lengths that a vocabulary axis of this model has
+    cut               whether the vocabulary is cut; where it is not, a quantised table of it has no axes and stays
     Returns           axes, one a dimension; None where the table has none and no dimension is as long as a vocabulary
     Raises            UnknownTensorError for a tensor that may run along the vocabulary and is not in the table
     """
@@ -260,9 +266,13 @@ def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabular
         if found is None:
             continue
         if found.axes is None and set(rule.axes) & set(VOCABULARY_AXES):
-            raise _unknown(
-                family, name, shape, "its module runs along the vocabulary, but its storage format is not known"
-            )
+            if _QUANTISED.fullmatch(name.rpartition(".")[2]) is None:
+                raise _unknown(
+                    family, name, shape, "its module runs along the vocabulary, but its storage format is not known"
+                )
+            if cut:
+                raise _quantised(name, shape)
+            return found
         if found.axes is not None and len(found.axes) != len(shape):
             raise _unknown(
                 family, name, shape, f"the table expects {len(found.axes)} dimensions ({', '.join(found.axes)})"
@@ -278,6 +288,16 @@ def _unknown(family: Family, name: str, shape: tuple[int, ...], why: str) -> Che
         f"unknown tensor {name}, shape {shape}\n  {why}\n"
         f"  family `{family.model_types[0]}` gives it no axes; nothing was written",
         hint="add one line to langslice/model/families.py, see docs/adding-a-family.md",
+    )
+
+
+def _quantised(name: str, shape: tuple[int, ...]) -> CheckpointError:
+    module, _, leaf = name.rpartition(".")
+    return UnknownTensorError(
+        f"{module} runs along the vocabulary and is stored quantised, so its rows cannot be cut\n"
+        f"  found {leaf}, shape {shape}, where weight would stand; nothing was written",
+        hint="slice the model that it was quantised from and quantise the slice; without a cut of the vocabulary "
+        "(--drop-layers alone) quantised weights are carried as they are",
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from langslice.errors import PlanError, TokenizerError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.quantisation import quantisation
 from langslice.model.token_id_fields import IdField
 from langslice.options import Choice, asks, codes, listed, request_json
 from langslice.planning.plan import SlicePlan, digest_rows
@@ -45,13 +46,15 @@ def make_plan(
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.model.transformers_classes import implied_fields
-    from langslice.planning.layers import language_control, removal_offer
-    from langslice.planning.weights import weights_request
+    from langslice.planning.layers import CUTS, language_control, removal_offer
+    from langslice.planning.weights import refuse_unprunable, weights_request
     from langslice.structure.clients import client_note, depth_note, place_note
     from langslice.vocabulary.vocabulary import choose_vocabulary
 
     ignore = frozenset(codes(choice.get("ignore_field")))
-    rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
+    whole = asks(choice, (*CUTS, "sparsity", "pattern")) and not asks(choice, _VOCABULARY_ENTRIES)
+    cut = not whole or bool(choice.get("pad_to_multiple_of"))
+    rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={}, cut=cut)
     check_sizes(tokenizer, rows)
     files = plan_side_files(
         checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
@@ -59,16 +62,17 @@ def make_plan(
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
     anatomy, structure = choose_layers(checkpoint, choice, report)
     weights = weights_request(choice)
-    whole = (structure is not None or weights is not None) and not asks(choice, _VOCABULARY_ENTRIES)
+    if weights is not None:
+        refuse_unprunable(checkpoint)
     implied: Mapping[str, int | Sequence[int]] = {}
     sizes: Mapping[str, int] = {}
-    if not whole or choice.get("pad_to_multiple_of"):
+    if cut:
         implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     protected = protected_rows(named, implied)
     remarks: tuple[str, ...] = ()
     if anatomy is not None and structure is not None:
         remarks = (
-            client_note(anatomy, structure),
+            client_note(anatomy, structure, quantisation(checkpoint.config)),
             place_note(anatomy, structure),
             depth_note(anatomy, structure),
             *removal_offer(anatomy, choice),
@@ -91,7 +95,7 @@ def make_plan(
         reasons.update({row: ", ".join(why) for row, why in chosen.reasons.items()})
     kept = np.array(sorted(reasons), dtype=np.int64)
     written_out = {**_moved(implied, kept), **sizes}
-    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint))
+    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint), cut=cut)
     size = len(tokenizer.tokens)
     plan = SlicePlan(
         model=checkpoint.model_id,
@@ -317,7 +321,7 @@ def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
 
     if not checkpoint.aliases or not ties_embeddings(checkpoint.config):
         return {}
-    _, _, tensors = plan_tensors(checkpoint, drop={})
+    _, _, tensors = plan_tensors(checkpoint, drop={}, cut=False)
     return {
         name: f"the same storage as {other}, to which the model ties it"
         for name, other in checkpoint.aliases.items()

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from langslice.model.anatomy import Anatomy
 
 
-def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[int, int | None, dict[str, TensorPlan]]:
+def plan_tensors(
+    checkpoint: Checkpoint, *, drop: Mapping[str, str], cut: bool = True
+) -> tuple[int, int | None, dict[str, TensorPlan]]:
     """Say for every tensor of the checkpoint whether it is kept, sliced along the vocabulary, or dropped.
 
     drop     tensor -> reason
+    cut      whether the vocabulary is cut, which quantised tables do not allow
     Returns  rows of the vocabulary, rows of the per-layer table or None, and the plan of each tensor
     Raises   UnknownTensorError, CheckpointError as model/families.py does
     """
@@ -36,7 +39,7 @@ def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[in
     plans: dict[str, TensorPlan] = {}
     per_layer_rows: int | None = None
     for name, shape in shapes.items():
-        described = describe_tensor(family, name, shape, frozenset({rows}))
+        described = describe_tensor(family, name, shape, frozenset({rows}), cut=cut)
         if described.axes and "per_layer_vocab" in described.axes:
             per_layer_rows = shape[described.axes.index("per_layer_vocab")]
         along = described.axes is not None and not set(described.axes).isdisjoint(VOCABULARY_AXES)
@@ -109,7 +112,9 @@ def _check_names(plan: SlicePlan, checkpoint: Checkpoint) -> None:
         )
     family = family_of(checkpoint.config)
     for name, tensor in plan.tensors.items():
-        axes = describe_tensor(family, name, found[name].shape, frozenset({plan.rows})).axes
+        axes = describe_tensor(
+            family, name, found[name].shape, frozenset({plan.rows}), cut=not plan.keeps_vocabulary
+        ).axes
         if tensor.axes != axes:
             raise PlanError(
                 f"the plan says {name} runs along {tensor.axes}, the family's table says {axes}",

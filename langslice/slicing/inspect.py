@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from langslice.errors import LanguageError, PlanError
+from langslice.errors import LanguageError, PlanError, UnknownTensorError
 from langslice.model.checkpoint import Checkpoint
 from langslice.planning.plan import TensorPlan
 from langslice.planning.side_files import plan_side_files
@@ -115,11 +115,16 @@ def inspect_model(
     """
     from langslice.vocabulary.scripts import token_scripts
 
-    rows, _, tensors = plan_tensors(checkpoint, drop={})
+    rows, _, tensors = plan_tensors(checkpoint, drop={}, cut=False)
     report("reading the vocabulary", 0, 0)
     scripts = token_scripts(tokenizer)
     parts = _parts(checkpoint, tensors)
     savings, notes = [], []
+    try:
+        plan_tensors(checkpoint, drop={})
+    except UnknownTensorError as error:  # a quantised table
+        notes.append(error.message.replace("; nothing was written", ""))
+        sets = ()
     for number, languages in enumerate(sets):
         report(f"what {'+'.join(languages)} would save", number, len(sets))
         try:
