@@ -125,6 +125,14 @@ _PER_LAYER_INPUTS = (
 FAMILIES = (
     Family(("bert", "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "megatron-bert", "layoutlm")),
     Family(("distilbert",)),
+    # Folders that no configuration of transformers describes: folder_kinds.py.
+    Family(("static_embedding", "model2vec"), (
+        Rule("vocabulary", r"embedding\.weight|embeddings", ("vocab", "hidden"), "raw"),
+        Rule("vocabulary", "weights?", ("vocab",), "raw"))),
+    Family(("model2vec_mapped",), (
+        Rule("vocabulary", "mapping|weights", ("vocab",), "raw"), Rule("other", "embeddings", (), "opaque"))),
+    Family(("embedding_matrix",), (Rule("vocabulary", ".+", ("vocab", "hidden"), "raw"),)),
+    Family(("tokenizer",)),
     Family(("gte", "jina_embeddings_v3", "nomic_bert"), (
         Rule("feed-forward", "up_gate_proj", ("gate_up", "hidden")),
         Rule("feed-forward", "fc1[12]", ("neurons", "hidden")),
@@ -193,9 +201,16 @@ FAMILIES = (
 # fmt: on
 
 # Parts of a weight that GPTQ, AWQ, bitsandbytes and compressed-tensors store in place of it or beside it.
-_QUANTISED = re.compile(r"qweight|qzeros|scales|g_idx|SCB|weight_format|weight_\w+|absmax|quant_\w+|input_scale|zero_point")
+_QUANTISED = re.compile(
+    r"qweight|qzeros|scales|g_idx|SCB|weight_format|weight_\w+|absmax|quant_\w+|input_scale|zero_point"
+)
 
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+
+
+def is_known_type(model_type: object) -> bool:
+    """Whether a `model_type` stands in the table."""
+    return isinstance(model_type, str) and model_type in _BY_TYPE
 
 
 def family_of(config: Mapping[str, Any]) -> Family:

@@ -20,12 +20,14 @@ def source_tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
     """The tokenizer beside a checkpoint, read."""
     from langslice.tokenizer import open_tokenizer
 
-    model_type = checkpoint.config.get("model_type")
+    model_type = checkpoint.config.get("model_type") if checkpoint.config_file else None
     return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=vocabulary_rows(checkpoint))
 
 
 def vocabulary_rows(checkpoint: Checkpoint) -> int:
-    """Rows of its vocabulary's tensors."""
+    """Rows of its vocabulary's tensors; for a tokenizer alone, its tokens."""
+    if checkpoint.vocabulary is not None:
+        return checkpoint.vocabulary
     return find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
 
 

@@ -14,6 +14,7 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.model.quantisation import quantisation
 from langslice.model.token_id_fields import IdField
 from langslice.options import Choice, asks, codes, listed, request_json
+from langslice.planning.derived_files import Cut, check_derived
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_side_files, renumbered
 from langslice.planning.tensors import plan_tensors, with_structure
@@ -57,8 +58,9 @@ def make_plan(
     rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={}, cut=cut)
     check_sizes(tokenizer, rows)
     files = plan_side_files(
-        checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
-    )
+        checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out")),
+        tokens=tokenizer.tokens,
+    )  # fmt: skip
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
     anatomy, structure = choose_layers(checkpoint, choice, report)
     weights = weights_request(choice)
@@ -94,7 +96,10 @@ def make_plan(
         reasons = {row: f"named by {why}" for row, why in protected.items()}
         reasons.update({row: ", ".join(why) for row, why in chosen.reasons.items()})
     kept = np.array(sorted(reasons), dtype=np.int64)
-    written_out = {**_moved(implied, kept), **sizes}
+    written_out = {
+        ".".join((*checkpoint.config_section, path)): value
+        for path, value in {**_moved(implied, kept), **sizes}.items()
+    }
     _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint), cut=cut)
     size = len(tokenizer.tokens)
     plan = SlicePlan(
@@ -121,6 +126,7 @@ def make_plan(
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
+    check_derived(Cut(checkpoint, tokenizer, plan), files)
     return plan
 
 
@@ -156,6 +162,11 @@ def choose_layers(
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None, None
+    if checkpoint.config_section:
+        raise PlanError(
+            f"only the vocabulary of a model inside a wrapper ({checkpoint.config_file}) can be cut, not its layers",
+            hint="cut the layers of the encoder itself",
+        )
     from langslice.model.anatomy import read_anatomy
 
     anatomy = read_anatomy(checkpoint)
@@ -330,4 +341,4 @@ def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _config_name(checkpoint: Checkpoint) -> str:
-    return (checkpoint.model_folder.relative_to(checkpoint.folder) / "config.json").as_posix()
+    return (checkpoint.model_folder.relative_to(checkpoint.folder) / checkpoint.config_file).as_posix()

@@ -15,7 +15,8 @@ import numpy as np
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
+from langslice.model.families import VOCABULARY_AXES, describe_tensor, family_of
+from langslice.model.source_tokenizer import vocabulary_rows
 from langslice.planning.plan import SlicePlan, TensorPlan
 from langslice.writing.shards import TensorEdit
 
@@ -35,7 +36,7 @@ def plan_tensors(
     """
     family = family_of(checkpoint.config)
     shapes = checkpoint.shapes
-    rows = find_vocabulary_size(family, shapes)
+    rows = vocabulary_rows(checkpoint)
     plans: dict[str, TensorPlan] = {}
     per_layer_rows: int | None = None
     for name, shape in shapes.items():
@@ -51,7 +52,7 @@ def plan_tensors(
 def with_structure(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> SlicePlan:
     """The plan with the action and name of every tensor as its own structure and vocabulary ask for."""
     tensors: dict[str, TensorPlan] = {}
-    edits = _edits(plan, checkpoint, anatomy)
+    edits = expected_edits(plan, checkpoint, anatomy)
     for name, tensor in plan.tensors.items():
         edit = edits[name]
         reason = tensor.reason if tensor.action == "drop" else edit.reason
@@ -70,13 +71,13 @@ def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdi
 
         anatomy = read_anatomy(checkpoint)
         check_kept(anatomy, plan.structure)
-    edits = _edits(plan, checkpoint, anatomy)
+    edits = expected_edits(plan, checkpoint, anatomy)
     for name, tensor in plan.tensors.items():
         edits[name] = _checked(plan, checkpoint, name, tensor, edits[name])
     return edits
 
 
-def _edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> dict[str, TensorEdit]:
+def expected_edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> dict[str, TensorEdit]:
     """What vocabulary and structure make of each tensor, whatever the plan says of it."""
     vocabulary: dict[str, np.ndarray] = {} if plan.keeps_vocabulary else {"vocab": plan.new_to_old}
     per_layer = plan.per_layer_new_to_old

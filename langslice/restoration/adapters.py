@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import PlanError
 from langslice.files.safetensors_header import TensorEntry
+from langslice.model.adapter_names import FACTORS
 from langslice.model.checkpoint import Checkpoint, Shard, open_checkpoint, read_json_object
 from langslice.planning.plan import SlicePlan
 from langslice.planning.tensors import tensor_edits
 from langslice.restoration.adapter_config import carried_config, refuse_unknown
 from langslice.restoration.adapter_tensors import (  # fmt: skip
-    FACTORS,
     TOKENS,
     Carried,
     Route,

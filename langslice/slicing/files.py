@@ -7,11 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from langslice.files.memory import return_freed_memory
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.folder_kinds import BARE
 from langslice.options import listed
+from langslice.planning.derived_files import Cut, write_derived
 from langslice.planning.plan import SlicePlan
-from langslice.planning.side_files import SideFile, plan_side_files, write_side_files
+from langslice.planning.side_files import KEPT_IDS, SideFile, plan_side_files, write_side_files
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import Rewrite, SourceTokenizer, check_tokenizer, copy_tokenizer, write_tokenizer
 from langslice.verification.record import part_table, write_record
@@ -28,6 +32,7 @@ def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePl
         tokenizer.files,
         carry=listed(made.request.get("carry")),
         leave_out=listed(made.request.get("leave_out")),
+        tokens=tokenizer.tokens,
     )
 
 
@@ -41,6 +46,9 @@ def write_files(
         checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
         restructure=partial(restructured, checkpoint, made.structure),
     )  # fmt: skip
+    write_derived(Cut(checkpoint, tokenizer, made), files, staging)
+    if checkpoint.config.get("model_type") in BARE:
+        np.save(folder / KEPT_IDS, made.new_to_old)
     return_freed_memory()
     rewrite = _write_tokenizer(tokenizer, made, folder)
     check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])

@@ -18,6 +18,8 @@ from langslice.files.memory import return_freed_memory
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.options import Choice, listed
+from langslice.planning.derived_files import Cut as SideCut
+from langslice.planning.derived_files import check_derived
 from langslice.planning.plan import SlicePlan, load_plan
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
@@ -188,6 +190,7 @@ def slice(
         )
     files = side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
+    check_derived(SideCut(checkpoint, tokenizer, made), files)
     before = file_states(checkpoint, files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
@@ -300,6 +303,8 @@ def _write_weights(
     report: Report,
 ) -> WriteReport:
     """Write the shards, and what else the structure asks of the folder."""
+    if not checkpoint.shards:
+        return WriteReport((), 0, {})
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     written = write_shards(
         checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,

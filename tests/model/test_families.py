@@ -58,7 +58,7 @@ def test_quantised_storage_passes_inside_blocks_and_stops_along_the_vocabulary()
     assert packed.axes is None
     assert packed.part == "attention"
     for leaf, shape in (("qweight", (24, 17)), ("SCB", (VOCABULARY,))):
-        with pytest.raises(UnknownTensorError, match="lm_head .* is stored quantised") as error:
+        with pytest.raises(UnknownTensorError, match=r"lm_head .* is stored quantised") as error:
             describe_tensor(llama, f"lm_head.{leaf}", shape, frozenset({VOCABULARY}))
         assert "families.py" not in str(error.value)
         assert describe_tensor(llama, f"lm_head.{leaf}", shape, frozenset({VOCABULARY}), cut=False).axes is None
