@@ -22,6 +22,10 @@ CONFIG = "config.json"
 TOKENIZER, MATRIX, STATIC, MODEL2VEC = "tokenizer", "embedding_matrix", "static_embedding", "model2vec"
 # Kinds whose slice comes with kept_ids.npy, so that anyone can gather rows.
 BARE = (TOKENIZER, MATRIX)
+LAYERLESS = {
+    TOKENIZER: "a tokenizer alone", MATRIX: "an embedding matrix", STATIC: "a table of static embeddings",
+    MODEL2VEC: "a table of static embeddings", f"{MODEL2VEC}_mapped": "a table of static embeddings",
+}  # fmt: skip
 _OFFER = (
     "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
     "into a folder: the slice of that holds kept_ids.npy, the old id of every new one, to gather rows by"

@@ -11,6 +11,7 @@ import numpy as np
 
 from langslice.errors import PlanError, TokenizerError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.folder_kinds import LAYERLESS
 from langslice.model.quantisation import quantisation
 from langslice.model.token_id_fields import IdField
 from langslice.options import Choice, asks, codes, listed, request_json
@@ -162,6 +163,11 @@ def choose_layers(
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None, None
+    if checkpoint.config["model_type"] in LAYERLESS:
+        raise PlanError(
+            f"{LAYERLESS[checkpoint.config['model_type']]} has no layers to cut",
+            hint="choose tokens alone, such as -l ko,en",
+        )
     if checkpoint.config_section:
         raise PlanError(
             f"only the vocabulary of a model inside a wrapper ({checkpoint.config_file}) can be cut, not its layers",
