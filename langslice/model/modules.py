@@ -93,7 +93,8 @@ def module_folders(folder: Path, model_folder: Path) -> ModuleFolders:
     Raises   CheckpointError for a module that is not known
     """
     main = model_folder.relative_to(folder).as_posix()
-    following, tables = [], []
+    following: list[str] = []
+    tables: list[str] = []
     for module in read_modules(folder):
         if module.kind not in (*FOLLOWING, *TRANSFORMERS, *TABLES):
             raise CheckpointError(

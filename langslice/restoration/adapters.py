@@ -214,7 +214,9 @@ def _direction(
     why = "" if fits else f"\n  original: {misfits['original']}\n  slice: {misfits['slice']}"
     raise PlanError(
         f"the adapter {what}, and says that it belongs to {named or 'no model'}{why}",
-        "say where it shall go: --to slice or --to original" if fits else "is this the plan of the right slice?",
+        "say where it shall go: --to slice or --to original"
+        if fits
+        else "was its base given more tokens, or is this the plan of another slice?",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import LanguageError, PlanError, UnknownTensorError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.folder_kinds import LAYERLESS
 from langslice.planning.plan import TensorPlan
 from langslice.planning.side_files import plan_side_files
 from langslice.planning.tensors import plan_tensors
@@ -131,7 +132,7 @@ def inspect_model(
             savings.append(_saving(checkpoint, tokenizer, tensors, rows, languages))
         except LanguageError as error:
             notes.append(f"{'+'.join(languages)}: {error.message}")
-    files = plan_side_files(checkpoint, tokenizer.files)
+    files = plan_side_files(checkpoint, tokenizer.files, tokens=tokenizer.tokens)
     return Inspection(
         model=checkpoint.model_id,
         model_type=str(checkpoint.config["model_type"]),
@@ -170,6 +171,8 @@ def _units(checkpoint: Checkpoint, notes: list[str]) -> tuple[Unit, ...]:
     from langslice.model.anatomy import read_anatomy
     from langslice.structure.kept import Kept
 
+    if checkpoint.config["model_type"] in LAYERLESS:
+        return ()
     try:
         anatomy = read_anatomy(checkpoint)
     except PlanError as error:

@@ -99,7 +99,9 @@ def test_a_tokenizer_and_a_table_under_another_name(tokenizer_folder, tmp_path, 
 
 def test_a_table_with_other_rows_is_refused(tokenizer_folder):
     np.save(tokenizer_folder / "embeddings.npy", np.zeros((ROWS + 3, 5), np.float32))
-    with pytest.raises(LangsliceError, match=r"embeddings\.npy: the array has 12,291 rows, the tokenizer 12,288 tokens"):
+    with pytest.raises(
+        LangsliceError, match=r"embeddings\.npy: the array has 12,291 rows, the tokenizer 12,288 tokens"
+    ):
         langslice.plan(tokenizer_folder, **CHOICE)
 
 
@@ -154,7 +156,9 @@ def test_an_encoder_inside_a_wrapper(zoo, tmp_path, pickled):
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         assert kept[after["encoder_config"][name]] == before["encoder_config"][name]
     assert langslice.verify(source, out).passed
-    with pytest.raises(LangsliceError, match=r"only the vocabulary of a model inside a wrapper \(gliner_config\.json\)"):
+    with pytest.raises(
+        LangsliceError, match=r"only the vocabulary of a model inside a wrapper \(gliner_config\.json\)"
+    ):
         langslice.plan(source, drop_layers="1")
 
 
