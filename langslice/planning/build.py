@@ -168,6 +168,13 @@ def choose_layers(
             f"{LAYERLESS[checkpoint.config['model_type']]} has no layers to cut",
             hint="choose tokens alone, such as -l ko,en",
         )
+    method = quantisation(checkpoint.config)
+    inside = [name for name in CUTS if "layer" not in name and asks(choice, (name,))]
+    if method and inside:
+        raise PlanError(
+            f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be cut",
+            hint="cut the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
+        )
     if checkpoint.config_section:
         raise PlanError(
             f"only the vocabulary of a model inside a wrapper ({checkpoint.config_file}) can be cut, not its layers",

@@ -9,7 +9,7 @@ import pytest
 
 import langslice
 from langslice.cli.app import main
-from langslice.errors import CheckpointError, UnknownTensorError
+from langslice.errors import CheckpointError, PlanError, UnknownTensorError
 
 
 def stored(folder):
@@ -68,7 +68,35 @@ def test_a_quantised_head_is_named_as_what_it_is(request, kind, tmp_path):
     assert any("stored quantised" in note for note in notes)
 
 
-@pytest.mark.parametrize("kind", ["gptq", "int8"])
+@pytest.fixture
+def int4(zoo, tmp_path):
+    """Linears as bitsandbytes packs them: two weights a byte, in one column."""
+    import torch
+
+    folder = shutil.copytree(zoo("llama"), tmp_path / "int4")
+    tensors = stored(folder)
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        size = tensors[name].numel()
+        tensors[name] = torch.randint(0, 255, (size // 2, 1), dtype=torch.uint8)
+        tensors[f"{name}.absmax"] = torch.rand(size // 64 + 1)
+        tensors[f"{name}.quant_state.bitsandbytes__nf4"] = torch.zeros(90, dtype=torch.uint8)
+    return write(folder, tensors, "bitsandbytes", load_in_4bit=True)
+
+
+@pytest.fixture
+def fp8(zoo, tmp_path):
+    """Linears in eight-bit floating point, with a scale a block."""
+    import torch
+
+    folder = shutil.copytree(zoo("llama"), tmp_path / "fp8")
+    tensors = stored(folder)
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+        tensors[f"{name}_scale_inv"] = torch.ones(1, 1)
+    return write(folder, tensors, "fp8", weight_block_size=[128, 128])
+
+
+@pytest.mark.parametrize("kind", ["gptq", "int8", "int4", "fp8"])
 def test_layers_of_a_quantised_model_are_dropped(request, kind, tmp_path):
     import torch
 
@@ -81,8 +109,12 @@ def test_layers_of_a_quantised_model_are_dropped(request, kind, tmp_path):
     for old, new in moved.items():
         assert torch.equal(before[old], after[new]), new
     assert json.loads((out / "config.json").read_text())["num_hidden_layers"] == 2
-    assert any("no client was tried" in note for note in result.plan.notes)
-    assert not any("loads in" in note for note in result.plan.notes)
+    assert not any("loads in" in note or "vLLM" in note for note in result.plan.notes)
+    assert any(
+        f"quantised ({kind if kind in ('gptq', 'fp8') else 'bitsandbytes'})" in note for note in result.plan.notes
+    )
+    with pytest.raises(PlanError, match="--drop-neurons: the weights are quantised"):
+        langslice.plan(source, drop_neurons="0:1")
 
 
 def test_the_vocabulary_of_a_quantised_model_with_a_plain_head_is_cut(gptq, tmp_path):
