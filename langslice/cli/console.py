@@ -132,7 +132,7 @@ def print_result(result: SliceResult) -> None:
     for part, (before, after) in sorted(result.parameters.items(), key=lambda item: -item[1][0]):
         change = after / before - 1 if before else 0.0
         table.add_row(part, f"{before:,}", f"{after:,}", f"{change:+.1%}" if change else "same")
-    total = [sum(sizes) for sizes in zip(*result.parameters.values(), strict=True)]
+    total = [sum(pair[at] for pair in result.parameters.values()) for at in range(2)]
     table.add_row("[bold]all[/]", f"{total[0]:,}", f"{total[1]:,}", f"{total[1] / max(total[0], 1) - 1:+.1%}")
     console.print(table)
     console.print(f"Weights: {bytes_text(result.written.size_bytes)} ({_methods(result.written)})", highlight=False)

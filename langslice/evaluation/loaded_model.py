@@ -63,7 +63,13 @@ def model_kind(folder: Path, *, trust_remote_code: bool = False) -> str:
     from langslice.model.transformers_classes import model_class, quiet_transformers
 
     with quiet_transformers():
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        except (ValueError, OSError) as error:
+            raise CheckpointError(
+                f"{folder}: transformers cannot run it\n  {str(error).splitlines()[0]}",
+                "tables of static embeddings, wrapped encoders and tokenizers alone are sliced and not run here",
+            ) from error
     if config.is_encoder_decoder:
         return "seq2seq"
     stock = model_class(folder)

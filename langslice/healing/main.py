@@ -149,9 +149,9 @@ def _kind(source: Source, settings: HealOptions) -> tuple[Path, Any, Any, str]:
     from langslice.model.transformers_classes import quiet_transformers
 
     folder = source.checkpoint.model_folder
+    kind = model_kind(folder)
     with quiet_transformers():
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    kind = model_kind(folder)
     name = choose_objective(settings.objective, kind, config, tuple(config.architectures or ()))
     return folder, config, load_tokenizer(folder), name
 

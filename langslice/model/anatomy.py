@@ -160,7 +160,9 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
         place = find_place(name, body)
         if place is not None:
             places[name] = place
-            axes[name] = describe_tensor(family, name, tensor.shape, frozenset({rows})).axes
+            # bitsandbytes packs two weights of four bits into a byte, whatever their rows and columns were.
+            packed = tensor.dtype == "U8"
+            axes[name] = None if packed else describe_tensor(family, name, tensor.shape, frozenset({rows})).axes
     body = _with_its_stacks(body.settled(whole), places, checkpoint.config)
     layers = _count_layers(body, places, whole)
     shapes = {name: checkpoint.tensors[name].shape for name in places}

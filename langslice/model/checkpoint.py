@@ -14,6 +14,8 @@ from typing import Any
 
 from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry, damaged, parse_strict_json, read_header
+from langslice.model.folder_kinds import CONFIG, FolderKind, foreign_kind, not_recognised, plain_kind, with_tensors
+from langslice.model.modules import main_module
 
 __all__ = ["Checkpoint", "Shard", "TensorEntry", "open_checkpoint"]
 
@@ -47,12 +49,15 @@ class Checkpoint:
                     layouts that keep the transformer in a subfolder such as 0_Transformer
     model_id        what the user typed
     revision        resolved commit of a hub model, else None
-    config          config.json as written
+    config          config.json as written, or what describes the model instead (folder_kinds.py)
     aliases         pickle archives only: name -> name of the tensor whose storage, shape and offset it shares; both are
                     in `tensors`, with one byte range
     index_metadata  `metadata` of the index file, {} for a single file
     notes           sentences a user should see: what was chosen or converted on the way
     scratch         keeps converted tensors of odd pickles on disk for as long as this object lives
+    config_file     file of the model folder that holds `config`; "" where no file does
+    config_section  where in that file it stands, () for all of it
+    vocabulary      rows of the vocabulary where there are no tensors: a tokenizer alone
     """
 
     folder: Path
@@ -65,6 +70,9 @@ class Checkpoint:
     index_metadata: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     scratch: object = field(default=None, repr=False, compare=False)
+    config_file: str = CONFIG
+    config_section: tuple[str, ...] = ()
+    vocabulary: int | None = None
 
     @property
     def tensors(self) -> dict[str, TensorEntry]:
@@ -89,8 +97,16 @@ def open_checkpoint(
     Raises     CheckpointError when anything is missing, damaged, contradictory or not understood
     """
     folder, commit = _local_folder(str(model), revision, token, cache_dir)
-    model_folder = _model_folder(folder)
-    config = read_json_object(model_folder / "config.json", "a model folder needs one")
+    module = main_module(folder)
+    model_folder = folder / module.path if module.path else folder
+    given = _given_config(model_folder)
+    kind = plain_kind(model_folder, module.kind, given)
+    if kind is None and not _has_weights(model_folder):
+        kind = foreign_kind(model_folder, given, None)
+        if kind is not None:
+            return _without_weights(folder, model_folder, str(model), commit, kind)
+        if given is None:
+            read_json_object(model_folder / CONFIG, "a model folder needs one")
     weight_format, names, index, notes = _weight_files(folder, model_folder)
     paths = [resolve_inside(folder, model_folder, name) for name in names]
     aliases: dict[str, str] = {}
@@ -108,18 +124,52 @@ def open_checkpoint(
     _check_names(shards)
     if index is not None:
         _check_index(model_folder / INDEX_FILES[weight_format], index, shards)
+    shapes = {tensor.name: tensor.shape for shard in shards for tensor in shard.tensors}
+    kind = _kind_of_weights(model_folder, given, kind, shapes)
     return Checkpoint(
         folder,
         model_folder,
         str(model),
         commit,
-        config,
+        kind.config,
         shards,
         aliases,
         (index or {}).get("metadata") or {},
         notes,
         scratch,
+        kind.file,
+        kind.section,
     )
+
+
+def _given_config(model_folder: Path) -> dict[str, Any] | None:
+    path = model_folder / CONFIG
+    return read_json_object(path, "") if _present(path) else None
+
+
+def _has_weights(model_folder: Path) -> bool:
+    return any(_present(model_folder / name) for name in (*SINGLE_FILES.values(), *INDEX_FILES.values()))
+
+
+def _without_weights(folder: Path, model_folder: Path, model: str, commit: str | None, kind: FolderKind) -> Checkpoint:
+    return Checkpoint(
+        folder, model_folder, model, commit, kind.config, (), config_file=kind.file, config_section=kind.section,
+        vocabulary=kind.rows,
+    )  # fmt: skip
+
+
+def _kind_of_weights(
+    model_folder: Path, given: dict[str, Any] | None, kind: FolderKind | None, shapes: Mapping[str, tuple[int, ...]]
+) -> FolderKind:
+    """What describes a folder with weights: its own config.json where that is of a known model or says which it is."""
+    if kind is not None:
+        return with_tensors(kind, shapes)
+    found = foreign_kind(model_folder, given, shapes)
+    if found is not None:
+        return found
+    if given is None or "model_type" not in given:
+        raise not_recognised(model_folder, given)
+    return FolderKind(given)  # families.py says that it does not know the type
 
 
 def read_json_object(path: Path, why: str) -> dict[str, Any]:
@@ -218,36 +268,6 @@ def _local_folder(
     from langslice.model.hub import download
 
     return download(model, revision=revision, token=token, cache_dir=cache_dir)
-
-
-def _model_folder(folder: Path) -> Path:
-    """Follow sentence-transformers' modules.json, where there is one, to the folder of the transformer."""
-    modules_file = folder / "modules.json"
-    if not modules_file.exists():
-        return folder
-    try:
-        modules = parse_strict_json(modules_file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"modules.json is not valid JSON\n  {modules_file}\n  {error}", "download the file again"
-        ) from None
-    found = [
-        module.get("path")
-        for module in (modules if isinstance(modules, list) else [])
-        if isinstance(module, dict) and str(module.get("type", "")).rpartition(".")[2] == "Transformer"
-    ]
-    if len(found) != 1 or not isinstance(found[0], str):
-        raise CheckpointError(
-            f"modules.json does not name one Transformer module\n  {modules_file}\n  expected one, found {len(found)}",
-            "only sentence-transformers models around one transformer can be sliced",
-        )
-    model_folder = folder / found[0]
-    if not model_folder.resolve().is_relative_to(folder.resolve()) or not model_folder.is_dir():
-        raise CheckpointError(
-            f"modules.json names a folder that is not inside the model\n  {modules_file}\n  found {found[0]!r}",
-            "fix the Transformer module's path",
-        )
-    return model_folder
 
 
 def _weight_files(folder: Path, model_folder: Path) -> tuple[str, list[str], dict[str, Any] | None, tuple[str, ...]]:

@@ -167,6 +167,14 @@ FAMILIES = (
     Family(("bert", "megatron-bert", "layoutlm")),
     Family(("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text"), offset_positions=True),
     Family(("distilbert",)),
+    # Folders that no configuration of transformers describes: folder_kinds.py.
+    Family(("static_embedding", "model2vec"), (
+        Rule("vocabulary", r"embedding\.weight|embeddings", ("vocab", "hidden"), "raw"),
+        Rule("vocabulary", "weights?", ("vocab",), "raw"))),
+    Family(("model2vec_mapped",), (
+        Rule("vocabulary", "mapping|weights", ("vocab",), "raw"), Rule("other", "embeddings", (), "opaque"))),
+    Family(("embedding_matrix",), (Rule("vocabulary", ".+", ("vocab", "hidden"), "raw"),)),
+    Family(("tokenizer",)),
     Family(("gte", "jina_embeddings_v3", "nomic_bert"), (
         Rule("feed-forward", "up_gate_proj", ("gate_up", "hidden")),
         Rule("feed-forward", "fc1[12]", ("neurons", "hidden")),
@@ -239,7 +247,17 @@ FAMILIES = (
 )
 # fmt: on
 
+# Parts of a weight that GPTQ, AWQ, bitsandbytes and compressed-tensors store in place of it or beside it.
+_QUANTISED = re.compile(
+    r"qweight|qzeros|scales|g_idx|SCB|weight_format|weight_\w+|absmax|quant_\w+|input_scale|zero_point"
+)
+
 _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+
+
+def is_known_type(model_type: object) -> bool:
+    """Whether a `model_type` stands in the table."""
+    return isinstance(model_type, str) and model_type in _BY_TYPE
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
@@ -294,10 +312,13 @@ def is_tower(name: str) -> bool:
     return _TOWERS.fullmatch(name) is not None
 
 
-def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabulary_sizes: frozenset[int]) -> TensorAxes:
+def describe_tensor(
+    family: Family, name: str, shape: tuple[int, ...], vocabulary_sizes: frozenset[int], *, cut: bool = True
+) -> TensorAxes:
     """Give the axes of a tensor by its on-disk name.
 
     vocabulary_sizes  lengths that a vocabulary axis of this model has
+    cut               whether the vocabulary is cut; where it is not, a quantised table of it has no axes and stays
     Returns           axes, one a dimension; None where the table has none and no dimension is as long as a vocabulary
     Raises            UnknownTensorError for a tensor that may run along the vocabulary and is not in the table
     """
@@ -312,9 +333,13 @@ def describe_tensor(family: Family, name: str, shape: tuple[int, ...], vocabular
         if found is None:
             continue
         if found.axes is None and set(rule.axes) & set(VOCABULARY_AXES):
-            raise _unknown(
-                family, name, shape, "its module runs along the vocabulary, but its storage format is not known"
-            )
+            if _QUANTISED.fullmatch(name.rpartition(".")[2]) is None:
+                raise _unknown(
+                    family, name, shape, "its module runs along the vocabulary, but its storage format is not known"
+                )
+            if cut:
+                raise _quantised(name, shape)
+            return found
         if found.axes is not None and len(found.axes) != len(shape):
             raise _unknown(
                 family, name, shape, f"the table expects {len(found.axes)} dimensions ({', '.join(found.axes)})"
@@ -330,6 +355,16 @@ def _unknown(family: Family, name: str, shape: tuple[int, ...], why: str) -> Che
         f"unknown tensor {name}, shape {shape}\n  {why}\n"
         f"  family `{family.model_types[0]}` gives it no axes; nothing was written",
         hint="add one line to langslice/model/families.py, see docs/adding-a-family.md",
+    )
+
+
+def _quantised(name: str, shape: tuple[int, ...]) -> CheckpointError:
+    module, _, leaf = name.rpartition(".")
+    return UnknownTensorError(
+        f"{module} runs along the vocabulary and is stored quantised, so its rows cannot be cut\n"
+        f"  found {leaf}, shape {shape}, where weight would stand; nothing was written",
+        hint="slice the model that it was quantised from and quantise the slice; without a cut of the vocabulary "
+        "(--drop-layers alone) quantised weights are carried as they are",
     )
 
 

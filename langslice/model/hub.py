@@ -27,6 +27,8 @@ SIDE_PATTERNS = [
     "*NOTICE*",
 ]
 SAFETENSORS_PATTERNS = ["*model.safetensors", "*model-?????-of-?????.safetensors"]
+# Weights beside the weights: heads, adapters, tables. What they hold is seen when they are opened.
+BESIDE_PATTERNS = ["*.pt", "*adapter_model.safetensors", "*adapter_model.bin", "*.npy"]
 PICKLE_PATTERNS = ["*pytorch_model.bin", "*pytorch_model-?????-of-?????.bin"]
 IGNORED_PATTERNS = [
     "onnx/*",
@@ -39,6 +41,9 @@ IGNORED_PATTERNS = [
     "*.msgpack",
     "*.ot",
     "*checkpoint-*",
+    "*optimizer*.pt",
+    "*scheduler.pt",
+    "*scaler.pt",
 ]
 
 
@@ -54,7 +59,7 @@ def download(
         raise _no_such_folder(model)
 
     def fetch(weight_patterns: list[str]) -> Path:
-        return _snapshot(model, revision, token, cache_dir, SIDE_PATTERNS + weight_patterns)
+        return _snapshot(model, revision, token, cache_dir, SIDE_PATTERNS + BESIDE_PATTERNS + weight_patterns)
 
     folder = fetch(SAFETENSORS_PATTERNS)
     pickles = _pickles_needed(folder)

@@ -25,7 +25,7 @@ def source_tokenizer(checkpoint: Checkpoint, *, needed: bool = True) -> SourceTo
     from langslice.tokenizer import open_tokenizer
     from langslice.tokenizer.absent import absent_tokenizer
 
-    model_type = checkpoint.config.get("model_type")
+    model_type = checkpoint.config.get("model_type") if checkpoint.config_file else None
     try:
         return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=vocabulary_rows(checkpoint))
     except NoTokenizerError:
@@ -35,7 +35,9 @@ def source_tokenizer(checkpoint: Checkpoint, *, needed: bool = True) -> SourceTo
 
 
 def vocabulary_rows(checkpoint: Checkpoint) -> int:
-    """Rows of its vocabulary's tensors."""
+    """Rows of its vocabulary's tensors; for a tokenizer alone, its tokens."""
+    if checkpoint.vocabulary is not None:
+        return checkpoint.vocabulary
     return find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
 
 

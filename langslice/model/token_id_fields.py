@@ -24,7 +24,7 @@ from langslice.tokenizer.characters import sliced_table
 _IDS = re.compile(
     r"(?:\w+_)?(?:token_id|token_ids|token_index|tokens_ids|token_idx)"
     r"|suppress_tokens|begin_suppress_tokens|bad_words_ids|force_words_ids|forced_decoder_ids|sequence_bias"
-    r"|lang_to_id|task_to_id|lang_code_to_id|language_to_id|pad_idx|bos_idx|eos_idx|unk_idx"
+    r"|trainable_token_indices|lang_to_id|task_to_id|lang_code_to_id|language_to_id|pad_idx|bos_idx|eos_idx|unk_idx"
 )
 # Of these names, every one that transformers itself reads as token ids: nobody can say that they hold none.
 _CERTAIN = re.compile(
@@ -41,7 +41,7 @@ _NOT_IDS = re.compile(
     r"|(?:new|max_new|min_new|max_source|max_target)_tokens|num_assistant_tokens\w*|assistant_\w+|\w*token_type\w*|type_vocab_size"
     r"|prompt_lookup_num_tokens|id2label|label2id|\w*layer_(?:id|ids|idx|index|indices|indexes)|\w*(?:layers|heads)_index(?:es)?"
     r"|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
-    r"|token_(?:dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
+    r"|token_(?:dim|dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
     r"|max_initial_timestamp_index|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id"
 )
 _SUSPICIOUS = re.compile(r"(?:.*_)?(?:tokens?|ids?|idx|index|indices)(?:_.*)?")
@@ -156,7 +156,7 @@ def renumber(
             holder[key] = _map_ids(key, value, partial(_new_id, ids, place))
         elif key == "vocab_offset" and in_tower:
             holder[key] = _new_id(ids, place, value)
-        elif key in _SIZES and not in_tower:
+        elif key in _SIZES and not in_tower and value != -1:  # -1: the size is that of another field
             _expect_size(place, value, ids.old_size)
             holder[key] = ids.size
         elif key in _PER_LAYER_SIZES and ids.per_layer_size is not None:

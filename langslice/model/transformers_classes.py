@@ -45,6 +45,8 @@ def model_class(folder: Path) -> Any:
     """
     import transformers
 
+    if not (folder / "config.json").is_file():
+        return None
     with quiet_transformers():
         try:
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)

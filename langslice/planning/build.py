@@ -13,8 +13,11 @@ from langslice.errors import PlanError, TokenizerError
 from langslice.formatting import bytes_text
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
+from langslice.model.folder_kinds import LAYERLESS
+from langslice.model.quantisation import quantisation
 from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
+from langslice.planning.derived_files import Cut, check_derived
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
 from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_side_files, renumbered
@@ -50,29 +53,33 @@ def make_plan(
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.model.transformers_classes import implied_fields
-    from langslice.planning.weights import weights_request
+    from langslice.planning.layers import CUTS
+    from langslice.planning.weights import refuse_unprunable, weights_request
 
     ignore = frozenset(codes(choice.get("ignore_field")))
     check_ignored(ignore)
-    rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={})
+    whole = asks(choice, (*CUTS, "sparsity", "pattern")) and not asks(choice, _VOCABULARY_ENTRIES)
+    cut = not whole or bool(choice.get("pad_to_multiple_of"))
+    rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={}, cut=cut)
     files = plan_side_files(
-        checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out"))
-    )
+        checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out")),
+        tokens=tokenizer.tokens,
+    )  # fmt: skip
     named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
     anatomy, structure = choose_layers(checkpoint, choice, report)
     weights = weights_request(choice)
-    whole = (structure is not None or weights is not None) and not asks(choice, _VOCABULARY_ENTRIES)
-    copied = whole and not choice.get("pad_to_multiple_of")
-    if not copied:
+    if weights is not None:
+        refuse_unprunable(checkpoint)
+    if cut:
         check_sizes(tokenizer, rows)
     implied: Mapping[str, int | Sequence[int]] = {}
     sizes: Mapping[str, int] = {}
-    if not whole or choice.get("pad_to_multiple_of"):
+    if cut:
         implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     live = family_of(checkpoint.config).live_rows
     protected = {**live_rows(live, tokenizer, rows), **protected_rows(named, implied)}
     remarks = _structure_remarks(checkpoint, anatomy, structure, choice, report)
-    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint))
+    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint), cut=cut)
     chosen = None
     if whole:
         reasons = dict.fromkeys(range(rows), "whole vocabulary")
@@ -82,7 +89,10 @@ def make_plan(
         reasons = {**protected, **{row: ", ".join(why) for row, why in chosen.reasons.items()}}
         remarks += (*said, rows_note(tokenizer, rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
-    written_out = {**_moved(implied, kept), **sizes}
+    written_out = {
+        ".".join((*checkpoint.config_section, path)): value
+        for path, value in {**_moved(implied, kept), **sizes}.items()
+    }
     size = len(tokenizer.tokens)
     plan = SlicePlan(
         model=checkpoint.model_id,
@@ -102,7 +112,7 @@ def make_plan(
         request=request_json(choice),
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
         notes=(
-            *(() if copied and tokenizer.kind != ABSENT else tokenizer.notes),
+            *(() if not cut and tokenizer.kind != ABSENT else tokenizer.notes),
             *(chosen.notes if chosen else ()),
             *filter(None, remarks),
         ),
@@ -112,8 +122,9 @@ def make_plan(
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
-    if not copied:
+    if cut:
         check_renumbering(tokenizer, [old for old in kept.tolist() if old < size])
+    check_derived(Cut(checkpoint, tokenizer, plan), files)
     return plan
 
 
@@ -131,7 +142,7 @@ def _structure_remarks(
     if anatomy is None or structure is None:
         return ()
     return (
-        client_note(anatomy, structure),
+        client_note(anatomy, structure, quantisation(checkpoint.config)),
         place_note(anatomy, structure),
         depth_note(anatomy, structure),
         *removal_offer(anatomy, choice),
@@ -209,6 +220,23 @@ def choose_layers(
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None, None
+    if checkpoint.config["model_type"] in LAYERLESS:
+        raise PlanError(
+            f"{LAYERLESS[checkpoint.config['model_type']]} has no layers to cut",
+            hint="choose tokens alone, such as -l ko,en",
+        )
+    method = quantisation(checkpoint.config)
+    inside = [name for name in CUTS if "layer" not in name and asks(choice, (name,))]
+    if method and inside:
+        raise PlanError(
+            f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be cut",
+            hint="cut the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
+        )
+    if checkpoint.config_section:
+        raise PlanError(
+            f"only the vocabulary of a model inside a wrapper ({checkpoint.config_file}) can be cut, not its layers",
+            hint="cut the layers of the encoder itself",
+        )
     from langslice.model.anatomy import read_anatomy
 
     anatomy = read_anatomy(checkpoint)
@@ -342,7 +370,7 @@ def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
 
     if not checkpoint.aliases or not ties_embeddings(checkpoint.config):
         return {}
-    _, _, tensors = plan_tensors(checkpoint, drop={})
+    _, _, tensors = plan_tensors(checkpoint, drop={}, cut=False)
     return {
         name: f"the same storage as {other}, to which the model ties it"
         for name, other in checkpoint.aliases.items()
@@ -351,4 +379,4 @@ def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _config_name(checkpoint: Checkpoint) -> str:
-    return (checkpoint.model_folder.relative_to(checkpoint.folder) / "config.json").as_posix()
+    return (checkpoint.model_folder.relative_to(checkpoint.folder) / checkpoint.config_file).as_posix()

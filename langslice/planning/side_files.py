@@ -18,14 +18,20 @@ from typing import Any
 from langslice.errors import CheckpointError
 from langslice.files.json_forms import parse_json
 from langslice.model.checkpoint import Checkpoint, lies_inside
+from langslice.model.modules import ModuleFolders, module_folders
 from langslice.model.token_id_fields import IdField, IdMap, find_id_fields, renumber
+from langslice.planning.side_weights import OWN_NAMES, is_weights, why_left_out
+from langslice.planning.token_keys import LEAST_ENTRIES, gives_ids, has_keyed_lines, is_keyed
+from langslice.tokenizer import open_tokenizer
 
 # Name of a configuration file and its content -> its content with the fields of another structure.
 Restructure = Callable[[str, dict[str, Any]], dict[str, Any]]
 
-_OLD_WEIGHTS = "holds the old weights in another format"
-# No configuration has so many numbers at its top, and no list of words that a model carries is so short.
-_VOCABULARY_LENGTH = 64
+KEPT_IDS = "kept_ids.npy"
+_OLD_WEIGHTS = "holds, or lists, the old weights in another format"
+_INDEXES = ("*.index.json", "*.index.*.json")
+# Beside weights that an adapter does not belong to, transformers would load the base that the adapter names.
+_ADAPTER = "an adapter beside the weights, for which transformers loads the base that it names; see `langslice adapter`"
 _TRAINING = "state of the source's training run"
 _VOCABULARY = "a vocabulary file of the source that was not rewritten"
 
@@ -55,15 +61,7 @@ _LEFT_OUT = (
     ("global_step*/*", _TRAINING),
     ("runs/*", _TRAINING),
     ("events.out.tfevents*", _TRAINING),
-    ("adapter_*", "an adapter of the source, which names its vocabulary"),
-    ("*.index.json", _OLD_WEIGHTS),
-    ("*.index.*.json", _OLD_WEIGHTS),
-    ("*.safetensors", _OLD_WEIGHTS),
-    ("*.bin", _OLD_WEIGHTS),
-    ("*.pt", _OLD_WEIGHTS),
-    ("*.pth", _OLD_WEIGHTS),
-    ("*.ckpt", _OLD_WEIGHTS),
-    ("*.npz", _OLD_WEIGHTS),
+    ("*.npz", "Flax weights of the source"),
     (".git/*", "version control of the source"),
     (".cache/*", "download cache of the source"),
     ("__pycache__/*", "compiled Python"),
@@ -88,14 +86,15 @@ _LEFT_OUT = (
     ("restore.json", "the record of how the source was put together"),
     ("report.html", "the report of an earlier slice"),
     ("healing.parquet", "losses of an earlier slice's training"),
+    (KEPT_IDS, "the old ids of an earlier slice"),
 )
 _CARRIED = (
     "README*", "LICEN[SC]E*", "NOTICE*", "COPYING*", "CITATION*", "CHANGELOG*", "*USE_POLICY*", "*.md", "*.rst", "*.txt",
     "*.pdf", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.jinja", ".gitattributes", ".gitignore", "*.yaml",
     "*.yml", "*.toml", "*.py", "*.ipynb", "*.sh", "*.csv", "*.tsv", "*.html",
 )  # fmt: skip
-# Modules of sentence-transformers that follow the transformer and know nothing of its vocabulary.
-_POOLING_MODULES = ("Pooling", "Normalize", "Dense", "LayerNorm", "Dropout", "WeightedLayerPooling", "Transformer")
+# Fields of modules behind the transformer that may be as long as the vocabulary, as those of a sparse encoder are.
+_MODULE_SIZES = ("embedding_dimension", "word_embedding_dimension", "in_features", "out_features", "input_dim")
 
 
 @dataclass(frozen=True)
@@ -103,13 +102,16 @@ class SideFile:
     """A file of the source that is neither weights nor tokenizer.
 
     name    path below the model's root
-    action  "carry" | "renumber" | "convert" (a small module's pickle, to safetensors) | "leave out"
+    action  "carry" | "renumber" | "convert" (a small module's pickle, to safetensors) | "leave out", and what
+            derived_files.py does: "weights" (cut along what is cut), "by token" (keyed by it), "tokenizer" (of a module)
     reason  why, for "leave out"
+    sizes   for "renumber": fields that are a size of the vocabulary where they are as large
     """
 
     name: str
     action: str
     reason: str = ""
+    sizes: tuple[str, ...] = ()
 
 
 def stale_reason(name: str) -> str:
@@ -118,7 +120,8 @@ def stale_reason(name: str) -> str:
     name  path below the model's root
     """
     keeping = (_VOCABULARY, "the record of an earlier slice, kept inside the new one as its source")
-    for pattern, reason in _LEFT_OUT:
+    old = tuple((pattern, _OLD_WEIGHTS) for pattern in (*OWN_NAMES, *_INDEXES, "*.ckpt"))
+    for pattern, reason in (*_LEFT_OUT, *old, ("adapter_*", _ADAPTER)):
         if reason not in keeping and (fnmatch(name, pattern) or fnmatch(name.rpartition("/")[2], pattern)):
             return reason
     return ""
@@ -130,16 +133,23 @@ def plan_side_files(
     *,
     carry: Sequence[str] = (),
     leave_out: Sequence[str] = (),
+    tokens: Sequence[str | None] = (),
 ) -> list[SideFile]:
     """Say for every file of the model's root what becomes of it.
 
     tokenizer_files  names, relative to `checkpoint.model_folder`, that the tokenizer's own writer looks after
     carry, leave_out patterns by which the user settles files that no row knows
+    tokens           the tokenizer's, by which files that are keyed by token are known
     """
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     looked_after = {(prefix / name).as_posix() for name in tokenizer_files}
     looked_after |= {(prefix / shard.name).as_posix() for shard in checkpoint.shards if shard.format == "safetensors"}
-    modules = _sentence_transformers_folders(checkpoint.folder)
+    settled = _Settled(
+        module_folders(checkpoint.folder, checkpoint.model_folder),
+        carry,
+        leave_out,
+        {token: old for old, token in enumerate(tokens) if token is not None},
+    )
     planned: list[SideFile] = []
     for path in sorted(checkpoint.folder.rglob("*")):
         name = path.relative_to(checkpoint.folder).as_posix()
@@ -153,7 +163,7 @@ def plan_side_files(
             continue
         if name in looked_after or (prefix / "model.safetensors.index.json").as_posix() == name:
             continue
-        planned.append(_plan_file(checkpoint, name, modules, carry, leave_out))
+        planned.append(_plan_file(checkpoint, name, settled))
     return planned
 
 
@@ -179,27 +189,43 @@ def shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _plan_file(
-    checkpoint: Checkpoint, name: str, modules: Collection[str], carry: Sequence[str], leave_out: Sequence[str]
-) -> SideFile:
+@dataclass(frozen=True)
+class _Settled:
+    """What holds for all files: folders of modules, the user's patterns, and token -> id."""
+
+    folders: ModuleFolders
+    carry: Sequence[str]
+    leave_out: Sequence[str]
+    ids: Mapping[str, int]
+
+
+def _plan_file(checkpoint: Checkpoint, name: str, settled: _Settled) -> SideFile:
     file_name = name.rpartition("/")[2]
 
     def matches(pattern: str) -> bool:
         return fnmatch(name, pattern) or fnmatch(file_name, pattern)
 
-    if any(matches(pattern) for pattern in leave_out):
+    if any(matches(pattern) for pattern in settled.leave_out):
         return SideFile(name, "leave out", "left out on request")
-    if any(matches(pattern) for pattern in carry):
+    if any(matches(pattern) for pattern in settled.carry):
         return SideFile(name, "carry")
-    if any(name.startswith(f"{folder}/") for folder in modules):
-        return _plan_module_file(checkpoint, name)
+    planned = _plan_in_module(checkpoint, name, settled.folders)
+    if planned is not None:
+        return planned
     for pattern, reason in _LEFT_OUT:
         if matches(pattern):
             return SideFile(name, "leave out", reason)
+    planned = _plan_weights(checkpoint, name)
+    if planned is not None:
+        return planned
+    if name.endswith(".txt") and has_keyed_lines(checkpoint.folder / name, settled.ids):
+        return SideFile(name, "by token")
     if any(matches(pattern) for pattern in _CARRIED):
         return SideFile(name, "carry")
     if name.endswith(".json"):
         document = _read_json(checkpoint.folder / name)
+        if is_keyed(document, settled.ids) or gives_ids(document, settled.ids):
+            return SideFile(name, "by token")
         if not _maps_tokens(document):
             return SideFile(name, "renumber" if isinstance(document, dict) else "carry")
     raise CheckpointError(
@@ -208,41 +234,51 @@ def _plan_file(
     )
 
 
+def _plan_in_module(checkpoint: Checkpoint, name: str, folders: ModuleFolders) -> SideFile | None:
+    """A file in the folder of a module; None for one that is planned like any other."""
+    if any(name.startswith(f"{folder}/") for folder in folders.following):
+        return _plan_module_file(checkpoint, name)
+    folder, _, file_name = name.rpartition("/")
+    if folder not in folders.tables:
+        return None
+    files = open_tokenizer(checkpoint.folder / folder).files
+    if file_name not in files:
+        return None
+    first = file_name == files[0]
+    return SideFile(name, "tokenizer") if first else SideFile(name, "with tokenizer")
+
+
+def _plan_weights(checkpoint: Checkpoint, name: str) -> SideFile | None:
+    """Weights beside the main ones, and indexes of such; None for other files."""
+    folder, _, file_name = name.rpartition("/")
+    beside = (checkpoint.folder / folder) == checkpoint.model_folder
+    if beside and fnmatch(file_name, "adapter_*"):
+        return SideFile(name, "leave out", _ADAPTER)
+    if any(fnmatch(file_name, pattern) for pattern in _INDEXES):
+        own = not beside and any(is_weights(path.name) for path in (checkpoint.folder / folder).iterdir())
+        return SideFile(name, "carry") if own else SideFile(name, "leave out", _OLD_WEIGHTS)
+    if not is_weights(name):
+        return None
+    reason = why_left_out(checkpoint, name)
+    return SideFile(name, "leave out", reason) if reason else SideFile(name, "weights")
+
+
 def _maps_tokens(document: Any) -> bool:
     """Whether a JSON document looks like a vocabulary that no writer knows: names to numbers, or tokens in a list."""
     if isinstance(document, dict):
-        return len(document) >= _VOCABULARY_LENGTH and all(type(value) is int for value in document.values())
-    return isinstance(document, list) and len(document) >= _VOCABULARY_LENGTH and all(type(v) is str for v in document)
+        return len(document) >= LEAST_ENTRIES and all(type(value) is int for value in document.values())
+    return isinstance(document, list) and len(document) >= LEAST_ENTRIES and all(type(v) is str for v in document)
 
 
-def _plan_module_file(checkpoint: Checkpoint, name: str) -> SideFile:
-    """A file of a pooling or dense module: as it is, but for weights in a pickle."""
+def _plan_module_file(checkpoint: Checkpoint, name: str) -> SideFile | None:
+    """A file of a module that follows the transformer; None for one that is planned like any other."""
+    if name.endswith(".json"):
+        return SideFile(name, "renumber", sizes=_MODULE_SIZES)
     if not name.endswith("/pytorch_model.bin"):
-        return SideFile(name, "carry")
+        return None if is_weights(name) else SideFile(name, "carry")
     if (checkpoint.folder / name).with_name("model.safetensors").is_file():
         return SideFile(name, "leave out", "the same weights as model.safetensors beside it")
     return SideFile(name, "convert")
-
-
-def _sentence_transformers_folders(root: Path) -> frozenset[str]:
-    """Folders of pooling and later modules, which are carried whole."""
-    listing = root / "modules.json"
-    if not listing.is_file():
-        return frozenset()
-    modules = _read_json(listing)
-    if not isinstance(modules, list):
-        raise CheckpointError(f"{listing}: expected a list of modules, found {type(modules).__name__}")
-    folders = set()
-    for module in modules:
-        kind = str(module.get("type", "")).rpartition(".")[2] if isinstance(module, dict) else ""
-        if kind not in _POOLING_MODULES:
-            raise CheckpointError(
-                f"{listing}: module `{kind or module}` is not known; it may hold a vocabulary of its own",
-                hint=f"known modules: {', '.join(_POOLING_MODULES)}",
-            )
-        if kind != "Transformer" and module.get("path"):
-            folders.add(str(module["path"]).strip("/"))
-    return frozenset(folders)
 
 
 def _read_json(path: Path) -> Any:
@@ -275,6 +311,7 @@ def renumbered(
     document = _read_json(checkpoint.folder / file.name)
     completed = _with_implied(document, implied.get(file.name, {}))
     result = restructure(file.name, renumber(completed, ids, file=file.name, ignore=ignore))
+    result |= {name: ids.size for name in file.sizes if document.get(name) == ids.old_size}
     return result, result != document
 
 
@@ -299,7 +336,7 @@ def write_side_files(
     """
     for file in files:
         source, target = checkpoint.folder / file.name, out / file.name
-        if file.action == "leave out":
+        if file.action not in ("carry", "convert", "renumber"):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.action == "convert":

@@ -15,7 +15,8 @@ import numpy as np
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import VOCABULARY_AXES, describe_tensor, family_of, find_vocabulary_size
+from langslice.model.families import VOCABULARY_AXES, describe_tensor, family_of
+from langslice.model.source_tokenizer import vocabulary_rows
 from langslice.planning.plan import SlicePlan, TensorPlan
 from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.writing.shards import TensorEdit
@@ -24,20 +25,23 @@ if TYPE_CHECKING:
     from langslice.model.anatomy import Anatomy
 
 
-def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[int, int | None, dict[str, TensorPlan]]:
+def plan_tensors(
+    checkpoint: Checkpoint, *, drop: Mapping[str, str], cut: bool = True
+) -> tuple[int, int | None, dict[str, TensorPlan]]:
     """Say for every tensor of the checkpoint whether it is kept, sliced along the vocabulary, or dropped.
 
     drop     tensor -> reason
+    cut      whether the vocabulary is cut, which quantised tables do not allow
     Returns  rows of the vocabulary, rows of the per-layer table or None, and the plan of each tensor
     Raises   UnknownTensorError, CheckpointError as model/families.py does
     """
     family = family_of(checkpoint.config)
     shapes = checkpoint.shapes
-    rows = find_vocabulary_size(family, shapes)
+    rows = vocabulary_rows(checkpoint)
     plans: dict[str, TensorPlan] = {}
     per_layer_rows: int | None = None
     for name, shape in shapes.items():
-        described = describe_tensor(family, name, shape, frozenset({rows}))
+        described = describe_tensor(family, name, shape, frozenset({rows}), cut=cut)
         if described.axes and "per_layer_vocab" in described.axes:
             per_layer_rows = shape[described.axes.index("per_layer_vocab")]
         along = described.axes is not None and not set(described.axes).isdisjoint(VOCABULARY_AXES)
@@ -49,7 +53,7 @@ def plan_tensors(checkpoint: Checkpoint, *, drop: Mapping[str, str]) -> tuple[in
 def with_structure(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> SlicePlan:
     """The plan with the action and name of every tensor as its own structure and vocabulary ask for."""
     tensors: dict[str, TensorPlan] = {}
-    edits = _edits(plan, checkpoint, anatomy)
+    edits = expected_edits(plan, checkpoint, anatomy)
     for name, tensor in plan.tensors.items():
         edit = edits[name]
         reason = tensor.reason if tensor.action == "drop" else edit.reason
@@ -69,13 +73,13 @@ def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdi
         anatomy = read_anatomy(checkpoint)
         check_kept(anatomy, plan.structure)
         refuse_what_they_fix(checkpoint, anatomy, layers=bool(plan.structure.layers))
-    edits = _edits(plan, checkpoint, anatomy)
+    edits = expected_edits(plan, checkpoint, anatomy)
     for name, tensor in plan.tensors.items():
         edits[name] = _checked(plan, checkpoint, name, tensor, edits[name])
     return edits
 
 
-def _edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> dict[str, TensorEdit]:
+def expected_edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> dict[str, TensorEdit]:
     """What vocabulary and structure make of each tensor, whatever the plan says of it."""
     vocabulary: dict[str, np.ndarray] = {} if plan.keeps_vocabulary else {"vocab": plan.new_to_old}
     per_layer = plan.per_layer_new_to_old
@@ -111,7 +115,9 @@ def _check_names(plan: SlicePlan, checkpoint: Checkpoint) -> None:
         )
     family = family_of(checkpoint.config)
     for name, tensor in plan.tensors.items():
-        axes = describe_tensor(family, name, found[name].shape, frozenset({plan.rows})).axes
+        axes = describe_tensor(
+            family, name, found[name].shape, frozenset({plan.rows}), cut=not plan.keeps_vocabulary
+        ).axes
         if tensor.axes != axes:
             raise PlanError(
                 f"the plan says {name} runs along {tensor.axes}, the family's table says {axes}",

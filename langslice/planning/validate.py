@@ -11,6 +11,7 @@ from langslice.model.source_tokenizer import fingerprint_of
 from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice
 from langslice.planning.plan import SlicePlan, digest_rows
+from langslice.planning.weights import refuse_unprunable
 
 if TYPE_CHECKING:
     from langslice.tokenizer import SourceTokenizer
@@ -28,6 +29,8 @@ def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceToken
     if made.checked != digest_rows(made.kept) or made.tokens != own:
         check_edited(made, tokenizer)
         made = replace(made, facts=_facts_of_edited(made, tokenizer))
+    if made.weights is not None:
+        refuse_unprunable(checkpoint)
     return made
 
 

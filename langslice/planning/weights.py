@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import PlanError
+from langslice.model.checkpoint import Checkpoint
 from langslice.options import Choice, listed
 from langslice.progress import Report
 
@@ -43,6 +44,16 @@ def weights_request(choice: Choice) -> dict[str, Any] | None:
         fields["offload"] = True
     prune_request(fields)
     return fields
+
+
+def refuse_unprunable(checkpoint: Checkpoint) -> None:
+    """Refuse a source whose weights cannot be pruned before anything of the slice is written.
+
+    Raises   CheckpointError
+    """
+    from langslice.sparsity.skeleton import refuse_what_cannot_stream
+
+    refuse_what_cannot_stream(checkpoint)
 
 
 def prune_request(fields: Mapping[str, Any]) -> Any:

@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from langslice.files.atomic_output import staging_file
+from langslice.planning.side_files import KEPT_IDS
 from langslice.reporting.card_mark import card_edited, marked, text_above_mark, written_by_langslice
-from langslice.reporting.card_text import LOADING_LINE, card_body, loading_line, weights_text
+from langslice.reporting.card_text import (
+    LOADING_LINE,
+    NO_MODEL,
+    OWN_LIBRARY,
+    SENTENCE_CLASSES,
+    card_body,
+    loading_line,
+    weights_text,
+)
 from langslice.reporting.data import Report, own_results
 from langslice.reporting.source_card import CARD, set_source_card_aside
 
@@ -87,14 +96,23 @@ def card_text(report: Report, names: tuple[str, ...]) -> str:
 
 
 def architectures(folder: Path) -> tuple[str, ...]:
-    """Class names in config.json; "SentenceTransformer" where modules.json stands in the folder."""
+    """Class names in config.json; that of sentence-transformers, NO_MODEL or OWN_LIBRARY for others."""
     if (folder / "modules.json").is_file():
-        return ("SentenceTransformer",)
+        return (_sentence_class(folder),)
+    if (folder / KEPT_IDS).is_file():
+        return (NO_MODEL,)
     path = folder / "config.json"
     if not path.is_file():
-        return ()
+        return (OWN_LIBRARY,)
     config = json.loads(path.read_text(encoding="utf-8"))
     return tuple(map(str, config.get("architectures") or ()))
+
+
+def _sentence_class(folder: Path) -> str:
+    """The class that sentence-transformers says that it saved the folder with."""
+    path = folder / "config_sentence_transformers.json"
+    named = json.loads(path.read_text(encoding="utf-8")).get("model_type") if path.is_file() else None
+    return str(named) if named in SENTENCE_CLASSES else SENTENCE_CLASSES[0]
 
 
 def metadata(report: Report, names: tuple[str, ...]) -> Any:
@@ -126,8 +144,12 @@ def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _library(names: tuple[str, ...]) -> str:
-    return "sentence-transformers" if names == ("SentenceTransformer",) else "transformers"
+def _library(names: tuple[str, ...]) -> str | None:
+    if OWN_LIBRARY in names:
+        return None
+    if names == ("StaticModel",):
+        return "model2vec"
+    return "sentence-transformers" if set(names) & set(SENTENCE_CLASSES) else "transformers"
 
 
 def _pipeline(names: tuple[str, ...]) -> str | None:

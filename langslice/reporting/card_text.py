@@ -28,6 +28,10 @@ _CLASSES = {
 _SHARES_OUT = {"ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel"}
 # Below this a text's growth would be written as none.
 _GROWN = 1.005
+# Classes that sentence-transformers names in its configuration; the first where it names none.
+SENTENCE_CLASSES = ("SentenceTransformer", "SparseEncoder", "CrossEncoder", "MultiVectorEncoder")
+# In place of architectures: a tokenizer with or without a matrix, and a model that another library wraps.
+NO_MODEL, OWN_LIBRARY = "(no model)", "(own library)"
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
@@ -110,10 +114,20 @@ def loading_line(name: str) -> str:
 
 def _loading(report: Report, names: Sequence[str]) -> str:
     own_code = ", trust_remote_code=True" if report.style == "sliced" else ""
-    if list(names) == ["SentenceTransformer"]:
+    if OWN_LIBRARY in names:
+        return "## How to load it\n\nAs its source is loaded: files and names are the source's."
+    if set(names) & set(SENTENCE_CLASSES):
         code = (
-            f"from sentence_transformers import SentenceTransformer\n\n{loading_line(report.name)}\n"
-            f"model = SentenceTransformer(name{own_code})"
+            f"from sentence_transformers import {names[0]}\n\n{loading_line(report.name)}\n"
+            f"model = {names[0]}(name{own_code})"
+        )
+    elif list(names) == ["StaticModel"]:
+        code = f"from model2vec import StaticModel\n\n{loading_line(report.name)}\nmodel = StaticModel.from_pretrained(name)"
+    elif NO_MODEL in names:
+        code = (
+            "import numpy as np\nfrom transformers import AutoTokenizer\n\n"
+            f"{loading_line(report.name)}\ntokenizer = AutoTokenizer.from_pretrained(name)\n"
+            'rows = np.load(f"{name}/kept_ids.npy")  # the old id of every new one: table[rows] is the table of the slice'
         )
     else:
         auto = next((auto for name in names for ending, auto in _CLASSES.items() if name.endswith(ending)), "AutoModel")

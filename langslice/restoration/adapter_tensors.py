@@ -16,6 +16,7 @@ import numpy as np
 
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
+from langslice.model.adapter_names import FACTORS, ROOT
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import VOCABULARY_AXES
 from langslice.planning.plan import SlicePlan
@@ -25,21 +26,10 @@ from langslice.writing.shards import TensorEdit
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROOT = "base_model.model."
 TOKENS = ".token_adapter.trainable_tokens_delta"
 BASE_COPY = ".base_layer.weight"
 # A bias that LoRA trains beside a layer that it wraps, and parameters that the adapter holds instead of the base's.
 WHOLE = (".base_layer.bias", ".weight", ".bias")
-# Ending of an adapter tensor's name -> which side of the weight its dimensions run along ("rank": none).
-FACTORS: Mapping[str, tuple[str, ...]] = {
-    ".lora_A.weight": ("rank", "in"),
-    ".lora_B.weight": ("out", "rank"),
-    ".lora_B.bias": ("out",),
-    ".lora_embedding_A": ("rank", "out"),
-    ".lora_embedding_B": ("in", "rank"),
-    ".lora_magnitude_vector": ("out",),
-    ".lora_magnitude_vector.weight": ("out",),
-}
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import PlanError
 from langslice.files.safetensors_header import TensorEntry
+from langslice.model.adapter_names import FACTORS
 from langslice.model.checkpoint import Checkpoint, Shard, open_checkpoint, read_json_object
 from langslice.options import taking
 from langslice.planning.plan import SlicePlan
 from langslice.planning.tensors import tensor_edits
 from langslice.restoration.adapter_config import carried_config, refuse_unknown
 from langslice.restoration.adapter_tensors import (  # fmt: skip
-    FACTORS,
     TOKENS,
     Carried,
     Route,
@@ -95,7 +95,7 @@ def carry_adapter(
     weights = _weights(made, place, original)
     tensors = _read_tensors(folder)
     way = route(
-        options.to or _direction(config, tensors, weights, made, place), made, weights,
+        _checked_direction(options.to, tensors, weights) or _direction(config, tensors, weights, made, place), made, weights,
         flipped=bool(config.get("fan_in_fan_out")), base=original,
     )  # fmt: skip
     contents = _carry(tensors, config, way)
@@ -172,11 +172,29 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     raise PlanError(f"{folder} has neither {WEIGHTS} nor {PICKLE}", "save the adapter with peft's save_pretrained")
 
 
+def _checked_direction(to: str | None, tensors: Mapping[str, Tensor], weights: Sequence[Weight]) -> str | None:
+    """The direction that was asked for, when the adapter fits the side that it is to leave.
+
+    Raises   PlanError with the sizes of both, as of an adapter whose base was given more rows
+    """
+    if to is None:
+        return None
+    side = "original" if to == "slice" else "slice"
+    misfit = _misfit(side, tensors, weights)
+    if misfit:
+        raise PlanError(
+            f"the adapter does not fit the {side}: {misfit}",
+            "was its base given more tokens, or is this the plan of another slice?",
+        )
+    return to
+
+
 def _direction(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], weights: Sequence[Weight], plan: SlicePlan, place: Path
 ) -> str:
     """Which way the adapter has to go: away from the side whose shapes, or else whose name, it has."""
-    fits = [side for side in DIRECTIONS if _fits(side, tensors, weights)]
+    misfits = {side: _misfit(side, tensors, weights) for side in DIRECTIONS}
+    fits = [side for side in DIRECTIONS if not misfits[side]]
     named = str(config.get("base_model_name_or_path") or "")
     if len(fits) == 2 and named:
         if _same_place(named, place):
@@ -186,9 +204,12 @@ def _direction(
     if len(fits) == 1:
         return "original" if fits[0] == "slice" else "slice"
     what = "fits the original and the slice" if fits else "fits neither the original nor the slice"
+    why = "" if fits else f"\n  original: {misfits['original']}\n  slice: {misfits['slice']}"
     raise PlanError(
-        f"the adapter {what}, and says that it belongs to {named or 'no model'}",
-        "say where it shall go: --to slice or --to original" if fits else "is this the plan of the right slice?",
+        f"the adapter {what}, and says that it belongs to {named or 'no model'}{why}",
+        "say where it shall go: --to slice or --to original"
+        if fits
+        else "was its base given more tokens, or is this the plan of another slice?",
     )
 
 
@@ -199,8 +220,8 @@ def _same_place(one: str, other: str | Path) -> bool:
         return False
 
 
-def _fits(side: str, tensors: Mapping[str, Tensor], weights: Sequence[Weight]) -> bool:
-    """Whether every factor of a layer has a weight of its size on one side."""
+def _misfit(side: str, tensors: Mapping[str, Tensor], weights: Sequence[Weight]) -> str:
+    """The first factor of a layer that has no weight of its size on one side, with both sizes; "" when all have."""
     shapes = {}
     for weight in weights:
         if side == "original":
@@ -212,16 +233,21 @@ def _fits(side: str, tensors: Mapping[str, Tensor], weights: Sequence[Weight]) -
         found = find_tensor(module, parameter_of(ending), shapes)
         if found is None:
             if ending in FACTORS and re.search(r"\.\d+\.", module):
-                return False
+                return f"{module} is not there"
             continue
         sizes = (
             [size for size, along in zip(value.shape, FACTORS[ending], strict=True) if along != "rank"]
             if ending in FACTORS
             else list(value.shape)
         )
-        if ending != TOKENS and any(size not in shapes[found] for size in sizes):
-            return False
-    return True
+        odd = [size for size in sizes if size not in shapes[found]]
+        if ending != TOKENS and odd:
+            return f"{name} is {_product(value.shape)}, {found} is {_product(shapes[found])}"
+    return ""
+
+
+def _product(shape: Sequence[int]) -> str:
+    return " × ".join(f"{size:,}" for size in shape)
 
 
 def _carry(tensors: Mapping[str, Tensor], config: Mapping[str, Any], way: Route) -> _Contents:

@@ -22,6 +22,7 @@ from langslice.errors import PlanError, VerificationError
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
 from langslice.options import listed, taking
+from langslice.planning.derived_files import Cut, write_derived
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import write_side_files
 from langslice.planning.tensors import plan_tensors, tensor_edits
@@ -104,6 +105,7 @@ def restore(
             source, files, whole.id_map(), staging, implied={}, ignore=frozenset(made.ignore_fields),
             restructure=partial(restructured, source, structure),
         )  # fmt: skip
+        write_derived(Cut(source, tokenizer, whole), files, staging)
         copy_tokenizer(tokenizer, staging / prefix)
         written = _write_weights(source, origins, staging, prefix, options.threads, report)
         _finish_config(trained, staging / prefix, structure is not None and structure.style == "sliced")

@@ -7,11 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from langslice.files.memory import return_freed_memory
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.folder_kinds import BARE
 from langslice.options import listed
+from langslice.planning.derived_files import Cut, write_derived
 from langslice.planning.plan import SlicePlan
-from langslice.planning.side_files import SideFile, plan_side_files, write_side_files
+from langslice.planning.side_files import KEPT_IDS, SideFile, plan_side_files, write_side_files
 from langslice.structure.config_files import restructured
 from langslice.structure.finish import finish_files
 from langslice.tokenizer import Rewrite, SourceTokenizer, check_tokenizer, copy_tokenizer, write_tokenizer
@@ -30,6 +34,7 @@ def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePl
         tokenizer.files,
         carry=listed(made.request.get("carry")),
         leave_out=listed(made.request.get("leave_out")),
+        tokens=tokenizer.tokens,
     )
 
 
@@ -70,6 +75,9 @@ def _make_files(
         checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
         restructure=partial(restructured, checkpoint, made.structure),
     )  # fmt: skip
+    write_derived(Cut(checkpoint, tokenizer, made), files, staging)
+    if checkpoint.config.get("model_type") in BARE:
+        np.save(folder / KEPT_IDS, made.new_to_old)
     return_freed_memory()
     if _copies_tokenizer(tokenizer, made):
         return copy_tokenizer(tokenizer, folder)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from langslice.errors import LanguageError, PlanError
+from langslice.errors import LanguageError, PlanError, UnknownTensorError
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
+from langslice.model.folder_kinds import LAYERLESS
 from langslice.planning.plan import TensorPlan
 from langslice.planning.side_files import plan_side_files
 from langslice.planning.tensors import plan_tensors
@@ -118,20 +119,25 @@ def inspect_model(
     """
     from langslice.vocabulary.scripts import token_scripts
 
-    rows, _, tensors = plan_tensors(checkpoint, drop={})
+    rows, _, tensors = plan_tensors(checkpoint, drop={}, cut=False)
     report("reading the vocabulary", 0, 0)
     scripts = token_scripts(tokenizer)
     parts = _parts(checkpoint, tensors)
     savings: list[Saving] = []
     absent = tokenizer.kind == ABSENT
     notes = [NOTE] if absent else []
+    try:
+        plan_tensors(checkpoint, drop={})
+    except UnknownTensorError as error:  # a quantised table
+        notes.append(error.message.replace("; nothing was written", ""))
+        sets = ()
     for number, languages in enumerate(() if absent else sets):
         report(f"what {'+'.join(languages)} would save", number, len(sets))
         try:
             savings.append(_saving(checkpoint, tokenizer, tensors, rows, languages))
         except LanguageError as error:
             notes.append(f"{'+'.join(languages)}: {error.message}")
-    files = plan_side_files(checkpoint, tokenizer.files)
+    files = plan_side_files(checkpoint, tokenizer.files, tokens=tokenizer.tokens)
     return Inspection(
         model=checkpoint.model_id,
         model_type=str(checkpoint.config["model_type"]),
@@ -170,6 +176,8 @@ def _units(checkpoint: Checkpoint, notes: list[str]) -> tuple[Unit, ...]:
     from langslice.model.anatomy import read_anatomy
     from langslice.structure.kept import Kept
 
+    if checkpoint.config["model_type"] in LAYERLESS:
+        return ()
     try:
         anatomy = read_anatomy(checkpoint)
     except PlanError as error:

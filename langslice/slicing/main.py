@@ -18,6 +18,8 @@ from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.options import Choice, codes, listed, taking
+from langslice.planning.derived_files import Cut as SideCut
+from langslice.planning.derived_files import check_derived
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, kept_text, load_plan
 from langslice.planning.summary import html_table
@@ -207,6 +209,7 @@ def slice(
         )
     files = side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
+    check_derived(SideCut(checkpoint, tokenizer, made), files)
     before = file_states(checkpoint, files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
@@ -343,6 +346,8 @@ def _write_weights(
     report: Report,
 ) -> WriteReport:
     """Write the shards, and what else the structure asks of the folder."""
+    if not checkpoint.shards:
+        return WriteReport((), 0, {})
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
     written = write_shards(
         checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,

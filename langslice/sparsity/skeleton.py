@@ -20,6 +20,7 @@ from langslice.files.safetensors_header import TensorEntry
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.families import family_of, find_vocabulary_size
 from langslice.model.layer_fields import shares_layers
+from langslice.model.quantisation import quantisation
 from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.empty_model import compute_positions, empty_model, position_tables
 from langslice.sparsity.experts import Part
@@ -57,7 +58,7 @@ class Skeleton:
 
     def __init__(self, folder: Path) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(folder)
-        _refuse_what_cannot_stream(self.checkpoint)
+        refuse_what_cannot_stream(self.checkpoint)
         self.model = empty_model(self.checkpoint)
         self._entries, self._merged = find_places(self.model, self.checkpoint)
         self._vocabulary = vocabulary_names(self.checkpoint)
@@ -235,12 +236,16 @@ class Skeleton:
             yield Linear(f"{block}.{path}", child, entry, isinstance(child, Conv1D))
 
 
-def _refuse_what_cannot_stream(checkpoint: Checkpoint) -> None:
+def refuse_what_cannot_stream(checkpoint: Checkpoint) -> None:
+    """Refuse a model whose weights cannot be pruned block by block, by its configuration alone.
+
+    Raises   CheckpointError
+    """
     config: Mapping[str, Any] = checkpoint.config
     texts = [config, *(value for value in config.values() if isinstance(value, dict))]
-    if any(text.get("quantization_config") for text in texts):
-        method = next(t["quantization_config"] for t in texts if t.get("quantization_config"))
-        raise _quantised(checkpoint, f"config.json has a quantization_config ({method.get('quant_method', 'unnamed')})")
+    method = quantisation(config)
+    if method:
+        raise _quantised(checkpoint, f"config.json has a quantization_config ({method})")
     shared = [name for text in texts for name in ("num_kv_shared_layers",) if text.get(name)]
     if shared or any(shares_layers(text) for text in texts):
         why = "its blocks share one set of weights" if not shared else "its later blocks read keys of earlier ones"

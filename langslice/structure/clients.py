@@ -9,8 +9,16 @@ CLIENTS = ("vLLM", "llama.cpp", "CTranslate2")
 _EVERYWHERE = "transformers, sentence-transformers, ONNX Runtime (by export)"
 
 
-def client_note(anatomy: Anatomy, kept: Kept) -> str:
-    """One sentence for people: where the slice loads, where it does not, and where that is not known."""
+def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
+    """One sentence for people: where the slice loads, where it does not, and where that is not known.
+
+    quantised  how the source's weights are stored, "" for plain ones
+    """
+    if quantised:
+        return (
+            f"the weights are quantised ({quantised}) and carried as they are; clients other than transformers were not tried "
+            "with such a slice, transformers where the proof says that it loads"
+        )
     if kept.style == "masked" or not (kept.layers or kept.heads or kept.neurons):
         return "loads wherever the source does: shapes and configuration are the source's"
     if kept.style == "sliced":

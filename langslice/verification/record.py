@@ -173,8 +173,9 @@ def installed_versions(libraries: Sequence[str]) -> dict[str, str | None]:
 def _source_hashes(checkpoint: Checkpoint, *, whole_weights: bool) -> dict[str, dict[str, Any]]:
     """sha256 of config and of every shard; of a shard's header alone where its whole bytes were not to be read again."""
     hashes: dict[str, dict[str, Any]] = {}
-    config = checkpoint.model_folder / "config.json"
-    hashes["config.json"] = {"size_bytes": config.stat().st_size, "sha256": file_sha256(config)}
+    config = checkpoint.model_folder / checkpoint.config_file
+    if checkpoint.config_file:
+        hashes[checkpoint.config_file] = {"size_bytes": config.stat().st_size, "sha256": file_sha256(config)}
     for shard in checkpoint.shards:
         entry: dict[str, Any] = {"size_bytes": shard.path.stat().st_size, "tensors_sha256": _tensor_digest(shard)}
         if _SHA256.fullmatch(shard.path.name):

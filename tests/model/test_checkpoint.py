@@ -439,6 +439,14 @@ def test_hub_falls_back_to_pickles(hub: Hub, tmp_path: Path) -> None:
     assert checkpoint.shards[0].name == "pytorch_model.bin"
 
 
+def test_hub_fetches_weights_beside_the_weights(hub: Hub, tmp_path: Path) -> None:
+    beside = {"sparse_linear.pt", "tuned/adapter_model.safetensors", "tuned/adapter_config.json"}
+    hub.files |= dict.fromkeys((*beside, "optimizer.pt", "scheduler.pt"), b"{}")
+    hub.files["model.safetensors"] = safetensors_bytes(tmp_path)
+    open_checkpoint("org/name")
+    assert hub.fetched() == {"README.md", "tokenizer.json", "config.json", "model.safetensors", *beside}
+
+
 def test_hub_fetches_a_module_that_has_only_a_pickle(hub: Hub, tmp_path: Path) -> None:
     hub.files["modules.json"] = json.dumps(
         [

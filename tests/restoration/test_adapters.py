@@ -288,3 +288,17 @@ def test_bad_input(zoo, tmp_path, capsys, monkeypatch, spoil, message):
     assert stop.value.code == 2
     assert message in said and said.startswith("error: ")
     assert not (tmp_path / "out").exists() or spoil == "exists"
+
+
+@pytest.mark.parametrize("to", [None, "slice"])
+def test_an_adapter_of_a_grown_base_is_refused_with_both_counts_of_rows(zoo, tmp_path, to):
+    source, grown = zoo("llama"), tmp_path / "grown"
+    langslice.slice(source, tmp_path / "slice", verify=False, **LATIN)
+    shutil.copytree(source, grown)
+    model = load(grown)
+    model.resize_token_embeddings(134, mean_resizing=False)
+    model.save_pretrained(grown)
+    adapter = train_adapter(grown, tmp_path / "adapter", target_modules=["embed_tokens", "q_proj"])
+    with pytest.raises(langslice.LangsliceError, match=r"134 × 24, model\.embed_tokens\.weight is 131 × 24"):
+        carry_adapter(adapter, tmp_path / "carried", plan=tmp_path / "slice/slice.json", to=to)
+    assert not (tmp_path / "carried").exists()
