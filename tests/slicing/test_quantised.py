@@ -113,7 +113,7 @@ def test_layers_of_a_quantised_model_are_dropped(request, kind, tmp_path):
     assert any(
         f"quantised ({kind if kind in ('gptq', 'fp8') else 'bitsandbytes'})" in note for note in result.plan.notes
     )
-    with pytest.raises(PlanError, match="--drop-neurons: the weights are quantised"):
+    with pytest.raises(PlanError, match="`drop_neurons`: the weights are quantised"):
         langslice.plan(source, drop_neurons="0:1")
 
 

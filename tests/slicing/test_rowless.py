@@ -57,8 +57,8 @@ def test_an_id_without_a_row_is_refused_and_its_hint_works(zoo, tmp_path: Path) 
     rows = padless(zoo("llama"), tmp_path / "source")
     with pytest.raises(CheckpointError, match=f"pad_token_id = {rows}, but the model has {rows} rows") as refusal:
         langslice.slice(tmp_path / "source", tmp_path / "out", scripts="Latn")
-    assert "--ignore-field" not in str(refusal.value.hint) and "set it to null" in str(refusal.value.hint)
-    with pytest.raises(CheckpointError, match="--ignore-field pad_token_id: this field holds token ids in every model"):
+    assert "ignore_field" not in str(refusal.value.hint) and "set it to null" in str(refusal.value.hint)
+    with pytest.raises(CheckpointError, match="`ignore_field` pad_token_id: this field holds token ids in every model"):
         langslice.plan(tmp_path / "source", scripts="Latn", ignore_field="pad_token_id")
     for name in ("config.json", "generation_config.json"):  # as the hint says
         document = json.loads((tmp_path / "source" / name).read_text())
@@ -74,7 +74,7 @@ def test_a_field_that_a_hint_offers_to_ignore_can_be_ignored(zoo, tmp_path: Path
     (source / "config.json").write_text(json.dumps({**document, **content}))
     with pytest.raises(CheckpointError) as refusal:
         langslice.plan(source, scripts="Latn")
-    (field,) = re.findall(r"--ignore-field (\w+)", str(refusal.value.hint))
+    (field,) = re.findall(r'`ignore_field="?(\w+)"?`', str(refusal.value.hint))
     langslice.slice(source, tmp_path / "out", scripts="Latn", ignore_field=field)
     written = json.loads((tmp_path / "out/config.json").read_text())
     assert {key: written[key] for key in content} == content

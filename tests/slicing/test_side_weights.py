@@ -102,7 +102,7 @@ def test_a_file_that_holds_no_tensors_stops_the_job(source, tmp_path):
     torch.save({"state": {"weight": torch.ones(2)}, "epoch": 3}, source / "last.ckpt")
     with pytest.raises(LangsliceError, match=r"last\.ckpt .* cannot be told from old weights") as error:
         langslice.plan(source, **LATIN)
-    assert "--leave-out last.ckpt" in error.value.hint
+    assert '`leave_out="last.ckpt"`' in error.value.hint
     assert langslice.slice(source, tmp_path / "out", leave_out="last.ckpt", **LATIN).proof.passed
 
 
