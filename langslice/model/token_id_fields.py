@@ -117,7 +117,7 @@ def find_id_fields(
         elif _is_suspicious(key, value):
             raise UnknownFieldError(
                 f"{file}: {'.'.join((*path, key))} = {value!r} may hold token ids, and is not understood; nothing was written",
-                hint=f"pass --ignore-field {key} if it does not hold token ids; else add it to langslice/model/token_id_fields.py",
+                hint=f'pass --ignore-field "{key}" if it does not hold token ids; else add it to langslice/model/token_id_fields.py',
             )
     return found
 
@@ -127,14 +127,14 @@ def check_ignored(names: Collection[str]) -> None:
     for name in sorted(names):
         if _CERTAIN.fullmatch(name):
             raise CheckpointError(
-                f"--ignore-field {name}: this field holds token ids in every model; nothing was written",
+                f'--ignore-field "{name}": this field holds token ids in every model; nothing was written',
                 hint="correct its value in the source's configuration, and do not pass it here",
             )
 
 
 def ignoring_hint(key: str) -> str:
     """The end of a hint that offers --ignore-field; "" for a field that it cannot be passed for."""
-    return "" if _CERTAIN.fullmatch(key) else f", or pass --ignore-field {key} if it does not hold token ids"
+    return "" if _CERTAIN.fullmatch(key) else f', or pass --ignore-field "{key}" if it does not hold token ids'
 
 
 def renumber(

@@ -58,7 +58,9 @@ def test_an_id_without_a_row_is_refused_and_its_hint_works(zoo, tmp_path: Path) 
     with pytest.raises(CheckpointError, match=f"pad_token_id = {rows}, but the model has {rows} rows") as refusal:
         langslice.slice(tmp_path / "source", tmp_path / "out", scripts="Latn")
     assert "ignore_field" not in str(refusal.value.hint) and "set it to null" in str(refusal.value.hint)
-    with pytest.raises(CheckpointError, match="`ignore_field` pad_token_id: this field holds token ids in every model"):
+    with pytest.raises(
+        CheckpointError, match='`ignore_field="pad_token_id"`: this field holds token ids in every model'
+    ):
         langslice.plan(tmp_path / "source", scripts="Latn", ignore_field="pad_token_id")
     for name in ("config.json", "generation_config.json"):  # as the hint says
         document = json.loads((tmp_path / "source" / name).read_text())
