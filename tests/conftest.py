@@ -18,7 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 SLOWEST_FILES = (
     "cli/test_guides.py",
     "cli/test_every_command.py",
-    "slicing/test_stress.py",
+    "verification/test_corruptions.py",
     "sweeps/test_sweeps.py",
     "healing/test_heal.py",
     "recipes/test_recipes.py",

@@ -117,7 +117,7 @@ def find_id_fields(
         elif _is_suspicious(key, value):
             raise UnknownFieldError(
                 f"{file}: {'.'.join((*path, key))} = {value!r} may hold token ids, and is not understood; nothing was written",
-                hint=f'pass --ignore-field "{key}" if it does not hold token ids; else add it to langslice/model/token_id_fields.py',
+                hint=f'pass --ignore-field "{key}" if it holds no token ids; else add it to langslice/model/token_id_fields.py',
             )
     return found
 
