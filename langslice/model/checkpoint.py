@@ -167,8 +167,8 @@ def _kind_of_weights(
     found = foreign_kind(model_folder, given, shapes)
     if found is not None:
         return found
-    if given is None or "model_type" not in given:
-        raise not_recognised(model_folder, given)
+    if given is None:
+        raise not_recognised(model_folder)
     return FolderKind(given)  # families.py says that it does not know the type
 
 

@@ -26,6 +26,10 @@ from typing import Any
 from langslice.errors import CheckpointError, UnknownFamilyError, UnknownTensorError
 
 VOCABULARY_AXES = ("vocab", "per_layer_vocab")
+TOKENIZER_ALONE = (
+    "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
+    "into a folder: the slice of that holds kept_ids.npy, the old id of every new one, to gather rows by"
+)
 
 
 @dataclass(frozen=True)
@@ -265,7 +269,8 @@ def family_of(config: Mapping[str, Any]) -> Family:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise UnknownFamilyError(
-            "config.json has no `model_type`", hint="langslice reads models in the layout of Hugging Face transformers"
+            "config.json has no `model_type`, and nothing inside it names a known one",
+            hint=f"langslice reads models in the layout of Hugging Face transformers; {TOKENIZER_ALONE}",
         )
     family = _BY_TYPE.get(model_type)
     if family is None:
@@ -273,7 +278,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
         likeness = f"; similar ones that are known: {', '.join(near)}" if near else ""
         raise UnknownFamilyError(
             f"unknown model type `{model_type}` in config.json{likeness}; nothing was written",
-            hint="add a row to langslice/model/families.py, see docs/adding-a-family.md",
+            hint=f"add a row to langslice/model/families.py, see docs/adding-a-family.md; {TOKENIZER_ALONE}",
         )
     return family
 

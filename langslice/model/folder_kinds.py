@@ -15,7 +15,7 @@ from typing import Any
 
 from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import parse_strict_json
-from langslice.model.families import is_known_type
+from langslice.model.families import TOKENIZER_ALONE, is_known_type
 from langslice.model.modules import TABLES
 
 CONFIG = "config.json"
@@ -26,10 +26,6 @@ LAYERLESS = {
     TOKENIZER: "a tokenizer alone", MATRIX: "an embedding matrix", STATIC: "a table of static embeddings",
     MODEL2VEC: "a table of static embeddings", f"{MODEL2VEC}_mapped": "a table of static embeddings",
 }  # fmt: skip
-_OFFER = (
-    "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
-    "into a folder: the slice of that holds kept_ids.npy, the old id of every new one, to gather rows by"
-)
 _NOT_OF_A_MODEL = (
     "tokenizer_config.json",
     "generation_config.json",
@@ -97,17 +93,12 @@ def foreign_kind(
     return None
 
 
-def not_recognised(folder: Path, config: Mapping[str, Any] | None) -> CheckpointError:
-    """What is said of a folder with weights that nothing describes."""
-    if config is None:
-        return CheckpointError(
-            f"{CONFIG} is missing\n  in {folder}\n  a model folder needs one, and no other file of it names a known "
-            "model type inside",
-            f"name the folder that holds it; {_OFFER}",
-        )
+def not_recognised(folder: Path) -> CheckpointError:
+    """What is said of a folder with weights and without anything that describes them."""
     return CheckpointError(
-        f"{CONFIG} has no `model_type`, and nothing inside it names a known one\n  {folder / CONFIG}",
-        f"langslice reads models in the layout of Hugging Face transformers; {_OFFER}",
+        f"{CONFIG} is missing\n  in {folder}\n  a model folder needs one, and no other file of it names a known model type "
+        "inside",
+        f"name the folder that holds it; {TOKENIZER_ALONE}",
     )
 
 

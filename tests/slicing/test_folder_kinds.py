@@ -176,6 +176,15 @@ def test_a_wrapper_that_does_not_name_its_encoder(zoo, tmp_path):
     assert (tmp_path / "out/kept_ids.npy").is_file()
 
 
+@pytest.mark.parametrize("config", [{"name": "mine"}, {"model_type": "of_a_kind_nobody_knows"}])
+def test_a_foreign_configuration_beside_whole_weights(zoo, tmp_path, config):
+    source = shutil.copytree(zoo("llama"), tmp_path / "source")
+    (source / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"model.type") as error:
+        langslice.slice(source, tmp_path / "out", **LATIN)
+    assert "kept_ids.npy" in error.value.hint
+
+
 def test_a_folder_of_weights_without_anything_is_still_refused(tmp_path):
     from langslice.model.checkpoint import open_checkpoint
 
