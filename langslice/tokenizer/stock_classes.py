@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langslice.errors import TokenizerError
+from langslice.errors import OPEN_AN_ISSUE, TokenizerError
 from langslice.tokenizer.document import Document, parse_document
 from langslice.tokenizer.settings import CONFIG_FILE, NAMED_TOKENS, SPECIAL_FILE
 from langslice.tokenizer.slow_files import TEKKEN_FILE, vocabulary_files
@@ -66,7 +66,7 @@ def open_by_class(folder: Path, settings: Mapping[str, Mapping[str, Any]], model
     if backend is None:
         raise TokenizerError(
             f"{folder}: {type(opened).__name__} has no fast form, and its files are not understood: {', '.join(files)}",
-            hint="open an issue with the model's name",
+            hint=OPEN_AN_ISSUE,
         )
     document = parse_document(backend.to_str().encode(), f"{folder} (opened as {type(opened).__name__})")
     return Opened(document, _with_class_settings(settings, opened), backend)

@@ -72,7 +72,7 @@ def test_kept_texts_are_recorded_and_proven(tmp_path):
     checkpoint = folder_with(tmp_path)
     assert fixed_texts(checkpoint, ["query: ", "query: "]) == {KEPT_TEXT: ("query: ",)}
     assert [list(read()) for read in always_read(checkpoint, {"keep_text": ["query: "]}).values()] == [["query: "]]
-    with pytest.raises(PlanError, match="--keep-text is empty"):
+    with pytest.raises(PlanError, match="`keep_text` is empty"):
         fixed_texts(checkpoint, ["  "])
 
 
