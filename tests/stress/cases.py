@@ -12,7 +12,7 @@ from pathlib import Path
 RECIPE = """\
 model: {model}
 slice: {{languages: en, drop_layers: 1-5}}
-evaluate: {{tasks: perplexity, languages: en, limit: 4, resamples: 20}}
+evaluate: {{tasks: perplexity, languages: en, limit: 4, resamples: 100}}
 heal: {{corpus: {text}, steps: 6, batch_size: 2, seq_length: 32, save_every: 1}}
 restore: true
 report: true
