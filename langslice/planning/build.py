@@ -70,11 +70,10 @@ def make_plan(
     weights = weights_request(choice)
     if weights is not None:
         refuse_unprunable(checkpoint)
-    if cut:
-        check_sizes(tokenizer, rows)
     implied: Mapping[str, int | Sequence[int]] = {}
     sizes: Mapping[str, int] = {}
     if cut:
+        check_sizes(tokenizer, rows)
         implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
     live = family_of(checkpoint.config).live_rows
     protected = {**live_rows(live, tokenizer, rows), **protected_rows(named, implied)}

@@ -209,7 +209,8 @@ def slice(
         )
     files = side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
-    check_derived(SideCut(checkpoint, tokenizer, made), files)
+    if plan is not None:  # a plan that was made here has been checked
+        check_derived(SideCut(checkpoint, tokenizer, made), files)
     before = file_states(checkpoint, files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))

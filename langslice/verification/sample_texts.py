@@ -76,10 +76,9 @@ def word_lines(language: str) -> list[str]:
 
 def prompts_of(checkpoint: Checkpoint, request: Mapping[str, Any]) -> list[str]:
     """What a model is always called with in front of a text, and texts that the plan was asked to keep whole."""
-    from langslice.vocabulary.fixed_texts import CHAT, fixed_texts
+    from langslice.vocabulary.fixed_texts import prompts
 
-    texts = fixed_texts(checkpoint, listed(request.get("keep_text")))
-    return [text for reason, some in texts.items() if reason != CHAT for text in some]
+    return [*dict.fromkeys(listed(request.get("keep_text"))), *prompts(checkpoint)]
 
 
 def _languages(request: Mapping[str, Any]) -> tuple[str, ...]:
