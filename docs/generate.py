@@ -80,7 +80,7 @@ PUBLIC = (
     ("langslice.recipes.schema", ("recipe_schema",)),
     ("langslice.healing", ("HealOptions", "HealResult")),
     ("langslice.sweeps.result", ("Sweep",)),
-    ("langslice.model.families", ("Rule", "Family")),
+    ("langslice.model.axes", ("Rule", "Family")),
     (
         "langslice.demonstrations",
         (

@@ -170,7 +170,8 @@ def _length(settings: HealOptions, config: Any) -> int:
 
 
 def _rows(source: Source) -> int:
-    from langslice.model.families import family_of, find_vocabulary_size
+    from langslice.model.axes import find_vocabulary_size
+    from langslice.model.families import family_of
 
     return find_vocabulary_size(family_of(source.checkpoint.config), source.checkpoint.shapes)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from langslice.errors import CheckpointError, HealError, UnknownFamilyError, UnknownTensorError
+from langslice.model.axes import describe_tensor
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.model.families import describe_tensor, family_of
+from langslice.model.families import family_of
 from langslice.planning.plan import SlicePlan
 from langslice.verification.file_names import FILE_NAME
 from langslice.verification.record import read_record

@@ -20,8 +20,9 @@ from langslice.errors import CheckpointError, HealError, LangsliceError
 from langslice.files.hashing import file_sha256
 from langslice.files.safetensors_header import parse_strict_json
 from langslice.healing.student import Source, load_student
+from langslice.model.axes import find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.model.families import family_of, find_vocabulary_size
+from langslice.model.families import family_of
 from langslice.model.source_tokenizer import fingerprint
 from langslice.planning.plan import SlicePlan
 from langslice.tokenizer import SourceTokenizer, open_tokenizer

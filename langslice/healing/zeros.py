@@ -14,8 +14,9 @@ import numpy as np
 from langslice.errors import HealError, VerificationError
 from langslice.files.safetensors_header import DTYPE_BITS, TensorEntry
 from langslice.healing.student import Source, is_float
+from langslice.model.axes import describe_tensor
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import describe_tensor, family_of
+from langslice.model.families import family_of
 from langslice.sparsity.weight_bytes import WINDOW_BYTES, count_zeros, read_bytes
 
 # A trained matrix has no exact zeros but by rounding; one in a hundred was put there.

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langslice.errors import PlanError
+from langslice.model.axes import describe_tensor, find_vocabulary_size, is_tower
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import describe_tensor, family_of, find_vocabulary_size, is_tower
+from langslice.model.families import family_of
 from langslice.model.layer_fields import Body, StackFields, body_of
 
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|layer|block|h|albert_layers)\.)(?P<layer>\d+)\.(?P<rest>.+)")

@@ -17,8 +17,8 @@ import numpy as np
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
 from langslice.model.adapter_names import FACTORS, ROOT
+from langslice.model.axes import VOCABULARY_AXES
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import VOCABULARY_AXES
 from langslice.planning.plan import SlicePlan
 from langslice.restoration.merge import Place, float_rows
 from langslice.writing.shards import TensorEdit

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from langslice.errors import CheckpointError, PlanError
 from langslice.files.copy_ranges import read_into, write_all
 from langslice.files.safetensors_header import DTYPE_BITS, TensorEntry, tensor_size_bytes
+from langslice.model.axes import VOCABULARY_AXES
 from langslice.model.checkpoint import Checkpoint, Shard
-from langslice.model.families import VOCABULARY_AXES
 from langslice.model.transformers_classes import ties_embeddings
 from langslice.planning.plan import SlicePlan
 from langslice.verification.tensors import as_rows

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from langslice.files.safetensors_header import TensorEntry
+from langslice.model.axes import describe_tensor, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import describe_tensor, family_of, find_vocabulary_size
+from langslice.model.families import family_of
 from langslice.sparsity.experts import Part, merged_parts
 
 _OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # layer norms of checkpoints from before 2020

@@ -17,8 +17,9 @@ import numpy as np
 
 from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry
+from langslice.model.axes import find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.model.families import family_of, find_vocabulary_size
+from langslice.model.families import family_of
 from langslice.model.layer_fields import shares_layers
 from langslice.model.quantisation import quantisation
 from langslice.sparsity.blocks import Block, Linear

@@ -9,7 +9,8 @@ from safetensors import safe_open
 
 from langslice.errors import CheckpointError, UnknownFamilyError, UnknownTensorError
 from langslice.model import families
-from langslice.model.families import describe_tensor, family_of, find_vocabulary_size
+from langslice.model.axes import describe_tensor, find_vocabulary_size
+from langslice.model.families import family_of
 from tests.zoo import FAMILIES, VOCABULARY
 
 # Axes that one stack gives several lengths: experts are narrower than the dense layers before them.
