@@ -9,17 +9,30 @@ LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 # Processes that run tests; each takes up to 3 GB. Whoever has nothing left takes tests over from the other.
 JOBS ?= 2
 SHARED := -n $(JOBS) --dist worksteal
+# Whole trained models: the folder that they are kept in, outside the repository; which; and the script that fetches them.
+LANGSLICE_MODELS ?= ../models
+LANGSLICE_FETCH_MODELS ?= ../shared/models/fetch.py
+MODELS ?= multilingual-e5-small multilingual-e5-small-enpt gemma-3-270m whisper-base
+export LANGSLICE_MODELS
 
-.PHONY: demo test test-robustness test-latest check bench docs lock setup setup-dev clean
+.PHONY: demo test test-robustness test-models test-latest check bench bench-real docs lock models setup setup-dev clean
 
 demo: setup  ## the main job, offline, on the model that comes with the package
 	$(BIN)/langslice demo
 
-test: setup-dev  ## every test but those of robustness, on the real tokenizers and weights where they are at hand
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not robustness" $(SHARED)
+test: setup-dev  ## every test but those of the next two, on the real tokenizers and weights where they are at hand
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not robustness and not models" $(SHARED)
 
 test-robustness: setup-dev  ## the tests that kill processes, or start a Ray cluster
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m robustness
+
+test-models: setup-dev  ## the tests on whole trained models, where `make models` has put them
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m models
+
+models: setup-dev  ## fetch trained models into LANGSLICE_MODELS: 0.5 GB of packages, 1.5 GB on disk; MODELS="NAME ..." for some
+	@test -f "$(LANGSLICE_FETCH_MODELS)" || { echo "models: no script at $(LANGSLICE_FETCH_MODELS); set LANGSLICE_FETCH_MODELS" >&2; exit 1; }
+	@$(BIN)/python "$(LANGSLICE_FETCH_MODELS)" "$(LANGSLICE_MODELS)" $(MODELS) \
+		|| { echo "models: $(MODELS) could not be fetched into $(LANGSLICE_MODELS); the line above says why" >&2; exit 1; }
 
 test-latest:  ## a telling part of the tests, on the newest release of everything but torch
 	test -x $(LATEST)/bin/python || $(PYTHON) -m venv $(LATEST)
@@ -38,6 +51,9 @@ docs: setup-dev  ## write the generated pages
 
 bench: setup-dev  ## every benchmark; takes long, see benchmarks/README.md
 	$(BIN)/python benchmarks/run_all.py
+
+bench-real: setup-dev  ## the benchmarks on trained models, which go on where they were stopped; hours (benchmarks/real/README.md)
+	$(BIN)/python benchmarks/real/run_all.py
 
 lock:  ## the newest versions that fit together on every Python, into constraints/lock.txt
 	test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet uv; }

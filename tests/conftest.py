@@ -51,13 +51,28 @@ def assets() -> Path:
     return folder
 
 
+def models_folder() -> Path:
+    """Where `make models` puts whole trained models."""
+    return Path(os.environ.get("LANGSLICE_MODELS", Path(__file__).parents[1] / "../models")).resolve()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose models are absent; where LANGSLICE_NEED_MODELS names one of them, fail it."""
+    marks = list(item.iter_markers("models"))
+    if not all(mark.args for mark in marks):
+        pytest.fail("the mark `models` names the models that a test needs")
+    for name in [name for mark in marks for name in mark.args]:
+        if not (models_folder() / name / "README.md").is_file():
+            message = f"no {name} in {models_folder()}: `make models` fetches it"
+            if name in os.environ.get("LANGSLICE_NEED_MODELS", "").split():
+                pytest.fail(message)
+            pytest.skip(message)
+
+
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """Folder of whole real models, too large for CI: where it is absent, their tests are skipped."""
-    folder = Path(os.environ.get("LANGSLICE_MODELS", Path(__file__).parents[1] / "../models")).resolve()
-    if not (folder / "whisper-base").is_dir():
-        pytest.skip(f"no models at {folder}; set LANGSLICE_MODELS to the folder of whole real models")
-    return folder
+    """Folder of whole trained models; a test names those that it needs: `@pytest.mark.models("whisper-base")`."""
+    return models_folder()
 
 
 @pytest.fixture(scope="session")

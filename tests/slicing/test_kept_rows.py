@@ -12,7 +12,10 @@ from langslice.errors import PlanError
 from langslice.planning.plan import load_plan, save_plan
 from langslice.tokenizer import open_tokenizer
 
-pytestmark = pytest.mark.models
+WHISPER = pytest.mark.models("whisper-base")
+E5 = pytest.mark.models("multilingual-e5-small")
+SIBLINGS = pytest.mark.models("multilingual-e5-small", "multilingual-e5-small-enpt")
+GEMMA = pytest.mark.models("gemma-3-270m")
 
 
 def tensors(folder):
@@ -29,6 +32,7 @@ def sounds():
     return (0.3 * voiced).astype(np.float32)
 
 
+@WHISPER
 def test_whisper_writes_the_time_stamps_that_it_wrote(models, tmp_path):
     """The slice transcribes as its source does when the dropped tokens are forbidden: same tokens, same time stamps."""
     import torch
@@ -55,6 +59,7 @@ def test_whisper_writes_the_time_stamps_that_it_wrote(models, tmp_path):
     assert sum(old >= 50364 for old in expected) >= 1
 
 
+@SIBLINGS
 def test_exactly_the_listed_tokens_make_somebody_elses_cut(models, tmp_path):
     theirs = models / "multilingual-e5-small-enpt"
     pieces = [token for token in open_tokenizer(theirs).tokens if token is not None]
@@ -71,6 +76,7 @@ def test_exactly_the_listed_tokens_make_somebody_elses_cut(models, tmp_path):
     assert any("35 are padding" in note for note in result.plan.notes)
 
 
+@SIBLINGS
 def test_a_plan_of_exact_tokens_may_be_edited(models, tmp_path):
     source, theirs = models / "multilingual-e5-small", models / "multilingual-e5-small-enpt" / "tokenizer.json"
     made = langslice.plan(source, only_tokens=theirs)
@@ -83,6 +89,7 @@ def test_a_plan_of_exact_tokens_may_be_edited(models, tmp_path):
     assert len(result.plan.kept) == len(made.kept) - 1
 
 
+@E5
 def test_the_prefixes_of_e5_are_read_as_in_the_source(models, tmp_path):
     from transformers import AutoTokenizer
 
@@ -96,6 +103,7 @@ def test_the_prefixes_of_e5_are_read_as_in_the_source(models, tmp_path):
     assert result.plan.request["keep_text"] == "제목: "
 
 
+@GEMMA
 def test_reserved_tokens_go_where_asked(models):
     kept = langslice.plan(models / "gemma-3-270m", languages="ko")
     dropped = langslice.plan(models / "gemma-3-270m", languages="ko", drop_reserved=True)
@@ -109,6 +117,7 @@ def test_reserved_tokens_go_where_asked(models):
     assert "6,242 reserved tokens (such as <unused0>; 8.0 MB): 6,242 dropped" in dropped.notes
 
 
+@E5
 def test_nothing_beside_only_tokens(models, tmp_path):
     (tmp_path / "one.txt").write_text("▁the\n")
     refused = {
