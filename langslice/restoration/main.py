@@ -31,7 +31,7 @@ from langslice.progress import Report, adding_up, silent
 from langslice.restoration.card import write_restored_card
 from langslice.restoration.merge import Origin, find_origins, float_rows, lay_over, merged_checkpoint, without_padding
 from langslice.restoration.options import RestoreOptions
-from langslice.slicing.files import side_files
+from langslice.planning.slice_files import side_files
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import copy_tokenizer
 from langslice.verification.check import MAX_EXAMPLES, Check
