@@ -34,7 +34,7 @@ _HOMES = {
     "langslice.errors": ("LangsliceError",),
     "langslice.slicing.main": ("SliceResult", "count", "inspect", "mask", "plan", "verify"),
     "langslice.slicing.loaded_objects": ("slice",),
-    "langslice.tradeoff.main": ("tradeoff",),
+    "langslice.tradeoffs.main": ("tradeoff",),
     "langslice.slicing.demo": {"demo": "run_demo"},
     "langslice.slicing.publish": ("push",),
     "langslice.planning.plan": ("SlicePlan", "load_plan"),

@@ -49,9 +49,9 @@ def ntrex(language: str) -> list[str]:
 
 def udhr(language: str) -> list[str]:
     """Paragraphs of the Universal Declaration of Human Rights."""
-    from xml.etree import ElementTree
+    from xml.etree import ElementTree as ET
 
-    tree = ElementTree.parse(data() / "udhr" / f"udhr_{UDHR[language]}.xml")
+    tree = ET.parse(data() / "udhr" / f"udhr_{UDHR[language]}.xml")
     return [text for node in tree.iter() if node.tag.endswith("para") and (text := "".join(node.itertext()).strip())]
 
 
@@ -103,7 +103,11 @@ def sliced(page: str, name: str, model: str, *options: Any) -> tuple[Path, dict[
         out.parent.mkdir(parents=True, exist_ok=True)
         measured = langslice("slice", models() / model, *options, "-o", out, "--overwrite", "--quiet")
         record = json.loads((out / "slice.json").read_text())
-        return {**measured, **sizes(models() / model, out), "verified": bool(record.get("proof") and record["proof"]["passed"])}
+        return {
+            **measured,
+            **sizes(models() / model, out),
+            "verified": bool(record.get("proof") and record["proof"]["passed"]),
+        }
 
     found = step(page, f"{name}-slice", make)
     if not (out / "slice.json").is_file():

@@ -1,6 +1,6 @@
 """What a short training brings back of trained models that were cut: bits per byte of gemma-3-270m, cosine of e5-small.
 
-    python benchmarks/real/healing.py [JOB ...]      all jobs, or some; each is kept when it is done, and goes on where it was stopped
+    python benchmarks/real/healing.py [JOB ...]      all, or some; each goes on where it was stopped
 
 Text: the documents of NTREX-128, XQuAD and UDHR that training/ does not hold out, and premises of KorNLI. Measured: lines of the
 NTREX-128 documents that are held out. The teacher is the whole model. Writes results/real/healing.md.
@@ -48,7 +48,9 @@ class Job:
 
 JOBS = {
     "e5-layers": Job("4 of 12 layers out", "all, towards the original", {**_E5, "learning_rate": 1e-4}, (0, 1, 2)),
-    "e5-layers-lora": Job("4 of 12 layers out", "LoRA, towards the original", {**_E5, "lora": 16, "learning_rate": 5e-4}),
+    "e5-layers-lora": Job(
+        "4 of 12 layers out", "LoRA, towards the original", {**_E5, "lora": 16, "learning_rate": 5e-4}
+    ),
     "64k-embeddings": Job("64,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 5e-4}),
     "64k-lora": Job("64,000 rows", "LoRA", {**_GEMMA, "lora": 16, "learning_rate": 5e-4}),
     "64k-all": Job("64,000 rows", "all", {**_GEMMA, "learning_rate": 5e-5}),
@@ -56,7 +58,9 @@ JOBS = {
     "layers-all": Job("6 of 18 layers out", "all", {**_GEMMA, "learning_rate": 2e-4}),
     "neurons-all": Job("25% of neurons out", "all", {**_GEMMA, "learning_rate": 1e-4}),
     "32k-embeddings": Job("32,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 5e-4}),
-    "64k-embeddings-more": Job("64,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 5e-4}, (1, 2)),
+    "64k-embeddings-more": Job(
+        "64,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 5e-4}, (1, 2)
+    ),
 }
 
 
@@ -83,6 +87,7 @@ def documents() -> tuple[list[str], dict[str, list[str]]]:
 
 
 def text_file() -> Path:
+    """Training documents, one on a line."""
     path = WORK / PAGE / "train.jsonl"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +104,9 @@ def quality(model: str, folder: Path) -> dict[str, list[list[float]]]:
 
         loaded = load_model(folder)
         return {
-            language: next(m for m in measure_perplexity(loaded, language, lines) if m.metric == "bits per byte").items.tolist()
+            language: next(
+                m for m in measure_perplexity(loaded, language, lines) if m.metric == "bits per byte"
+            ).items.tolist()
             for language, lines in apart.items()
         }
     from langslice.evaluation.embedding import embed, load_encoder
@@ -119,7 +126,13 @@ def run(name: str, job: Job, seed: int) -> dict[str, Any]:
     out = WORK / PAGE / f"{name}-{seed}"
     cpu = time.process_time()
     found = heal(
-        source, out, corpus=[str(text_file())], teacher=str(models() / _CUTS[job.cut][0]), seed=seed, overwrite=True, **job.options
+        source,
+        out,
+        corpus=[str(text_file())],
+        teacher=str(models() / _CUTS[job.cut][0]),
+        seed=seed,
+        overwrite=True,
+        **job.options,
     )
     (curves,) = [out / name for name in found.files if name.endswith(".parquet")]
     curve = [row for row in pyarrow.parquet.read_table(curves).to_pylist() if row["heldout_loss"] is not None]
@@ -138,10 +151,15 @@ def _cut(name: str) -> tuple[Any, ...]:
 
 
 def main() -> None:
+    """Run the jobs one after the other."""
     for name in sys.argv[1:] or JOBS:
         job = JOBS[name]
         source, _ = sliced(PAGE, job.cut.replace(" ", "-"), *_cut(job.cut))
-        step(PAGE, f"{job.cut.replace(' ', '-')}-quality", lambda source=source, job=job: quality(_CUTS[job.cut][0], source))
+        step(
+            PAGE,
+            f"{job.cut.replace(' ', '-')}-quality",
+            lambda source=source, job=job: quality(_CUTS[job.cut][0], source),
+        )
         for seed in job.seeds:
             step(PAGE, f"{name}-{seed}", lambda name=name, job=job, seed=seed: run(name, job, seed))
 

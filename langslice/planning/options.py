@@ -47,7 +47,8 @@ class LossOptions(Options):
         float | None,
         Entry(
             "The smallest vocabulary that loses less than this in every language: bits per byte, for encoders 1 - cosine: 0.01.",
-            "LOSS", above=0,
+            "LOSS",
+            above=0,
         ),
     ] = None
     loss_texts: Annotated[
@@ -59,7 +60,9 @@ class LossOptions(Options):
 
 # Fields stand in the order of the classes from the last to the first.
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions(SourceOptions, CarryOptions, RowOptions, LossOptions, WeightOptions, StructureOptions, VocabularyOptions):
+class PlanOptions(
+    SourceOptions, CarryOptions, RowOptions, LossOptions, WeightOptions, StructureOptions, VocabularyOptions
+):
     """What to keep, and of which source. Every option is optional and combines with the others."""
 
     error = PlanError

@@ -12,7 +12,7 @@ from langslice.files.memory import return_freed_memory
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.folder_kinds import BARE
 from langslice.options import listed
-from langslice.planning.derived_files import Cut, write_derived
+from langslice.planning.derived_files import DerivedFileInputs, write_derived
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import KEPT_IDS, SideFile, plan_side_files, write_side_files
 from langslice.structure.config_files import restructured
@@ -52,7 +52,7 @@ def make_files(
         checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
         restructure=partial(restructured, checkpoint, made.structure),
     )  # fmt: skip
-    write_derived(Cut(checkpoint, tokenizer, made), files, staging)
+    write_derived(DerivedFileInputs(checkpoint, tokenizer, made), files, staging)
     if checkpoint.config.get("model_type") in BARE:
         np.save(folder / KEPT_IDS, made.new_to_old)
     return_freed_memory()

@@ -10,13 +10,13 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
 from langslice.planning.slice_files import make_files
-from langslice.structure.finish import finish_files
+from langslice.structure.final_edits import finish_files
 from langslice.tokenizer import Rewrite, SourceTokenizer
 from langslice.verification.record import part_table, write_record
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
-    from langslice.verification.proof import Proof
+    from langslice.verification.main import Verification
 
 
 def make_again(
@@ -44,7 +44,7 @@ def left_out_files(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan)
     return left_out
 
 
-def write_papers(
+def write_metadata(
     staging: Path,
     name: str,
     checkpoint: Checkpoint,
@@ -52,7 +52,7 @@ def write_papers(
     edits: Mapping[str, TensorEdit],
     rewrite: Rewrite,
     left_out: Mapping[str, str],
-    proof: Proof | None,
+    verification: Verification | None,
 ) -> None:
     """Write slice.json and the model card of a slice called `name`; the source's card is set aside."""
     from langslice.reporting.card import write_card
@@ -62,5 +62,5 @@ def write_papers(
     set_source_card_aside(staging)
     parts = part_table(made, edits, checkpoint)
     pruned = None if made.weights is None else made.pruned
-    head = write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned, parts)
+    head = write_record(staging, checkpoint, made, rewrite, left_out, verification, pruned, parts)
     write_card(staging, read_slice(staging, head, made, name=name))

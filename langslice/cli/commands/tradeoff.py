@@ -9,7 +9,7 @@ import typer
 
 from langslice.cli.commands.options import Json, Model, Quiet, choosing
 from langslice.cli.commands.output import print_json, progress, refuse_existing
-from langslice.tradeoff.options import TradeoffOptions
+from langslice.tradeoffs.options import TradeoffOptions
 
 
 @choosing(TradeoffOptions)
@@ -25,8 +25,8 @@ def tradeoff(
     **given: Any,
 ) -> None:
     """Measure what smaller vocabularies cost a model, without writing any."""
-    from langslice.tradeoff.main import tradeoff as run
-    from langslice.tradeoff.picture import picture
+    from langslice.tradeoffs.main import tradeoff as run
+    from langslice.tradeoffs.picture import picture
 
     svg = out.with_suffix(".svg")
     for path in (out, svg):
@@ -38,6 +38,6 @@ def tradeoff(
     if json:
         print_json(found.to_json())
     elif not quiet:
-        from langslice.tradeoff.table import print_tradeoff
+        from langslice.tradeoffs.table import print_tradeoff
 
         print_tradeoff(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -18,10 +18,10 @@ from langslice.planning.plan import SlicePlan
 from langslice.planning.tensors import tensor_edits
 from langslice.progress import Report, silent
 from langslice.tokenizer import SourceTokenizer
-from langslice.tradeoff.costs import can_learn, token_costs
-from langslice.tradeoff.in_memory import load_original, slice_in_memory
-from langslice.tradeoff.losses import Loss, line_items, losses
-from langslice.tradeoff.texts import Texts
+from langslice.tradeoffs.costs import can_learn, token_costs
+from langslice.tradeoffs.in_memory import load_original, slice_in_memory
+from langslice.tradeoffs.losses import Loss, line_items, losses
+from langslice.tradeoffs.texts import Texts
 
 FREQUENCY, EXPECTED = "frequency", "expected-loss"
 # Two sizes of the vocabulary that are no further apart are not told apart.
@@ -156,8 +156,8 @@ def _growth(original: Loaded, small: Loaded, lines: Sequence[str]) -> float:
 
 
 def _tokens(loaded: Loaded, lines: Sequence[str]) -> int:
-    encode: Callable[..., object] = loaded.model.tokenizer if loaded.kind == "encoder" else loaded.tokenizer
-    return sum(map(len, encode(list(lines), add_special_tokens=False, verbose=False)["input_ids"]))  # type: ignore[index]
+    tokenizer = loaded.model.tokenizer if loaded.kind == "encoder" else loaded.tokenizer
+    return sum(len(ids) for ids in tokenizer(list(lines), add_special_tokens=False, verbose=False).input_ids)
 
 
 def _weight_bytes(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:

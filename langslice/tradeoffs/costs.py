@@ -66,7 +66,11 @@ def _read(loaded: Loaded, lines: Sequence[str]) -> list[tuple[np.ndarray, np.nda
     rows = [list(ids[:most]) for ids in encoded.input_ids]
     scored = score_sequences(loaded, [[[start, *ids]] for ids in rows], share=False)
     return [
-        (np.array(ids, dtype=np.int64), np.array([first for first, _ in places[:most]], dtype=np.int64), -nats.astype(np.float64))
+        (
+            np.array(ids, dtype=np.int64),
+            np.array([first for first, _ in places[:most]], dtype=np.int64),
+            -nats.astype(np.float64),
+        )
         for ids, places, (nats,) in zip(rows, encoded.offset_mapping, scored, strict=True)
     ]
 

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import CheckpointError
-from langslice.evaluation.loaded_model import Loaded, load_model, load_tokenizer, loaded, model_kind, pick_device, stock_class
+from langslice.evaluation.loaded_model import (
+    Loaded,
+    load_model,
+    load_tokenizer,
+    loaded,
+    model_kind,
+    pick_device,
+    stock_class,
+)
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.transformers_classes import dtype_option, quiet_transformers
 from langslice.planning.plan import SlicePlan

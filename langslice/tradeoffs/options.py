@@ -22,11 +22,17 @@ class LadderOptions(Options):
 
     sizes: Annotated[
         str | Sequence[int | str],
-        Entry("Vocabulary sizes to try: 96000,64000; six from the whole choice downwards unless given.", "ROWS", codes=True),
+        Entry(
+            "Vocabulary sizes to try: 96000,64000; six from the whole choice downwards unless given.",
+            "ROWS",
+            codes=True,
+        ),
     ] = ()
     order: Annotated[
         str,
-        Entry("By what tokens are dropped first: frequency, expected-loss (frequency times loss), or both.", values=ORDERS),
+        Entry(
+            "By what tokens are dropped first: frequency, expected-loss (frequency times loss), or both.", values=ORDERS
+        ),
     ] = "both"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from langslice.reporting.line_chart import Line, Point, line_chart
-from langslice.tradeoff.main import Tradeoff
+from langslice.reporting.line_chart import ChartLine, ChartPoint, line_chart
+from langslice.tradeoffs.main import Tradeoff
 
 
 def picture(found: Tradeoff) -> str:
@@ -13,10 +13,10 @@ def picture(found: Tradeoff) -> str:
     for order in orders:
         for language in found.lines:
             points = tuple(
-                Point(rung.rows, rung.loss[language].value, rung.loss[language].low, rung.loss[language].high)
+                ChartPoint(rung.rows, rung.loss[language].value, rung.loss[language].low, rung.loss[language].high)
                 for rung in found.rungs
                 if rung.order == order
             )
             name = language or "text"
-            lines.append(Line(name if len(orders) == 1 else f"{name}, by {order}", points))
+            lines.append(ChartLine(name if len(orders) == 1 else f"{name}, by {order}", points))
     return line_chart(f"{found.model}: what a smaller vocabulary costs", "rows", f"lost, {found.measure}", lines)

@@ -53,7 +53,8 @@ def _packaged(languages: Sequence[str]) -> dict[str, list[str]]:
 
     if not languages:
         raise CorpusError(
-            "no language was named, so there is no text to measure a loss on", hint="add --loss-texts FILE, or --languages"
+            "no language was named, so there is no text to measure a loss on",
+            hint="add --loss-texts FILE, or --languages",
         )
     try:
         return read_lines("perplexity", list(languages), None)

@@ -6,8 +6,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from langslice.formatting import bytes_text, stdout_console
-from langslice.tradeoff.losses import Loss
-from langslice.tradeoff.main import Tradeoff
+from langslice.tradeoffs.losses import Loss
+from langslice.tradeoffs.main import Tradeoff
 
 
 def print_tradeoff(found: Tradeoff) -> None:

@@ -16,10 +16,10 @@ from langslice.options import Choice, codes, taking
 from langslice.planning.plan import SlicePlan
 from langslice.progress import Report, silent
 from langslice.tokenizer import SourceTokenizer
-from langslice.tradeoff.ladder import EXPECTED, FREQUENCY, Ladder, Rung, ladder_sizes, smallest_within
-from langslice.tradeoff.losses import measure_of
-from langslice.tradeoff.options import TradeoffOptions
-from langslice.tradeoff.texts import read_texts
+from langslice.tradeoffs.ladder import EXPECTED, FREQUENCY, Ladder, Rung, ladder_sizes, smallest_within
+from langslice.tradeoffs.losses import measure_of
+from langslice.tradeoffs.options import TradeoffOptions
+from langslice.tradeoffs.texts import read_texts
 from langslice.version import __version__
 from langslice.vocabulary.languages import parse_languages
 
@@ -96,7 +96,9 @@ def plan_within_loss(
 ) -> tuple[SlicePlan, str]:
     """The plan of the smallest vocabulary that loses less than `max_loss` of a choice, and a note of what was measured."""
     limit = float(choice["max_loss"])
-    ladder = _ladder(checkpoint, tokenizer, {name: value for name, value in choice.items() if name != "max_loss"}, report)
+    ladder = _ladder(
+        checkpoint, tokenizer, {name: value for name, value in choice.items() if name != "max_loss"}, report
+    )
     plan, rung = smallest_within(ladder, limit, FREQUENCY)
     lost = ", ".join(
         f"{code or 'text'} {one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for code, one in rung.loss.items()
