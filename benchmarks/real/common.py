@@ -78,7 +78,7 @@ def langslice(*arguments: Any) -> dict[str, float]:
     """
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "langslice", *map(str, arguments)], cwd=ROOT, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "langslice", *map(str, arguments)], stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
