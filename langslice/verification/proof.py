@@ -170,6 +170,9 @@ def _as_called(
     if both.source.kind != "characters" and not absent:
         progress("the tokenizer as clients load it")
         yield check_clients(checkpoint, sliced, both.source, plan, lines, thorough=both.thorough)
+    for tokenizer in (both.source, result):  # not needed from here on, and as large as many a model
+        tokenizer.release()
+    return_freed_memory()
     progress("model outputs")
     if plan.trained or plan.pruned:
         change = "pruned weights change them; `langslice evaluate` measures how"
