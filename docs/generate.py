@@ -47,16 +47,16 @@ PUBLIC = (
     ("langslice.slicing.options", ("SliceOptions", "MaskOptions", "CountOptions")),
     ("langslice.slicing.main", ("SliceResult",)),
     ("langslice.planning.plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
-    ("langslice.verification.proof", ("Proof",)),
+    ("langslice.verification.main", ("Verification",)),
     ("langslice.verification.check", ("Check",)),
-    ("langslice.verification.tokenization", ("TextProof",)),
-    ("langslice.slicing.inspect", ("Inspection", "Part", "Saving")),
+    ("langslice.verification.tokenization", ("TextComparison",)),
+    ("langslice.slicing.inspect", ("Inspection", "ModelPart", "Saving")),
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
     ("langslice.model.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
     ("langslice.reporting", ("collect_report",)),
     ("langslice.slicing.publish", ("plan_upload", "send", "Upload")),
-    ("langslice.scoring", ("compute", "Settings", "Scores", "load_scores")),
+    ("langslice.scoring", ("compute", "ScoreSettings", "Scores", "load_scores")),
     (
         "langslice.scoring.selection",
         (
@@ -68,7 +68,7 @@ PUBLIC = (
             "random_control",
         ),
     ),
-    ("langslice.scoring.cost", ("cut_costs", "Cost")),
+    ("langslice.scoring.cost", ("pruning_costs", "Cost")),
     ("langslice.evaluation.options", ("EvaluateOptions",)),
     ("langslice.evaluation.results", ("Evaluation", "Score", "Value")),
     ("langslice.evaluation.choice_tasks", ("ChoiceTask", "load_task")),
@@ -80,7 +80,7 @@ PUBLIC = (
     ("langslice.recipes.schema", ("recipe_schema",)),
     ("langslice.healing", ("HealOptions", "HealResult")),
     ("langslice.sweeps.result", ("Sweep",)),
-    ("langslice.model.families", ("Rule", "Family")),
+    ("langslice.model.axes", ("Rule", "Family")),
     (
         "langslice.demonstrations",
         (

@@ -123,7 +123,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Name and sizes of a model."""
     from math import prod
 
-    from langslice.model.families import family_of, find_vocabulary_size
+    from langslice.model.axes import find_vocabulary_size
+    from langslice.model.families import family_of
 
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items() if name not in checkpoint.aliases}
     return {

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from langslice.errors import NoTokenizerError
 from langslice.files.hashing import file_sha256
+from langslice.model.axes import find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import family_of, find_vocabulary_size
+from langslice.model.families import family_of
 
 if TYPE_CHECKING:
     from langslice.tokenizer import SourceTokenizer

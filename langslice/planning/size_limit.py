@@ -12,8 +12,8 @@ from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
 from langslice.files.safetensors_header import build_header
 from langslice.formatting import bytes_text
+from langslice.model.axes import VOCABULARY_AXES
 from langslice.model.checkpoint import Checkpoint, Shard
-from langslice.model.families import VOCABULARY_AXES
 from langslice.planning.plan import TensorPlan
 from langslice.writing.shards import TensorEdit
 

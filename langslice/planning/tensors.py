@@ -14,8 +14,9 @@ import numpy as np
 
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
+from langslice.model.axes import VOCABULARY_AXES, describe_tensor
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import VOCABULARY_AXES, describe_tensor, family_of
+from langslice.model.families import family_of
 from langslice.model.source_tokenizer import vocabulary_rows
 from langslice.planning.plan import SlicePlan, TensorPlan
 from langslice.planning.sentence_modules import refuse_what_they_fix

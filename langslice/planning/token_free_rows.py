@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from langslice.errors import PlanError
-from langslice.model.families import LiveRows
+from langslice.model.axes import LiveRows
 from langslice.model.token_id_fields import IdField
 from langslice.tokenizer import SourceTokenizer
 

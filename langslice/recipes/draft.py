@@ -74,7 +74,8 @@ def draft(model: str | Path, *, options: InitOptions, report: Report = silent) -
 
 def _look(model: str, languages: Sequence[str], checkpoint: Checkpoint, report: Report) -> Look:
     from langslice.evaluation.loaded_model import model_kind
-    from langslice.model.families import family_of, find_vocabulary_size
+    from langslice.model.axes import find_vocabulary_size
+    from langslice.model.families import family_of
     from langslice.slicing.inspect import inspect_model
     from langslice.tokenizer import open_tokenizer
     from langslice.vocabulary.languages import parse_languages

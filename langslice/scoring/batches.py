@@ -13,8 +13,9 @@ from typing import Any
 
 from langslice.errors import CorpusError, ScoreError
 from langslice.model.anatomy import Anatomy
+from langslice.model.axes import find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import family_of, find_vocabulary_size
+from langslice.model.families import family_of
 from langslice.model.positions import longest_text
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 

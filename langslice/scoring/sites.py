@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from langslice.model.anatomy import Anatomy, find_place
-from langslice.model.families import describe_tensor, family_of, find_vocabulary_size
+from langslice.model.axes import describe_tensor, find_vocabulary_size
+from langslice.model.families import family_of
 
 # The matrix whose output the non-linearity reads, where there are two.
 _GATES = ("gate_proj", "wi_0", "w1")

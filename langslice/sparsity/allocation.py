@@ -14,7 +14,8 @@ import numpy as np
 
 from langslice.demonstrations.tokens import Prompt
 from langslice.errors import CheckpointError, PlanError
-from langslice.model.families import describe_tensor, family_of
+from langslice.model.axes import describe_tensor
+from langslice.model.families import family_of
 from langslice.progress import Report
 from langslice.sparsity.block_pass import walk
 from langslice.sparsity.blocks import Block, Linear

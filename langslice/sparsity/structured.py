@@ -16,7 +16,8 @@ import numpy.typing as npt
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.demonstrations.tokens import load_prompts
 from langslice.errors import CheckpointError, PlanError
-from langslice.model.families import describe_tensor, family_of
+from langslice.model.axes import describe_tensor
+from langslice.model.families import family_of
 from langslice.progress import Report, silent
 from langslice.sparsity.block_pass import walk
 from langslice.sparsity.blocks import Block, Linear

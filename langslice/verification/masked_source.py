@@ -12,8 +12,9 @@ from typing import Any
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy, find_place, read_anatomy
+from langslice.model.axes import describe_tensor, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import describe_tensor, family_of, find_vocabulary_size
+from langslice.model.families import family_of
 from langslice.model.transformers_classes import model_class
 from langslice.structure.kept import Kept
 

@@ -8,8 +8,9 @@ import pytest
 from safetensors import safe_open
 
 from langslice.errors import CheckpointError, UnknownFamilyError, UnknownTensorError
-from langslice.model import families
-from langslice.model.families import describe_tensor, family_of, find_vocabulary_size
+from langslice.model import axes
+from langslice.model.axes import describe_tensor, find_vocabulary_size
+from langslice.model.families import family_of
 from tests.zoo import FAMILIES, VOCABULARY
 
 # Axes that one stack gives several lengths: experts are narrower than the dense layers before them.
@@ -68,8 +69,8 @@ def test_quantised_storage_passes_inside_blocks_and_stops_along_the_vocabulary()
 
 def test_a_row_taken_from_the_table_stops_the_job(monkeypatch, zoo):
     folder = zoo("bart")
-    without = tuple(rule for rule in families.COMMON if rule.pattern != "final_logits_bias")
-    monkeypatch.setattr(families, "COMMON", without)
+    without = tuple(rule for rule in axes.COMMON if rule.pattern != "final_logits_bias")
+    monkeypatch.setattr(axes, "COMMON", without)
     family = family_of({"model_type": "bart"})
     with pytest.raises(UnknownTensorError, match="final_logits_bias"):
         for name, shape in stored_shapes(folder).items():
