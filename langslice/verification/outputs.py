@@ -33,6 +33,7 @@ _RANDOM_LENGTH = 24
 # One sample is longer than every window that is no longer than this; of it the last positions are compared.
 _LONGEST = 1024
 _LAST_POSITIONS = 16
+_MOST_TOKENS = 1024
 # Fields that say how far a token sees, and how many positions there are.
 _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
@@ -105,12 +106,14 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
     new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
     longest, longer = _long_sample(full_config(checkpoint.config) or checkpoint.config)
+    every = _every_token(rng, size, min(longest, _RANDOM_LENGTH * 4)) if plan.row else []
+    new_ids += every
     new_ids.append(rng.integers(0, size, longest).tolist())
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
     load = (
-        partial(load_stock, checkpoint.model_folder)
+        partial(load_stock, checkpoint.model_folder, aligned=bool(plan.row))
         if structure is None
         else partial(load_source_masked, checkpoint, structure)
     )
@@ -121,9 +124,8 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
-        after = _run(
-            partial(load_stock, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends
-        )
+        stock = partial(load_stock, sliced.model_folder, dtype, aligned=bool(plan.row))
+        after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends)
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong, hidden, logits = _differences(before, after, ends=ends)
@@ -131,15 +133,26 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     finite = sum(left.is_finite() for left in before)
     if finite < len(before):
         told += f"; the source itself overflows in {len(before) - finite} of them"
-    of_text = len(new_ids) - _RANDOM_SAMPLES - 1
+    of_text = len(new_ids) - _RANDOM_SAMPLES - 1 - len(every)
     told_of = f"{len(new_ids)} samples"
     told_of += (
         f" ({of_text} of text, one of {longest} tokens" if of_text else f" of random ids (one of {longest} tokens"
     )
+    if every:
+        told_of += f", {min(size, _MOST_TOKENS)} of {size} kept tokens once each"
     if longer:
         told_of += f", which is less than the window of {longer}"
     compared = "last hidden states of the masked source differ by" if ends else "hidden states differ by"
     return Check("outputs", not wrong, f"{told_of}): {compared} {hidden:g}{told}", tuple(wrong))
+
+
+def _every_token(rng: np.random.Generator, size: int, longest: int) -> list[list[int]]:
+    """Samples that hold every token once, as far as there are not too many; for a row that was derived.
+
+    Code of a class may do something of its own with some id, which only that id shows.
+    """
+    ids = rng.permutation(size)[:_MOST_TOKENS]
+    return [ids[at : at + longest].tolist() for at in range(0, len(ids), longest)]
 
 
 def _differences(before: Sequence[Outputs], after: Sequence[Outputs], *, ends: bool) -> tuple[list[str], float, float]:
@@ -247,12 +260,17 @@ def _run(
     return results
 
 
-def load_stock(folder: Path, dtype: str = "auto") -> Any:
-    """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given."""
+def load_stock(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
+    """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given.
+
+    aligned  copy every tensor out of its file: where one begins there may change the order in which a product is summed
+    """
     import torch
 
-    model = model_class(folder).from_pretrained(folder, **_loading_options(dtype))
-    return model.to(torch.device("cpu")).eval()
+    model = model_class(folder).from_pretrained(folder, **_loading_options(dtype)).to(torch.device("cpu")).eval()
+    for parameter in model.parameters() if aligned else ():
+        parameter.data = parameter.data.clone()
+    return model
 
 
 def load_source_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
@@ -297,9 +315,10 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     import torch
 
     tokens = torch.tensor([ids])
+    cache = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
     # The encoder alone of an encoder-decoder has the configuration of both.
     if not model.config.is_encoder_decoder or not _takes(model, "decoder_input_ids"):
-        return {"input_ids": tokens, **_encoder_states(model)}
+        return {"input_ids": tokens, **cache, **_encoder_states(model)}
     decoder = torch.tensor([[start, *ids[:-1]]])
     return (
         {"decoder_input_ids": decoder}

@@ -21,6 +21,7 @@ from langslice.tokenizer import SourceTokenizer, open_tokenizer
 from langslice.tokenizer.absent import ABSENT, absent_tokenizer
 from langslice.verification.check import Check
 from langslice.verification.clients import check_clients
+from langslice.verification.derived import required
 from langslice.verification.ids import check_ids
 from langslice.verification.outputs import check_outputs
 from langslice.verification.sample_texts import CORPUS, prompts_of
@@ -175,7 +176,7 @@ def _as_called(
         change = "pruned weights change them; `langslice evaluate` measures how"
         yield _trained("outputs") if plan.trained else Check("outputs", None, f"not compared: {change}")
         return
-    yield check_outputs(checkpoint, sliced, plan, [sample.ids for sample in samples])
+    yield required(check_outputs(checkpoint, sliced, plan, [sample.ids for sample in samples]), plan)
     if is_pipeline(checkpoint.folder) and not absent:
         progress("sentence embeddings")
         return_freed_memory()
