@@ -18,7 +18,7 @@ from langslice.model.quantisation import quantisation
 from langslice.model.row_text import derived_text
 from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
-from langslice.planning.derived_files import Cut, check_derived
+from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
 from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_side_files, renumbered
@@ -125,7 +125,7 @@ def make_plan(
     _check_renumbering(checkpoint, files, plan)
     if cut:
         check_renumbering(tokenizer, [old for old in kept.tolist() if old < size])
-    check_derived(Cut(checkpoint, tokenizer, plan), files)
+    check_derived(DerivedFileInputs(checkpoint, tokenizer, plan), files)
     return plan
 
 
@@ -167,7 +167,7 @@ def _choose_tokens(
     size = len(tokenizer.tokens)
     if choice.get("only_tokens"):
         refuse_beside_only_tokens([name for name in ("keep_text", "drop_reserved") if choice.get(name)])
-    counts = read_evidence(tokenizer, choice, report)
+    counts = read_criteria(tokenizer, choice, report)
     report("choosing tokens", 0, 0)
     unused = unused_reserved(checkpoint, tokenizer, files, protected)
     beyond = sum(row >= size for row in protected)
@@ -193,12 +193,12 @@ def _facts(
     tokenizer: SourceTokenizer, chosen: VocabularyChoice | None, kept: np.ndarray, anatomy: Anatomy | None
 ) -> dict[str, Any]:
     """What the choice rests on, as far as a report can use it and it was looked at anyway."""
-    from langslice.vocabulary.facts import evidence_facts, script_facts
+    from langslice.vocabulary.facts import criteria_facts, script_facts
 
     facts: dict[str, Any] = {}
     if chosen is not None:
         facts["scripts"] = script_facts(tokenizer, kept)
-        facts["evidence"] = evidence_facts(chosen.pieces, kept)
+        facts["evidence"] = criteria_facts(chosen.pieces, kept)
     if anatomy is not None:
         facts["sizes"] = anatomy.sizes()
     return facts
@@ -316,7 +316,7 @@ def vocabulary_request(choice: Choice, sizes: WeightSizes, beyond: int) -> Vocab
     return VocabularyRequest(**fields)
 
 
-def read_evidence(
+def read_criteria(
     tokenizer: SourceTokenizer, choice: Choice, report: Callable[[str, int, int], None]
 ) -> TokenCounts | None:
     """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""

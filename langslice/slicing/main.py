@@ -18,8 +18,7 @@ from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.options import Choice, SourceOptions, codes, listed, taking
-from langslice.planning.derived_files import Cut as SideCut
-from langslice.planning.derived_files import check_derived
+from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, kept_text, load_plan
 from langslice.planning.summary import html_table
@@ -27,21 +26,21 @@ from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
-from langslice.slicing.files import left_out_files, make_again, side_files, write_files, write_papers
+from langslice.slicing.files import left_out_files, make_again, side_files, write_files, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
-from langslice.structure.finish import finish_structure
+from langslice.structure.final_edits import finish_structure
 from langslice.tokenizer import SourceTokenizer
 from langslice.verification.derived import refuse_unproven
-from langslice.verification.messages import failure_text, prove_pruned, prove_slice
+from langslice.verification.messages import failure_text, verify_pruned, verify_slice
 from langslice.verification.record import read_record
 from langslice.verification.resume import (
-    Cut,
+    WrittenSlice,
     check_unchanged,
     file_states,
     forget,
     journal_folder,
-    read_cut,
-    save_cut,
+    read_written_slice,
+    save_written_slice,
     work_key,
 )
 from langslice.writing.shards import TensorEdit, WriteReport, check_output, output_size, staging_folder, write_shards
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from langslice.counting import TokenCounts
     from langslice.planning.side_files import SideFile
     from langslice.slicing.inspect import Inspection
-    from langslice.verification.proof import Compared, Proof
+    from langslice.verification.main import SlicePair, Verification
 
 # Room for slice.json, which is written last: 262,144 kept tokens with their reasons make about 30 MB.
 _RECORD_BYTES = 32 << 20
@@ -74,7 +73,7 @@ class SliceResult:
     parameters: Mapping[str, tuple[int, int]]
     written: WriteReport
     left_out: Mapping[str, str]
-    proof: Proof | None
+    verification: Verification | None
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -96,7 +95,9 @@ class SliceResult:
         )
 
     def _verdict(self) -> str:
-        return "not verified" if self.proof is None else "proven" if self.proof.passed else "the proof failed"
+        if self.verification is None:
+            return "not verified"
+        return "verified" if self.verification.passed else "verification failed"
 
     def load(self, **options: Any) -> tuple[Any, Any]:
         """The slice in memory: its model, of the class that config.json names, and its tokenizer, both of transformers.
@@ -225,7 +226,7 @@ def slice(
     files = side_files(checkpoint, tokenizer, made)
     edits = tensor_edits(made, checkpoint)
     if plan is not None:  # a plan that was made here has been checked
-        check_derived(SideCut(checkpoint, tokenizer, made), files)
+        check_derived(DerivedFileInputs(checkpoint, tokenizer, made), files)
     before = file_states(checkpoint, files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
@@ -233,7 +234,7 @@ def slice(
     with staging_folder(
         out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append, resumes=resumes
     ) as staging:
-        cut = None if key is None else read_cut(staging, key)
+        cut = None if key is None else read_written_slice(staging, key)
         rewrite = write_files(checkpoint, tokenizer, made, files, staging) if cut is None else cut.rewrite
         # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
         del tokenizer
@@ -242,28 +243,32 @@ def slice(
             written = _write_weights(
                 checkpoint, made, edits, staging, link=options.link, threads=options.threads, report=report
             )
-            proof = None
+            verification = None
             if verify:
                 # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
                 both = _compared(
                     checkpoint, source_tokenizer(checkpoint, needed=False), staging, made, files, finished=False
                 )
-                proof = prove_slice(both, text, report)
+                verification = verify_slice(both, text, report)
                 del both
-            cut = Cut(rewrite, written, proof)
+            cut = WrittenSlice(rewrite, written, verification)
             if key is not None:
-                save_cut(staging, key, cut)
-        proof = cut.proof
-        if made.weights is not None and (proof is None or proof.passed):
-            made, proof = _prune(checkpoint, made, proof, staging, ray, notes, report)
-        if proof is not None and not proof.passed:
-            raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
+                save_written_slice(staging, key, cut)
+        verification = cut.verification
+        if made.weights is not None and (verification is None or verification.passed):
+            made, verification = _prune(checkpoint, made, verification, staging, ray, notes, report)
+        if verification is not None and not verification.passed:
+            raise VerificationError(
+                failure_text(verification, f"{out} was not written: the slice differs from its source")
+            )
         return_freed_memory()
         check_unchanged(checkpoint, files, before)
         left_out = left_out_files(files, rewrite, made)
         forget(staging)
-        write_papers(staging, out.name, checkpoint, made, edits, rewrite, left_out, proof)
-    return SliceResult(out, made, part_sizes(made, edits), cut.written, left_out, proof, (*notes, *cut.written.notes))
+        write_metadata(staging, out.name, checkpoint, made, edits, rewrite, left_out, verification)
+    return SliceResult(
+        out, made, part_sizes(made, edits), cut.written, left_out, verification, (*notes, *cut.written.notes)
+    )
 
 
 @taking(MaskOptions)
@@ -281,7 +286,7 @@ def mask(
 
 
 @taking(VerifyOptions)
-def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report: Report = silent) -> Proof:
+def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report: Report = silent) -> Verification:
     """Compare a slice with the model that it was cut from.
 
     out      a folder that `slice` made
@@ -294,7 +299,7 @@ def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report
     tokenizer = source_tokenizer(checkpoint, needed=made.names_tokens)
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     files = side_files(checkpoint, tokenizer, made)
-    return prove_slice(
+    return verify_slice(
         _compared(checkpoint, tokenizer, Path(out), made, files, finished=True), listed(options.text), report
     )
 
@@ -302,12 +307,12 @@ def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report
 def _compared(
     checkpoint: Checkpoint, tokenizer: SourceTokenizer, out: Path, made: SlicePlan, files: Sequence[SideFile],
     *, finished: bool,
-) -> Compared:  # fmt: skip
+) -> SlicePair:  # fmt: skip
     """The two sides of a proof; of a finished slice it is more thorough than of one that was written a moment ago."""
-    from langslice.verification.proof import Compared
+    from langslice.verification.main import SlicePair
 
     remake = partial(make_again, checkpoint, tokenizer, made, files, finished=finished)
-    return Compared(checkpoint, tokenizer, out, made, files, remake, thorough=finished)
+    return SlicePair(checkpoint, tokenizer, out, made, files, remake, thorough=finished)
 
 
 def _needs_tokenizer(choice: Choice) -> bool:
@@ -348,7 +353,7 @@ def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
 
 
 def _has_cut(key: str, staging: Path) -> bool:
-    return read_cut(staging, key) is not None
+    return read_written_slice(staging, key) is not None
 
 
 def _write_weights(
@@ -377,18 +382,18 @@ def _write_weights(
 def _prune(
     checkpoint: Checkpoint,
     made: SlicePlan,
-    proof: Proof | None,
+    verification: Verification | None,
     staging: Path,
     ray: str | None,
     notes: list[str],
     report: Report,
-) -> tuple[SlicePlan, Proof | None]:
+) -> tuple[SlicePlan, Verification | None]:
     """Zero weights of what was cut: the plan with what came of it, and the proof with what is checked again."""
     done = prune_staged(staging, made.weights or {}, journal_folder(staging), ray, report)
     made = replace(made, pruned=done.to_json())
     resumed = f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
     notes += [*done.notes, *([resumed] if done.resumed else [])]
-    return made, None if proof is None else prove_pruned(proof, checkpoint, staging, made)
+    return made, None if verification is None else verify_pruned(verification, checkpoint, staging, made)
 
 
 def _rewrites(made: SlicePlan) -> bool:

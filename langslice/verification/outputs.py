@@ -113,7 +113,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
     load = (
-        partial(load_stock, checkpoint.model_folder, aligned=bool(plan.row))
+        partial(load_unmodified, checkpoint.model_folder, aligned=bool(plan.row))
         if structure is None
         else partial(load_source_masked, checkpoint, structure)
     )
@@ -124,7 +124,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
-        stock = partial(load_stock, sliced.model_folder, dtype, aligned=bool(plan.row))
+        stock = partial(load_unmodified, sliced.model_folder, dtype, aligned=bool(plan.row))
         after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends)
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
@@ -260,7 +260,7 @@ def _run(
     return results
 
 
-def load_stock(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
+def load_unmodified(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
     """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given.
 
     aligned  copy every tensor out of its file: where one begins there may change the order in which a product is summed
