@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -34,6 +35,8 @@ _RANDOM_LENGTH = 24
 _LONGEST = 1024
 _LAST_POSITIONS = 16
 _MOST_TOKENS = 1024
+# The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
+_HEAD_POSITIONS = 4
 # Fields that say how far a token sees, and how many positions there are.
 _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
@@ -53,7 +56,7 @@ class Outputs:
     """What one model computes from one sample.
 
     hidden  float64, hidden states of every layer, end to end
-    logits  float64 (1, tokens, kept vocabulary), None for a model without a head
+    logits  float64 (1, last tokens, kept vocabulary), None for a model without a head
     dtype   type that the model computes in, as torch spells it
     """
 
@@ -119,13 +122,13 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     )
     ends = structure is not None
     try:
-        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends)
+        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends, whole=bool(plan.row))
     except _CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
         stock = partial(load_unmodified, sliced.model_folder, dtype, aligned=bool(plan.row))
-        after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends)
+        after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends, whole=bool(plan.row))
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong, hidden, logits = _differences(before, after, ends=ends)
@@ -237,11 +240,12 @@ def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
 
 
 def _run(
-    load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool
+    load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool, whole: bool
 ) -> list[Outputs]:
     """Hidden states of every layer, or of the last alone, and logits of the kept tokens, for each sample.
 
     batches  one sequence each; the last is the long one, of which hidden states at the last positions are kept
+    whole    the head sees all positions: of a class that nobody has looked at, nothing is taken for granted
     """
     import torch
 
@@ -250,14 +254,29 @@ def _run(
         results = []
         with torch.inference_mode():
             sound = _encode_sound(model)
-            for ids in batches[:-1]:
-                output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
-                results.append(_collect(output, keep, ends))
-            # The head sees one position at a time: the long sample needs none, and its logits would fill the memory.
+            with nullcontext() if whole else _head_at_last(model):
+                for ids in batches[:-1]:
+                    output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
+                    results.append(_collect(output, keep, ends))
+            # The long sample needs no head.
             inputs = _inputs(model, batches[-1], start)
             output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
             results.append(_collect(output, keep, ends, last=_LAST_POSITIONS))
     return results
+
+
+@contextmanager
+def _head_at_last(model: Any) -> Iterator[None]:
+    """Let the output head, where the model has one, see the last positions only: on a large vocabulary it is most of the work."""
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -_HEAD_POSITIONS:], *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def load_unmodified(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
