@@ -60,8 +60,8 @@ def tiny(tmp_path_factory):
 @pytest.mark.parametrize("model_type", sorted(TYPES))
 def test_a_type_without_a_row_is_sliced_and_proven(model_type, tiny, tmp_path):
     result = langslice.slice(tiny(model_type), tmp_path / "out", scripts="Hang")
-    assert result.proof.passed
-    outputs = next(check for check in result.proof.checks if check.name == "outputs")
+    assert result.verification.passed
+    outputs = next(check for check in result.verification.checks if check.name == "outputs")
     assert outputs.passed
     assert "kept tokens once each" in outputs.detail
     row = eval(result.plan.row, {"Family": Family, "Rule": Rule, "LiveRows": LiveRows})  # as it would be pasted
