@@ -7,7 +7,7 @@
     │   └── UnknownFieldError   a config field that may hold token ids and is not understood
     ├── TokenizerError          tokenizer files that are missing, inconsistent, or not understood
     │   └── NoTokenizerError    a folder without any tokenizer file
-    ├── LanguageError           an unknown language, or one without any evidence
+    ├── LanguageError           an unknown language, or one without any criterion
     ├── CorpusError             text that cannot be read
     ├── ScoreError              scores of another model, or a method that does not exist or does not suit the model
     ├── OptionError             an option that does not exist, or a value that it does not take
@@ -71,11 +71,11 @@ class TokenizerError(LangsliceError):
 
 
 class NoTokenizerError(TokenizerError):
-    """A folder without any tokenizer file: layers, heads, neurons and weights can be cut all the same."""
+    """A folder without any tokenizer file: layers, heads, neurons and weights can be sliced all the same."""
 
 
 class LanguageError(LangsliceError):
-    """An unknown language code, or a language for which there is no evidence."""
+    """An unknown language code, or a language for which there is no criterion."""
 
 
 class CorpusError(LangsliceError):

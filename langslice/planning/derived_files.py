@@ -1,4 +1,4 @@
-"""Files beside the weights that follow a cut: side weights, files keyed by token, tokenizers of other modules.
+"""Files other than the weights that follow a slice: side weights, files keyed by token, tokenizers of other modules.
 
 Everything is worked out from names and shapes before anything is written, so that what a plan accepts, its slice does.
 """
@@ -35,7 +35,7 @@ _ELSEWHERE = "or --leave-out it and carry it with `langslice adapter` where it i
 
 @dataclass(frozen=True)
 class DerivedFileInputs:
-    """What a plan cuts, as files beside the weights need to know it."""
+    """What files other than the weights need to know of a plan."""
 
     checkpoint: Checkpoint
     tokenizer: SourceTokenizer
@@ -70,12 +70,12 @@ class DerivedFileInputs:
 
     @cached_property
     def edits(self) -> dict[str, TensorEdit]:
-        """What becomes of the main tensors."""
+        """What happens to the main tensors."""
         return expected_edits(self.plan, self.checkpoint, self.anatomy)
 
 
 def check_derived(cut: DerivedFileInputs, files: Sequence[SideFile]) -> None:
-    """Refuse, before anything is written, what cannot follow the cut.
+    """Refuse, before anything is written, what cannot follow the slice.
 
     Raises   PlanError, TokenizerError
     """
@@ -87,7 +87,7 @@ def check_derived(cut: DerivedFileInputs, files: Sequence[SideFile]) -> None:
 
 
 def write_derived(cut: DerivedFileInputs, files: Sequence[SideFile], out: Path) -> None:
-    """Write the files that follow the cut below `out`."""
+    """Write the files that follow the slice below `out`."""
     for file in files:
         if file.action not in ("weights", "by token", "tokenizer"):
             continue
@@ -112,7 +112,7 @@ def _new_ids(cut: DerivedFileInputs) -> dict[str, int | None]:
 
 
 def _edits(cut: DerivedFileInputs, file: SideFile, found: SideTensors) -> dict[str, TensorEdit]:
-    """What becomes of each tensor of a file.
+    """What happens to each tensor of a file.
 
     Raises   PlanError for a tensor of which that cannot be told
     """
@@ -143,7 +143,7 @@ def _edit(cut: DerivedFileInputs, file: SideFile, entry: TensorEntry) -> TensorE
 def _layer_edit(
     cut: DerivedFileInputs, file: SideFile, entry: TensorEntry, place: TensorLocation, indices: dict[int, np.ndarray]
 ) -> TensorEdit:
-    """The edit of a tensor that belongs to a numbered layer: that of the weight of the model that it stands beside."""
+    """The edit of a tensor that belongs to a numbered layer: that of the weight of the model that it is next to."""
     kept, anatomy = cut.plan.structure, cut.anatomy
     if kept is None or anatomy is None:
         return TensorEdit("slice" if indices else "keep", indices)
@@ -158,7 +158,7 @@ def _layer_edit(
     edit = cut.edits.get(main or "")
     if main is None or edit is None or kept.style == "masked":
         raise PlanError(
-            f"{file.name}: {entry.name} belongs to layer {place.layer}, which is cut, and no weight of the model says how it "
+            f"{file.name}: {entry.name} belongs to layer {place.layer}, which is removed, and no weight of the model says how it "
             "follows; nothing was written",
             hint=f"--leave-out {file.name}, {_ELSEWHERE}",
         )
@@ -190,7 +190,7 @@ def _beside(
     if not ending:
         if edit.indices and entry.shape != shape:
             raise PlanError(
-                f"{file.name}: {entry.name} has shape {entry.shape}, {main} has {shape} and is cut; nothing was written",
+                f"{file.name}: {entry.name} has shape {entry.shape}, {main} has {shape} and is sliced; nothing was written",
                 hint=f"pass --leave-out {file.name}",
             )
         return dict(edit.indices)
@@ -203,11 +203,11 @@ def _beside(
             at = 1 - at  # stored as (in, out)
         if at in edit.indices:
             if "magnitude" in ending or entry.shape[dim] != shape[at]:
-                raise PlanError(f"{file.name}: {entry.name} cannot follow the cut of {main}", hint=_ELSEWHERE)
+                raise PlanError(f"{file.name}: {entry.name} cannot follow the slice of {main}", hint=_ELSEWHERE)
             found[dim] = edit.indices[at]
     if "magnitude" in ending and edit.indices:
         raise PlanError(
-            f"{file.name}: {entry.name} scales rows of {main}, which is cut; nothing was written", hint=_ELSEWHERE
+            f"{file.name}: {entry.name} scales rows of {main}, which is sliced; nothing was written", hint=_ELSEWHERE
         )
     return found
 
@@ -224,13 +224,13 @@ def _check_layer_settings(cut: DerivedFileInputs, file: SideFile) -> None:
         named.append("target_modules")
     if named:
         raise PlanError(
-            f"{file.name}: its adapter_config.json names layers (`{named[0]}`), and layers are cut; nothing was written",
+            f"{file.name}: its adapter_config.json names layers (`{named[0]}`), and layers are pruned; nothing was written",
             hint=f"--leave-out {file.name}, {_ELSEWHERE}",
         )
 
 
 def _refuse_other_rows(cut: DerivedFileInputs, file: SideFile, found: SideTensors) -> None:
-    """A table beside a tokenizer alone that has another number of rows would silently stay whole."""
+    """A table next to a tokenizer alone that has another number of rows would silently stay whole."""
     tokens = len(cut.tokenizer.tokens)
     for entry in found.entries.values():
         if len(entry.shape) == 2 and tokens // 2 < entry.shape[0] <= 2 * tokens:
@@ -243,7 +243,7 @@ def _refuse_other_rows(cut: DerivedFileInputs, file: SideFile, found: SideTensor
 
 
 def _write_weights(source: Path, found: SideTensors, edits: Mapping[str, TensorEdit], target: Path) -> None:
-    """Write a file of weights in the format that it has, as it is where nothing in it is cut."""
+    """Write a file of weights in the format that it has, as it is where nothing in it is sliced."""
     if all(edit.action == "keep" and not edit.name for edit in edits.values()):
         shutil.copyfile(source, target)
         return

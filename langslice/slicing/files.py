@@ -1,4 +1,4 @@
-"""The files of a slice beside its weights: configuration, tokenizer, side files, and at the end slice.json and the card."""
+"""The files of a slice other than its weights: configuration, tokenizer, side files, and at the end slice.json and the card."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
-    """What becomes of every other file of the source, as the plan's request settles it."""
+    """What happens to every other file of the source, as the plan's request settles it."""
     return plan_side_files(
         checkpoint,
         tokenizer.files,
@@ -53,7 +53,7 @@ def make_again(
     checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], folder: Path,
     *, finished: bool,
 ) -> None:  # fmt: skip
-    """Make the files of a slice beside its weights once more, in an empty folder, for the proof to compare.
+    """Make the files of a slice other than its weights once more, in an empty folder, for verification to compare.
 
     finished  the slice has its own card, and the source's is set aside
     """
@@ -85,7 +85,7 @@ def _make_files(
 
 
 def _copies_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan) -> bool:
-    """Whether tokenizer files stay as they are: no token is cut, or there are none."""
+    """Whether tokenizer files stay as they are: no token is removed, or there are none."""
     return made.keeps_vocabulary or tokenizer.kind == ABSENT
 
 
