@@ -24,7 +24,7 @@ from langslice.structure.output_form import express
 if TYPE_CHECKING:
     from langslice.scoring.table import Scores
 
-# Entries of a choice that cut something, and those that only say how.
+# Entries of a choice that remove something, and those that only say how.
 CUTS = (
     "layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by", "drop_heads", "heads_sparsity",
     "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows",

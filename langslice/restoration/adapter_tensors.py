@@ -160,7 +160,7 @@ def carry_tensor(name: str, value: Tensor, way: Route) -> Carried | str:
         return "a copy of the base's own table, which peft reads from the base"
     found = find_tensor(module, parameter_of(ending), way.weights)
     weight = _head(module, ending, value, way) if found is None else way.weights[found]
-    if weight is None:  # a classification head: as wide as the hidden size, which no slice cuts
+    if weight is None:  # a classification head: as wide as the hidden size, which no slice changes
         return Carried(name, value, (module, module))
     if weight.edit.action == "drop":
         return f"its layer is not in the slice: {weight.edit.reason}"

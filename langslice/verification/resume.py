@@ -96,7 +96,7 @@ def journal_folder(staging: Path) -> Path:
     return staging / FOLDER / _JOURNAL
 
 
-def save_written_slice(staging: Path, key: str, cut: WrittenSlice) -> None:
+def save_written_slice(staging: Path, key: str, state: WrittenSlice) -> None:
     """Remember a slice, after every byte of it is on disk."""
     for path in (*staging.rglob("*"), staging):
         fsync_path(path)
@@ -104,9 +104,9 @@ def save_written_slice(staging: Path, key: str, cut: WrittenSlice) -> None:
     folder.mkdir()
     document = {
         "key": key,
-        "rewrite": asdict(cut.rewrite),
-        "written": asdict(cut.written),
-        "proof": None if cut.verification is None else cut.verification.to_json(),
+        "rewrite": asdict(state.rewrite),
+        "written": asdict(state.written),
+        "proof": None if state.verification is None else state.verification.to_json(),
     }
     temporary = folder / (_STATE + ".new")
     temporary.write_text(json.dumps(document), encoding="utf-8")

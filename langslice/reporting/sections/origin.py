@@ -19,7 +19,7 @@ def verification_section(report: Report) -> Section:
     """Each check, what it compared, and its result."""
     if report.checks is None:
         text = "This slice was not compared with its source (--no-verify). Run `langslice verify` before it is used."
-        return Section("proof", "Proof", (tag("p", text),))
+        return Section("proof", "Verification", (tag("p", text),))
     rows = [_check(check) for check in report.checks]
     examples = [
         tag("li", tag("strong", check.name), ": ", example) for check in report.checks for example in check.examples
@@ -33,7 +33,7 @@ def verification_section(report: Report) -> Section:
     body += [note(f"Warning: {check.warning}.") for check in report.checks if check.warning]
     if report.healing is not None:
         body.append(note("Verification describes the slice as it was written; training has changed its weights since."))
-    return Section("proof", "Proof", tuple(body))
+    return Section("proof", "Verification", tuple(body))
 
 
 def _check(check: VerificationCheck) -> Markup:
