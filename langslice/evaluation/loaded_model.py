@@ -110,14 +110,18 @@ def load_model(
     device = pick_device(device)
     with quiet_transformers():
         try:
-            model = _class(kind, folder).from_pretrained(folder, trust_remote_code=trust_remote_code)
+            model = stock_class(kind, folder).from_pretrained(folder, trust_remote_code=trust_remote_code)
             model = model.to(getattr(torch, dtype)).to(device).eval()
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise CheckpointError(
                 f"{folder}: transformers cannot load it\n  {error}", "run `langslice verify`"
             ) from error
-    tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
-    limit = _LOGITS["cuda" if device.startswith("cuda") else "cpu"]
+    return loaded(folder, kind, model, load_tokenizer(folder, trust_remote_code=trust_remote_code))
+
+
+def loaded(folder: Path, kind: str, model: Any, tokenizer: Any) -> Loaded:
+    """A model of transformers that is in memory, with its limits."""
+    limit = _LOGITS["cuda" if model.device.type == "cuda" else "cpu"]
     return Loaded(folder, kind, model, tokenizer, longest_text(model.config.to_dict()), limit)
 
 
@@ -155,7 +159,8 @@ def encode_texts(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def _class(kind: str, folder: Path) -> Any:
+def stock_class(kind: str, folder: Path) -> Any:
+    """The class that a checkpoint of a kind is run with."""
     import transformers
 
     from langslice.model.transformers_classes import model_class

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _VOCABULARY_ENTRIES = (
     "languages", "corpus", "counts", "lexicon", "scripts", "drop_scripts", "coverage", "min_count", "max_vocab", "top_k",
     "keep_tokens", "keep_code", "language_id", "only_tokens", "keep_text", "keep_all_language_codes", "drop_reserved",
-    "max_size",
+    "max_size", "max_loss",
 )  # fmt: skip
 
 
@@ -47,9 +47,12 @@ def make_plan(
     choice: Choice,
     source_fingerprint: str,
     report: Callable[[str, int, int], None],
+    *,
+    costs: np.ndarray | None = None,
 ) -> SlicePlan:
     """Choose the vocabulary and say for every tensor of the checkpoint what happens to it.
 
+    costs   (tokens,) what it costs to lose an occurrence of each token, for which rows go first under a limit
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     from langslice.model.transformers_classes import implied_fields
@@ -84,7 +87,7 @@ def make_plan(
         reasons = dict.fromkeys(range(rows), "whole vocabulary")
     else:
         sizes_of = weight_sizes(checkpoint, tensors, anatomy, structure)
-        chosen, said = _choose_tokens(checkpoint, tokenizer, choice, files, protected, sizes_of, report)
+        chosen, said = _choose_tokens(checkpoint, tokenizer, choice, files, protected, sizes_of, report, costs)
         reasons = {**protected, **{row: ", ".join(why) for row, why in chosen.reasons.items()}}
         remarks += (*said, rows_note(tokenizer, rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
@@ -157,6 +160,7 @@ def _choose_tokens(
     protected: Mapping[int, str],
     sizes: WeightSizes,
     report: Callable[[str, int, int], None],
+    costs: np.ndarray | None,
 ) -> tuple[VocabularyChoice, tuple[str, ...]]:
     """The vocabulary that a choice asks for, and what is to be said of reserved tokens and of its size."""
     from langslice.vocabulary.fixed_texts import fixed_note, fixed_texts, with_template_pieces
@@ -177,6 +181,7 @@ def _choose_tokens(
         protected=[row for row in protected if row < size],
         texts=with_template_pieces(checkpoint, texts),
         released=unused if choice.get("drop_reserved") else (),
+        costs=costs,
     )
     notes = [fixed_note(texts), reserved_note(tokenizer, unused, chosen.reasons, sizes.per_row)]
     if choice.get("max_size") is not None:

@@ -25,6 +25,7 @@ from langslice.options import listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, write_derived
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import write_side_files
+from langslice.planning.slice_files import side_files
 from langslice.planning.tensors import plan_tensors, tensor_edits
 from langslice.planning.validate import check_source
 from langslice.progress import Report, adding_up, silent
@@ -38,7 +39,6 @@ from langslice.restoration.merge import (
     without_padding,
 )
 from langslice.restoration.options import RestoreOptions
-from langslice.slicing.files import side_files
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import copy_tokenizer
 from langslice.verification.check import MAX_EXAMPLES, Check

@@ -21,12 +21,13 @@ from langslice.options import Choice, codes, listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, kept_text, load_plan
+from langslice.planning.slice_files import side_files, write_files
 from langslice.planning.summary import html_table
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
-from langslice.slicing.files import left_out_files, make_again, side_files, write_files, write_metadata
+from langslice.slicing.files import left_out_files, make_again, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
 from langslice.structure.final_edits import finish_structure
 from langslice.tokenizer import SourceTokenizer
@@ -309,6 +310,11 @@ def _needs_tokenizer(choice: Choice) -> bool:
 def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> SlicePlan:
     from langslice.planning.build import make_plan
 
+    if choice.get("max_loss") is not None:
+        from langslice.tradeoffs.main import plan_within_loss
+
+        made, note = plan_within_loss(checkpoint, tokenizer, choice, report)
+        return replace(made, notes=(note, *made.notes), request={**made.request, "max_loss": choice["max_loss"]})
     return make_plan(checkpoint, tokenizer, choice, fingerprint_of(checkpoint, tokenizer), report)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langslice.files.atomic_output import staging_file
-from langslice.sweeps.line_chart import ChartLine, ChartPoint, line_chart
+from langslice.reporting.line_chart import ChartLine, ChartPoint, line_chart
 
 if TYPE_CHECKING:
     from langslice.sweeps.result import Finished, Sweep

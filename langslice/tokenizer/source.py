@@ -62,6 +62,13 @@ class SourceTokenizer:
         """The `tokenizers.Tokenizer` that `encode` uses, loaded on first use; None for marian, m2m100 and characters."""
         return self.load_backend() if self.load_backend else None
 
+    def release(self) -> None:
+        """Free what `encode` loaded, hundreds of megabytes for a large vocabulary; it is loaded again when it is needed."""
+        self.__dict__.pop("backend", None)
+        forget = getattr(self.load_backend, "cache_clear", None)
+        if forget is not None:
+            forget()
+
     @cached_property
     def reserved_ids(self) -> frozenset[int]:
         """Special and added tokens that nothing of the tokenizer needs: kept in reserve for later use (reserved.py).

@@ -24,7 +24,7 @@ from langslice.verification.clients import check_clients
 from langslice.verification.ids import check_ids
 from langslice.verification.outputs import check_outputs
 from langslice.verification.sample_texts import CORPUS, prompts_of
-from langslice.verification.sentence_pipeline import check_pipeline, is_pipeline
+from langslice.verification.sentence_pipeline import check_pipeline, is_pipeline, knows_no_vocabulary
 from langslice.verification.side_files import Remake, check_files
 from langslice.verification.tensors import check_bytes, check_loading, check_tensors
 from langslice.verification.tokenization import (
@@ -75,7 +75,8 @@ class SlicePair:
 
     side_files  what happens to every other file of the source
     remake      makes the slice's files next to its weights again; None where they are not the slice's to compare
-    thorough    load the source through AutoTokenizer too, even where the slice does what the source's files say
+    thorough    load the source through AutoTokenizer too, even where the slice does what the source's files say, and run
+                the pipeline of sentence-transformers even where its modules see hidden states alone
     """
 
     checkpoint: Checkpoint
@@ -178,6 +179,9 @@ def _as_called(
     if both.source.kind != "characters" and not absent:
         progress("the tokenizer as clients load it")
         yield check_clients(checkpoint, sliced, both.source, plan, lines, thorough=both.thorough)
+    for tokenizer in (both.source, result):  # not needed from here on, and as large as many a model
+        tokenizer.release()
+    return_freed_memory()
     progress("model outputs")
     if plan.trained or plan.pruned:
         change = "pruned weights change them; `langslice evaluate` measures how"
@@ -185,6 +189,10 @@ def _as_called(
         return
     yield check_outputs(checkpoint, sliced, plan, [sample.ids for sample in samples])
     if is_pipeline(checkpoint.folder) and not absent:
+        # Importing sentence-transformers takes as long as running both models: not for modules that cannot be wrong.
+        if not both.thorough and plan.structure is None and knows_no_vocabulary(checkpoint.folder):
+            yield Check("pipeline", None, "not run: its modules see hidden states alone; `langslice verify` runs them")
+            return
         progress("sentence embeddings")
         return_freed_memory()
         yield check_pipeline(checkpoint, sliced, plan, (both.source, result), lines)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -33,6 +34,8 @@ _RANDOM_LENGTH = 24
 # One sample is longer than every window that is no longer than this; of it the last positions are compared.
 _LONGEST = 1024
 _LAST_POSITIONS = 16
+# The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
+_HEAD_POSITIONS = 4
 # Fields that say how far a token sees, and how many positions there are.
 _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
@@ -52,7 +55,7 @@ class Outputs:
     """What one model computes from one sample.
 
     hidden  float64, hidden states of every layer, end to end
-    logits  float64 (1, tokens, kept vocabulary), None for a model without a head
+    logits  float64 (1, last tokens, kept vocabulary), None for a model without a head
     dtype   type that the model computes in, as torch spells it
     """
 
@@ -237,14 +240,29 @@ def _run(
         results = []
         with torch.inference_mode():
             sound = _encode_sound(model)
-            for ids in batches[:-1]:
-                output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
-                results.append(_collect(output, keep, ends))
-            # The head sees one position at a time: the long sample needs none, and its logits would fill the memory.
+            with _head_at_last(model):
+                for ids in batches[:-1]:
+                    output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
+                    results.append(_collect(output, keep, ends))
+            # The long sample needs no head.
             inputs = _inputs(model, batches[-1], start)
             output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
             results.append(_collect(output, keep, ends, last=_LAST_POSITIONS))
     return results
+
+
+@contextmanager
+def _head_at_last(model: Any) -> Iterator[None]:
+    """Let the output head, where the model has one, see the last positions only: on a large vocabulary it is most of the work."""
+    head = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -_HEAD_POSITIONS:], *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def load_unmodified(folder: Path, dtype: str = "auto") -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from langslice.counting import TokenCounts
-from langslice.errors import LanguageError, PlanError
+from langslice.errors import FewerRowsError, LanguageError, PlanError
 from langslice.tokenizer import Closure, SourceTokenizer, close
 from langslice.vocabulary.always_kept import NO_TEXTS, always_kept, characters_of, listed_tokens, marked, symbols_of
 from langslice.vocabulary.code import weigh_code
@@ -93,12 +93,14 @@ def choose_vocabulary(
     protected: Sequence[int] = (),
     texts: Mapping[str, Sequence[str]] = NO_TEXTS,
     released: Collection[int] = (),
+    costs: np.ndarray | None = None,
 ) -> VocabularyChoice:
     """Choose and close the vocabulary.
 
     protected  ids from the model's configuration, which always stay
     texts      reason -> what the model is always called with, and which stays whole
     released   special tokens that need not stay
+    costs      (size,) what it costs to lose an occurrence of each token; under a limit, tokens go by frequency times this
     Raises  PlanError for a request that asks for nothing, contradicts itself, or cannot be met; LanguageError for an
             unknown language or script, or a language without a criterion; CorpusError for a file that cannot be read
     """
@@ -121,7 +123,7 @@ def choose_vocabulary(
     pieces = _cut_all(_gather(tokenizer, classes, request, languages, asked, counts), request)
     refused = classes.touching(dropped)
     pieces = [(criterion, mask & ~refused) for criterion, mask in pieces]
-    closure = _fit(tokenizer, always, pieces, request)
+    closure = _fit(tokenizer, always, pieces, request, costs)
     return VocabularyChoice(
         reasons=_reasons(always, pieces, closure),
         corpus_coverage=_corpus_coverage(counts, closure),
@@ -284,6 +286,7 @@ def _fit(
     always: Mapping[str, Mask],
     pieces: Sequence[tuple[SelectionCriterion, Mask]],
     request: VocabularyRequest,
+    costs: np.ndarray | None,
 ) -> Closure:
     """Close the choice; under a limit, the most valuable tokens whose closure fits it.
 
@@ -302,12 +305,14 @@ def _fit(
         return full
     smallest = close(tokenizer, np.flatnonzero(must).tolist())
     if len(smallest.kept) > max_vocab:
-        raise PlanError(
+        raise FewerRowsError(
             f"the vocabulary cannot be sliced to {max_vocab:,} tokens: {len(smallest.kept):,} always stay ({request.limited_by})",
             hint=f"set --max-vocab to at least {len(smallest.kept):,}, or --max-size so that as many fit; special tokens, "
             "bytes, punctuation and the single characters of the kept scripts are never dropped",
+            least=len(smallest.kept),
         )
-    order = by_value(value_of(list(pieces)))
+    values = value_of(list(pieces))
+    order = by_value(values if costs is None else values * costs)
     order = order[(chosen & ~must)[order]]
     return _longest_fitting(tokenizer, np.flatnonzero(must).tolist(), order.tolist(), smallest, full, max_vocab)
 

@@ -56,9 +56,9 @@ def plan_structure(folder: Path) -> None:
 def read_slice(folder: Path) -> None:
     made = read_record(folder / "out")
     from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
+    from langslice.planning.slice_files import side_files
     from langslice.planning.tensors import tensor_edits
     from langslice.planning.validate import check_source
-    from langslice.slicing.files import side_files
 
     checkpoint = open_checkpoint(folder / "model")
     tokenizer = source_tokenizer(checkpoint)
