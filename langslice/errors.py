@@ -12,7 +12,7 @@
     ├── ScoreError              scores of another model, or a method that does not exist or does not suit the model
     ├── OptionError             an option that does not exist, or a value that it does not take
     ├── PlanError               a plan that does not fit its source, or contradicts itself
-    │   └── FewerRowsError      a vocabulary that cannot be cut to so few tokens
+    │   └── FewerRowsError      a vocabulary that cannot be sliced to so few tokens
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
@@ -96,7 +96,7 @@ class PlanError(LangsliceError):
 
 
 class FewerRowsError(PlanError):
-    """A vocabulary that cannot be cut to so few tokens; `least` is how many always stay."""
+    """A vocabulary that cannot be sliced to so few tokens; `least` is how many always stay."""
 
     def __init__(self, message: str, hint: str, least: int) -> None:
         self.least = least
