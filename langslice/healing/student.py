@@ -155,7 +155,7 @@ def _parts_of(named: dict[str, Any], config: Any) -> dict[str, str]:
     Raises  HealError for a model type that the table does not know
     """
     try:
-        family = family_of({"model_type": config.model_type})
+        family = family_of(config.to_dict())
         return {name: describe_tensor(family, name, tuple(one.shape), frozenset()).part for name, one in named.items()}
     except (UnknownFamilyError, UnknownTensorError) as error:
         raise HealError(

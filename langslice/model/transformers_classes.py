@@ -6,35 +6,16 @@ Everything that asks transformers is here and in verification/outputs.py; custom
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import CheckpointError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.class_shapes import quiet_transformers as quiet_transformers
+from langslice.model.class_shapes import stock_config
 from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' warnings and progress bars off the user's terminal."""
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
 
 
 def model_class(folder: Path) -> Any:
@@ -174,7 +155,7 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with its class's defaults; empty where this version of transformers cannot read it."""
     with quiet_transformers():
         try:
-            full = _stock_config(config).to_dict()
+            full = stock_config(config).to_dict()
         except (ValueError, TypeError, KeyError):
             return {}
         except (AttributeError, IndexError, ArithmeticError, RecursionError) as error:  # what a wrong value runs into
@@ -191,13 +172,6 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _stock_config(config: Mapping[str, Any]) -> Any:
-    """An object of the unmodified configuration class; raises what that class raises."""
-    from transformers import AutoConfig
-
-    return AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
-
-
 def config_error(config: Mapping[str, Any]) -> str:
     """What the configuration class has against a config.json; "" when it takes it, or this version does not know it."""
     from transformers import CONFIG_MAPPING
@@ -206,7 +180,7 @@ def config_error(config: Mapping[str, Any]) -> str:
         return ""
     with quiet_transformers():
         try:
-            _stock_config(config)
+            stock_config(config)
         except (ValueError, TypeError, KeyError, _invalid_field()) as error:
             return " ".join(str(error).split())
     return ""
@@ -231,5 +205,5 @@ def _is_given(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 def ties_embeddings(config: Mapping[str, Any]) -> bool:
     """Whether the unmodified class uses one table for the input embedding and the output head."""
     with quiet_transformers():
-        full = _stock_config(config)
+        full = stock_config(config)
     return bool(getattr(full, "tie_word_embeddings", False))

@@ -15,6 +15,7 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
 from langslice.model.folder_kinds import LAYERLESS
 from langslice.model.quantisation import quantisation
+from langslice.model.row_text import derived_text
 from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
@@ -121,6 +122,7 @@ def make_plan(
         structure=structure,
         weights=weights,
         facts=_facts(tokenizer, chosen, kept, anatomy),
+        row=derived_text(checkpoint.config),
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)

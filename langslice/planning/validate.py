@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import PlanError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.row_text import derived_text
 from langslice.model.source_tokenizer import fingerprint_of
 from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice
@@ -24,6 +25,7 @@ def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceToken
     """
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     check_ignored(made.ignore_fields)
+    _check_row(made, checkpoint)
     size = len(tokenizer.tokens)
     own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
     if made.checked != digest_rows(made.kept) or made.tokens != own:
@@ -40,6 +42,15 @@ def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, A
 
     kept = {name: value for name, value in made.facts.items() if name != "evidence"}
     return {**kept, "scripts": script_facts(tokenizer, made.kept)} if "scripts" in kept else kept
+
+
+def _check_row(made: SlicePlan, checkpoint: Checkpoint) -> None:
+    """Refuse a plan whose derived row is not what the class says here."""
+    if made.row != derived_text(checkpoint.config):
+        raise PlanError(
+            f"the plan's `row` is not the row of `{made.model_type}` here: another version of transformers may have made it",
+            hint="make a new plan with `langslice plan`",
+        )
 
 
 def refuse_beside_plan(choice: Choice) -> None:

@@ -17,7 +17,7 @@ from langslice.files.memory import return_freed_memory
 from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
-from langslice.options import Choice, codes, listed, taking
+from langslice.options import Choice, SourceOptions, codes, listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, kept_text, load_plan
@@ -31,6 +31,7 @@ from langslice.slicing.files import left_out_files, make_again, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
 from langslice.structure.final_edits import finish_structure
 from langslice.tokenizer import SourceTokenizer
+from langslice.verification.derived import refuse_unproven
 from langslice.verification.messages import failure_text, verify_pruned, verify_slice
 from langslice.verification.record import read_record
 from langslice.verification.resume import (
@@ -135,6 +136,18 @@ def inspect(model: str | Path, *, options: InspectOptions, report: Report = sile
     return inspect_model(checkpoint, tokenizer, sets=sets or COMMON_SETS, report=report)
 
 
+@taking(SourceOptions)
+def model_row(model: str | Path, *, options: SourceOptions) -> str:
+    """The row of a model's type, as Python: from the table of families, or derived from its class.
+
+    options  see SourceOptions
+    Raises   CheckpointError where neither has one
+    """
+    from langslice.model.row_text import row_text
+
+    return row_text(open_checkpoint(model, **options.source()).config)
+
+
 @taking(CountOptions, "corpus")
 def count(model: str | Path, *, options: CountOptions, report: Report = silent) -> TokenCounts:
     """Count how often each of the model's tokens occurs in a corpus.
@@ -205,6 +218,8 @@ def slice(
     checkpoint = open_checkpoint(model, **options.source())
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     made, tokenizer = _settled_plan(plan, checkpoint, choice, report)
+    if not verify:
+        refuse_unproven(made)
     if ray is not None and made.weights is None:
         raise PlanError(
             "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
@@ -392,4 +407,4 @@ def _rewrites(made: SlicePlan) -> bool:
     return made.weights is not None or (made.structure is not None and made.structure.writes_zeros)
 
 
-__all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "plan", "slice", "verify"]
+__all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "model_row", "plan", "slice", "verify"]

@@ -21,6 +21,7 @@ from langslice.tokenizer import SourceTokenizer, open_tokenizer
 from langslice.tokenizer.absent import ABSENT, absent_tokenizer
 from langslice.verification.check import Check
 from langslice.verification.clients import check_clients
+from langslice.verification.derived import required
 from langslice.verification.ids import check_ids
 from langslice.verification.outputs import check_outputs
 from langslice.verification.sample_texts import CORPUS, prompts_of
@@ -187,7 +188,7 @@ def _as_called(
         change = "pruned weights change them; `langslice evaluate` measures how"
         yield _trained("outputs") if plan.trained else Check("outputs", None, f"not compared: {change}")
         return
-    yield check_outputs(checkpoint, sliced, plan, [sample.ids for sample in samples])
+    yield required(check_outputs(checkpoint, sliced, plan, [sample.ids for sample in samples]), plan)
     if is_pipeline(checkpoint.folder) and not absent:
         # Importing sentence-transformers takes as long as running both models: not for modules that cannot be wrong.
         if not both.thorough and plan.structure is None and knows_no_vocabulary(checkpoint.folder):
