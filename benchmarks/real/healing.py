@@ -1,4 +1,4 @@
-"""What a short training brings back of trained models that were cut: bits per byte of gemma-3-270m, cosine of e5-small.
+"""What a short training brings back of trained models that were sliced: bits per byte of gemma-3-270m, cosine of e5-small.
 
     python benchmarks/real/healing.py [JOB ...]      all, or some; each goes on where it was stopped
 
@@ -44,7 +44,7 @@ _E5 = {
 
 @dataclass(frozen=True)
 class Job:
-    """A cut that is healed in one way."""
+    """A slice that is healed in one way."""
 
     cut: str
     way: str

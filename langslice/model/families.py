@@ -3,7 +3,7 @@
 One table for all; no other place lists model types but layer_fields.py. Rules and axes are explained in axes.py.
 
 Which configuration fields hold token ids is in token_id_fields.py. How to add a family: docs/adding-a-family.md.
-Checked against every tensor that stock transformers 5 writes for each family (tests/model/test_families.py).
+Checked against every tensor that unmodified transformers 5 writes for each family (tests/model/test_families.py).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ FAMILIES = (
     Family(("bart", "pegasus", "blenderbot", "blenderbot-small", "plbart")),
     Family(("mbart", "m2m_100", "nllb-moe"), language="token"),
     Family(("marian",), language="mark"),
-    # Every id behind no_timestamps_token_id is a time stamp, 0.02 s after the one before.
+    # Every id after no_timestamps_token_id is a time stamp, 0.02 s after the one before.
     Family(("whisper",), (Rule("other", r"encoder\.conv[12]", (), "opaque"),), LiveRows("time stamps"), hears=True),
     Family(("xglm",), reads_trees=True),
     Family(("gpt_neox",), reads_trees=True),
@@ -140,7 +140,7 @@ _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.m
 
 
 def is_known_type(model_type: object) -> bool:
-    """Whether a `model_type` stands in the table."""
+    """Whether a `model_type` is in the table."""
     return isinstance(model_type, str) and model_type in _BY_TYPE
 
 
