@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,13 @@ from langslice.errors import PlanError, TokenizerError
 from langslice.files.gather_rows import sliced_shape
 from langslice.files.safetensors_header import TensorEntry
 from langslice.model.adapter_names import FACTORS, LAYER_SETTINGS, ROOT
-from langslice.model.anatomy import Anatomy, Place, find_place, read_anatomy
-from langslice.model.checkpoint import Checkpoint, read_json_object
+from langslice.model.anatomy import Anatomy, Place, find_place
+from langslice.model.checkpoint import read_json_object
 from langslice.model.folder_kinds import TOKENIZER
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
 from langslice.planning.side_weights import SideTensors, open_side_weights
+from langslice.planning.source import Source
 from langslice.planning.tensors import expected_edits
 from langslice.planning.token_keys import write_keyed
 from langslice.tokenizer import SourceTokenizer, open_tokenizer, write_tokenizer
@@ -37,8 +38,7 @@ _ELSEWHERE = "or --leave-out it and carry it with `langslice adapter` where it i
 class Cut:
     """What a plan cuts, as files beside the weights need to know it."""
 
-    checkpoint: Checkpoint
-    tokenizer: SourceTokenizer
+    source: Source
     plan: SlicePlan
 
     @cached_property
@@ -46,7 +46,7 @@ class Cut:
         """Length of a dimension that runs along the vocabulary -> old rows that stay; {} where all do."""
         if self.plan.keeps_vocabulary:
             return {}
-        tokens = len(self.tokenizer.tokens)
+        tokens = len(self.source.tokenizer.tokens)
         found = {tokens: self.plan.kept[self.plan.kept < tokens]}
         per_layer = self.plan.per_layer_new_to_old
         if self.plan.per_layer_rows is not None and per_layer is not None:
@@ -66,32 +66,32 @@ class Cut:
     @cached_property
     def anatomy(self) -> Anatomy | None:
         """Layers of the model; None where none of them is touched."""
-        return None if self.plan.structure is None else read_anatomy(self.checkpoint)
+        return None if self.plan.structure is None else self.source.anatomy
 
     @cached_property
     def edits(self) -> dict[str, TensorEdit]:
         """What becomes of the main tensors."""
-        return expected_edits(self.plan, self.checkpoint, self.anatomy)
+        return expected_edits(self.plan, self.source)
 
 
-def check_derived(cut: Cut, files: Sequence[SideFile]) -> None:
+def check_derived(cut: Cut) -> None:
     """Refuse, before anything is written, what cannot follow the cut.
 
     Raises   PlanError, TokenizerError
     """
-    for file in files:
+    for file in cut.source.files:
         if file.action == "weights":
-            _edits(cut, file, open_side_weights(cut.checkpoint.folder / file.name))
+            _edits(cut, file, open_side_weights(cut.source.checkpoint.folder / file.name))
         elif file.action == "tokenizer":
             _twin(cut, file)
 
 
-def write_derived(cut: Cut, files: Sequence[SideFile], out: Path) -> None:
+def write_derived(cut: Cut, out: Path) -> None:
     """Write the files that follow the cut below `out`."""
-    for file in files:
+    for file in cut.source.files:
         if file.action not in ("weights", "by token", "tokenizer"):
             continue
-        source, target = cut.checkpoint.folder / file.name, out / file.name
+        source, target = cut.source.checkpoint.folder / file.name, out / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.action == "tokenizer":
             _write_twin(cut, file, target.parent)
@@ -105,7 +105,7 @@ def write_derived(cut: Cut, files: Sequence[SideFile], out: Path) -> None:
 def _new_ids(cut: Cut) -> dict[str, int | None]:
     """Token -> new id, None for one that goes."""
     new_of = {old: new for new, old in enumerate(cut.plan.kept.tolist())}
-    return {token: new_of.get(old) for old, token in enumerate(cut.tokenizer.tokens) if token is not None}
+    return {token: new_of.get(old) for old, token in enumerate(cut.source.tokenizer.tokens) if token is not None}
 
 
 # ---- weights -------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def _main_tensor(anatomy: Anatomy, place: Place) -> str | None:
 
 def _beside(cut: Cut, file: SideFile, entry: TensorEntry, main: str, edit: TensorEdit) -> dict[int, np.ndarray]:
     """Indices along the dimensions that a tensor shares with the weight it changes: all of them, or a factor's."""
-    shape = cut.checkpoint.shapes[main]
+    shape = cut.source.checkpoint.shapes[main]
     ending = next((one for one in FACTORS if entry.name.endswith(one)), "")
     if not ending:
         if edit.indices and entry.shape != shape:
@@ -212,7 +212,7 @@ def _beside(cut: Cut, file: SideFile, entry: TensorEntry, main: str, edit: Tenso
 
 def _check_layer_settings(cut: Cut, file: SideFile) -> None:
     """Refuse a LoRA whose settings count layers that are counted anew."""
-    path = (cut.checkpoint.folder / file.name).with_name("adapter_config.json")
+    path = (cut.source.checkpoint.folder / file.name).with_name("adapter_config.json")
     if cut.plan.structure is None or not cut.plan.structure.layers or not path.is_file():
         return
     config = read_json_object(path, "")
@@ -229,7 +229,7 @@ def _check_layer_settings(cut: Cut, file: SideFile) -> None:
 
 def _refuse_other_rows(cut: Cut, file: SideFile, found: SideTensors) -> None:
     """A table beside a tokenizer alone that has another number of rows would silently stay whole."""
-    tokens = len(cut.tokenizer.tokens)
+    tokens = len(cut.source.tokenizer.tokens)
     for entry in found.entries.values():
         if len(entry.shape) == 2 and tokens // 2 < entry.shape[0] <= 2 * tokens:
             raise PlanError(
@@ -280,12 +280,16 @@ def _twin(cut: Cut, file: SideFile) -> SourceTokenizer:
 
     Raises   TokenizerError
     """
-    folder = (cut.checkpoint.folder / file.name).parent
+    folder = (cut.source.checkpoint.folder / file.name).parent
     twin = open_tokenizer(folder)
-    if twin.tokens != cut.tokenizer.tokens:
+    if twin.tokens != cut.source.tokenizer.tokens:
         at = next(
-            (at for at, pair in enumerate(zip(twin.tokens, cut.tokenizer.tokens, strict=False)) if pair[0] != pair[1]),
-            min(len(twin.tokens), len(cut.tokenizer.tokens)),
+            (
+                at
+                for at, pair in enumerate(zip(twin.tokens, cut.source.tokenizer.tokens, strict=False))
+                if pair[0] != pair[1]
+            ),
+            min(len(twin.tokens), len(cut.source.tokenizer.tokens)),
         )
         raise TokenizerError(
             f"the tokenizer in {folder} is not that of the model: they differ from id {at} on",

@@ -12,10 +12,10 @@ import numpy as np
 from langslice.files.memory import return_freed_memory
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.folder_kinds import BARE
-from langslice.options import listed
 from langslice.planning.derived_files import Cut, write_derived
 from langslice.planning.plan import SlicePlan
-from langslice.planning.side_files import KEPT_IDS, SideFile, plan_side_files, write_side_files
+from langslice.planning.side_files import KEPT_IDS, SideFile, write_side_files
+from langslice.planning.source import Source
 from langslice.structure.config_files import restructured
 from langslice.structure.finish import finish_files
 from langslice.tokenizer import Rewrite, SourceTokenizer, check_tokenizer, copy_tokenizer, write_tokenizer
@@ -27,55 +27,39 @@ if TYPE_CHECKING:
     from langslice.verification.proof import Proof
 
 
-def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
-    """What becomes of every other file of the source, as the plan's request settles it."""
-    return plan_side_files(
-        checkpoint,
-        tokenizer.files,
-        carry=listed(made.request.get("carry")),
-        leave_out=listed(made.request.get("leave_out")),
-        tokens=tokenizer.tokens,
-    )
-
-
-def write_files(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
-) -> Rewrite:
+def write_files(source: Source, made: SlicePlan, staging: Path) -> Rewrite:
     """Write everything but the weights into the staging folder, and load what was written."""
-    rewrite = _make_files(checkpoint, tokenizer, made, files, staging)
-    if not _copies_tokenizer(tokenizer, made):
-        folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
+    rewrite = _make_files(source, made, staging)
+    if not _copies_tokenizer(source.tokenizer, made):
+        folder = staging / source.checkpoint.model_folder.relative_to(source.checkpoint.folder)
         check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
     return rewrite
 
 
-def make_again(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], folder: Path,
-    *, finished: bool,
-) -> None:  # fmt: skip
+def make_again(source: Source, made: SlicePlan, folder: Path, *, finished: bool) -> None:
     """Make the files of a slice beside its weights once more, in an empty folder, for the proof to compare.
 
     finished  the slice has its own card, and the source's is set aside
     """
     from langslice.reporting.source_card import set_source_card_aside
 
-    _make_files(checkpoint, tokenizer, made, files, folder)
+    _make_files(source, made, folder)
     if made.structure is not None:
-        finish_files(checkpoint, made.structure, folder)
+        finish_files(source.checkpoint, made.structure, folder)
     if finished:
         set_source_card_aside(folder)
 
 
-def _make_files(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], staging: Path
-) -> Rewrite:
+def _make_files(source: Source, made: SlicePlan, staging: Path) -> Rewrite:
+    checkpoint, tokenizer = source.checkpoint, source.tokenizer
     folder = staging / checkpoint.model_folder.relative_to(checkpoint.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    anatomy = None if made.structure is None else source.anatomy
     write_side_files(
-        checkpoint, files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
-        restructure=partial(restructured, checkpoint, made.structure),
+        checkpoint, source.files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
+        restructure=partial(restructured, checkpoint, anatomy, made.structure),
     )  # fmt: skip
-    write_derived(Cut(checkpoint, tokenizer, made), files, staging)
+    write_derived(Cut(source, made), staging)
     if checkpoint.config.get("model_type") in BARE:
         np.save(folder / KEPT_IDS, made.new_to_old)
     return_freed_memory()

@@ -7,21 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.plan import SlicePlan
+from langslice.planning.source import Source
 from langslice.progress import Report
 
 if TYPE_CHECKING:
     from langslice.verification.proof import Compared, Proof
 
 
-def prove_pruned(proof: Proof, checkpoint: Checkpoint, out: Path, made: SlicePlan) -> Proof:
+def prove_pruned(proof: Proof, source: Source, out: Path, made: SlicePlan) -> Proof:
     """A slice's proof with what still holds, and is checked again, after its weights were pruned."""
     from langslice.verification.tensors import check_bytes
     from langslice.verification.zeros import check_zeros
 
     sliced = open_checkpoint(out)
-    checks = [check_bytes(checkpoint, sliced, made) if check.name == "bytes" else check for check in proof.checks]
+    checks = [check_bytes(source, sliced, made) if check.name == "bytes" else check for check in proof.checks]
     checks = [
         replace(check, detail=f"before weights were pruned: {check.detail}")
         if check.name in ("outputs", "pipeline")
@@ -36,7 +37,7 @@ def prove_slice(both: Compared, text: Sequence[str], report: Report) -> Proof:
     from langslice.verification.proof import prove
     from langslice.verification.sample_texts import always_read, proof_texts
 
-    texts = {**proof_texts(both.plan.request, text), **always_read(both.checkpoint, both.plan.request)}
+    texts = {**proof_texts(both.plan.request, text), **always_read(both.source, both.plan.request)}
     return prove(both, texts, progress=lambda step: report(f"verifying {step}", 0, 0))
 
 
