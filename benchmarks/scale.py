@@ -169,7 +169,7 @@ def write_gigabyte(folder: Path) -> None:
 def measure_counting(folder: Path) -> dict[str, float]:
     """Count a part of a corpus as a task of a cluster does."""
     from langslice.corpus.sources import CorpusFile
-    from langslice.counting.cluster_count import Part, _opened, _packed, count_part
+    from langslice.counting.cluster_count import CorpusPart, _opened, _packed, count_part
     from langslice.counting.count import prepare
     from langslice.counting.counts import merge_counts
     from langslice.tokenizer import open_tokenizer
@@ -178,7 +178,7 @@ def measure_counting(folder: Path) -> dict[str, float]:
     packed = _packed(open_tokenizer(tokenizer), "llama", None)
     ready = timed(lambda: prepare(_opened(packed)))
     text = folder / "text.txt"
-    part = Part(CorpusFile(text, "txt", ""), 0, text.stat().st_size)
+    part = CorpusPart(CorpusFile(text, "txt", ""), 0, text.stat().st_size)
     found = []
     seconds = timed(lambda: found.append(count_part(packed, part, "text", ())))
     adding = timed(lambda: [merge_counts([found[0], found[0]], [1.0, 1.0]) for _ in range(20)]) / 20

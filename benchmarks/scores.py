@@ -79,14 +79,14 @@ class Subject:
 
     def scores(self, kind: str, method: str, seed: int, run: int = 1):
         """Scores by one seed."""
-        from langslice.scoring import Settings, compute
+        from langslice.scoring import ScoreSettings, compute
 
         if (kind, method, seed, run) in self.known:
             return self.known[kind, method, seed, run]
         pooled = [line for lines in self.score_on.values() for line in lines]
         texts = self.score_on if method in ("lahis", "lape") else {"": pooled}
         samples = 96 if method != "perplexity" else 32
-        settings = Settings(seeds=(seed,), samples=samples if len(texts) == 1 else 24, run=run, steps=STEPS)
+        settings = ScoreSettings(seeds=(seed,), samples=samples if len(texts) == 1 else 24, run=run, steps=STEPS)
         scores = compute(self.checkpoint, kind, method, texts, settings=settings)
         self.known[kind, method, seed, run] = scores
         return scores
@@ -231,14 +231,14 @@ def measure(folder: Path, kind: str, method: str) -> None:
     import langslice.scoring.gradients  # noqa: F401
     from langslice.mini import heldout_text
     from langslice.model.checkpoint import open_checkpoint
-    from langslice.scoring import Settings, compute
+    from langslice.scoring import ScoreSettings, compute
     from langslice.tokenizer import open_tokenizer
 
     open_tokenizer(folder, rows=12288).encode(["warm"])
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of importing (proc(5))
     before, started = _memory("VmRSS"), time.process_time()
     lines = {"": heldout_text("ko")[:32]}
-    compute(open_checkpoint(folder), kind, method, lines, settings=Settings(seeds=(0,), samples=16, max_tokens=48))
+    compute(open_checkpoint(folder), kind, method, lines, settings=ScoreSettings(seeds=(0,), samples=16, max_tokens=48))
     found = {"peak_mb": (_memory("VmHWM") - before) / 1e6, "cpu_seconds": time.process_time() - started}
     print(json.dumps(found))
 

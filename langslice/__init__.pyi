@@ -39,7 +39,7 @@ from langslice.slicing.options import (
 )
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
-from langslice.verification.proof import Proof
+from langslice.verification.main import Verification
 
 __version__: str
 
@@ -541,4 +541,4 @@ def verify(
     cache_dir: str | Path | None = ...,
     options: VerifyOptions | None = ...,
     report: Report = ...,
-) -> Proof: ...
+) -> Verification: ...

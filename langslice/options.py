@@ -154,7 +154,7 @@ class SourceOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProofOptions(Options):
+class VerificationOptions(Options):
     """How a result is proven."""
 
     text: HeldOut = ()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langslice.slicing.demo import Demo
     from langslice.slicing.inspect import Inspection
     from langslice.slicing.main import SliceResult
-    from langslice.verification.proof import Proof
+    from langslice.verification.main import Verification
 
 _SHOWN_NAMES = 4  # of what is left out for one reason; a layer's tensors are summed up
 _VERDICTS = {True: "[green]equal[/]", False: "[red]DIFFERS[/]", None: "[yellow]not checked[/]"}
@@ -136,39 +136,39 @@ def print_result(result: SliceResult) -> None:
     table.add_row("[bold]all[/]", f"{total[0]:,}", f"{total[1]:,}", f"{total[1] / max(total[0], 1) - 1:+.1%}")
     console.print(table)
     console.print(f"Weights: {bytes_text(result.written.size_bytes)} ({_methods(result.written)})", highlight=False)
-    if result.proof is not None:
-        print_proof(result.proof)
+    if result.verification is not None:
+        print_verification(result.verification)
     else:
         console.print("[yellow]not verified[/] (--no-verify); run `langslice verify` before you ship it")
     _print_left_out(console, result.left_out, result.notes)
 
 
-def print_proof(proof: Proof) -> None:
+def print_verification(verification: Verification) -> None:
     """Every check with its verdict, the texts, and the first ten differences."""
     console = stdout_console()
     table = Table("check", "source and slice", "what was compared", box=None)
-    for check in proof.checks:
+    for check in verification.checks:
         table.add_row(check.name, _VERDICTS[check.passed], escape(check.detail))
     console.print(table)
     texts = Table("text", *_right("units", "tokens", "kept", "growth", "unknown", "identical", "differing"), box=None)
-    for text in proof.texts:
+    for text in verification.texts:
         unknown = f"{text.unknown_before:,} → {text.unknown_after:,}"
         texts.add_row(
             escape(text.name), f"{text.units:,}", f"{text.tokens_before:,}", f"{text.covered:.3%}", f"×{text.growth:.3f}",
             unknown, f"{text.identical:,}", f"{text.differing:,}",
         )  # fmt: skip
-    if proof.texts:
+    if verification.texts:
         console.print(texts)
-    for check in proof.checks:
+    for check in verification.checks:
         for example in check.examples:
             console.print(f"  [red]{check.name}[/]: {escape(example)}", highlight=False)
 
 
-def print_warnings(proof: Proof | None) -> None:
+def print_warnings(verification: Verification | None) -> None:
     """What a user must know before using a slice that passed, on stderr; also where tables are not asked for."""
     from rich.console import Console
 
-    for check in () if proof is None else proof.checks:
+    for check in () if verification is None else verification.checks:
         if check.warning:
             Console(stderr=True).print(f"[bold yellow]WARNING[/] {escape(check.warning)}", highlight=False)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from langslice.counting.cut_points import START
+from langslice.counting.split_points import START
 from langslice.errors import CorpusError
 
 BLOCK_CHARACTERS = 1 << 20
@@ -28,7 +28,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Block:
+class TextBlock:
     """Some units.
 
     data  UTF-8 of the units one behind the other, each opened by START
@@ -44,7 +44,9 @@ class Block:
         return [*self.data.decode().split(START)[1:], *self.odd]
 
 
-def unit_blocks(units: Iterable[str], totals: Totals, progress: Callable[[int], None] | None = None) -> Iterator[Block]:
+def unit_blocks(
+    units: Iterable[str], totals: Totals, progress: Callable[[int], None] | None = None
+) -> Iterator[TextBlock]:
     """Yield the units in blocks of about BLOCK_CHARACTERS.
 
     totals    is added to while reading
@@ -57,7 +59,7 @@ def unit_blocks(units: Iterable[str], totals: Totals, progress: Callable[[int], 
         if text.count(START) != len(batch) or len(text) > LONGEST_UNIT:
             odd = tuple(unit for unit in batch if _is_odd(unit))
             text = "".join(START + unit for unit in batch if not _is_odd(unit))
-        block = Block(_encoded(text, totals), odd)
+        block = TextBlock(_encoded(text, totals), odd)
         marks = len(batch) - len(odd)
         size_bytes = len(block.data) - marks + sum(len(_encoded(unit, totals)) for unit in odd)
         totals.units += len(batch)

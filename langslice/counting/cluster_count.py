@@ -26,7 +26,7 @@ PART_BYTES = 256 << 20  # some minutes of one core
 
 
 @dataclass(frozen=True)
-class Part:
+class CorpusPart:
     """Bytes `start` to `end` of a source, moved on to whole lines; a source that is read as a whole has 0 and None."""
 
     source: CorpusFile | HubDataset
@@ -86,21 +86,21 @@ def count_on_cluster(
                 counted = outcome.value if counted is None else merge_counts([counted, outcome.value], [1.0, 1.0])
     empty = [source for source, count in units.items() if not count]
     if empty or counted is None:
-        raise CorpusError(f"{_label(Part(empty[0]))}: holds no text", "leave it out, or check --text-field")
+        raise CorpusError(f"{_label(CorpusPart(empty[0]))}: holds no text", "leave it out, or check --text-field")
     return replace(counted, tokens=tokenizer.tokens)
 
 
-def parts_of(source: CorpusFile | HubDataset, part_bytes: int) -> Iterator[Part]:
+def parts_of(source: CorpusFile | HubDataset, part_bytes: int) -> Iterator[CorpusPart]:
     """Cut a source into parts; a compressed file, parquet and a dataset of the hub stay whole."""
     if isinstance(source, HubDataset) or source.compression or source.format == "parquet":
-        yield Part(source)
+        yield CorpusPart(source)
         return
     size = source.path.stat().st_size
     for start in range(0, max(size, 1), part_bytes):
-        yield Part(source, start, min(start + part_bytes, size))
+        yield CorpusPart(source, start, min(start + part_bytes, size))
 
 
-def count_part(packed: _Tokenizer, part: Part, text_field: str, languages: Sequence[str]) -> TokenCounts | None:
+def count_part(packed: _Tokenizer, part: CorpusPart, text_field: str, languages: Sequence[str]) -> TokenCounts | None:
     """Count one part, on whichever machine this is; None where no text begins in it."""
 
     def read() -> Iterator[str]:
@@ -144,13 +144,13 @@ def _absolute(source: CorpusFile | HubDataset) -> CorpusFile | HubDataset:
     return source if isinstance(source, HubDataset) else replace(source, path=source.path.absolute())
 
 
-def _size(part: Part) -> int:
+def _size(part: CorpusPart) -> int:
     if isinstance(part.source, HubDataset):
         return 0
     return (part.source.path.stat().st_size if part.end is None else part.end) - part.start
 
 
-def _label(part: Part) -> str:
+def _label(part: CorpusPart) -> str:
     if isinstance(part.source, HubDataset):
         return part.source.name
     return f"{part.source.path}" + (f" from byte {part.start:,}" if part.start else "")

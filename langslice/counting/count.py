@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.blocks import Block, Totals, unit_blocks
+from langslice.counting.blocks import TextBlock, Totals, unit_blocks
 from langslice.counting.counter import count_blocks, weighted_pieces
 from langslice.counting.counts import TokenCounts, token_fingerprint
-from langslice.counting.cut_points import ANCHOR, START, CutRules, cut_rules
 from langslice.counting.pieces import TABLE_BYTES
+from langslice.counting.split_points import ANCHOR, START, SplitRules, split_rules
 from langslice.counting.weighted_texts import Encode, backend_encode
 from langslice.counting.workers import count_in_processes
 from langslice.errors import CorpusError
@@ -108,11 +108,11 @@ def _batches(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
         yield batch
 
 
-def _is_small(head: list[Block]) -> bool:
+def _is_small(head: list[TextBlock]) -> bool:
     return len(head) < 2 and sum(len(unit) for block in head for unit in set(block.units)) < SMALL_CHARACTERS
 
 
-def prepare(tokenizer: SourceTokenizer, *, small: bool = False) -> tuple[Encode, CutRules, Any]:
+def prepare(tokenizer: SourceTokenizer, *, small: bool = False) -> tuple[Encode, SplitRules, Any]:
     """Give the encoder, the rules for cutting, and the backend (None where there is none) of a tokenizer.
 
     The rules take a second or two to find, so they are remembered.
@@ -122,12 +122,12 @@ def prepare(tokenizer: SourceTokenizer, *, small: bool = False) -> tuple[Encode,
     return _prepare(tokenizer)
 
 
-def _whole(tokenizer: SourceTokenizer, reason: str) -> tuple[Encode, CutRules, Any]:
-    return tokenizer.encode, CutRules(reason, np.zeros(0, np.uint8)), None
+def _whole(tokenizer: SourceTokenizer, reason: str) -> tuple[Encode, SplitRules, Any]:
+    return tokenizer.encode, SplitRules(reason, np.zeros(0, np.uint8)), None
 
 
 @lru_cache(maxsize=4)
-def _prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
+def _prepare(tokenizer: SourceTokenizer) -> tuple[Encode, SplitRules, Any]:
     from tokenizers import Tokenizer
 
     if tokenizer.backend is None:
@@ -148,7 +148,7 @@ def _prepare(tokenizer: SourceTokenizer) -> tuple[Encode, CutRules, Any]:
     ]
     if encode(probe) != tokenizer.encode(probe):
         return _whole(tokenizer, "its encode differs from its backend's")
-    return encode, cut_rules(backend), backend
+    return encode, split_rules(backend), backend
 
 
 def _standalone(encode: Encode) -> str | None:
@@ -192,7 +192,7 @@ def _available(processes: int | None) -> int:
     return processes
 
 
-def _note(rules: CutRules, mismatches: list[str]) -> str:
+def _note(rules: SplitRules, mismatches: list[str]) -> str:
     if rules.reason:
         return f"every distinct unit was encoded whole: {rules.reason}"
     if not mismatches:

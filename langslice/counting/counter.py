@@ -9,12 +9,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from langslice.counting.blocks import Block, UnitTable
-from langslice.counting.cut_points import START, CutRules
-from langslice.counting.pieces import NO_PIECES, TABLE_BYTES, Pieces, PieceTable, cut_units, cut_words, distinct
+from langslice.counting.blocks import TextBlock, UnitTable
+from langslice.counting.pieces import NO_PIECES, TABLE_BYTES, Pieces, PieceTable, distinct, split_units, split_words
+from langslice.counting.split_points import START, SplitRules
 from langslice.counting.weighted_texts import Encode, add_encoded, lines_of, text_of
 
-CUT_BYTES = 6 << 20  # text cut at once; the arrays for it take about ten bytes a byte
+SPLIT_BYTES = 6 << 20  # text cut at once; the arrays for it take about ten bytes a byte
 SAMPLES_PER_BLOCK = 4
 SAMPLE_BYTES = 1024
 WORDS_CHECKED = 1000
@@ -30,7 +30,7 @@ class ChunkTable:
     """
 
     encode: Encode
-    rules: CutRules
+    rules: SplitRules
     cutter: Executor
     limit_bytes: int = TABLE_BYTES
     mismatches: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class ChunkTable:
         self._uncut: list[bytes] = []
         self._cutting: Future[Pieces] | None = None
 
-    def add(self, block: Block) -> tuple[Pieces, dict[str, int]]:
+    def add(self, block: TextBlock) -> tuple[Pieces, dict[str, int]]:
         """Add a block; give what must be encoded now: pieces, and whole units."""
         if self.rules.reason:
             return NO_PIECES, self.units.add(block.units)
@@ -51,13 +51,15 @@ class ChunkTable:
             self.mismatches.append(mismatch)
             data, whole = b"", block.units
         self._uncut.append(data)
-        return (self._cut() if sum(map(len, self._uncut)) > CUT_BYTES else NO_PIECES), self.units.add(whole)
+        return (self._cut() if sum(map(len, self._uncut)) > SPLIT_BYTES else NO_PIECES), self.units.add(whole)
 
     def _cut(self) -> Pieces:
         """Have the text at hand cut, and give what no longer fitted when the text before was."""
         data, self._uncut = b"".join(self._uncut), []
         before = self._wait()
-        self._cutting = self.cutter.submit(lambda: self.pieces.add(cut_units(self.rules, data)) if data else NO_PIECES)
+        self._cutting = self.cutter.submit(
+            lambda: self.pieces.add(split_units(self.rules, data)) if data else NO_PIECES
+        )
         return before
 
     def _wait(self) -> Pieces:
@@ -71,7 +73,7 @@ class ChunkTable:
         yield self.pieces.merge(), self.units.entries
 
 
-def _set_aside(rules: CutRules, block: Block) -> tuple[bytes, list[str]]:
+def _set_aside(rules: SplitRules, block: TextBlock) -> tuple[bytes, list[str]]:
     """Part units with an added token, or with our mark, from those that may be cut."""
     if not rules.has_added_token(block.data.decode()):
         return block.data, list(block.odd)
@@ -84,16 +86,16 @@ def _set_aside(rules: CutRules, block: Block) -> tuple[bytes, list[str]]:
     return "".join(clear).encode(), whole
 
 
-def differing_sample(encode: Encode, rules: CutRules, data: bytes) -> str:
+def differing_sample(encode: Encode, rules: SplitRules, data: bytes) -> str:
     """Encode a few of the units in a block whole and in pieces; give the first whose tokens differ, or ""."""
     units = [unit for unit in _sample(data) if unit]
     if not units:
         return ""
     wholes = [START + unit for unit in units]
-    return _first_difference(encode, rules, wholes, cut_units(rules, "".join(wholes).encode()), START)
+    return _first_difference(encode, rules, wholes, split_units(rules, "".join(wholes).encode()), START)
 
 
-def _first_difference(encode: Encode, rules: CutRules, wholes: list[str], cut: Pieces, openers: str) -> str:
+def _first_difference(encode: Encode, rules: SplitRules, wholes: list[str], cut: Pieces, openers: str) -> str:
     """The first of some pieces whose parts, each whole's in a row and opened by one of `openers`, have other tokens."""
     parts = [part for part, _ in cut.texts()]
     heads, lines = zip(*(text_of(rules, piece) for piece in [*wholes, *parts]), strict=True)
@@ -115,7 +117,7 @@ def _sample(data: bytes) -> Iterator[str]:
 
 
 def count_blocks(
-    encode: Encode, rules: CutRules, size: int, blocks: Iterable[Block], limit_bytes: int = TABLE_BYTES
+    encode: Encode, rules: SplitRules, size: int, blocks: Iterable[TextBlock], limit_bytes: int = TABLE_BYTES
 ) -> tuple[np.ndarray, list[str]]:
     """Count the tokens of all blocks.
 
@@ -147,14 +149,14 @@ def _parts_of_words(table: ChunkTable, words: Pieces) -> Pieces:
     """Distinct words cut further, unless some of them show that this gives other tokens."""
     some = words.every(1 + len(words) // WORDS_CHECKED)
     wholes = [word for word, _ in some.texts()]
-    mismatch = _first_difference(table.encode, table.rules, wholes, cut_words(table.rules, some), START + " ")
+    mismatch = _first_difference(table.encode, table.rules, wholes, split_words(table.rules, some), START + " ")
     if mismatch:
         table.mismatches.append(mismatch)
         return words
-    return distinct([cut_words(table.rules, words)])
+    return distinct([split_words(table.rules, words)])
 
 
-def _handed_out(table: ChunkTable, blocks: Iterable[Block]) -> Iterator[tuple[Pieces, dict[str, int]]]:
+def _handed_out(table: ChunkTable, blocks: Iterable[TextBlock]) -> Iterator[tuple[Pieces, dict[str, int]]]:
     """What of all blocks must be encoded, as the table fills, and in the end."""
     for block in blocks:
         pieces, whole = table.add(block)
@@ -165,7 +167,7 @@ def _handed_out(table: ChunkTable, blocks: Iterable[Block]) -> Iterator[tuple[Pi
             yield pieces, whole
 
 
-def weighted_pieces(encode: Encode, rules: CutRules, blocks: Iterable[Block]) -> Iterator[tuple[str, int]]:
+def weighted_pieces(encode: Encode, rules: SplitRules, blocks: Iterable[TextBlock]) -> Iterator[tuple[str, int]]:
     """Yield pieces and whole units, and how often each occurs; units begin with START, as their openers do."""
     with ThreadPoolExecutor(1) as cutter:
         for pieces, whole in _handed_out(ChunkTable(encode, rules, cutter), blocks):

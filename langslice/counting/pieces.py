@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.cut_points import LEFT, OPAQUE, POINT, RIGHT, START, WORD, CutRules
-from langslice.counting.unigram_cuts import LONGEST_WORD, decided
+from langslice.counting.split_points import LEFT, OPAQUE, POINT, RIGHT, START, WORD, SplitRules
+from langslice.counting.unigram_splits import LONGEST_WORD, decided
 
 TABLE_BYTES = 48 << 20  # distinct pieces held by one counting process
 FEWEST_PENDING = 1 << 20  # pieces that wait to be merged into the table: it is hashed anew each time
@@ -134,7 +134,7 @@ class PieceTable:
         return self.merged
 
 
-def cut_units(rules: CutRules, data: bytes) -> Pieces:
+def split_units(rules: SplitRules, data: bytes) -> Pieces:
     """Cut units, each opened by START, before every run of spaces, and before punctuation, where the rules allow it.
 
     Example  START + "to be  or" gives START + "to", " be", "  or"; with `indents` START + "    def f" gives START + "   ",
@@ -149,7 +149,7 @@ def cut_units(rules: CutRules, data: bytes) -> Pieces:
     return Pieces(codes[:-1], offsets, np.ones(len(offsets) - 1, np.int64))
 
 
-def cut_words(rules: CutRules, words: Pieces) -> Pieces:
+def split_words(rules: SplitRules, words: Pieces) -> Pieces:
     """Cut distinct words before punctuation, behind the last part that is not decided by itself.
 
     Returns  the parts in order, each with the weight of its word; some are the same
@@ -176,7 +176,7 @@ def _united(offsets: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     return np.flatnonzero(marks).astype(np.int32)
 
 
-def _before_spaces(rules: CutRules, codes: np.ndarray) -> np.ndarray:
+def _before_spaces(rules: SplitRules, codes: np.ndarray) -> np.ndarray:
     spaces = codes == SPACE
     first = np.flatnonzero(spaces[1:] & ~spaces[:-1]) + 1  # of each run; the text begins and ends with START
     last = np.flatnonzero(spaces[:-1] & ~spaces[1:])
@@ -191,7 +191,7 @@ def _before_spaces(rules: CutRules, codes: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _before_points(rules: CutRules, codes: np.ndarray) -> np.ndarray:
+def _before_points(rules: SplitRules, codes: np.ndarray) -> np.ndarray:
     points = np.zeros(256, bool)
     points[:128] = (rules.classes[:128] & POINT) != 0
     words = np.ones(256, bool)  # bytes of other characters than ASCII's: perhaps
@@ -201,7 +201,7 @@ def _before_points(rules: CutRules, codes: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def classes_before(rules: CutRules, codes: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def classes_before(rules: SplitRules, codes: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Classes of the characters that end before each of these bytes."""
     found: np.ndarray = rules.classes[codes[ends - 1]]
     far = np.flatnonzero(codes[ends - 1] >= 0x80)
@@ -212,7 +212,7 @@ def classes_before(rules: CutRules, codes: np.ndarray, ends: np.ndarray) -> np.n
     return found
 
 
-def _classes_after(rules: CutRules, codes: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _classes_after(rules: SplitRules, codes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Classes of the characters that begin at each of these bytes."""
     found: np.ndarray = rules.classes[codes[starts]]
     far = np.flatnonzero(codes[starts] >= 0x80)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.cut_points import ANCHOR, LEFT, LETTER, OPAQUE, START, CutRules, joins
 from langslice.counting.pieces import OPENS, SPACE, Pieces, classes_before
+from langslice.counting.split_points import ANCHOR, LEFT, LETTER, OPAQUE, START, SplitRules, joins
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
@@ -54,7 +54,7 @@ def _calls(weighted: Iterable[tuple[str, int]]) -> Iterable[tuple[list[str], lis
         yield texts, weights
 
 
-def text_of(rules: CutRules, piece: str) -> tuple[str, str]:
+def text_of(rules: SplitRules, piece: str) -> tuple[str, str]:
     """How one piece is encoded alone: what stands before it, whose tokens come off, and the whole text."""
     if piece[0] == START:
         return "", piece[1:]
@@ -64,12 +64,12 @@ def text_of(rules: CutRules, piece: str) -> tuple[str, str]:
     return head.rstrip(), head + piece
 
 
-def lines_of(rules: CutRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
+def lines_of(rules: SplitRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
     """Turn counted pieces into few lines whose weighted tokens add up to theirs; the anchors come off with -weight.
 
     Pieces that open a unit stand alone, as they did. Those that end in white space, or in a character from which a token
     could reach into the next piece, stand alone behind the anchor. All others of equal weight are joined: behind one
-    anchor those that follow a space; those that follow a letter as `CutRules.points` says.
+    anchor those that follow a space; those that follow a letter as `SplitRules.points` says.
     """
     if not len(pieces):
         return
@@ -94,7 +94,7 @@ def lines_of(rules: CutRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
     yield from ((head, -weight) for head, weight in off.items() if head and weight)
 
 
-def _joinable(rules: CutRules, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+def _joinable(rules: SplitRules, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
     """Masks of the pieces that follow a space, and of those that follow a letter, behind which another may stand."""
     ends = pieces.offsets[1:]
     last, classes = pieces.data[ends - 1], classes_before(rules, pieces.data, ends)

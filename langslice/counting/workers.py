@@ -19,15 +19,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from langslice.counting.blocks import Block
+from langslice.counting.blocks import TextBlock
 from langslice.counting.counter import count_blocks
-from langslice.counting.cut_points import CutRules
+from langslice.counting.split_points import SplitRules
 from langslice.counting.weighted_texts import backend_encode
 from langslice.errors import LangsliceError
 
 
 def count_in_processes(
-    backend_json: str, rules: CutRules, size: int, blocks: Iterable[Block], processes: int, limit_bytes: int
+    backend_json: str, rules: SplitRules, size: int, blocks: Iterable[TextBlock], processes: int, limit_bytes: int
 ) -> tuple[np.ndarray, list[str]]:
     """Do what `count_blocks` does, in several processes; blocks go to whichever is free.
 
@@ -35,7 +35,7 @@ def count_in_processes(
     limit_bytes   memory for distinct chunks of each process
     Raises        LangsliceError when a process dies
     """
-    queue: Queue[Block | None] = Queue(maxsize=processes)
+    queue: Queue[TextBlock | None] = Queue(maxsize=processes)
     setup = (backend_json, rules, size, limit_bytes)
     workers = [_Worker(queue, setup) for _ in range(processes)]
     try:
@@ -64,7 +64,7 @@ def _raise_failure(workers: list[_Worker]) -> None:
             ) from worker.failure
 
 
-def _stop(workers: list[_Worker], queue: Queue[Block | None]) -> None:
+def _stop(workers: list[_Worker], queue: Queue[TextBlock | None]) -> None:
     """End every process and thread. A thread takes one None and ends; which one takes it is chance."""
     for worker in workers:
         worker.process.kill()
@@ -78,7 +78,7 @@ def _stop(workers: list[_Worker], queue: Queue[Block | None]) -> None:
 class _Worker(Thread):
     """A thread that feeds one process, block by block, each after the answer to the one before."""
 
-    def __init__(self, queue: Queue[Block | None], setup: tuple[Any, ...]) -> None:
+    def __init__(self, queue: Queue[TextBlock | None], setup: tuple[Any, ...]) -> None:
         super().__init__(daemon=True)
         self.queue, self.setup = queue, setup
         self.failure: Exception | None = None
@@ -95,7 +95,7 @@ class _Worker(Thread):
 
     def run(self) -> None:
         """Feed the process until the queue ends; after a failure only drain, so that nobody waits for room."""
-        block: Block | None = Block(b"")
+        block: TextBlock | None = TextBlock(b"")
         while block is not None:
             block = self.queue.get()
             if self.failure is None:
@@ -104,7 +104,7 @@ class _Worker(Thread):
                 except (OSError, EOFError, pickle.UnpicklingError) as error:
                     self.failure = error
 
-    def _exchange(self, block: Block | None) -> None:
+    def _exchange(self, block: TextBlock | None) -> None:
         source, sink = self.process.stdout, self.process.stdin
         if source is None or sink is None:
             raise OSError("the process has no pipes")
@@ -145,7 +145,7 @@ def serve() -> None:
         os._exit(1)  # the parent is gone or no longer interested; it says why
 
 
-def _received(source: IO[bytes], sink: IO[bytes]) -> Iterator[Block]:
+def _received(source: IO[bytes], sink: IO[bytes]) -> Iterator[TextBlock]:
     while (block := pickle.load(source)) is not None:
         yield block
         _send(sink, True)

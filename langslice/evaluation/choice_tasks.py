@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from langslice.errors import TaskError
-from langslice.evaluation.data_sets import Row, Source, missing_column, read_source
+from langslice.evaluation.data_sets import DataSource, Row, missing_column, read_source
 
 PRESETS: Final = Path(__file__).parent / "tasks"
 LABEL_SCORES: Final = ("paper", "sum", "normalised", "first_token", "pmi")
 _FIELD = re.compile(r"\{(\w+)((?:\|\w+(?::\d+)?)*)\}")
 _ENTRIES: Final = ("name", "prompt", "candidate", "labels", "texts", "neutral", "score", "sources", "note")
-_SOURCE_ENTRIES: Final = tuple(field.name for field in fields(Source))
+_SOURCE_ENTRIES: Final = tuple(field.name for field in fields(DataSource))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ChoiceTask:
     texts: Mapping[str, Mapping[str, Any]]
     neutral: str
     score: str
-    sources: tuple[Source, ...]
+    sources: tuple[DataSource, ...]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _check_template(place: str, template: Any) -> None:
         raise TaskError(f"{place}: a brace that is no field in {template!r}", "a field is {name} or {name|filter}")
 
 
-def _source(entry: Any, place: str, labels: Mapping[str, str]) -> Source:
+def _source(entry: Any, place: str, labels: Mapping[str, str]) -> DataSource:
     if not isinstance(entry, dict):
         raise TaskError(f"{place}: a source must be a mapping", "each source has file or hub, columns and label")
     _refuse_unknown(f"{place}, sources", entry, _SOURCE_ENTRIES)
@@ -198,7 +198,7 @@ def _source(entry: Any, place: str, labels: Mapping[str, str]) -> Source:
         name: entry[name] for name in ("label", "file", "hub", "config", "split", "language_column") if name in entry
     }
     several: dict[str, Any] = {name: tuple(entry[name]) for name in ("drop", "languages", "header") if name in entry}
-    return Source(columns=entry.get("columns", {}), values=values, **plain, **several)
+    return DataSource(columns=entry.get("columns", {}), values=values, **plain, **several)
 
 
 def _refuse_unknown(place: str, document: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -209,7 +209,7 @@ def _refuse_unknown(place: str, document: Mapping[str, Any], known: Sequence[str
             raise TaskError(f"{place}: unknown entry `{entry}`", hint)
 
 
-def _answer(task: ChoiceTask, source: Source, row: Row, place: str) -> int | None:
+def _answer(task: ChoiceTask, source: DataSource, row: Row, place: str) -> int | None:
     """Index of the right label; None for a row that the source drops."""
     if source.label not in row:
         raise missing_column(place, source.label, row)
@@ -226,7 +226,7 @@ def _answer(task: ChoiceTask, source: Source, row: Row, place: str) -> int | Non
     return list(task.labels).index(label)
 
 
-def _fill_example(task: ChoiceTask, source: Source, row: Row, language: str, answer: int, place: str) -> Example:
+def _fill_example(task: ChoiceTask, source: DataSource, row: Row, language: str, answer: int, place: str) -> Example:
     needed = field_names(task.prompt) | field_names(task.candidate) | field_names(task.neutral)
     for text in task.labels.values():
         needed |= field_names(text)

@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Where rows come from, and what they call things.
 
     columns    field of a template -> column
@@ -60,8 +60,8 @@ def find_file(data: Path, pattern: str, language: str) -> Path | None:
 
 
 def read_source(
-    sources: Sequence[Source], task: str, language: str, data: Path | None
-) -> tuple[Source, list[Row], str]:
+    sources: Sequence[DataSource], task: str, language: str, data: Path | None
+) -> tuple[DataSource, list[Row], str]:
     """Rows of a language from the first source that has it.
 
     data     local folder; the hub is asked only where none is given
@@ -144,7 +144,7 @@ def _read_table(path: Path, header: Sequence[str], *, tabs: bool) -> list[Row]:
     return [dict(zip(names, line, strict=False)) for line in lines]
 
 
-def _of_language(rows: list[Row], source: Source, language: str, path: Path) -> list[Row]:
+def _of_language(rows: list[Row], source: DataSource, language: str, path: Path) -> list[Row]:
     if not source.language_column:
         return rows
     if rows and source.language_column not in rows[0]:
@@ -160,7 +160,7 @@ def missing_column(place: str, column: str, row: Row) -> TaskError:
     )
 
 
-def _read_hub(source: Source, task: str, language: str) -> list[Row]:
+def _read_hub(source: DataSource, task: str, language: str) -> list[Row]:
     config = source.config.replace("{language}", language).replace("{flores}", flores_code(language)) or None
     where = f"{source.hub}" + (f":{config}" if config else "") + f"@{source.split}"
     try:

@@ -12,20 +12,22 @@ from typing import Any, Final
 import numpy as np
 
 from langslice.errors import TaskError
-from langslice.evaluation.data_sets import Source, missing_column, read_source
+from langslice.evaluation.data_sets import DataSource, missing_column, read_source
 from langslice.evaluation.measurement import Measurement, mean_of
 
-_KORSTS = Source({"first": "sentence1", "second": "sentence2"}, "score", file="kornlu/sts-test.tsv", languages=("ko",))
+_KORSTS = DataSource(
+    {"first": "sentence1", "second": "sentence2"}, "score", file="kornlu/sts-test.tsv", languages=("ko",)
+)
 _STSB = ("genre", "filename", "year", "id", "score", "sentence1", "sentence2")
 STS_SOURCES: Final = (
     _KORSTS,
-    Source({"first": "sentence1", "second": "sentence2"}, "score", file="sts/test.{language}.tsv"),
-    Source({"first": "sentence1", "second": "sentence2"}, "score", file="sts/test.{language}.jsonl"),
-    Source(
+    DataSource({"first": "sentence1", "second": "sentence2"}, "score", file="sts/test.{language}.tsv"),
+    DataSource({"first": "sentence1", "second": "sentence2"}, "score", file="sts/test.{language}.jsonl"),
+    DataSource(
         {"first": "sentence1", "second": "sentence2"}, "score", file="stsbenchmark/sts-test.tsv", languages=("en",),
         header=_STSB,
     ),
-    Source(
+    DataSource(
         {"first": "sentence1", "second": "sentence2"}, "score", hub="mteb/sts17-crosslingual-sts",
         config="{language}-{language}",
     ),

@@ -20,7 +20,7 @@ import numpy as np
 
 from langslice.evaluation.loaded_model import Loaded
 from langslice.evaluation.output_head import device_kind, log_probabilities, pass_positions, try_head
-from langslice.evaluation.pass_order import Family, Tokens, batch_families, batch_rows, gather_families
+from langslice.evaluation.pass_order import CandidateGroup, Tokens, batch_families, batch_rows, gather_families
 from langslice.evaluation.prefix_tree import MOST_NODES, can_pack, score_trees
 from langslice.model.transformers_classes import cache_of, cache_option
 
@@ -41,7 +41,9 @@ def score_sequences(
 
     flat = [tokens for sequences in groups for tokens in sequences]
     scores = [np.zeros(max(len(tokens) - 1, 0), dtype=np.float32) for tokens in flat]
-    families = gather_families(groups) if share else [Family(0, ((i, tokens),)) for i, tokens in enumerate(flat)]
+    families = (
+        gather_families(groups) if share else [CandidateGroup(0, ((i, tokens),)) for i, tokens in enumerate(flat)]
+    )
     families = [each for each in families if any(len(tokens) > 1 for _, tokens in each.rows)]
     if families:
         try_head(loaded, input_ids=_ids(loaded, [families[0].rows[0][1][:8]]), use_cache=False)
@@ -55,7 +57,7 @@ def score_sequences(
     return [[next(found) for _ in sequences] for sequences in groups]
 
 
-def _score_batch(loaded: Loaded, batch: Sequence[Family], scores: list[np.ndarray]) -> None:
+def _score_batch(loaded: Loaded, batch: Sequence[CandidateGroup], scores: list[np.ndarray]) -> None:
     """Read the common parts, then what follows; fill `scores` at the rows' places."""
     import torch
 
@@ -80,7 +82,7 @@ def _score_batch(loaded: Loaded, batch: Sequence[Family], scores: list[np.ndarra
             scores[place][cut:] = values
 
 
-def _read_common(loaded: Loaded, batch: Sequence[Family], cut: int, scores: list[np.ndarray]) -> Any:
+def _read_common(loaded: Loaded, batch: Sequence[CandidateGroup], cut: int, scores: list[np.ndarray]) -> Any:
     """Read the first `cut` tokens of every family, and score them and the ones that come next.
 
     Returns  the cache, or None, with nothing scored, where the model has none that can be shared

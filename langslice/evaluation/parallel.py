@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from langslice.errors import NoDataError, TaskError
-from langslice.evaluation.data_sets import Source, find_file, read_source
+from langslice.evaluation.data_sets import DataSource, find_file, read_source
 
 # Patterns below a data folder for test lines and, where a set is published apart, lines for demonstrations.
 LAYOUTS: Final = (
@@ -115,7 +115,7 @@ def _packaged(task: str, languages: Sequence[str]) -> ParallelText:
 def _from_hub(task: str, languages: Sequence[str]) -> ParallelText:
     found: dict[str, dict[str, list[str]]] = {}
     for split in ("devtest", "dev"):
-        source = Source({}, hub=_HUB, config="{flores}", split=split)
+        source = DataSource({}, hub=_HUB, config="{flores}", split=split)
         found[split] = {
             code: [str(row["text"]) for row in read_source([source], task, code, None)[1]] for code in languages
         }

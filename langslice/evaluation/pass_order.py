@@ -20,7 +20,7 @@ _PASS = {"cpu": 64, "cuda": 1024}
 
 
 @dataclass(frozen=True)
-class Family:
+class CandidateGroup:
     """Candidates with a common beginning.
 
     shared  tokens in common; at least one token of every row is beyond them
@@ -36,7 +36,7 @@ class Family:
         return self.shared + sum(len(tokens) - self.shared for _, tokens in self.rows)
 
 
-def gather_families(groups: Sequence[Sequence[Tokens]]) -> list[Family]:
+def gather_families(groups: Sequence[Sequence[Tokens]]) -> list[CandidateGroup]:
     """Gather groups that share the same beginning whole; a group whose candidates share none stays by itself."""
     gathered: dict[Any, list[tuple[int, Tokens]]] = {}
     place = 0
@@ -46,7 +46,7 @@ def gather_families(groups: Sequence[Sequence[Tokens]]) -> list[Family]:
         for tokens in sequences:
             rows.append((place, tokens))
             place += 1
-    return [Family(len(key) if isinstance(key, tuple) else 0, tuple(rows)) for key, rows in gathered.items()]
+    return [CandidateGroup(len(key) if isinstance(key, tuple) else 0, tuple(rows)) for key, rows in gathered.items()]
 
 
 def _common(sequences: Sequence[Tokens]) -> int:
@@ -57,7 +57,7 @@ def _common(sequences: Sequence[Tokens]) -> int:
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
-def batch_families(families: Sequence[Family], device: str, budget: int) -> Iterator[list[Family]]:
+def batch_families(families: Sequence[CandidateGroup], device: str, budget: int) -> Iterator[list[CandidateGroup]]:
     """Families read together, each batch cut to its first one's common part, of at most `budget` positions (or one).
 
     Cut to c, a family of k rows reads its further common tokens k times.
@@ -75,7 +75,7 @@ def batch_families(families: Sequence[Family], device: str, budget: int) -> Iter
         return np.asarray(2 * _PASS[device] + cut * (many[stop] - many[starts]) + again)
 
     for start, stop in _cheapest_runs(len(alike), cost):
-        batch: list[Family] = []
+        batch: list[CandidateGroup] = []
         positions = 0
         for family in (family for group in alike[start:stop] for family in group):
             if batch and positions + family.positions > budget:

@@ -15,7 +15,7 @@ import numpy as np
 
 from langslice.evaluation.loaded_model import Loaded
 from langslice.evaluation.output_head import device_kind, log_probabilities, pass_positions
-from langslice.evaluation.pass_order import Family, batch_rows
+from langslice.evaluation.pass_order import CandidateGroup, batch_rows
 from langslice.model.families import reading_of
 
 # Attention within a tree grows with the square of its nodes.
@@ -67,7 +67,7 @@ def _reads_trees(loaded: Loaded) -> bool:
     a, b, c, d, e, f = (loaded.vocabulary * place // 7 for place in range(1, 7))
     rows: list[list[int]] = [[a, b, c, d, e], [a, b, d, f], [c, f, a]]
     found = [np.zeros(len(row) - 1, dtype=np.float32) for row in rows]
-    families = [Family(2, ((0, rows[0]), (1, rows[1]))), Family(0, ((2, rows[2]),))]
+    families = [CandidateGroup(2, ((0, rows[0]), (1, rows[1]))), CandidateGroup(0, ((2, rows[2]),))]
     with torch.inference_mode():
         try:
             _score_part(loaded, [plant(family) for family in families], found)
@@ -82,7 +82,7 @@ def _reads_trees(loaded: Loaded) -> bool:
     return True
 
 
-def plant(family: Family) -> Tree:
+def plant(family: CandidateGroup) -> Tree:
     """The tree of a family; candidates of one token have no branch.
 
     Example  [5, 6, 7] and [5, 6, 8]: nodes 5 and 6; branches 5 to 6, 6 to 7, 6 to 8; paths 0 1 and 0 2
@@ -119,7 +119,7 @@ def plant(family: Family) -> Tree:
     return Tree(ids[inner], depths, seen, number[above[leads]], ids[leads], paths)
 
 
-def score_trees(loaded: Loaded, families: Sequence[Family], scores: list[np.ndarray]) -> None:
+def score_trees(loaded: Loaded, families: Sequence[CandidateGroup], scores: list[np.ndarray]) -> None:
     """Read families as trees, several in a pass; fill `scores` at their candidates' places."""
     trees = [plant(family) for family in families]
     for part in batch_rows([len(tree.tokens) for tree in trees], device_kind(loaded), pass_positions(loaded)):

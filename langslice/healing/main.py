@@ -13,7 +13,7 @@ from langslice.errors import HealError
 from langslice.healing.job import Job, eval_every_steps, finish, heldout_loss, no_loss, prepare
 from langslice.healing.objectives import Examples, choose_objective, make_objective
 from langslice.healing.options import LENGTH, HealOptions, check_settings
-from langslice.healing.student import Source, load_student, open_source
+from langslice.healing.student import HealedFolder, load_student, open_source
 from langslice.healing.trainer import (
     Guide,
     is_first,
@@ -99,7 +99,7 @@ def heal(
 
 
 def train_language_model(
-    source: Source, settings: HealOptions, zeros: Mapping[str, int], work: Path, report: Report
+    source: HealedFolder, settings: HealOptions, zeros: Mapping[str, int], work: Path, report: Report
 ) -> Job:
     """Heal a causal, masked or sequence-to-sequence model."""
     import transformers
@@ -141,7 +141,7 @@ def train_language_model(
     return Job(model, wrapper, names, trained, trainer.accelerator.wait_for_everyone, text.notes)
 
 
-def _kind(source: Source, settings: HealOptions) -> tuple[Path, Any, Any, str]:
+def _kind(source: HealedFolder, settings: HealOptions) -> tuple[Path, Any, Any, str]:
     """Model folder, configuration, tokenizer and the name of the objective."""
     import transformers
 
@@ -169,7 +169,7 @@ def _length(settings: HealOptions, config: Any) -> int:
     return settings.seq_length
 
 
-def _rows(source: Source) -> int:
+def _rows(source: HealedFolder) -> int:
     from langslice.model.axes import find_vocabulary_size
     from langslice.model.families import family_of
 
@@ -177,7 +177,7 @@ def _rows(source: Source) -> int:
 
 
 def _guide(
-    source: Source, settings: HealOptions, train: Examples, arguments: Any, causal: bool, report: Report
+    source: HealedFolder, settings: HealOptions, train: Examples, arguments: Any, causal: bool, report: Report
 ) -> tuple[Guide, str]:
     """Teacher or its guesses, and a digest of what teaches; without a teacher a guide that does nothing."""
     if settings.teacher is None:
@@ -185,7 +185,7 @@ def _guide(
     import torch
 
     from langslice.healing.teacher import Teacher, find_teacher
-    from langslice.healing.teacher_cache import cache_key, make_guesses, open_guesses
+    from langslice.healing.teacher_cache import cache_key, cache_top_logits, open_top_logits
 
     mapped = find_teacher(source, settings.teacher, any_teacher=settings.any_teacher)
     if settings.teacher_cache is None:
@@ -194,14 +194,14 @@ def _guide(
         return Guide(settings, causal, mapped.layers, mapped.kept, teacher), mapped.digest
     cache, key = Path(settings.teacher_cache), cache_key(mapped, train, settings)
     with arguments.main_process_first(local=False, desc="asking the teacher"):
-        guesses = open_guesses(cache, key) or make_guesses(
+        guesses = open_top_logits(cache, key) or cache_top_logits(
             cache, key, mapped, train, settings, device=arguments.device, report=report
         )
     return Guide(settings, causal, mapped.layers, mapped.kept, guesses=guesses), mapped.digest
 
 
 def _write(
-    source: Source,
+    source: HealedFolder,
     out: Path,
     settings: HealOptions,
     zeros: Mapping[str, int],
@@ -229,7 +229,7 @@ def _write(
 
 
 def _fill(
-    source: Source, staging: Path, zeros: Mapping[str, int], job: Job, settings: HealOptions
+    source: HealedFolder, staging: Path, zeros: Mapping[str, int], job: Job, settings: HealOptions
 ) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
     from langslice.healing.curves import write_curves
     from langslice.healing.trained_weights import copy_model, write_weights
@@ -258,7 +258,7 @@ def _fill(
     return masks, tuple(write_curves(staging, job.trained.history, job.trained.heldout, settings.steps))
 
 
-def _record(staging: Path, source: Source, result: HealResult) -> None:
+def _record(staging: Path, source: HealedFolder, result: HealResult) -> None:
     from langslice.healing.trained_weights import add_entry
     from langslice.reporting.card import refresh_card
     from langslice.verification.file_names import FILE_NAME

@@ -26,7 +26,7 @@ from langslice.errors import CheckpointError, HealError
 from langslice.healing.job import Job, eval_every_steps, finish, heldout_loss, no_loss, prepare
 from langslice.healing.options import LENGTH, HealOptions
 from langslice.healing.sequences import check_known
-from langslice.healing.student import Source
+from langslice.healing.student import HealedFolder
 from langslice.healing.trainer import run_trainer, trainer_class, training_arguments
 from langslice.progress import Report
 
@@ -53,7 +53,7 @@ class Sentences:
 
 
 def train_embedding(
-    source: Source,
+    source: HealedFolder,
     settings: HealOptions,
     zeros: Mapping[str, int],
     work: Path,
@@ -105,7 +105,7 @@ def train_embedding(
     return Job(model, wrapper, names, trained, trainer.accelerator.wait_for_everyone, notes)
 
 
-def _check(source: Source, settings: HealOptions) -> str:
+def _check(source: HealedFolder, settings: HealOptions) -> str:
     """The objective of an embedding model, or why it cannot be."""
     if not source.is_embedding_model:
         raise HealError(
@@ -130,7 +130,7 @@ def _check(source: Source, settings: HealOptions) -> str:
     return objective
 
 
-def read_sentences(source: Source, settings: HealOptions) -> tuple[Sentences, tuple[str, ...]]:
+def read_sentences(source: HealedFolder, settings: HealOptions) -> tuple[Sentences, tuple[str, ...]]:
     """Sentences of the corpus with pairs behind them, and notes.
 
     Raises  CorpusError when the tokenizer cannot read them
@@ -183,7 +183,7 @@ def _is_own_code(folder: Path) -> bool:
         return (Path(scratch) / code.name).read_bytes() == code.read_bytes()
 
 
-def _check_weights(body: Any, source: Source) -> None:
+def _check_weights(body: Any, source: HealedFolder) -> None:
     """Every weight of the transformer must be in the checkpoint: sentence-transformers says nothing of random ones."""
     found = source.checkpoint.tensors
     prefix = f"{body.base_model_prefix}."
@@ -198,7 +198,7 @@ def _check_weights(body: Any, source: Source) -> None:
         )
 
 
-def _targets(source: Source, settings: HealOptions, student: Any) -> tuple[Callable[[Any], Any], str]:
+def _targets(source: HealedFolder, settings: HealOptions, student: Any) -> tuple[Callable[[Any], Any], str]:
     """A function from sentences to the teacher's embeddings (n, size), and a digest of the teacher."""
     from langslice.healing.teacher import find_teacher
 

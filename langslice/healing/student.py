@@ -29,7 +29,7 @@ _FLOATS: Final = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
-class Source:
+class HealedFolder:
     """The folder that is healed.
 
     plan  of its slice.json; None where it has none
@@ -45,7 +45,7 @@ class Source:
         return (self.folder / "modules.json").is_file()
 
 
-def open_source(model: str | Path) -> Source:
+def open_source(model: str | Path) -> HealedFolder:
     """Read a checkpoint and its record, without loading a weight.
 
     Raises  CheckpointError, PlanError; HealError for quantised weights
@@ -56,7 +56,7 @@ def open_source(model: str | Path) -> Source:
     if packed or "quantization_config" in checkpoint.config:
         where = f", {packed[0].name} is {packed[0].dtype}" if packed else ""
         raise HealError(f"the weights are quantised{where}", "heal the model that was quantised")
-    return Source(checkpoint.folder, checkpoint, plan)
+    return HealedFolder(checkpoint.folder, checkpoint, plan)
 
 
 def load_student(checkpoint: Checkpoint) -> Any:

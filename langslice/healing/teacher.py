@@ -19,7 +19,7 @@ import numpy.typing as npt
 from langslice.errors import CheckpointError, HealError, LangsliceError
 from langslice.files.hashing import file_sha256
 from langslice.files.safetensors_header import parse_strict_json
-from langslice.healing.student import Source, load_student
+from langslice.healing.student import HealedFolder, load_student
 from langslice.model.axes import find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.families import family_of
@@ -48,7 +48,7 @@ class Mapped:
     digest: str
 
 
-def find_teacher(source: Source, model: str, *, any_teacher: bool) -> Mapped:
+def find_teacher(source: HealedFolder, model: str, *, any_teacher: bool) -> Mapped:
     """Open a teacher, and check that it is the model that the slice was cut from.
 
     any_teacher  it need not be: the same vocabulary is enough
@@ -79,7 +79,7 @@ def _tokenizer(checkpoint: Checkpoint) -> SourceTokenizer:
     return open_tokenizer(checkpoint.model_folder, model_type=checkpoint.config.get("model_type"), rows=rows)
 
 
-def _check_origin(source: Source, plan: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> None:
+def _check_origin(source: HealedFolder, plan: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> None:
     """Compare with what slice.json says of the source: config, tensors, tokenizer, and the weights where it hashed them."""
     found = fingerprint(checkpoint, [tokenizer.folder / name for name in tokenizer.files])
     hint = "pass the model that was sliced, or --any-teacher to distil from another one with the same vocabulary"
@@ -108,7 +108,7 @@ def _same_tokens(tokens: tuple[str | None, ...], kept: Rows, tokenizer: SourceTo
     )
 
 
-def _equal_vocabularies(source: Source, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> Rows:
+def _equal_vocabularies(source: HealedFolder, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> Rows:
     own = _tokenizer(source.checkpoint)
     rows = find_vocabulary_size(family_of(source.checkpoint.config), source.checkpoint.shapes)
     theirs = find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
@@ -173,12 +173,12 @@ class Teacher:
 
 def _streamed(checkpoint: Checkpoint) -> tuple[Any, Callable[[], Any]]:
     from langslice.model.anatomy import read_anatomy
-    from langslice.scoring.mapped_model import MappedWeights, load_stock, one_layer_at_a_time
+    from langslice.scoring.mapped_model import MappedWeights, load_unmodified, one_layer_at_a_time
     from langslice.scoring.sites import find_sites
 
     try:
         anatomy, weights = read_anatomy(checkpoint), MappedWeights(checkpoint)
-        model = load_stock(checkpoint, anatomy, weights, whole=False)
+        model = load_unmodified(checkpoint, anatomy, weights, whole=False)
         sites = find_sites(model, anatomy)
     except LangsliceError as error:
         raise CheckpointError(f"--stream-teacher: {error.message}", "leave it out, or use --teacher-cache") from error

@@ -32,7 +32,7 @@ _FORMAT = "langslice-teacher/1"
 
 
 @dataclass(frozen=True)
-class Guesses:
+class TopLogits:
     """An opened cache."""
 
     folder: Path
@@ -67,7 +67,7 @@ def cache_key(mapped: Mapped, examples: Examples, settings: HealOptions) -> dict
     }
 
 
-def open_guesses(folder: Path, key: Mapping[str, Any]) -> Guesses | None:
+def open_top_logits(folder: Path, key: Mapping[str, Any]) -> TopLogits | None:
     """The guesses of a key, where they were finished."""
     place = _place(folder, key)
     try:
@@ -78,10 +78,10 @@ def open_guesses(folder: Path, key: Mapping[str, Any]) -> Guesses | None:
         raise HealError(f"{place / 'key.json'} is not readable: {error}", "remove that folder") from error
     if found != key:
         raise HealError(f"{place} holds the guesses of another teacher or text", "remove that folder")
-    return Guesses(place, *(np.load(place / f"{name}.npy", mmap_mode="r") for name in ("ids", "shares", "starts")))
+    return TopLogits(place, *(np.load(place / f"{name}.npy", mmap_mode="r") for name in ("ids", "shares", "starts")))
 
 
-def make_guesses(
+def cache_top_logits(
     folder: Path,
     key: Mapping[str, Any],
     mapped: Mapped,
@@ -90,7 +90,7 @@ def make_guesses(
     *,
     device: Any = "cpu",
     report: Report = silent,
-) -> Guesses:
+) -> TopLogits:
     """Ask the teacher about every row of the run; it is in memory only meanwhile.
 
     Raises  HealError when the folder cannot be made
@@ -134,7 +134,7 @@ def make_guesses(
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    found = open_guesses(folder, key)
+    found = open_top_logits(folder, key)
     if found is None:
         raise HealError(f"{place} vanished while it was written", "is another run cleaning that folder?")
     return found

@@ -22,7 +22,7 @@ from langslice.files.memory import return_freed_memory
 from langslice.healing.distillation import divergence, hidden_distance, labelled, top_divergence
 from langslice.healing.options import HealOptions
 from langslice.healing.teacher import Teacher
-from langslice.healing.teacher_cache import Guesses
+from langslice.healing.teacher_cache import TopLogits
 from langslice.healing.zeros import Held
 from langslice.progress import Report, silent
 
@@ -44,7 +44,7 @@ class Guide:
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     kept: int = 0
     teacher: Teacher | None = None
-    guesses: Guesses | None = None
+    guesses: TopLogits | None = None
 
     @property
     def active(self) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from langslice.errors import HealError
 from langslice.files.copy_ranges import fsync_path
 from langslice.healing.options import HealOptions
-from langslice.healing.student import Source
+from langslice.healing.student import HealedFolder
 from langslice.healing.trainer import is_first, last_checkpoint, processes
 from langslice.version import __version__
 
@@ -57,7 +57,7 @@ def locked_folder(out: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def begin(source: Source, work: Path, settings: HealOptions, *content: str) -> None:
+def begin(source: HealedFolder, work: Path, settings: HealOptions, *content: str) -> None:
     """Say in the work folder which run it belongs to, or refuse one that belongs to another.
 
     content  digests of what is read: text, teacher

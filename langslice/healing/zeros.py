@@ -13,7 +13,7 @@ import numpy as np
 
 from langslice.errors import HealError, VerificationError
 from langslice.files.safetensors_header import DTYPE_BITS, TensorEntry
-from langslice.healing.student import Source, is_float
+from langslice.healing.student import HealedFolder, is_float
 from langslice.model.axes import describe_tensor
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
@@ -44,7 +44,7 @@ class Held:
                 parameter.masked_fill_(mask, 0)
 
 
-def find_zeros(source: Source, how: str) -> dict[str, int]:
+def find_zeros(source: HealedFolder, how: str) -> dict[str, int]:
     """Tensors on disk whose zeros are held, and how many each has.
 
     how      "auto": what slice.json says was pruned or masked, and every matrix of the layers that is at least 1% zero;

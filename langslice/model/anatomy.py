@@ -29,7 +29,7 @@ NEURON_AXES = frozenset({"neurons", "gate_up"})
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorLocation:
     """Where a tensor stands.
 
     stack      "layers", "encoder" or "decoder"
@@ -89,7 +89,7 @@ class Anatomy:
     neurons: Mapping[str, Mapping[int, int]]
     experts: Mapping[str, frozenset[int]]
     axes: Mapping[str, tuple[str, ...] | None]
-    places: Mapping[str, Place]
+    places: Mapping[str, TensorLocation]
     config: Mapping[str, Any]
     given: Mapping[str, Any]
 
@@ -116,7 +116,7 @@ def is_cross_attention(name: str) -> bool:
     return _CROSS.match(name) is not None
 
 
-def find_place(name: str, body: Body) -> Place | None:
+def find_place(name: str, body: Body) -> TensorLocation | None:
     """Where a tensor stands; None outside the stacks."""
     if is_tower(name):
         return None
@@ -130,7 +130,7 @@ def find_place(name: str, body: Body) -> Place | None:
         stack = next((side for side in body.stacks if re.search(rf"(?:^|\.){side}\.", before)), "")
         if not stack:
             return None
-    return Place(stack, int(found["layer"]), before, rest, "cross" if is_cross_attention(rest) else "self")
+    return TensorLocation(stack, int(found["layer"]), before, rest, "cross" if is_cross_attention(rest) else "self")
 
 
 def read_anatomy(checkpoint: Checkpoint, described: Mapping[str, TensorAxes] | None = None) -> Anatomy:
@@ -173,7 +173,7 @@ def read_anatomy(checkpoint: Checkpoint, described: Mapping[str, TensorAxes] | N
     return Anatomy(body, layers, heads, neurons, experts, axes, places, whole, given)
 
 
-def _with_its_stacks(body: Body, places: Mapping[str, Place], config: Mapping[str, Any]) -> Body:
+def _with_its_stacks(body: Body, places: Mapping[str, TensorLocation], config: Mapping[str, Any]) -> Body:
     """The row without the stack that a model of one half, such as T5EncoderModel, does not have."""
     found = {place.stack for place in places.values()}
     names = [str(name) for name in config.get("architectures") or ()]
@@ -182,7 +182,7 @@ def _with_its_stacks(body: Body, places: Mapping[str, Place], config: Mapping[st
     return body
 
 
-def _count_layers(body: Body, places: Mapping[str, Place], config: Mapping[str, Any]) -> dict[str, int]:
+def _count_layers(body: Body, places: Mapping[str, TensorLocation], config: Mapping[str, Any]) -> dict[str, int]:
     layers: dict[str, int] = {}
     for stack, fields in body.stacks.items():
         found = {place.layer for place in places.values() if place.stack == stack}
@@ -208,7 +208,7 @@ def _heads_of(
     body: Body,
     config: Mapping[str, Any],
     key: str,
-    places: Mapping[str, Place],
+    places: Mapping[str, TensorLocation],
     axes: Mapping[str, tuple[str, ...] | None],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[int, Heads]:
@@ -256,7 +256,7 @@ def _count_of(config: Mapping[str, Any], field: str) -> int:
 
 def _neurons_of(
     body: Body,
-    places: Mapping[str, Place],
+    places: Mapping[str, TensorLocation],
     axes: Mapping[str, tuple[str, ...] | None],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[dict[str, dict[int, int]], dict[str, frozenset[int]]]:

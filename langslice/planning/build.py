@@ -18,7 +18,7 @@ from langslice.model.folder_kinds import LAYERLESS
 from langslice.model.quantisation import quantisation
 from langslice.model.token_id_fields import IdField, check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
-from langslice.planning.derived_files import Cut, check_derived
+from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
 from langslice.planning.side_files import as_it_is, id_fields, renumbered
@@ -153,7 +153,7 @@ def _checked(plan: SlicePlan, source: Source, *, cut: bool) -> SlicePlan:
     if cut:
         size = len(source.tokenizer.tokens)
         check_renumbering(source.tokenizer, [old for old in plan.kept.tolist() if old < size])
-    check_derived(Cut(source, plan))
+    check_derived(DerivedFileInputs(source, plan))
     return plan
 
 
@@ -185,7 +185,7 @@ def _choose_tokens(
     size = len(tokenizer.tokens)
     if choice.get("only_tokens"):
         refuse_beside_only_tokens([name for name in ("keep_text", "drop_reserved") if choice.get(name)])
-    counts = read_evidence(tokenizer, choice, report)
+    counts = read_criteria(tokenizer, choice, report)
     report("choosing tokens", 0, 0)
     unused = unused_reserved(source, protected)
     beyond = sum(row >= size for row in protected)
@@ -209,12 +209,12 @@ def _choose_tokens(
 
 def _facts(source: Source, chosen: VocabularyChoice | None, kept: np.ndarray, structure: Kept | None) -> dict[str, Any]:
     """What the choice rests on, as far as a report can use it and it was looked at anyway."""
-    from langslice.vocabulary.facts import evidence_facts, script_facts
+    from langslice.vocabulary.facts import criteria_facts, script_facts
 
     facts: dict[str, Any] = {}
     if chosen is not None:
         facts["scripts"] = script_facts(source.tokenizer, kept)
-        facts["evidence"] = evidence_facts(chosen.pieces, kept)
+        facts["evidence"] = criteria_facts(chosen.pieces, kept)
     if structure is not None:
         facts["sizes"] = source.anatomy.sizes()
     return facts
@@ -327,7 +327,7 @@ def vocabulary_request(choice: Choice, sizes: WeightSizes, beyond: int) -> Vocab
     return VocabularyRequest(**fields)
 
 
-def read_evidence(tokenizer: SourceTokenizer, choice: Choice, report: Report) -> TokenCounts | None:
+def read_criteria(tokenizer: SourceTokenizer, choice: Choice, report: Report) -> TokenCounts | None:
     """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
     from langslice.corpus import corpus_units
     from langslice.counting import load_counts, merge_counts

@@ -19,7 +19,7 @@ from langslice.errors import PlanError, TokenizerError
 from langslice.files.gather_rows import sliced_shape
 from langslice.files.safetensors_header import TensorEntry
 from langslice.model.adapter_names import FACTORS, LAYER_SETTINGS, ROOT
-from langslice.model.anatomy import Anatomy, Place, find_place
+from langslice.model.anatomy import Anatomy, TensorLocation, find_place
 from langslice.model.checkpoint import read_json_object
 from langslice.model.folder_kinds import TOKENIZER
 from langslice.planning.plan import SlicePlan
@@ -35,7 +35,7 @@ _ELSEWHERE = "or --leave-out it and carry it with `langslice adapter` where it i
 
 
 @dataclass(frozen=True)
-class Cut:
+class DerivedFileInputs:
     """What a plan cuts, as files beside the weights need to know it."""
 
     source: Source
@@ -74,7 +74,7 @@ class Cut:
         return expected_edits(self.plan, self.source)
 
 
-def check_derived(cut: Cut) -> None:
+def check_derived(cut: DerivedFileInputs) -> None:
     """Refuse, before anything is written, what cannot follow the cut.
 
     Raises   PlanError, TokenizerError
@@ -86,7 +86,7 @@ def check_derived(cut: Cut) -> None:
             _twin(cut, file)
 
 
-def write_derived(cut: Cut, out: Path) -> None:
+def write_derived(cut: DerivedFileInputs, out: Path) -> None:
     """Write the files that follow the cut below `out`."""
     for file in cut.source.files:
         if file.action not in ("weights", "by token", "tokenizer"):
@@ -102,7 +102,7 @@ def write_derived(cut: Cut, out: Path) -> None:
             _write_weights(source, found, _edits(cut, file, found), target)
 
 
-def _new_ids(cut: Cut) -> dict[str, int | None]:
+def _new_ids(cut: DerivedFileInputs) -> dict[str, int | None]:
     """Token -> new id, None for one that goes."""
     new_of = {old: new for new, old in enumerate(cut.plan.kept.tolist())}
     return {token: new_of.get(old) for old, token in enumerate(cut.source.tokenizer.tokens) if token is not None}
@@ -111,7 +111,7 @@ def _new_ids(cut: Cut) -> dict[str, int | None]:
 # ---- weights -------------------------------------------------------------------------------------------------------
 
 
-def _edits(cut: Cut, file: SideFile, found: SideTensors) -> dict[str, TensorEdit]:
+def _edits(cut: DerivedFileInputs, file: SideFile, found: SideTensors) -> dict[str, TensorEdit]:
     """What becomes of each tensor of a file.
 
     Raises   PlanError for a tensor of which that cannot be told
@@ -123,7 +123,7 @@ def _edits(cut: Cut, file: SideFile, found: SideTensors) -> dict[str, TensorEdit
     return edits
 
 
-def _edit(cut: Cut, file: SideFile, entry: TensorEntry) -> TensorEdit:
+def _edit(cut: DerivedFileInputs, file: SideFile, entry: TensorEntry) -> TensorEdit:
     indices: dict[int, np.ndarray] = {}
     for dim, length in enumerate(entry.shape):
         if length in cut.along:
@@ -141,7 +141,7 @@ def _edit(cut: Cut, file: SideFile, entry: TensorEntry) -> TensorEdit:
 
 
 def _layer_edit(
-    cut: Cut, file: SideFile, entry: TensorEntry, place: Place, indices: dict[int, np.ndarray]
+    cut: DerivedFileInputs, file: SideFile, entry: TensorEntry, place: TensorLocation, indices: dict[int, np.ndarray]
 ) -> TensorEdit:
     """The edit of a tensor that belongs to a numbered layer: that of the weight of the model that it stands beside."""
     kept, anatomy = cut.plan.structure, cut.anatomy
@@ -170,7 +170,7 @@ def _layer_edit(
     return TensorEdit("slice" if indices else "keep", indices, name="" if name == entry.name else name)
 
 
-def _main_tensor(anatomy: Anatomy, place: Place) -> str | None:
+def _main_tensor(anatomy: Anatomy, place: TensorLocation) -> str | None:
     """The model's tensor of the same module and layer."""
     module = place.rest
     for ending in FACTORS:
@@ -181,7 +181,9 @@ def _main_tensor(anatomy: Anatomy, place: Place) -> str | None:
     return None
 
 
-def _beside(cut: Cut, file: SideFile, entry: TensorEntry, main: str, edit: TensorEdit) -> dict[int, np.ndarray]:
+def _beside(
+    cut: DerivedFileInputs, file: SideFile, entry: TensorEntry, main: str, edit: TensorEdit
+) -> dict[int, np.ndarray]:
     """Indices along the dimensions that a tensor shares with the weight it changes: all of them, or a factor's."""
     shape = cut.source.checkpoint.shapes[main]
     ending = next((one for one in FACTORS if entry.name.endswith(one)), "")
@@ -210,7 +212,7 @@ def _beside(cut: Cut, file: SideFile, entry: TensorEntry, main: str, edit: Tenso
     return found
 
 
-def _check_layer_settings(cut: Cut, file: SideFile) -> None:
+def _check_layer_settings(cut: DerivedFileInputs, file: SideFile) -> None:
     """Refuse a LoRA whose settings count layers that are counted anew."""
     path = (cut.source.checkpoint.folder / file.name).with_name("adapter_config.json")
     if cut.plan.structure is None or not cut.plan.structure.layers or not path.is_file():
@@ -227,7 +229,7 @@ def _check_layer_settings(cut: Cut, file: SideFile) -> None:
         )
 
 
-def _refuse_other_rows(cut: Cut, file: SideFile, found: SideTensors) -> None:
+def _refuse_other_rows(cut: DerivedFileInputs, file: SideFile, found: SideTensors) -> None:
     """A table beside a tokenizer alone that has another number of rows would silently stay whole."""
     tokens = len(cut.source.tokenizer.tokens)
     for entry in found.entries.values():
@@ -275,7 +277,7 @@ def _write_weights(source: Path, found: SideTensors, edits: Mapping[str, TensorE
 # ---- tokenizers of other modules -----------------------------------------------------------------------------------
 
 
-def _twin(cut: Cut, file: SideFile) -> SourceTokenizer:
+def _twin(cut: DerivedFileInputs, file: SideFile) -> SourceTokenizer:
     """The tokenizer of another module, which must number the same tokens in the same way.
 
     Raises   TokenizerError
@@ -298,7 +300,7 @@ def _twin(cut: Cut, file: SideFile) -> SourceTokenizer:
     return twin
 
 
-def _write_twin(cut: Cut, file: SideFile, folder: Path) -> None:
+def _write_twin(cut: DerivedFileInputs, file: SideFile, folder: Path) -> None:
     from langslice.tokenizer import copy_tokenizer
 
     twin = _twin(cut, file)

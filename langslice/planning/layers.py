@@ -17,7 +17,7 @@ from langslice.options import Choice, asks, codes, listed
 from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.progress import Report, silent
 from langslice.structure.by_score import refuse_by_score
-from langslice.structure.cuts import Dropped, heads_dropped, kept_layers, merge, neurons_dropped
+from langslice.structure.dropped_parts import Dropped, heads_dropped, kept_layers, merge, neurons_dropped
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import express
 
@@ -164,7 +164,7 @@ def language_control(
     """What a cut of language-specific parts costs each language, and the same cut at random; nothing for other cuts."""
     if not choice.get("language_neurons"):
         return ()
-    from langslice.scoring.cost import cut_costs
+    from langslice.scoring.cost import pruning_costs
 
     heads = {
         place: {
@@ -179,7 +179,7 @@ def language_control(
     number = sum(len(gone) for rows in (*heads.values(), *neurons.values()) for gone in rows.values())
     if not number:
         return ("no neuron or head serves only languages outside --languages, so none of them was dropped",)
-    costs = cut_costs(checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, report=report)
+    costs = pruning_costs(checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, report=report)
     return tuple(
         f"{cost.language or 'text'}: {cost.whole:.3f} nats a token, {cost.chosen:+.4f} by this cut of {number} heads and "
         f"neurons, {cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
@@ -196,14 +196,14 @@ def _scores(
     checkpoint: Checkpoint, kind: str, method: str, choice: Choice, report: Report, number: int | None = None
 ) -> Scores:
     """Scores from a file, or computed now on --score-texts."""
-    from langslice.scoring.methods import Settings, compute
+    from langslice.scoring.methods import ScoreSettings, compute
     from langslice.scoring.table import load_scores
 
     if method.endswith(".parquet"):
         return load_scores(Path(method), checkpoint)
     texts = listed(choice.get("score_texts"))
     run = number if method == "angular" and number else 1
-    settings = Settings(run=run, count=number if method == "perplexity" else None)
+    settings = ScoreSettings(run=run, count=number if method == "perplexity" else None)
     return compute(checkpoint, kind, method, texts, settings=settings, report=report)
 
 

@@ -24,7 +24,7 @@ from langslice.recipes.content import Read, digest, remembering
 from langslice.recipes.document import Recipe, placed
 from langslice.recipes.parts import INPUTS
 from langslice.recipes.references import MODEL, resolved
-from langslice.recipes.steps import PLAN, Place, Step, steps_of
+from langslice.recipes.steps import PLAN, Step, StepContext, steps_of
 from langslice.recipes.validation import load_recipe
 
 STATE: Final = ".langslice"
@@ -110,7 +110,9 @@ def run(recipe: str | Path | Mapping[str, Any], work: str | Path, *, report: Rep
             keys[step.name] = key = _key(step, keys, source, read)
             kept = _kept(step, key, folder)
             if kept is None:
-                place = Place(folder, source, state / "work" / key, _numbered(report, step.name, number, len(steps)))
+                place = StepContext(
+                    folder, source, state / "work" / key, _numbered(report, step.name, number, len(steps))
+                )
                 kept = _make(asked, step, key, place, made)
             done.append(kept)
         shutil.rmtree(state / "work", ignore_errors=True)
@@ -192,7 +194,7 @@ def _kept(step: Step, key: str, folder: Path) -> Done | None:
     return Done(step.name, out, True, seconds) if same and not touched else None
 
 
-def _make(recipe: Recipe, step: Step, key: str, place: Place, made: Mapping[str, Path]) -> Done:
+def _make(recipe: Recipe, step: Step, key: str, place: StepContext, made: Mapping[str, Path]) -> Done:
     out = place.folder / step.out
     out.parent.mkdir(parents=True, exist_ok=True)
     state = _state_file(place.folder, step)

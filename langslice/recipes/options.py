@@ -11,14 +11,14 @@ from langslice.options import Entry, Options, SourceOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept(Options):
+class KeptLanguages(Options):
     """What shall stay."""
 
     languages: Annotated[str | Sequence[str], Entry("Languages to keep: ko,en.", "CODES", "-l", codes=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitOptions(SourceOptions, Kept):
+class InitOptions(SourceOptions, KeptLanguages):
     """Of which model, and what shall stay."""
 
     error = LanguageError

@@ -16,7 +16,7 @@ from langslice.demonstrations.options import DemonstrationOptions
 from langslice.errors import RecipeError
 from langslice.evaluation.options import EvaluateOptions
 from langslice.features.options import FeatureOptions
-from langslice.options import Declared, Entry, ProofOptions, SourceOptions, declared
+from langslice.options import Declared, Entry, SourceOptions, VerificationOptions, declared
 from langslice.planning.options import PlanOptions
 from langslice.restoration.options import RestoreOptions
 from langslice.scoring.options import ScoreOptions
@@ -40,7 +40,7 @@ _OPTIONAL: Final = {
 
 
 @dataclass(frozen=True)
-class Part:
+class RecipePart:
     """A part of a recipe.
 
     help     what it asks for
@@ -58,54 +58,54 @@ class Part:
 
 
 @lru_cache
-def parts() -> Mapping[str, Part]:
+def parts() -> Mapping[str, RecipePart]:
     """Every part but `model` and `revision`, in the order in which they are done."""
     from langslice.sparsity.request import request_options
 
     choice = options_of(PlanOptions)
-    text, whole = declared(ProofOptions)["text"], declared(RestoreOptions)["everything"]
+    text, whole = declared(VerificationOptions)["text"], declared(RestoreOptions)["everything"]
     keep = Entry("Demonstrations to lay out, whose inputs count as important.")
     avoid = Entry("Demonstrations to lay out, whose inputs count against a weight.")
     beside = Entry("A model to measure beside `model`, instead of what the recipe makes.", "MODEL")
     laid_out = demonstration_entries()
     found = {
-        "count": Part("Counts of the model's tokens in text, for `counts`: `$NAME`.", options_of(CountOptions), named=True),
-        "score": Part(
+        "count": RecipePart("Counts of the model's tokens in text, for `counts`: `$NAME`.", options_of(CountOptions), named=True),
+        "score": RecipePart(
             "Scores of layers, heads or neurons, for cuts to choose by: `$NAME`.", options_of(ScoreOptions), named=True
         ),
-        "demonstrations": Part(
+        "demonstrations": RecipePart(
             "Text laid out for weight pruning and features, for `keep_demos` and others: `$NAME`.",
             options_of(DemonstrationOptions), named=True,
         ),
-        "features": Part(
+        "features": RecipePart(
             "Hidden dimensions that are large on some demonstrations and small on others.", options_of(FeatureOptions)
         ),
-        "plan": Part("Choose what to keep, and write it as a plan, without a slice.", choice),
-        "slice": Part(
+        "plan": RecipePart("Choose what to keep, and write it as a plan, without a slice.", choice),
+        "slice": RecipePart(
             "Choose what to keep, and cut the model to it.",
             {**_own("plan", str | None, Entry("Do what this plan says, instead of choosing.", "FILE")), **choice},
         ),
-        "verify": Part(
+        "verify": RecipePart(
             "How the slice is proven, which happens unless this is false, before it appears.", {"text": text}, switch=True
         ),
-        "sparsify": Part(
+        "sparsify": RecipePart(
             "Set weights to zero, in a copy of the model.",
             {**request_options(), **_own("keep", dict, keep), **_own("avoid", dict, avoid)},
             nested={"keep": laid_out, "avoid": laid_out},
         ),
-        "evaluate": Part(
+        "evaluate": RecipePart(
             "Measure the model, and beside it what is made of it: after the cuts, and after healing.",
             {**options_of(EvaluateOptions), **_own("beside", str | None, beside)},
         ),
-        "restore": Part(
+        "restore": RecipePart(
             "Put the healed rows back into the full vocabulary of the source.", {"everything": whole, "text": text},
             switch=True,
         ),
-        "report": Part("Write one HTML page, and the model card.", {}, switch=True),
+        "report": RecipePart("Write one HTML page, and the model card.", {}, switch=True),
     }  # fmt: skip
     healing = _healing_entries()
     if healing is not None:
-        found["heal"] = Part("Train the cut model on a little text, so that it recovers.", healing)
+        found["heal"] = RecipePart("Train the cut model on a little text, so that it recovers.", healing)
     order = ("count", "score", "demonstrations", "features", "plan", "slice", "verify", "sparsify", "evaluate", "heal",
              "restore", "report")  # fmt: skip
     return {name: found[name] for name in order if name in found}

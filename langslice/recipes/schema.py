@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.recipes.parts import Entries, Part, parts
+from langslice.recipes.parts import Entries, RecipePart, parts
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -43,7 +43,7 @@ def recipe_schema(*, sweep: bool = False) -> Schema:
     }
 
 
-def part_schema(part: Part) -> Schema:
+def part_schema(part: RecipePart) -> Schema:
     """Schema of a part; of one with names, the mapping of them."""
     inner = mapping_schema(part.entries, part.nested or {})
     if part.named:

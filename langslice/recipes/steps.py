@@ -34,7 +34,7 @@ _FOLDERS = {"slice": "slice", "sparsify": "sparsified", "heal": "healed", "resto
 
 
 @dataclass(frozen=True)
-class Place:
+class StepContext:
     """Where steps work.
 
     folder  the work folder
@@ -48,7 +48,7 @@ class Place:
     report: Report
 
 
-Make = Callable[[Place, Path, Mapping[str, Any]], None]
+Make = Callable[[StepContext, Path, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _needs(part: Any, made: Mapping[str, str], last: str | None) -> tuple[str, .
 
 
 def _evaluation(name: str, part: Mapping[str, Any], last: str | None, out: str) -> Step:
-    def make(place: Place, path: Path, given: Mapping[str, Any]) -> None:
+    def make(place: StepContext, path: Path, given: Mapping[str, Any]) -> None:
         beside = given.get("beside") if last is None else place.folder / _FOLDERS[last]
         measured = json.loads((place.folder / "original.json").read_text(encoding="utf-8"))
         entries = {name: value for name, value in given.items() if name != "beside"}
@@ -149,7 +149,7 @@ def _evaluation(name: str, part: Mapping[str, Any], last: str | None, out: str) 
 
 
 def _input(kind: str) -> Make:
-    def make(place: Place, out: Path, given: Mapping[str, Any]) -> None:
+    def make(place: StepContext, out: Path, given: Mapping[str, Any]) -> None:
         source = place.source
         if source is None:
             make_input(kind, given, out, model=None, report=place.report)
@@ -159,13 +159,13 @@ def _input(kind: str) -> Make:
     return make
 
 
-def _measure(place: Place, out: Path, given: Mapping[str, Any]) -> None:
+def _measure(place: StepContext, out: Path, given: Mapping[str, Any]) -> None:
     source = _source(place)
     _save(measure(source.model_id, given, revision=source.revision, report=place.report), out)
 
 
 def _planned(last: str | None) -> Make:
-    def make(place: Place, out: Path, given: Mapping[str, Any]) -> None:
+    def make(place: StepContext, out: Path, given: Mapping[str, Any]) -> None:
         from langslice.planning.plan import save_plan
         from langslice.slicing import main as job
 
@@ -179,7 +179,7 @@ def _planned(last: str | None) -> Make:
 
 
 def _sliced(last: str | None) -> Make:
-    def make(place: Place, out: Path, given: Mapping[str, Any]) -> None:
+    def make(place: StepContext, out: Path, given: Mapping[str, Any]) -> None:
         from langslice.slicing import main as job
 
         model, revision = _before(place, last)
@@ -194,7 +194,7 @@ def _sliced(last: str | None) -> Make:
 
 
 def _modelled(name: str, last: str | None) -> Make:
-    def make(place: Place, out: Path, given: Mapping[str, Any]) -> None:
+    def make(place: StepContext, out: Path, given: Mapping[str, Any]) -> None:
         source = _source(place).folder if last is None else place.folder / _FOLDERS[last]
         entries = {each: value for each, value in given.items() if each != "data"}
         work = place.scratch if name == "sparsify" else None
@@ -203,7 +203,7 @@ def _modelled(name: str, last: str | None) -> Make:
     return make
 
 
-def _restore(place: Place, out: Path, given: Mapping[str, Any]) -> None:
+def _restore(place: StepContext, out: Path, given: Mapping[str, Any]) -> None:
     restoring = room("langslice.restoration")
     healed = place.folder / _FOLDERS["heal"]
     restoring.restore(healed, out, base=_source(place).folder, overwrite=True, report=place.report, **given)
@@ -213,7 +213,7 @@ def _reported(recipe: Recipe, last: str, steps: list[Step]) -> Make:
     """The report of the last model, from everything that was measured on the way."""
     outs = {step.name: step.out for step in steps}
 
-    def make(place: Place, out: Path, given: Mapping[str, Any]) -> None:
+    def make(place: StepContext, out: Path, given: Mapping[str, Any]) -> None:
         from langslice.recipes.equivalent import recipe_text
 
         results = [place.folder / outs[name] for name in ("evaluate", "evaluate healed") if name in outs]
@@ -229,13 +229,13 @@ def _reported(recipe: Recipe, last: str, steps: list[Step]) -> Make:
     return make
 
 
-def _before(place: Place, last: str | None) -> tuple[str | Path, str | None]:
+def _before(place: StepContext, last: str | None) -> tuple[str | Path, str | None]:
     """The model before a step, with its revision: by the name that the recipe gives, so that records carry it."""
     source = _source(place)
     return (source.model_id, source.revision) if last is None else (place.folder / _FOLDERS[last], None)
 
 
-def _source(place: Place) -> Checkpoint:
+def _source(place: StepContext) -> Checkpoint:
     if place.source is None:
         raise RecipeError("`model` is missing", "a folder, a model on the hub, or mini")
     return place.source

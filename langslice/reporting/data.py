@@ -14,7 +14,7 @@ from langslice.evaluation.results import Score
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceModel:
     """The model that was sliced.
 
     model        as it was named when it was sliced
@@ -50,7 +50,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartSizes:
     """Tensors that do one job; bytes are None where the record does not say them."""
 
     name: str
@@ -124,7 +124,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class TextTokens:
-    """One text, tokenised by the source and by the slice; fields of langslice.verification.tokenization.TextProof."""
+    """One text, tokenised by the source and by the slice; fields of langslice.verification.tokenization.TextComparison."""
 
     name: str
     units: int
@@ -202,7 +202,7 @@ class ScoreMap:
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureMaps:
     """Hidden dimensions by condition, from the folder of `langslice features`.
 
     layers      names, the embeddings first
@@ -245,7 +245,7 @@ class Healing:
 
 
 @dataclass(frozen=True)
-class ProofCheck:
+class VerificationCheck:
     """One check: what it compared, its result (None where it could not be made), and what a user must know besides."""
 
     name: str
@@ -256,7 +256,7 @@ class ProofCheck:
 
 
 @dataclass(frozen=True)
-class Origin:
+class SliceOrigin:
     """Where a slice comes from and how it was made.
 
     command       as it was typed, () where langslice was called as a library
@@ -282,20 +282,20 @@ class Report:
     """Everything that is known of a slice."""
 
     name: str
-    source: Source
+    source: SourceModel
     parameters: Sizes
     size_bytes: Sizes | None
-    parts: tuple[Part, ...]
+    parts: tuple[PartSizes, ...]
     vocabulary: Vocabulary | None
     stacks: tuple[Stack, ...]
     style: str | None
     sparsity: Sparsity | None
     texts: tuple[TextTokens, ...]
-    checks: tuple[ProofCheck, ...] | None
+    checks: tuple[VerificationCheck, ...] | None
     proven: bool | None
     healing: Healing | None
-    origin: Origin
-    features: Features | None = None
+    origin: SliceOrigin
+    features: FeatureMaps | None = None
     scores: tuple[ScoreMap, ...] = ()
     results: tuple[Results, ...] = ()
     unmeasured: tuple[tuple[str, str], ...] = field(default=())

@@ -16,7 +16,7 @@ from langslice.errors import ReportError
 from langslice.evaluation.results import FORMAT as RESULTS_FORMAT
 from langslice.evaluation.results import Score, Value
 from langslice.evaluation.statistics import Difference
-from langslice.reporting.data import Features, Healing, Report, Results, ScoreMap
+from langslice.reporting.data import FeatureMaps, Healing, Report, Results, ScoreMap
 
 _SCORES_FORMAT = "langslice-scores-1"
 # Tasks of `evaluate` that say what a model needs, not what it can do.
@@ -168,7 +168,7 @@ def _check_sizes(path: Path, scores: ScoreMap, report: Report) -> None:
             )
 
 
-def read_features(folder: Path) -> Features:
+def read_features(folder: Path) -> FeatureMaps:
     """Read the tables of a folder that `langslice features` wrote.
 
     Raises  ReportError
@@ -204,7 +204,7 @@ def read_features(folder: Path) -> Features:
             f"{folder}: not the tables of `langslice features` ({error})", hint="measure again"
         ) from error
     size = -(-hidden // _BINS)
-    return Features(
+    return FeatureMaps(
         folder=folder.name,
         layers=layers,
         magnitudes={name: _binned(table, size) for name, table in values.items()},

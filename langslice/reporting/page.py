@@ -8,8 +8,8 @@ from pathlib import PurePath
 from langslice.reporting.data import Report
 from langslice.reporting.markup import Markup, join, tag
 from langslice.reporting.sections.features import features_section
-from langslice.reporting.sections.origin import origin_section, proof_section, total_bytes, unmeasured_section
-from langslice.reporting.sections.overview import headline, parts_section, proof_badge, tiles
+from langslice.reporting.sections.origin import origin_section, total_bytes, unmeasured_section, verification_section
+from langslice.reporting.sections.overview import headline, parts_section, tiles, verification_badge
 from langslice.reporting.sections.quality import cost_section, healing_section, quality_section
 from langslice.reporting.sections.section import Section
 from langslice.reporting.sections.structure import scores_section, structure_section
@@ -34,7 +34,7 @@ def page(report: Report) -> str:
         healing_section(report),
         scores_section(report),
         features_section(report),
-        proof_section(report),
+        verification_section(report),
         origin_section(report),
         unmeasured_section(report),
     ]
@@ -64,7 +64,7 @@ def _header(report: Report) -> Markup:
     source = tag("p", "A slice of ", tag("bdi", _short(report.source.model)), class_="source")
     return tag(
         "header", tag("p", "langslice report", class_="kicker"), tag("h1", tag("bdi", report.name)), source,
-        tag("p", headline(report), class_="headline"), proof_badge(report), tiles(report),
+        tag("p", headline(report), class_="headline"), verification_badge(report), tiles(report),
     )  # fmt: skip
 
 

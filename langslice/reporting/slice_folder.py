@@ -22,18 +22,18 @@ from langslice.reporting.data import (
     Healing,
     KeptLanguage,
     LayerRow,
-    Origin,
-    Part,
-    ProofCheck,
+    PartSizes,
     Report,
     Script,
     Sizes,
-    Source,
+    SliceOrigin,
+    SourceModel,
     Sparsity,
     Stack,
     TensorZeros,
     TextTokens,
     UnitRow,
+    VerificationCheck,
     Vocabulary,
 )
 from langslice.reporting.source_card import read_card, source_card
@@ -66,7 +66,7 @@ def read_slice(folder: Path, head: Mapping[str, Any], plan: SlicePlan, *, name: 
     """
     try:
         parts = _parts(folder, head, plan)
-        proof = head.get("proof")
+        verification = head.get("proof")
         known = [part.size_bytes for part in parts]
         sizes = [size for size in known if size is not None]
         return Report(
@@ -79,9 +79,9 @@ def read_slice(folder: Path, head: Mapping[str, Any], plan: SlicePlan, *, name: 
             stacks=_stacks(plan),
             style=None if plan.structure is None else plan.structure.style,
             sparsity=_sparsity(head.get("sparsity")),
-            texts=tuple(_text(entry) for entry in (proof or {}).get("texts", ())),
-            checks=None if proof is None else tuple(_check(entry) for entry in proof["checks"]),
-            proven=None if proof is None else bool(proof["passed"]),
+            texts=tuple(_text(entry) for entry in (verification or {}).get("texts", ())),
+            checks=None if verification is None else tuple(_check(entry) for entry in verification["checks"]),
+            proven=None if verification is None else bool(verification["passed"]),
             healing=None if head.get("healed") is None else Healing(dict(head["healed"]), {}),
             origin=_origin(folder, head, plan, name or folder.resolve().name),
         )
@@ -95,12 +95,12 @@ def _sum(sizes: list[Sizes]) -> Sizes:
     return Sizes(sum(size.before for size in sizes), sum(size.after for size in sizes))
 
 
-def _parts(folder: Path, head: Mapping[str, Any], plan: SlicePlan) -> tuple[Part, ...]:
+def _parts(folder: Path, head: Mapping[str, Any], plan: SlicePlan) -> tuple[PartSizes, ...]:
     """Parts as recorded; of records that lack them, parameters from the plan and the tensors on disk."""
     recorded = head.get("parts")
     if recorded:
         parts = [
-            Part(name, Sizes(*row["tensors"]), Sizes(*row["parameters"]), Sizes(*row["size_bytes"]))
+            PartSizes(name, Sizes(*row["tensors"]), Sizes(*row["parameters"]), Sizes(*row["size_bytes"]))
             for name, row in recorded.items()
         ]
     else:
@@ -110,18 +110,18 @@ def _parts(folder: Path, head: Mapping[str, Any], plan: SlicePlan) -> tuple[Part
             after = None if tensor.action == "drop" else found.get(tensor.name or name)
             row = (1, int(after is not None), prod(tensor.shape), 0 if after is None else prod(after))
             sums[tensor.part] = [x + y for x, y in zip(sums.get(tensor.part, [0] * 4), row, strict=True)]
-        parts = [Part(name, Sizes(*row[:2]), Sizes(*row[2:]), None) for name, row in sums.items()]
+        parts = [PartSizes(name, Sizes(*row[:2]), Sizes(*row[2:]), None) for name, row in sums.items()]
     return tuple(sorted(parts, key=lambda part: -part.parameters.before))
 
 
-def _source(folder: Path, head: Mapping[str, Any], plan: SlicePlan) -> Source:
+def _source(folder: Path, head: Mapping[str, Any], plan: SlicePlan) -> SourceModel:
     card = source_card(folder)
     metadata = read_card(card)[0] if card else {}
     licence = {
         key: metadata.pop(key) for key in ("license", "license_name", "license_link") if metadata.get(key) is not None
     }
     files = sorted({path.name for pattern in LICENCE_FILES for path in folder.glob(pattern) if path.is_file()})
-    return Source(
+    return SourceModel(
         model=plan.model,
         revision=plan.revision,
         model_type=plan.model_type,
@@ -295,15 +295,15 @@ def _text(entry: Mapping[str, Any]) -> TextTokens:
     )  # fmt: skip
 
 
-def _check(entry: Mapping[str, Any]) -> ProofCheck:
+def _check(entry: Mapping[str, Any]) -> VerificationCheck:
     examples = tuple(entry.get("examples", ()))
-    return ProofCheck(
+    return VerificationCheck(
         str(entry["name"]), entry["passed"], str(entry["detail"]), examples, str(entry.get("warning", ""))
     )
 
 
-def _origin(folder: Path, head: Mapping[str, Any], plan: SlicePlan, name: str) -> Origin:
-    return Origin(
+def _origin(folder: Path, head: Mapping[str, Any], plan: SlicePlan, name: str) -> SliceOrigin:
+    return SliceOrigin(
         command=tuple(head.get("command") or ()),
         equivalent=equivalent_command(plan, name),
         recipe=None,

@@ -20,7 +20,7 @@ from langslice.model.adapter_names import FACTORS, ROOT
 from langslice.model.axes import VOCABULARY_AXES
 from langslice.model.checkpoint import Checkpoint
 from langslice.planning.plan import SlicePlan
-from langslice.restoration.merge import Place, float_rows
+from langslice.restoration.merge import Placement, float_rows
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
@@ -285,14 +285,14 @@ def _moved(name: str, value: Tensor, at: int, weight: Weight, dim: int, way: Rou
     return torch.zeros(shape, dtype=value.dtype).index_copy(at, torch.from_numpy(place.target), taken)
 
 
-def _distinct(name: str, value: Tensor, at: int, weight: Weight, dim: int, way: Route) -> Place:
+def _distinct(name: str, value: Tensor, at: int, weight: Weight, dim: int, way: Route) -> Placement:
     """Where each entry goes; copies of a key-value head must have been trained alike, padding rows are left behind."""
     import torch
 
     values = weight.edit.indices[dim]
     if weight.axes[dim] in VOCABULARY_AXES:
         values = values[: len(way.plan.kept)]
-        return Place(np.arange(len(values), dtype=np.int64), values)
+        return Placement(np.arange(len(values), dtype=np.int64), values)
     target, taken, inverse = np.unique(values, return_index=True, return_inverse=True)
     if len(target) != len(values):
         first = torch.from_numpy(taken[inverse])
@@ -301,7 +301,7 @@ def _distinct(name: str, value: Tensor, at: int, weight: Weight, dim: int, way: 
                 f"{name}: the slice holds copies of a key-value head, and training made them differ",
                 "merge the adapter into the slice and restore that",
             )
-    return Place(taken.astype(np.int64), target)
+    return Placement(taken.astype(np.int64), target)
 
 
 def carry_tokens(name: str, value: Tensor, ids: list[int], way: Route) -> tuple[Tensor, list[int], list[int]]:

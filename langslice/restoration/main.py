@@ -22,7 +22,7 @@ from langslice.errors import PlanError, VerificationError
 from langslice.model.axes import refuse_packed
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import listed, taking
-from langslice.planning.derived_files import Cut, write_derived
+from langslice.planning.derived_files import DerivedFileInputs, write_derived
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import write_side_files
 from langslice.planning.source import Source, settled
@@ -30,18 +30,25 @@ from langslice.planning.tensors import plan_tensors, tensor_edits
 from langslice.planning.validate import check_source
 from langslice.progress import Report, adding_up, silent
 from langslice.restoration.card import write_restored_card
-from langslice.restoration.merge import Origin, find_origins, float_rows, lay_over, merged_checkpoint, without_padding
+from langslice.restoration.merge import (
+    TensorOrigin,
+    find_origins,
+    float_rows,
+    lay_over,
+    merged_checkpoint,
+    without_padding,
+)
 from langslice.restoration.options import RestoreOptions
 from langslice.structure.config_files import restructured
 from langslice.tokenizer import copy_tokenizer
 from langslice.verification.check import MAX_EXAMPLES, Check
 from langslice.verification.file_names import FILE_NAME
-from langslice.verification.messages import failure_text, prove_slice
+from langslice.verification.messages import failure_text, verify_slice
 from langslice.verification.record import library_versions, read_document, read_plan_at, read_record
 from langslice.writing.shards import WriteReport, check_output, output_size, staging_folder, write_shards
 
 if TYPE_CHECKING:
-    from langslice.verification.proof import Proof
+    from langslice.verification.main import Verification
 
 RECORD = "restore.json"
 FORMAT = "langslice-restore/1"
@@ -64,7 +71,7 @@ class RestoreResult:
     rows: tuple[int, int]
     tensors: Mapping[str, int]
     written: WriteReport
-    proof: Proof | None
+    verification: Verification | None
     notes: tuple[str, ...] = ()
 
 
@@ -102,27 +109,27 @@ def restore(
             source, base.files, whole.id_map(), staging, implied={}, ignore=frozenset(made.ignore_fields),
             restructure=partial(restructured, source, None if structure is None else base.anatomy, structure),
         )  # fmt: skip
-        write_derived(Cut(base, whole), staging)
+        write_derived(DerivedFileInputs(base, whole), staging)
         copy_tokenizer(base.tokenizer, staging / prefix)
         written = _write_weights(source, origins, staging, prefix, options.threads, report)
         _finish_config(trained, staging / prefix, structure is not None and structure.style == "sliced")
         if structure is None and (source.folder / FILE_NAME).is_file():  # the base is a slice itself, as this is now
             shutil.copyfile(source.folder / FILE_NAME, staging / FILE_NAME)
-        proof = None
+        verification = None
         if options.verify:
-            proof = _prove(source, trained, staging, made, origins, everything, listed(options.text), report)
-            if not proof.passed:
+            verification = _prove(source, trained, staging, made, origins, everything, listed(options.text), report)
+            if not verification.passed:
                 raise VerificationError(
-                    failure_text(proof, f"{out} was not written: it differs from the trained slice")
+                    failure_text(verification, f"{out} was not written: it differs from the trained slice")
                 )
-        _write_record(staging, source, trained, made, everything, proof)
+        _write_record(staging, source, trained, made, everything, verification)
         write_restored_card(staging, out.name, source, made, structure is not None)
     counted = {
         "trained": sum(origin.trained is not None and not origin.laid_over for origin in origins.values()),
         "merged": sum(origin.laid_over for origin in origins.values()),
         "base": sum(origin.trained is None and origin.edit.action != "drop" for origin in origins.values()),
     }
-    return RestoreResult(out, (len(made.kept), made.rows), counted, written, proof, (*told, *written.notes))
+    return RestoreResult(out, (len(made.kept), made.rows), counted, written, verification, (*told, *written.notes))
 
 
 def _plan_of(trained: Path, plan: str | Path | None) -> SlicePlan:
@@ -153,7 +160,7 @@ def _copies(source: Source) -> frozenset[str]:
 
 
 def _write_weights(
-    source: Checkpoint, origins: Mapping[str, Origin], staging: Path, prefix: Path, threads: int, report: Report
+    source: Checkpoint, origins: Mapping[str, TensorOrigin], staging: Path, prefix: Path, threads: int, report: Report
 ) -> WriteReport:
     """Stream what is whole, then lay the trained rows and columns over what is not."""
     scratch = staging / ".widened"
@@ -194,13 +201,13 @@ def _prove(
     trained: Checkpoint,
     staging: Path,
     made: SlicePlan,
-    origins: Mapping[str, Origin],
+    origins: Mapping[str, TensorOrigin],
     everything: bool,
     text: Sequence[str],
     report: Report,
-) -> Proof:
+) -> Verification:
     """Slicing the restored model gives the trained slice, and the rest is the base's."""
-    from langslice.verification.proof import Compared
+    from langslice.verification.main import SlicePair
     from langslice.verification.tensors import check_bytes
 
     restored = open_checkpoint(staging)
@@ -218,17 +225,17 @@ def _prove(
             pruned={},
         )  # fmt: skip
     # Whoever trained the slice may have saved its files in another form: they are not compared with those made again.
-    both = Compared(whole, trained.folder, again)
-    proof = prove_slice(both, text, report)
-    checks = list(proof.checks)
+    both = SlicePair(whole, trained.folder, again)
+    verification = verify_slice(both, text, report)
+    checks = list(verification.checks)
     if made.padding:  # rows that no token has were trained to no end, and are not carried over
         plain = replace(again, padding=())
         compared = check_bytes(whole, without_padding(trained, again), plain)
         checks = [compared if check.name == "bytes" else check for check in checks]
-    return replace(proof, checks=(*checks, _check_untouched(source, restored, origins)))
+    return replace(verification, checks=(*checks, _check_untouched(source, restored, origins)))
 
 
-def _check_untouched(source: Checkpoint, restored: Checkpoint, origins: Mapping[str, Origin]) -> Check:
+def _check_untouched(source: Checkpoint, restored: Checkpoint, origins: Mapping[str, TensorOrigin]) -> Check:
     """Rows of tokens that the slice did not have, and tensors that it did not have, equal the base's."""
     rng = np.random.default_rng(0)
     wrong: list[str] = []
@@ -254,7 +261,12 @@ def _check_untouched(source: Checkpoint, restored: Checkpoint, origins: Mapping[
 
 
 def _write_record(
-    folder: Path, source: Checkpoint, trained: Checkpoint, plan: SlicePlan, everything: bool, proof: Proof | None
+    folder: Path,
+    source: Checkpoint,
+    trained: Checkpoint,
+    plan: SlicePlan,
+    everything: bool,
+    verification: Verification | None,
 ) -> None:
     """Write restore.json: what was put together from what."""
     record = trained.folder / FILE_NAME
@@ -265,6 +277,6 @@ def _write_record(
         "slice": {"folder": trained.folder.name, "tokens": len(plan.kept)},
         "healed": read_document(record).get("healed") if record.is_file() else None,
         "everything": everything,
-        "proof": None if proof is None else proof.to_json(),
+        "proof": None if verification is None else verification.to_json(),
     }
     (folder / RECORD).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

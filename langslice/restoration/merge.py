@@ -34,7 +34,7 @@ _WIDER = {"F16": ("F32", "F64"), "BF16": ("F32", "F64"), "F32": ("F64",)}
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Which indices of a trained tensor go where along one dimension.
 
     taken    (n,) indices in the trained tensor
@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Origin:
+class TensorOrigin:
     """How one tensor of the restored model comes about.
 
     edit      what of the first bytes is written, and under which name
@@ -57,7 +57,7 @@ class Origin:
 
     edit: TensorEdit
     trained: TensorEntry | None = None
-    places: Mapping[int, Place] = field(default_factory=dict)
+    places: Mapping[int, Placement] = field(default_factory=dict)
     fill: bool = False
 
     @property
@@ -74,7 +74,7 @@ def find_origins(
     *,
     everything: bool,
     copies: Collection[str] = (),
-) -> tuple[dict[str, Origin], tuple[str, ...]]:
+) -> tuple[dict[str, TensorOrigin], tuple[str, ...]]:
     """Say for every tensor of the base where the restored one comes from.
 
     edits       what `slice` did to each tensor of the base
@@ -85,12 +85,12 @@ def find_origins(
     """
     entries, notes = _trained_tensors(base, trained, plan, edits)
     masked = _masked(plan) if everything else frozenset()
-    origins: dict[str, Origin] = {}
+    origins: dict[str, TensorOrigin] = {}
     for name, edit in edits.items():
         axes = plan.tensors[name].axes or ()
         if edit.action == "drop":
             back = everything and name not in copies
-            origins[name] = Origin(TensorEdit("keep") if back else TensorEdit("drop", reason=edit.reason))
+            origins[name] = TensorOrigin(TensorEdit("keep") if back else TensorEdit("drop", reason=edit.reason))
             continue
         entry = entries[edit.name or name]
         places = {
@@ -101,7 +101,7 @@ def find_origins(
         # Where nothing comes back, the trained tensor has the restored shape already.
         stays = {dim: values for dim, values in edit.indices.items() if dim not in places} if places else {}
         kept = TensorEdit("slice" if stays else "keep", stays, name="" if everything else edit.name)
-        origins[name] = Origin(kept, entry, places, fill=(edit.name or name) in masked or name in masked)
+        origins[name] = TensorOrigin(kept, entry, places, fill=(edit.name or name) in masked or name in masked)
     return origins, notes
 
 
@@ -159,7 +159,7 @@ def _masked(plan: SlicePlan) -> frozenset[str]:
     return frozenset(pruned) | frozenset(zeroed)
 
 
-def _place(axis: str, values: Indices, plan: SlicePlan, entry: TensorEntry, dim: int) -> Place:
+def _place(axis: str, values: Indices, plan: SlicePlan, entry: TensorEntry, dim: int) -> Placement:
     """Where the indices of one dimension go; of an old index that stands in the slice more than once, the first counts.
 
     Example   values (0, 4, 4): taken (0, 1), target (0, 4)
@@ -167,7 +167,7 @@ def _place(axis: str, values: Indices, plan: SlicePlan, entry: TensorEntry, dim:
     """
     if axis in VOCABULARY_AXES:  # what follows the kept rows is padding, which no text reaches
         count = min(len(values), len(plan.kept))
-        return Place(np.arange(count, dtype=np.int64), values[:count])
+        return Placement(np.arange(count, dtype=np.int64), values[:count])
     target, taken = np.unique(values, return_index=True)
     if len(target) != len(values):
         again = np.flatnonzero(~np.isin(np.arange(len(values)), taken))
@@ -178,10 +178,10 @@ def _place(axis: str, values: Indices, plan: SlicePlan, entry: TensorEntry, dim:
                 f"{entry.name}: the slice holds copies of a key-value head, and training made them differ",
                 "restore without --everything, which keeps the slice's heads as they are",
             )
-    return Place(taken.astype(np.int64), target)
+    return Placement(taken.astype(np.int64), target)
 
 
-def merged_checkpoint(base: Checkpoint, origins: Mapping[str, Origin], scratch: Path) -> Checkpoint:
+def merged_checkpoint(base: Checkpoint, origins: Mapping[str, TensorOrigin], scratch: Path) -> Checkpoint:
     """The base with every tensor's bytes taken from where they are to be written from first, in the trained float type.
 
     scratch   an empty folder for tables that must be widened
@@ -202,7 +202,7 @@ def merged_checkpoint(base: Checkpoint, origins: Mapping[str, Origin], scratch: 
     return replace(base, shards=tuple(shards))
 
 
-def _float_types(base: Checkpoint, origins: Mapping[str, Origin]) -> dict[str, str]:
+def _float_types(base: Checkpoint, origins: Mapping[str, TensorOrigin]) -> dict[str, str]:
     """The type of every restored tensor: the trained one's, and of what the slice has not, the type its like got."""
     became: dict[str, set[str]] = {}
     for name, origin in origins.items():
@@ -286,7 +286,7 @@ def float_rows(entry: TensorEntry, rows: Indices) -> npt.NDArray[Any]:
     return bits.view(np.float64) if entry.dtype == "F64" else _wide(bits, entry.dtype, "F64")
 
 
-def lay_over(written: TensorEntry, origin: Origin) -> int:
+def lay_over(written: TensorEntry, origin: TensorOrigin) -> int:
     """Write trained rows and columns over a tensor of the output, in place.
 
     written  the tensor in the output folder, which this job owns
@@ -297,7 +297,7 @@ def lay_over(written: TensorEntry, origin: Origin) -> int:
         return 0
     itemsize = DTYPE_BITS[written.dtype] // 8
     row_bytes = written.size_bytes // max(written.shape[0], 1)
-    rows = origin.places.get(0) or Place(np.arange(written.shape[0]), np.arange(written.shape[0]))
+    rows = origin.places.get(0) or Placement(np.arange(written.shape[0]), np.arange(written.shape[0]))
     count = max(WINDOW_BYTES // max(row_bytes, 1), 1)
     source, target = os.open(trained.path, os.O_RDONLY), os.open(written.path, os.O_RDWR)
     try:
@@ -327,7 +327,7 @@ def _read_rows(source: int, entry: TensorEntry, rows: Indices, itemsize: int) ->
 
 
 def _put(
-    block: npt.NDArray[np.unsignedinteger], rows: Indices, values: npt.NDArray[np.unsignedinteger], origin: Origin
+    block: npt.NDArray[np.unsignedinteger], rows: Indices, values: npt.NDArray[np.unsignedinteger], origin: TensorOrigin
 ) -> None:
     """Lay trained values over the base's, in memory; holes of a mask stay the base's."""
     targets: list[Indices] = [rows]

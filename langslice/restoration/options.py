@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from langslice.errors import PlanError
-from langslice.options import Entry, Options, ProofOptions, SourceOptions, Threads
+from langslice.options import Entry, Options, SourceOptions, Threads, VerificationOptions
 
 DIRECTIONS: Final = ("slice", "original")
 
@@ -27,7 +27,7 @@ class Restored(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoreOptions(SourceOptions, ProofOptions, Restored):
+class RestoreOptions(SourceOptions, VerificationOptions, Restored):
     """What comes back, from which base, and how it is proven."""
 
     error = PlanError

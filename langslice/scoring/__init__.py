@@ -13,14 +13,14 @@ from langslice.lazy import lazy_names
 if TYPE_CHECKING:
     from langslice.scoring.main import score
     from langslice.scoring.methods import METHODS, compute
-    from langslice.scoring.options import ScoreOptions, Settings
+    from langslice.scoring.options import ScoreOptions, ScoreSettings
     from langslice.scoring.table import Scores, load_scores, model_fingerprint
 
 __all__ = [
     "METHODS",
     "ScoreOptions",
+    "ScoreSettings",
     "Scores",
-    "Settings",
     "compute",
     "load_scores",
     "model_fingerprint",
@@ -36,7 +36,7 @@ __getattr__ = lazy_names(
         ),
         "langslice.scoring.options": (
             "ScoreOptions",
-            "Settings",
+            "ScoreSettings",
         ),
         "langslice.scoring.table": (
             "Scores",

@@ -33,7 +33,7 @@ class Cost:
     spread: float
 
 
-def cut_costs(
+def pruning_costs(
     checkpoint: Checkpoint,
     texts: Sequence[str] | Mapping[str, Sequence[str]],
     *,

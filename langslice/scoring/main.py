@@ -10,7 +10,7 @@ from langslice.model.checkpoint import open_checkpoint
 from langslice.options import listed, taking
 from langslice.progress import Report, silent
 from langslice.scoring.methods import check_method, compute
-from langslice.scoring.options import ScoreOptions, Settings
+from langslice.scoring.options import ScoreOptions, ScoreSettings
 from langslice.scoring.table import Scores
 
 
@@ -24,7 +24,7 @@ def score(model: str | Path, *, options: ScoreOptions, report: Report = silent) 
     Raises   ScoreError, CheckpointError, CorpusError, PlanError
     """
     check_method(options.kind, options.method)
-    settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
+    settings = ScoreSettings(**{field.name: getattr(options, field.name) for field in fields(ScoreSettings)})
     texts = options.texts if isinstance(options.texts, Mapping) else listed(options.texts)
     return compute(
         open_checkpoint(model, **options.source()), options.kind, options.method, texts, settings=settings,

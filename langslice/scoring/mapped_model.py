@@ -58,7 +58,7 @@ class MappedWeights:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def load_stock(checkpoint: Checkpoint, anatomy: Anatomy, weights: MappedWeights, *, whole: bool) -> Any:
+def load_unmodified(checkpoint: Checkpoint, anatomy: Anatomy, weights: MappedWeights, *, whole: bool) -> Any:
     """The class that config.json names, in eval mode, without gradients of its parameters.
 
     whole    convert every weight to float32 now; otherwise the stored type stays, and with it the map

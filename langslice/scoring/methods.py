@@ -13,7 +13,7 @@ from langslice.errors import LangsliceError, ScoreError
 from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.progress import Report, silent
-from langslice.scoring.options import Settings
+from langslice.scoring.options import ScoreSettings
 from langslice.scoring.table import KINDS, OVERALL, Scores, Values, averaged, model_fingerprint
 
 METHODS: Mapping[str, Mapping[str, str]] = {
@@ -53,7 +53,7 @@ def compute(
     method: str,
     texts: Texts = (),
     *,
-    settings: Settings | None = None,
+    settings: ScoreSettings | None = None,
     text_field: str = "text",
     report: Report = silent,
 ) -> Scores:
@@ -66,7 +66,7 @@ def compute(
              not known, CorpusError for text that is missing or gives no tokens
     """
     check_method(kind, method)
-    settings = settings or Settings()
+    settings = settings or ScoreSettings()
     anatomy = read_anatomy(checkpoint)
     _check_anatomy(anatomy, kind, method)
     base = partial(Scores, kind, method, model=checkpoint.model_id, fingerprint=model_fingerprint(checkpoint))
@@ -140,7 +140,7 @@ def _check_anatomy(anatomy: Anatomy, kind: str, method: str) -> None:
 
 
 def _measure(
-    running: Any, kind: str, method: str, lines: Mapping[str, Sequence[str]], settings: Settings, report: Report
+    running: Any, kind: str, method: str, lines: Mapping[str, Sequence[str]], settings: ScoreSettings, report: Report
 ) -> dict[str, list[Values]]:
     """Language -> what each seed measured."""
     from langslice.scoring.batches import make_batches
@@ -170,7 +170,7 @@ def _measure(
     return measured
 
 
-def _function(kind: str, method: str, settings: Settings, report: Report) -> Callable[..., Values]:
+def _function(kind: str, method: str, settings: ScoreSettings, report: Report) -> Callable[..., Values]:
     from langslice.scoring import forward, gradients
 
     functions: dict[str, Callable[..., Values]] = {
@@ -196,10 +196,10 @@ def _finite(values: Values, method: str) -> Values:
     return values
 
 
-def _numbers(method: str, settings: Settings) -> dict[str, float]:
+def _numbers(method: str, settings: ScoreSettings) -> dict[str, float]:
     names = ["samples", "max_tokens"]
     names += {"angular": ["run"], "gates": ["steps", "penalty"], "perplexity": ["count"]}.get(method, [])
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 
-__all__ = ["METHODS", "LangsliceError", "Settings", "check_method", "compute"]
+__all__ = ["METHODS", "LangsliceError", "ScoreSettings", "check_method", "compute"]

@@ -14,7 +14,7 @@ from typing import Any
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.scoring.batches import IGNORED, Batch, Reader, open_reader
-from langslice.scoring.mapped_model import MappedWeights, load_stock
+from langslice.scoring.mapped_model import MappedWeights, load_unmodified
 from langslice.scoring.sites import Sites, find_sites
 
 Dropped = Mapping[str, Mapping[int, Sequence[int]]]
@@ -92,10 +92,10 @@ def open_running(checkpoint: Checkpoint, anatomy: Anatomy, *, whole: bool, max_t
 
     whole       in memory and in float32, for gradients and for many runs; otherwise mapped, see mapped_model.py
     max_tokens  longest line that it will read
-    Raises      ScoreError as load_stock and open_reader do
+    Raises      ScoreError as load_unmodified and open_reader do
     """
     weights = MappedWeights(checkpoint)
-    model = load_stock(checkpoint, anatomy, weights, whole=whole)
+    model = load_unmodified(checkpoint, anatomy, weights, whole=whole)
     # A cache of keys and values would only cost memory here.
     model.config.get_text_config().use_cache = False
     model.config.use_cache = False

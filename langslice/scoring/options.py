@@ -12,7 +12,7 @@ from langslice.options import Entry, Options, SourceOptions, TextField
 
 
 @dataclass(frozen=True)
-class Settings(Options):
+class ScoreSettings(Options):
     """How scores are measured; `seeds` is held as a tuple: a number asks for so many from 0."""
 
     error = ScoreError
@@ -56,7 +56,7 @@ class ScoredText(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions(SourceOptions, Settings, ScoredText):
+class ScoreOptions(SourceOptions, ScoreSettings, ScoredText):
     """What is scored of which model, and how."""
 
     error = ScoreError

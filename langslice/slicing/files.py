@@ -12,19 +12,19 @@ import numpy as np
 from langslice.files.memory import return_freed_memory
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.folder_kinds import BARE
-from langslice.planning.derived_files import Cut, write_derived
+from langslice.planning.derived_files import DerivedFileInputs, write_derived
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import KEPT_IDS, SideFile, write_side_files
 from langslice.planning.source import Source
 from langslice.structure.config_files import restructured
-from langslice.structure.finish import finish_files
+from langslice.structure.final_edits import finish_files
 from langslice.tokenizer import Rewrite, SourceTokenizer, check_tokenizer, copy_tokenizer, write_tokenizer
 from langslice.tokenizer.absent import ABSENT
 from langslice.verification.record import part_table, write_record
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
-    from langslice.verification.proof import Proof
+    from langslice.verification.main import Verification
 
 
 def write_files(source: Source, made: SlicePlan, staging: Path) -> Rewrite:
@@ -59,7 +59,7 @@ def _make_files(source: Source, made: SlicePlan, staging: Path) -> Rewrite:
         checkpoint, source.files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
         restructure=partial(restructured, checkpoint, anatomy, made.structure),
     )  # fmt: skip
-    write_derived(Cut(source, made), staging)
+    write_derived(DerivedFileInputs(source, made), staging)
     if checkpoint.config.get("model_type") in BARE:
         np.save(folder / KEPT_IDS, made.new_to_old)
     return_freed_memory()
@@ -89,7 +89,7 @@ def left_out_files(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan)
     return left_out
 
 
-def write_papers(
+def write_metadata(
     staging: Path,
     name: str,
     checkpoint: Checkpoint,
@@ -97,7 +97,7 @@ def write_papers(
     edits: Mapping[str, TensorEdit],
     rewrite: Rewrite,
     left_out: Mapping[str, str],
-    proof: Proof | None,
+    verification: Verification | None,
 ) -> None:
     """Write slice.json and the model card of a slice called `name`; the source's card is set aside."""
     from langslice.reporting.card import write_card
@@ -107,5 +107,5 @@ def write_papers(
     set_source_card_aside(staging)
     parts = part_table(made, edits, checkpoint)
     pruned = None if made.weights is None else made.pruned
-    head = write_record(staging, checkpoint, made, rewrite, left_out, proof, pruned, parts)
+    head = write_record(staging, checkpoint, made, rewrite, left_out, verification, pruned, parts)
     write_card(staging, read_slice(staging, head, made, name=name))

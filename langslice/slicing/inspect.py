@@ -36,7 +36,7 @@ COMMON_SETS = (
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """Tensors that do one job."""
 
     name: str
@@ -89,7 +89,7 @@ class Inspection:
     architectures: tuple[str, ...]
     parameters: int
     size_bytes: int
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
     rows: int
     tokens: int
     tokenizer: str
@@ -155,7 +155,7 @@ def inspect_model(
     )
 
 
-def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[Part, ...]:
+def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[ModelPart, ...]:
     count: Counter[str] = Counter()
     parameters: Counter[str] = Counter()
     size: Counter[str] = Counter()
@@ -166,7 +166,7 @@ def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[Part
         count[part] += 1
         parameters[part] += prod(entry.shape)
         size[part] += entry.size_bytes
-    return tuple(Part(name, count[name], parameters[name], size[name]) for name, _ in parameters.most_common())
+    return tuple(ModelPart(name, count[name], parameters[name], size[name]) for name, _ in parameters.most_common())
 
 
 def _units(source: Source, notes: list[str]) -> tuple[Unit, ...]:

@@ -17,8 +17,7 @@ from langslice.files.memory import return_freed_memory
 from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import Choice, codes, listed, taking
-from langslice.planning.derived_files import Cut as SideCut
-from langslice.planning.derived_files import check_derived
+from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, kept_text, load_plan
 from langslice.planning.source import Source, settled
@@ -27,19 +26,19 @@ from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
-from langslice.slicing.files import left_out_files, make_again, write_files, write_papers
+from langslice.slicing.files import left_out_files, make_again, write_files, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
-from langslice.structure.finish import finish_structure
-from langslice.verification.messages import failure_text, prove_pruned, prove_slice
+from langslice.structure.final_edits import finish_structure
+from langslice.verification.messages import failure_text, verify_pruned, verify_slice
 from langslice.verification.record import read_record
 from langslice.verification.resume import (
-    Cut,
+    WrittenSlice,
     check_unchanged,
     file_states,
     forget,
     journal_folder,
-    read_cut,
-    save_cut,
+    read_written_slice,
+    save_written_slice,
     work_key,
 )
 from langslice.writing.shards import TensorEdit, WriteReport, check_output, output_size, staging_folder, write_shards
@@ -47,7 +46,7 @@ from langslice.writing.shards import TensorEdit, WriteReport, check_output, outp
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
     from langslice.slicing.inspect import Inspection
-    from langslice.verification.proof import Compared, Proof
+    from langslice.verification.main import SlicePair, Verification
 
 # Room for slice.json, which is written last: 262,144 kept tokens with their reasons make about 30 MB.
 _RECORD_BYTES = 32 << 20
@@ -71,7 +70,7 @@ class SliceResult:
     parameters: Mapping[str, tuple[int, int]]
     written: WriteReport
     left_out: Mapping[str, str]
-    proof: Proof | None
+    verification: Verification | None
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -93,7 +92,9 @@ class SliceResult:
         )
 
     def _verdict(self) -> str:
-        return "not verified" if self.proof is None else "proven" if self.proof.passed else "the proof failed"
+        if self.verification is None:
+            return "not verified"
+        return "verified" if self.verification.passed else "verification failed"
 
     def load(self, **options: Any) -> tuple[Any, Any]:
         """The slice in memory: its model, of the class that config.json names, and its tokenizer, both of transformers.
@@ -213,22 +214,26 @@ def slice(
     with staging_folder(
         out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append, resumes=resumes
     ) as staging:
-        cut = None if key is None else read_cut(staging, key)
+        cut = None if key is None else read_written_slice(staging, key)
         if cut is None:
-            cut = _cut(source, made, edits, staging, options, report)
+            cut = _write(source, made, edits, staging, options, report)
             if key is not None:
-                save_cut(staging, key, cut)
-        proof = cut.proof
-        if made.weights is not None and (proof is None or proof.passed):
-            made, proof = _prune(source, made, proof, staging, options.ray, notes, report)
-        if proof is not None and not proof.passed:
-            raise VerificationError(failure_text(proof, f"{out} was not written: the slice differs from its source"))
+                save_written_slice(staging, key, cut)
+        verification = cut.verification
+        if made.weights is not None and (verification is None or verification.passed):
+            made, verification = _prune(source, made, verification, staging, options.ray, notes, report)
+        if verification is not None and not verification.passed:
+            raise VerificationError(
+                failure_text(verification, f"{out} was not written: the slice differs from its source")
+            )
         return_freed_memory()
         check_unchanged(checkpoint, source.files, before)
         left_out = left_out_files(source.files, cut.rewrite, made)
         forget(staging)
-        write_papers(staging, out.name, checkpoint, made, edits, cut.rewrite, left_out, proof)
-    return SliceResult(out, made, part_sizes(made, edits), cut.written, left_out, proof, (*notes, *cut.written.notes))
+        write_metadata(staging, out.name, checkpoint, made, edits, cut.rewrite, left_out, verification)
+    return SliceResult(
+        out, made, part_sizes(made, edits), cut.written, left_out, verification, (*notes, *cut.written.notes)
+    )
 
 
 @taking(MaskOptions)
@@ -246,7 +251,7 @@ def mask(
 
 
 @taking(VerifyOptions)
-def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report: Report = silent) -> Proof:
+def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report: Report = silent) -> Verification:
     """Compare a slice with the model that it was cut from.
 
     out      a folder that `slice` made
@@ -258,14 +263,14 @@ def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report
     made = read_record(Path(out))
     source = settled(checkpoint, made.request, needs_tokenizer=made.names_tokens)
     check_source(made, source)
-    return prove_slice(_compared(source, Path(out), made, finished=True), listed(options.text), report)
+    return verify_slice(_compared(source, Path(out), made, finished=True), listed(options.text), report)
 
 
-def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> Compared:
+def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> SlicePair:
     """The two sides of a proof; of a finished slice it is more thorough than of one that was written a moment ago."""
-    from langslice.verification.proof import Compared
+    from langslice.verification.main import SlicePair
 
-    return Compared(source, out, made, partial(make_again, source, made, finished=finished), thorough=finished)
+    return SlicePair(source, out, made, partial(make_again, source, made, finished=finished), thorough=finished)
 
 
 def _settled_plan(
@@ -283,7 +288,7 @@ def _settled_plan(
         made = make_plan(source, choice, report)
     else:
         made = fitting_plan(given, source)
-        check_derived(SideCut(source, made))
+        check_derived(DerivedFileInputs(source, made))
     return source, replace(made, request={**made.request, **files})
 
 
@@ -298,25 +303,25 @@ def _settled_files(request: Mapping[str, Any], choice: Choice) -> dict[str, list
 
 
 def _has_cut(key: str, staging: Path) -> bool:
-    return read_cut(staging, key) is not None
+    return read_written_slice(staging, key) is not None
 
 
-def _cut(
+def _write(
     source: Source,
     made: SlicePlan,
     edits: Mapping[str, TensorEdit],
     staging: Path,
     options: SliceOptions,
     report: Report,
-) -> Cut:
+) -> WrittenSlice:
     """Write files and weights, and compare them with the source, all before weights are pruned: outputs differ after that."""
     rewrite = write_files(source, made, staging)
     return_freed_memory()
     written = _write_weights(source, made, edits, staging, link=options.link, threads=options.threads, report=report)
-    proof = None
+    verification = None
     if options.verify:
-        proof = prove_slice(_compared(source, staging, made, finished=False), listed(options.text), report)
-    return Cut(rewrite, written, proof)
+        verification = verify_slice(_compared(source, staging, made, finished=False), listed(options.text), report)
+    return WrittenSlice(rewrite, written, verification)
 
 
 def _write_weights(
@@ -346,18 +351,18 @@ def _write_weights(
 def _prune(
     source: Source,
     made: SlicePlan,
-    proof: Proof | None,
+    verification: Verification | None,
     staging: Path,
     ray: str | None,
     notes: list[str],
     report: Report,
-) -> tuple[SlicePlan, Proof | None]:
+) -> tuple[SlicePlan, Verification | None]:
     """Zero weights of what was cut: the plan with what came of it, and the proof with what is checked again."""
     done = prune_staged(staging, made.weights or {}, journal_folder(staging), ray, report)
     made = replace(made, pruned=done.to_json())
     resumed = f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
     notes += [*done.notes, *([resumed] if done.resumed else [])]
-    return made, None if proof is None else prove_pruned(proof, source, staging, made)
+    return made, None if verification is None else verify_pruned(verification, source, staging, made)
 
 
 def _rewrites(made: SlicePlan) -> bool:

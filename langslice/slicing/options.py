@@ -13,11 +13,11 @@ from langslice.options import (
     HeldOut,
     Options,
     Processes,
-    ProofOptions,
     Ray,
     SourceOptions,
     TextField,
     Threads,
+    VerificationOptions,
 )
 from langslice.planning.options import CarryOptions, PlanOptions
 from langslice.structure.options import PartOptions
@@ -34,14 +34,14 @@ class WriteOptions(Options):
 
 # Fields stand in the order of the classes from the last to the first.
 @dataclass(frozen=True, kw_only=True)
-class SliceOptions(WriteOptions, ProofOptions, PlanOptions):
+class SliceOptions(WriteOptions, VerificationOptions, PlanOptions):
     """What to keep, of which source, how it is proven and written."""
 
     error = PlanError
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskOptions(ProofOptions, SourceOptions, CarryOptions, PartOptions):
+class MaskOptions(VerificationOptions, SourceOptions, CarryOptions, PartOptions):
     """Which heads and neurons become zero; no other cut can be told from the source by its shapes alone."""
 
     error = PlanError
@@ -63,14 +63,14 @@ class InspectOptions(SourceOptions, LanguageSets):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProofText(Options):
+class VerificationText(Options):
     """Text beside that which a plan names."""
 
     text: HeldOut = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions(SourceOptions, ProofText):
+class VerifyOptions(SourceOptions, VerificationText):
     """Of which source, and on what text beside that which the plan names."""
 
 

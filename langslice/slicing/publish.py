@@ -171,14 +171,14 @@ def _check_id(repo_id: str) -> None:
 
 
 def _check_proof(folder: Path, head: Mapping[str, Any]) -> None:
-    proof = head.get("proof")
-    if proof is None:
+    verification = head.get("proof")
+    if verification is None:
         raise PublishError(
             f"{folder} was never compared with its source: it was sliced with --no-verify",
             hint="slice again without --no-verify, or pass --unproven",
         )
-    if proof.get("passed") is not True:
-        failed = [str(check.get("name")) for check in proof.get("checks", []) if check.get("passed") is False]
+    if verification.get("passed") is not True:
+        failed = [str(check.get("name")) for check in verification.get("checks", []) if check.get("passed") is False]
         raise PublishError(
             f"the proof of {folder} failed: {', '.join(failed) or 'it says so'}",
             hint="`langslice verify` shows the differences; --unproven publishes it all the same",

@@ -21,7 +21,7 @@ _MERGES = ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)
 
 
 @dataclass(frozen=True)
-class Part:
+class ExpertMatrix:
     """One expert's matrix within a merged tensor.
 
     name    of the layer, such as "model.layers.0.mlp.experts.3.up_proj"
@@ -42,7 +42,7 @@ class Part:
 
 def merged_parts(
     model: Any, tensors: Mapping[str, TensorEntry], renamings: Sequence[Any], converters: Sequence[Any]
-) -> dict[str, tuple[Part, ...]]:
+) -> dict[str, tuple[ExpertMatrix, ...]]:
     """Parameter of the stock class -> the matrices that it is merged from, where all of them are there and fit.
 
     renamings, converters  of transformers, for this model
@@ -69,19 +69,19 @@ def merged_parts(
     return parts
 
 
-def _fitted(shape: tuple[int, ...], matrices: Iterable[tuple[int, int, str, TensorEntry]]) -> tuple[Part, ...]:
+def _fitted(shape: tuple[int, ...], matrices: Iterable[tuple[int, int, str, TensorEntry]]) -> tuple[ExpertMatrix, ...]:
     """The matrices in their places of a tensor (experts, outputs, inputs); () where they do not fill it."""
     import torch
 
     if len(shape) != 3:
         return ()
-    parts: list[Part] = []
+    parts: list[ExpertMatrix] = []
     rows: dict[int, int] = {}
     for expert, _, layer, entry in sorted(matrices, key=lambda item: item[:2]):
         if len(entry.shape) != 2 or entry.shape[1] != shape[2]:
             return ()
         module = torch.nn.Linear(entry.shape[1], entry.shape[0], bias=False, device="meta")
-        parts.append(Part(layer, entry, expert, rows.get(expert, 0), module))
+        parts.append(ExpertMatrix(layer, entry, expert, rows.get(expert, 0), module))
         rows[expert] = rows.get(expert, 0) + entry.shape[0]
     return tuple(parts) if rows == dict.fromkeys(range(shape[0]), shape[1]) else ()
 

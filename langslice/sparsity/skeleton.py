@@ -24,8 +24,8 @@ from langslice.model.layer_fields import shares_layers
 from langslice.model.quantisation import quantisation
 from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.empty_model import compute_positions, empty_model, position_tables
-from langslice.sparsity.experts import Part
-from langslice.sparsity.places import find_places, vocabulary_names
+from langslice.sparsity.experts import ExpertMatrix
+from langslice.sparsity.parameter_locations import find_places, vocabulary_names
 from langslice.sparsity.weight_bytes import FLOATS, read_rows, read_tensor
 
 
@@ -144,7 +144,7 @@ class Skeleton:
             if buffer is not None and entry is not None and entry.shape == tuple(buffer.shape):
                 module._buffers[leaf] = read_tensor(entry).to(buffer.dtype)
 
-    def _load_merged(self, module: Any, leaf: str, parts: Iterable[Part]) -> None:
+    def _load_merged(self, module: Any, leaf: str, parts: Iterable[ExpertMatrix]) -> None:
         """Read the matrices of all experts into one tensor."""
         import torch
 
@@ -156,7 +156,7 @@ class Skeleton:
             weight = read_tensor(part.entry, part.within(merged))
             part.module.weight = torch.nn.Parameter(weight, requires_grad=False)
 
-    def _merged_in(self, block: Block) -> dict[str, tuple[Part, ...]]:
+    def _merged_in(self, block: Block) -> dict[str, tuple[ExpertMatrix, ...]]:
         return {name: parts for name, parts in self._merged.items() if name.startswith(f"{block.name}.")}
 
     def _tables(self) -> Iterator[str]:

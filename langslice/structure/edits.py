@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from langslice.errors import PlanError
-from langslice.model.anatomy import HEAD_AXES, NEURON_AXES, Anatomy, Heads, Place
+from langslice.model.anatomy import HEAD_AXES, NEURON_AXES, Anatomy, Heads, TensorLocation
 from langslice.structure.kept import Kept
 from langslice.writing.shards import TensorEdit
 
@@ -85,7 +85,9 @@ def _owns_first_bias(anatomy: Anatomy, name: str) -> bool:
     return anatomy.body.first_bias and "relative_attention_bias" in name
 
 
-def _indices(anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple[int, ...]) -> dict[int, Indices]:
+def _indices(
+    anatomy: Anatomy, kept: Kept, name: str, place: TensorLocation, shape: tuple[int, ...]
+) -> dict[int, Indices]:
     """Old indices that stay along each dimension that is cut."""
     layer = place.layer
     if _owns_first_bias(anatomy, name):
@@ -113,7 +115,7 @@ def _indices(anatomy: Anatomy, kept: Kept, name: str, place: Place, shape: tuple
     return found
 
 
-def _may_need_cut(place: Place, query: Sequence[int] | None, neurons: Sequence[int] | None) -> bool:
+def _may_need_cut(place: TensorLocation, query: Sequence[int] | None, neurons: Sequence[int] | None) -> bool:
     """Whether a tensor without axes stands in a part that loses something; masks and buffers without a size do not."""
     buffers = ("bias", "masked_bias", "inv_freq")
     if place.rest.rpartition(".")[2] in buffers and place.rest.count(".") == 1:

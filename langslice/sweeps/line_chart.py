@@ -15,7 +15,7 @@ _COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4
 
 
 @dataclass(frozen=True)
-class Point:
+class ChartPoint:
     """A value with its interval at a place on the horizontal axis; `low` and `high` are None where there is none."""
 
     x: float
@@ -25,16 +25,16 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """Points of one group, in any order; `dashed` for a reference such as the whole model."""
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[ChartPoint, ...]
     dashed: bool = False
 
 
 def line_chart(
-    title: str, x_label: str, y_label: str, lines: Sequence[Line], *, x_names: Sequence[str] | None = None
+    title: str, x_label: str, y_label: str, lines: Sequence[ChartLine], *, x_names: Sequence[str] | None = None
 ) -> str:
     """Draw lines.
 
@@ -87,7 +87,7 @@ class _Scale:
         return self._start + (value - self._low) * self._factor
 
 
-def _drawn(line: Line, colour: str, across: _Scale, up: _Scale) -> list[str]:
+def _drawn(line: ChartLine, colour: str, across: _Scale, up: _Scale) -> list[str]:
     points = sorted(line.points, key=lambda point: point.x)
     places = " ".join(f"{across(point.x):.1f},{up(point.y):.1f}" for point in points)
     dash = ' stroke-dasharray="5 4"' if line.dashed else ""

@@ -12,7 +12,7 @@ from langslice.options import taking
 from langslice.progress import Report, silent
 from langslice.recipes.content import digest
 from langslice.sweeps.options import SweepOptions
-from langslice.sweeps.recipe import Run, expand, load_grid
+from langslice.sweeps.recipe import SweepRun, expand, load_grid
 from langslice.sweeps.result import Finished, Sweep
 from langslice.sweeps.scheduler import RESULT, Job, failures, run_in_processes, run_on_ray
 from langslice.sweeps.summary import write_summary
@@ -59,16 +59,16 @@ def sweep(
         return write_summary(Sweep(folder, found))
 
 
-def _original(run: Run) -> dict[str, Any]:
+def _original(run: SweepRun) -> dict[str, Any]:
     """The job that measures a run's model as it is."""
     return {name: value for name, value in run.recipe.items() if name in ("model", "revision", "evaluate")}
 
 
-def _original_key(run: Run) -> str:
+def _original_key(run: SweepRun) -> str:
     return f"model-{digest(_original(run))}"
 
 
-def _key(run: Run) -> str:
+def _key(run: SweepRun) -> str:
     # The digest sorts entries, and the order of the steps matters.
     return digest({"recipe": run.recipe, "steps": list(run.steps)})
 

@@ -28,7 +28,7 @@ _MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One point of the grid.
 
     recipe  the recipe without lists that span an axis, and without nulls
@@ -69,16 +69,18 @@ def check_grid(grid: Recipe) -> Recipe:
     return grid
 
 
-def expand(grid: Recipe) -> list[Run]:
+def expand(grid: Recipe) -> list[SweepRun]:
     """Every point of the grid, the last axis running fastest; each is checked.
 
     Raises   RecipeError for unknown entries, wrong types, and two equal points
     Example  expand(Recipe({"model": "m", "slice": {"coverage": [0.9, 0.99]}, "evaluate": {"tasks": "speed"}})) has two runs
     """
-    runs = [Run(without_nulls(recipe), axes) for recipe, axes in islice(_points(grid.document, ""), _MOST_RUNS + 1)]
+    runs = [
+        SweepRun(without_nulls(recipe), axes) for recipe, axes in islice(_points(grid.document, ""), _MOST_RUNS + 1)
+    ]
     if len(runs) > _MOST_RUNS:
         raise RecipeError(f"{grid.place}: the grid has more than {_MOST_RUNS:,} points", "leave some values out")
-    seen: dict[str, Run] = {}
+    seen: dict[str, SweepRun] = {}
     for run in runs:
         check_run(run, grid)
         text = json.dumps(run.recipe, sort_keys=True, default=str)
@@ -123,7 +125,7 @@ def _label(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def check_run(run: Run, grid: Recipe) -> None:
+def check_run(run: SweepRun, grid: Recipe) -> None:
     """Refuse entries that no part knows, and values that it does not take.
 
     Raises  RecipeError, with the nearest entry that is known
@@ -144,7 +146,7 @@ def check_run(run: Run, grid: Recipe) -> None:
     _check_tasks(run, grid)
 
 
-def _check_tasks(run: Run, grid: Recipe) -> None:
+def _check_tasks(run: SweepRun, grid: Recipe) -> None:
     """Refuse unknown tasks before the first of many runs. Raises RecipeError."""
     from langslice.errors import TaskError
     from langslice.evaluation.task_registry import check_task

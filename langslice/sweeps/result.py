@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langslice.sweeps.recipe import Run
+from langslice.sweeps.recipe import SweepRun
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Finished:
     reused  whether the result was there before
     """
 
-    run: Run
+    run: SweepRun
     key: str
     result: Mapping[str, Any] | None
     error: str

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langslice.files.atomic_output import staging_file
-from langslice.sweeps.line_chart import Line, Point, line_chart
+from langslice.sweeps.line_chart import ChartLine, ChartPoint, line_chart
 
 if TYPE_CHECKING:
     from langslice.sweeps.result import Finished, Sweep
@@ -103,22 +103,22 @@ def _numbers(places: list[str]) -> dict[str, float]:
 
 def _lines(
     rows: list[dict[str, Any]], axis: str, others: list[str], numbers: dict[str, float], places: list[str]
-) -> list[Line]:
-    groups: dict[str, list[Point]] = {}
-    whole: dict[str, list[Point]] = {}
+) -> list[ChartLine]:
+    groups: dict[str, list[ChartPoint]] = {}
+    whole: dict[str, list[ChartPoint]] = {}
     for row in rows:
         if row[axis] == "":
             continue
         x = numbers[row[axis]] if numbers else float(places.index(row[axis]))
         settings = [row["language"], *[f"{name.split('.')[-1]}={row[name]}" for name in others if row[name] != ""]]
         groups.setdefault(" ".join(filter(None, settings)) or "cut", []).append(
-            Point(x, row["value"], row["low"], row["high"])
+            ChartPoint(x, row["value"], row["low"], row["high"])
         )
         if row["original"] is not None:
-            whole.setdefault(row["language"], []).append(Point(x, row["original"]))
-    lines = [Line(name, tuple(points)) for name, points in groups.items()]
+            whole.setdefault(row["language"], []).append(ChartPoint(x, row["original"]))
+    lines = [ChartLine(name, tuple(points)) for name, points in groups.items()]
     return lines + [
-        Line(f"{name} whole model".strip(), tuple(points), dashed=True)
+        ChartLine(f"{name} whole model".strip(), tuple(points), dashed=True)
         for name, points in whole.items()
         if len({point.y for point in points}) == 1
     ]

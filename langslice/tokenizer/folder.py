@@ -23,8 +23,8 @@ from langslice.tokenizer.rewrite import TOKENIZER_FILE, added_entry, processor_i
 from langslice.tokenizer.rowless_tokens import backend_without, document_without, settings_without, tokens_beyond
 from langslice.tokenizer.settings import declared_tokens, read_settings
 from langslice.tokenizer.slow_files import vocabulary_files
+from langslice.tokenizer.slow_tokenizers import open_by_class
 from langslice.tokenizer.source import SourceTokenizer
-from langslice.tokenizer.stock_classes import open_by_class
 from langslice.tokenizer.surface import byte_alphabet, byte_value
 
 if TYPE_CHECKING:

@@ -109,7 +109,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
     load = (
-        partial(load_stock, checkpoint.model_folder)
+        partial(load_unmodified, checkpoint.model_folder)
         if structure is None
         else partial(load_source_masked, checkpoint, structure)
     )
@@ -121,7 +121,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     try:
         dtype = "auto" if structure is None else "float32"
         after = _run(
-            partial(load_stock, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends
+            partial(load_unmodified, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends
         )
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
@@ -245,7 +245,7 @@ def _run(
     return results
 
 
-def load_stock(folder: Path, dtype: str = "auto") -> Any:
+def load_unmodified(folder: Path, dtype: str = "auto") -> Any:
     """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given."""
     import torch
 

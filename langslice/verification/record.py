@@ -26,7 +26,7 @@ from langslice.version import __version__
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
-    from langslice.verification.proof import Proof
+    from langslice.verification.main import Verification
 
 FORMAT = "langslice-slice/1"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
@@ -40,7 +40,7 @@ def write_record(
     plan: SlicePlan,
     rewrite: Rewrite,
     left_out: Mapping[str, str],
-    proof: Proof | None,
+    verification: Verification | None,
     pruned: Mapping[str, Any] | None = None,
     parts: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> dict[str, Any]:
@@ -57,12 +57,12 @@ def write_record(
             "model": checkpoint.model_id,
             "revision": checkpoint.revision,
             "config": checkpoint.config,
-            "files": _source_hashes(checkpoint, whole_weights=proof is not None),
+            "files": _source_hashes(checkpoint, whole_weights=verification is not None),
             "slice": _earlier(checkpoint),
         },
         "tokenizer_files": dict(rewrite.written),
         "left_out": dict(left_out),
-        "proof": None if proof is None else proof.to_json(),
+        "proof": None if verification is None else verification.to_json(),
         "sparsity": None if pruned is None else dict(pruned),
         "command": list(typed_command()),
         "parts": {name: {key: list(pair) for key, pair in part.items()} for name, part in (parts or {}).items()},

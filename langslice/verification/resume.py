@@ -25,7 +25,7 @@ from langslice.planning.plan import SlicePlan, plan_text
 from langslice.planning.side_files import SideFile
 from langslice.planning.source import Source
 from langslice.tokenizer import Rewrite
-from langslice.verification.proof import Proof, proof_from_json
+from langslice.verification.main import Verification, verification_from_json
 from langslice.verification.record import library_versions
 from langslice.writing.shards import WriteReport
 
@@ -35,12 +35,12 @@ _JOURNAL = "pruning"
 
 
 @dataclass(frozen=True)
-class Cut:
+class WrittenSlice:
     """What is known of a slice once its shards are written and compared with the source; proof is None without one."""
 
     rewrite: Rewrite
     written: WriteReport
-    proof: Proof | None
+    verification: Verification | None
 
 
 def work_key(source: Source, plan: SlicePlan, *, verify: bool, text: Sequence[str]) -> str:
@@ -95,7 +95,7 @@ def journal_folder(staging: Path) -> Path:
     return staging / FOLDER / _JOURNAL
 
 
-def save_cut(staging: Path, key: str, cut: Cut) -> None:
+def save_written_slice(staging: Path, key: str, cut: WrittenSlice) -> None:
     """Remember a cut, after every byte of it is on disk."""
     for path in (*staging.rglob("*"), staging):
         fsync_path(path)
@@ -105,7 +105,7 @@ def save_cut(staging: Path, key: str, cut: Cut) -> None:
         "key": key,
         "rewrite": asdict(cut.rewrite),
         "written": asdict(cut.written),
-        "proof": None if cut.proof is None else cut.proof.to_json(),
+        "proof": None if cut.verification is None else cut.verification.to_json(),
     }
     temporary = folder / (_STATE + ".new")
     temporary.write_text(json.dumps(document), encoding="utf-8")
@@ -114,7 +114,7 @@ def save_cut(staging: Path, key: str, cut: Cut) -> None:
     fsync_path(folder)
 
 
-def read_cut(staging: Path, key: str) -> Cut | None:
+def read_written_slice(staging: Path, key: str) -> WrittenSlice | None:
     """The cut that stands in an unfinished folder; None where there is none, or it is of other work."""
     try:
         document = json.loads((staging / FOLDER / _STATE).read_text(encoding="utf-8"))
@@ -123,10 +123,10 @@ def read_cut(staging: Path, key: str) -> Cut | None:
     if document.get("key") != key:
         return None
     written = {**document["written"], "files": tuple(document["written"]["files"])}
-    return Cut(
+    return WrittenSlice(
         Rewrite(**document["rewrite"]),
         WriteReport(**{**written, "notes": tuple(written["notes"])}),
-        None if document["proof"] is None else proof_from_json(document["proof"]),
+        None if document["proof"] is None else verification_from_json(document["proof"]),
     )
 
 

@@ -19,7 +19,7 @@ _WORDS_PER_LINE = 12
 _WORD_LINES = 400
 
 
-def proof_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Callable[[], Iterable[str]]]:
+def verification_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Callable[[], Iterable[str]]]:
     """Name every text that a slice is proven on.
 
     request  what the plan was asked for: its corpus is read again, whole

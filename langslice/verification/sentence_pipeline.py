@@ -20,7 +20,7 @@ from langslice.model.transformers_classes import quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.tokenizer import SourceTokenizer
 from langslice.verification.check import Check
-from langslice.verification.outputs import lacking_memory, load_source_masked, load_stock
+from langslice.verification.outputs import lacking_memory, load_source_masked, load_unmodified
 
 _LISTING = "modules.json"
 _CLASSES = ("SentenceTransformer", "SparseEncoder")
@@ -125,7 +125,7 @@ def _of_slice(load: Any, checkpoint: Checkpoint, sliced: Checkpoint, plan: Slice
     inner = checkpoint.model_folder.relative_to(checkpoint.folder)
     of_source = {inner / path.name: path for path in checkpoint.model_folder.iterdir() if _is_model_file(path)}
     pipeline = load(_linked({**_files(sliced, [*weights, "config.json"]), **of_source}, folder), **_OPTIONS)
-    return _with_model(pipeline, load_stock(sliced.model_folder, "float32"))
+    return _with_model(pipeline, load_unmodified(sliced.model_folder, "float32"))
 
 
 def _is_model_file(path: Path) -> bool:

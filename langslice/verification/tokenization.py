@@ -29,7 +29,7 @@ _SAMPLE_TOKENS = 64
 
 
 @dataclass(frozen=True)
-class TextProof:
+class TextComparison:
     """How one text is tokenised before and after.
 
     covered       share of the source's token occurrences that are kept
@@ -70,7 +70,7 @@ class Sample:
 
 def compare_tokenisation(
     name: str, source: SourceTokenizer, result: SourceTokenizer, plan: SlicePlan, units: Iterable[str]
-) -> tuple[TextProof, list[Sample]]:
+) -> tuple[TextComparison, list[Sample]]:
     """Encode text with both tokenizers, each distinct piece once, and its first lines whole.
 
     Returns  the proof, and the first four covered lines of some length, with their new ids, to feed the models
@@ -90,7 +90,7 @@ def compare_tokenisation(
     for batch in distinct_chunks(source, noting()):
         count.update(_compare(source, result, new_of, batch, examples))
     whole = _compare(source, result, new_of, [(line, 1) for line in first], examples)
-    proof = TextProof(
+    comparison = TextComparison(
         name=name,
         units=count["units"],
         tokens_before=count["before"],
@@ -104,7 +104,7 @@ def compare_tokenisation(
         respelled=count["respelled"],
         examples=tuple(examples[:MAX_EXAMPLES]),
     )
-    return proof, _covered_samples(source, new_of, first)
+    return comparison, _covered_samples(source, new_of, first)
 
 
 def _compare(
@@ -153,25 +153,26 @@ def _covered_samples(source: SourceTokenizer, new_of: np.ndarray, lines: Sequenc
     return samples
 
 
-def summarise_texts(proofs: Sequence[TextProof], source: SourceTokenizer) -> Check:
+def summarise_texts(comparisons: Sequence[TextComparison], source: SourceTokenizer) -> Check:
     """Covered text must encode alike; where bytes are in the vocabulary, all text must survive."""
     if source.kind == ABSENT:
         why = "not run: the source has no tokenizer, so that outputs are compared on random ids alone"
         return Check("tokenisation", None, why)
-    if not any(proof.units for proof in proofs):
+    if not any(comparison.units for comparison in comparisons):
         return Check("tokenisation", None, "no text was given")
-    if not any(proof.identical or proof.differing for proof in proofs):
+    if not any(comparison.identical or comparison.differing for comparison in comparisons):
         return Check("tokenisation", None, "no text uses kept tokens only; give some with --text")
     lossless = spells_bytes(source)
     failed = [
-        proof
-        for proof in proofs
-        if proof.differing or (lossless and (proof.round_trip or proof.unknown_after > proof.unknown_before))
+        comparison
+        for comparison in comparisons
+        if comparison.differing
+        or (lossless and (comparison.round_trip or comparison.unknown_after > comparison.unknown_before))
     ]
-    identical = sum(proof.identical for proof in proofs)
-    detail = f"{identical:,} pieces of covered text, in {len(proofs)} texts"
-    examples = [f"{proof.name}: {example}" for proof in failed for example in _examples(proof)]
-    warning = "" if lossless else _lost_text(proofs)
+    identical = sum(comparison.identical for comparison in comparisons)
+    detail = f"{identical:,} pieces of covered text, in {len(comparisons)} texts"
+    examples = [f"{comparison.name}: {example}" for comparison in failed for example in _examples(comparison)]
+    warning = "" if lossless else _lost_text(comparisons)
     return Check("tokenisation", not failed, detail, tuple(examples[:MAX_EXAMPLES]), warning)
 
 
@@ -183,17 +184,17 @@ def spells_bytes(source: SourceTokenizer) -> bool:
     return len({byte for byte in spelled if byte is not None}) == 256
 
 
-def _examples(proof: TextProof) -> Sequence[str]:
-    lost = f"{proof.unknown_before:,} unknowns became {proof.unknown_after:,}"
-    return proof.examples or (lost,)
+def _examples(comparison: TextComparison) -> Sequence[str]:
+    lost = f"{comparison.unknown_before:,} unknowns became {comparison.unknown_after:,}"
+    return comparison.examples or (lost,)
 
 
-def _lost_text(proofs: Sequence[TextProof]) -> str:
+def _lost_text(comparisons: Sequence[TextComparison]) -> str:
     """One sentence on text that the source reads and the slice does not; "" where there is none."""
-    risen = [proof for proof in proofs if proof.unknown_after and not proof.unknown_before]
+    risen = [comparison for comparison in comparisons if comparison.unknown_after and not comparison.unknown_before]
     if not risen:
         return ""
-    named = ", ".join(f"{proof.name} 0 → {proof.unknown_after:,}" for proof in risen)
+    named = ", ".join(f"{comparison.name} 0 → {comparison.unknown_after:,}" for comparison in risen)
     return f"text that the source reads becomes unknown: {named}; the vocabulary has no bytes to spell it with"
 
 

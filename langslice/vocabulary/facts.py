@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from langslice.tokenizer import SourceTokenizer
-from langslice.vocabulary.evidence import Evidence, by_value
 from langslice.vocabulary.scripts import token_scripts
+from langslice.vocabulary.selection_criteria import SelectionCriterion, by_value
 
 # Points of a coverage curve; more than a picture can show.
 _POINTS = 96
@@ -28,7 +28,7 @@ def script_facts(tokenizer: SourceTokenizer, kept: np.ndarray) -> dict[str, list
     return {script: [count, stay[script]] for script, count in every.most_common()}
 
 
-def evidence_facts(pieces: Sequence[tuple[Evidence, np.ndarray]], kept: np.ndarray) -> list[dict[str, Any]]:
+def criteria_facts(pieces: Sequence[tuple[SelectionCriterion, np.ndarray]], kept: np.ndarray) -> list[dict[str, Any]]:
     """Each piece of evidence: how many tokens it speaks for, how many stay, and the curve of its coverage.
 
     pieces   evidence, and (size,) bool what was taken of it before closing

@@ -15,7 +15,7 @@ from typing import Any, Final
 from langslice.errors import CheckpointError, PlanError
 from langslice.model.checkpoint import Checkpoint
 from langslice.tokenizer.settings import CONFIG_FILE, declared_named, read_settings
-from langslice.vocabulary.always import template_pieces
+from langslice.vocabulary.always_kept import template_pieces
 from langslice.vocabulary.chats import rendered_chats
 from langslice.vocabulary.prompt_catalogue import known_prefixes
 

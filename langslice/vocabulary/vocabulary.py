@@ -1,8 +1,8 @@
 """Which tokens to keep, and why.
 
 Evidence says what text in the wanted languages needs, what must stay in any case is added, and the tokenizer's closure
-adds what the chosen tokens are made of. How evidence is weighed stands in evidence.py and lexicon.py, what always stays
-in always.py, closing in langslice.tokenizer.
+adds what the chosen tokens are made of. How evidence is weighed stands in selection_criteria.py and lexicon.py, what always stays
+in always_kept.py, closing in langslice.tokenizer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,20 @@ import numpy as np
 from langslice.counting import TokenCounts
 from langslice.errors import LanguageError, PlanError
 from langslice.tokenizer import Closure, SourceTokenizer, close
-from langslice.vocabulary.always import NO_TEXTS, always_kept, characters_of, listed_tokens, marked, symbols_of
+from langslice.vocabulary.always_kept import NO_TEXTS, always_kept, characters_of, listed_tokens, marked, symbols_of
 from langslice.vocabulary.code import weigh_code
 from langslice.vocabulary.control_pieces import control_notes, control_pieces, kept_codes
-from langslice.vocabulary.evidence import Evidence, by_value, cut, has_evidence, language_evidence, value_of
 from langslice.vocabulary.languages import Language, parse_languages
 from langslice.vocabulary.lexicon import forms_for, read_lexicon, weigh_words
 from langslice.vocabulary.scripts import TokenScripts, resolve_scripts, token_scripts
+from langslice.vocabulary.selection_criteria import (
+    SelectionCriterion,
+    by_value,
+    has_criterion,
+    language_criterion,
+    select,
+    value_of,
+)
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -75,7 +82,7 @@ class VocabularyChoice:
     reasons: Mapping[int, tuple[str, ...]]
     corpus_coverage: float | None
     notes: tuple[str, ...] = ()
-    pieces: tuple[tuple[Evidence, Mask], ...] = ()
+    pieces: tuple[tuple[SelectionCriterion, Mask], ...] = ()
 
 
 def choose_vocabulary(
@@ -195,7 +202,7 @@ def _check_scripts(
                 hint="take one of them out of --drop-scripts, or the language out of --languages",
             )
         covered = set(language.scripts) <= set(asked)
-        if not has_corpus and not covered and not has_evidence(language):
+        if not has_corpus and not covered and not has_criterion(language):
             raise LanguageError(
                 f"there is no lexicon for {language.name} ({language.tag}), and no corpus was given",
                 hint=f"add text with --corpus, words with --lexicon, or all tokens of its script with --scripts "
@@ -235,35 +242,39 @@ def _gather(
     languages: Sequence[Language],
     asked: Sequence[str],
     counts: TokenCounts | None,
-) -> list[Evidence]:
+) -> list[SelectionCriterion]:
     """Every piece of evidence that the request names, uncut."""
     size = len(tokenizer.tokens)
     nothing = np.zeros(size, dtype=bool)
     cuts = request.coverage is not None or request.min_count is not None or request.top_k is not None
     use_whole = counts is None or not cuts
-    evidence = [language_evidence(tokenizer, classes, language, use_whole=use_whole) for language in languages]
+    evidence = [language_criterion(tokenizer, classes, language, use_whole=use_whole) for language in languages]
     for path in request.lexicons:
         groups = read_lexicon(path)
         weights = weigh_words(tokenizer, groups, forms_for(tokenizer))
         weights[classes.neutral & classes.ascii_only] = 0.0
-        evidence.append(Evidence(f"lexicon:{path.name}", weights, nothing))
+        evidence.append(SelectionCriterion(f"lexicon:{path.name}", weights, nothing))
     if counts is not None:
-        evidence.append(Evidence("corpus", np.asarray(counts.counts, dtype=np.float64), nothing))
+        evidence.append(SelectionCriterion("corpus", np.asarray(counts.counts, dtype=np.float64), nothing))
     if request.keep_code:
-        evidence.append(Evidence("code", weigh_code(tokenizer), nothing | (classes.ascii_only & classes.neutral)))
+        evidence.append(
+            SelectionCriterion("code", weigh_code(tokenizer), nothing | (classes.ascii_only & classes.neutral))
+        )
     none = np.zeros(size, dtype=np.float64)
     for script in asked:
         mask = classes.touching({script}) & classes.within(asked)
-        evidence.append(Evidence(f"script:{script}", none, mask))
+        evidence.append(SelectionCriterion(f"script:{script}", none, mask))
     return evidence
 
 
-def _cut_all(evidence: Sequence[Evidence], request: VocabularyRequest) -> list[tuple[Evidence, Mask]]:
+def _cut_all(
+    evidence: Sequence[SelectionCriterion], request: VocabularyRequest
+) -> list[tuple[SelectionCriterion, Mask]]:
     least = float(request.min_count or 1)
     return [
-        (piece, cut(piece, coverage=request.coverage, top_k=request.top_k, min_weight=least))
+        (piece, select(piece, coverage=request.coverage, top_k=request.top_k, min_weight=least))
         if piece.reason == "corpus"
-        else (piece, cut(piece, coverage=request.coverage, top_k=request.top_k))
+        else (piece, select(piece, coverage=request.coverage, top_k=request.top_k))
         for piece in evidence
     ]
 
@@ -271,7 +282,7 @@ def _cut_all(evidence: Sequence[Evidence], request: VocabularyRequest) -> list[t
 def _fit(
     tokenizer: SourceTokenizer,
     always: Mapping[str, Mask],
-    pieces: Sequence[tuple[Evidence, Mask]],
+    pieces: Sequence[tuple[SelectionCriterion, Mask]],
     request: VocabularyRequest,
 ) -> Closure:
     """Close the choice; under a limit, the most valuable tokens whose closure fits it.
@@ -326,7 +337,7 @@ def _longest_fitting(
 
 
 def _reasons(
-    always: Mapping[str, Mask], pieces: Sequence[tuple[Evidence, Mask]], closure: Closure
+    always: Mapping[str, Mask], pieces: Sequence[tuple[SelectionCriterion, Mask]], closure: Closure
 ) -> dict[int, tuple[str, ...]]:
     """Reasons of every kept token, ids ascending."""
     kept = set(closure.kept)
@@ -350,7 +361,7 @@ def _corpus_coverage(counts: TokenCounts | None, closure: Closure) -> float | No
 def _notes(
     request: VocabularyRequest,
     languages: Sequence[Language],
-    pieces: Sequence[tuple[Evidence, Mask]],
+    pieces: Sequence[tuple[SelectionCriterion, Mask]],
     closure: Closure,
     counts: TokenCounts | None,
 ) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class OutputTensor:
 
 
 @dataclass(frozen=True)
-class Run:
+class ByteRun:
     """Bytes that are contiguous in the source file and in the output file."""
 
     path: Path
@@ -59,7 +59,7 @@ class ShardLayout:
     method: str
     tensors: tuple[OutputTensor, ...]
     header: bytes
-    runs: tuple[Run, ...]
+    runs: tuple[ByteRun, ...]
     reflink: bool
 
     @property
@@ -143,9 +143,9 @@ def _runs(
     indices: Mapping[str, Mapping[int, Indices]],
     offsets: Mapping[str, int],
     data_start: int,
-) -> tuple[Run, ...]:
+) -> tuple[ByteRun, ...]:
     """Join kept tensors that follow each other in both files."""
-    runs: list[Run] = []
+    runs: list[ByteRun] = []
     for tensor in tensors:
         if indices[tensor.name] or tensor.size_bytes == 0:
             continue
@@ -157,13 +157,13 @@ def _runs(
             and last.start + last.size_bytes == tensor.start
             and last.target_start + last.size_bytes == target
         ):
-            runs[-1] = Run(last.path, last.start, last.size_bytes + tensor.size_bytes, last.target_start)
+            runs[-1] = ByteRun(last.path, last.start, last.size_bytes + tensor.size_bytes, last.target_start)
         else:
-            runs.append(Run(tensor.path, tensor.start, tensor.size_bytes, target))
+            runs.append(ByteRun(tensor.path, tensor.start, tensor.size_bytes, target))
     return tuple(runs)
 
 
-def _sharing_remainder(runs: tuple[Run, ...]) -> tuple[int, int]:
+def _sharing_remainder(runs: tuple[ByteRun, ...]) -> tuple[int, int]:
     """Choose where data start, modulo a block, so that the longest run can be shared instead of copied.
 
     runs   with target offsets counted from the first byte of data

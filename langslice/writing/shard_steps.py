@@ -18,7 +18,7 @@ from pathlib import Path
 from langslice.files.copy_ranges import clone_file, clone_part, clone_range, copy_range, fsync_path, release, write_all
 from langslice.files.gather_rows import Gather, Windows, gather, split_gather
 from langslice.files.safetensors_header import DTYPE_BITS
-from langslice.writing.shard_layout import Run, ShardLayout
+from langslice.writing.shard_layout import ByteRun, ShardLayout
 
 STEP_BYTES = 128 << 20  # longest range that one thread takes at once
 
@@ -131,7 +131,7 @@ class ShardWriter:
             self._local.windows = Windows()
         gather(self._source(file, path), target, piece, self._local.windows, partial(self._count, "gather"))
 
-    def _move(self, run: Run, reflink: bool, file: _OpenFile, target: int) -> None:
+    def _move(self, run: ByteRun, reflink: bool, file: _OpenFile, target: int) -> None:
         """Copy a run, sharing its aligned part where the file system can."""
         source = self._source(file, run.path)
         head, shared = clone_part(run.start, run.size_bytes, run.target_start) if reflink else (0, 0)
@@ -168,7 +168,7 @@ def _gathers(layout: ShardLayout) -> Iterator[tuple[Path, Gather]]:
                 yield source.path, piece
 
 
-def _cut(layout: ShardLayout) -> Iterator[Run]:
+def _cut(layout: ShardLayout) -> Iterator[ByteRun]:
     """Cut runs into steps at multiples of STEP_BYTES from their start; what can be shared stays in one piece."""
     for run in layout.runs:
         if layout.reflink and clone_part(run.start, run.size_bytes, run.target_start)[1]:
@@ -176,4 +176,4 @@ def _cut(layout: ShardLayout) -> Iterator[Run]:
             continue
         for offset in range(0, run.size_bytes, STEP_BYTES):
             size_bytes = min(STEP_BYTES, run.size_bytes - offset)
-            yield Run(run.path, run.start + offset, size_bytes, run.target_start + offset)
+            yield ByteRun(run.path, run.start + offset, size_bytes, run.target_start + offset)

@@ -24,12 +24,12 @@ from langslice.counting import (
     load_counts,
     merge_counts,
 )
-from langslice.counting import cut_points as cutting
-from langslice.counting.blocks import Block, Totals, UnitTable, take_rare, unit_blocks
+from langslice.counting import split_points as cutting
+from langslice.counting.blocks import TextBlock, Totals, UnitTable, take_rare, unit_blocks
 from langslice.counting.counter import count_blocks
-from langslice.counting.cut_points import LEFT, OPAQUE, RIGHT, START, CutRules, crossing_pairs
-from langslice.counting.pieces import NO_PIECES, Pieces, PieceTable, cut_units, cut_words, distinct
-from langslice.counting.unigram_cuts import LONGEST_PART, decided, token_tree
+from langslice.counting.pieces import NO_PIECES, Pieces, PieceTable, distinct, split_units, split_words
+from langslice.counting.split_points import LEFT, OPAQUE, RIGHT, START, SplitRules, crossing_pairs
+from langslice.counting.unigram_splits import LONGEST_PART, decided, token_tree
 from langslice.counting.weighted_texts import lines_of as lines
 from langslice.errors import CorpusError, LangsliceError
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
@@ -129,7 +129,7 @@ NASTY = (
 )
 
 
-EVERYWHERE = CutRules("", np.zeros(0x110000, np.uint8))
+EVERYWHERE = SplitRules("", np.zeros(0x110000, np.uint8))
 
 
 def brute(tokenizer: SourceTokenizer, units: list[str]) -> np.ndarray:
@@ -137,7 +137,7 @@ def brute(tokenizer: SourceTokenizer, units: list[str]) -> np.ndarray:
     return np.bincount(np.array(ids, np.int64), minlength=len(tokenizer.tokens))
 
 
-def block_of(units: list[str]) -> Block:
+def block_of(units: list[str]) -> TextBlock:
     """One block, however many there are."""
     return next(unit_blocks(units, Totals()))
 
@@ -146,8 +146,8 @@ def texts_of(pieces: Pieces) -> list[str]:
     return [text for text, _ in pieces.texts()]
 
 
-def cut(rules: CutRules, *units: str) -> list[str]:
-    return texts_of(cut_units(rules, block_of(list(units)).data))
+def cut(rules: SplitRules, *units: str) -> list[str]:
+    return texts_of(split_units(rules, block_of(list(units)).data))
 
 
 def nasty_units(number: int, seed: int = 0) -> list[str]:
@@ -206,7 +206,7 @@ def test_units_that_cannot_stand_in_a_block(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(blocks, "LONGEST_UNIT", 20)
     totals = Totals()
     (block,) = unit_blocks(["a", "", "b\x02c", "한" * 30], totals)
-    assert block == Block(b"\x02a\x02", ("b\x02c", "한" * 30))
+    assert block == TextBlock(b"\x02a\x02", ("b\x02c", "한" * 30))
     assert block.units == ["a", "", "b\x02c", "한" * 30]
     assert (totals.units, totals.characters, totals.size_bytes) == (4, 34, 94)
 
@@ -320,7 +320,7 @@ def test_several_processes_count_the_same(letters: SourceTokenizer, monkeypatch:
 
 def test_full_tables_count_the_same(letters: SourceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "BLOCK_CHARACTERS", 2000)
-    monkeypatch.setattr(counter, "CUT_BYTES", 5000)
+    monkeypatch.setattr(counter, "SPLIT_BYTES", 5000)
     monkeypatch.setattr(blocks, "UNIT_TABLE_BYTES", 30_000)
     units = nasty_units(3000, seed=4) * 2 + ["the the he"] * 5000
     encode, rules, _ = count.prepare(letters)
@@ -339,14 +339,14 @@ def test_tables_stay_within_their_bounds() -> None:
     handed_out = 0
     for number in range(300):
         unit = START + " ".join(f"w{number}x{word}" for word in range(200))
-        handed_out += len(table.add(cut_units(EVERYWHERE, unit.encode())))
+        handed_out += len(table.add(split_units(EVERYWHERE, unit.encode())))
         assert table.merged.size_bytes + sum(part.size_bytes for part in table.pending) < 260_000
     assert handed_out > 50_000
 
 
 def test_tables_keep_what_is_frequent() -> None:
     def pieces(text: str) -> Pieces:
-        return distinct([cut_units(EVERYWHERE, (START + text).encode())])
+        return distinct([split_units(EVERYWHERE, (START + text).encode())])
 
     table = PieceTable(limit_bytes=160)
     words = "the the the of of " + " ".join(f"rare{number}" for number in range(4))
@@ -399,10 +399,10 @@ def test_unigram_words_are_cut_before_punctuation(tmp_path: Path) -> None:
     assert (rules.reason, rules.points) == ("", "letter")
     marked = {point for point in cutting.POINTS if rules.classes[ord(point)] & cutting.POINT}
     assert marked == {".", "(", ")"}, "`,` has a token with a letter, the others have none of their own"
-    words = distinct([cut_units(rules, b"\x02x a(x))) b.aba) c.x).aba c,x")])
+    words = distinct([split_units(rules, b"\x02x a(x))) b.aba) c.x).aba c,x")])
     assert texts_of(words) == ["\x02x", " a(x)))", " b.aba)", " c.x).aba", " c,x"]
     # `.aba` is not decided by itself, so it stays with what precedes it
-    assert texts_of(cut_words(rules, words)) == ["\x02x", " a", "(x", ")))", " b.aba", ")", " c.x).aba", " c,x"]
+    assert texts_of(split_words(rules, words)) == ["\x02x", " a", "(x", ")))", " b.aba", ")", " c.x).aba", " c,x"]
     units = ["x a(x))) b.aba) c.x).aba c,x", "a.b.c", "a,b)", "0.a x0.0", "é.é)", "a(x)))"] * 3
     counted = count_tokens(tokenizer, units)
     assert (counted.counts.tolist(), counted.note) == (brute(tokenizer, units).tolist(), "")

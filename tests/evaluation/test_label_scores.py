@@ -113,7 +113,7 @@ def test_families_too_large_for_a_tree_are_read_through_the_cache(zoo, monkeypat
 
 
 def test_a_tree_holds_every_common_token_once():
-    tree = packing.plant(sharing.Family(1, ((4, [5, 6, 7]), (9, [5, 6, 8, 2]), (2, [5]), (3, [5, 6, 7]))))
+    tree = packing.plant(sharing.CandidateGroup(1, ((4, [5, 6, 7]), (9, [5, 6, 8, 2]), (2, [5]), (3, [5, 6, 7]))))
     assert tree.tokens.tolist() == [5, 6, 8]
     assert tree.depths.tolist() == [0, 1, 2]
     assert tree.seen.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
@@ -122,7 +122,7 @@ def test_a_tree_holds_every_common_token_once():
 
 
 def test_branches_do_not_see_each_other():
-    tree = packing.plant(sharing.Family(1, ((0, [5, 6, 7, 1]), (1, [5, 8, 7, 1]))))
+    tree = packing.plant(sharing.CandidateGroup(1, ((0, [5, 6, 7, 1]), (1, [5, 8, 7, 1]))))
     assert tree.tokens.tolist() == [5, 6, 7, 8, 7]
     assert tree.seen[4].tolist() == [True, False, False, True, True]
     assert tree.depths.tolist() == [0, 1, 2, 1, 2]
@@ -141,7 +141,7 @@ def test_families_are_cut_to_their_shortest_where_that_is_cheapest(monkeypatch):
     monkeypatch.setattr(sharing, "_PASS", {"cpu": 10})
 
     def family(shared, rows):
-        return sharing.Family(shared, tuple((0, [1] * (shared + 2)) for _ in range(rows)))
+        return sharing.CandidateGroup(shared, tuple((0, [1] * (shared + 2)) for _ in range(rows)))
 
     # Reading six more tokens three times instead of once costs 12, another batch 20; eight tokens four times cost 24.
     near, far = [family(2, 3), family(8, 3)], [family(2, 4), family(10, 4)]

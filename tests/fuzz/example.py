@@ -40,7 +40,7 @@ def make_example(folder: Path) -> Path:
 
     from langslice.demonstrations import Demonstration, write_demonstrations
     from langslice.planning.plan import save_plan
-    from langslice.scoring import Settings, compute
+    from langslice.scoring import ScoreSettings, compute
 
     torch.set_num_threads(1)
     add_tokenizer(build("llama", folder / "unigram"))
@@ -56,7 +56,7 @@ def make_example(folder: Path) -> Path:
     _shard(checkpoint, folder / "sharded")
     (folder / "text.txt").write_text("a bad cab\n" * 50, encoding="utf-8")
     job.count(model, [str(folder / "text.txt")]).save(folder / "counts.parquet")
-    settings = Settings((0,), 4, 16)
+    settings = ScoreSettings((0,), 4, 16)
     compute(checkpoint, "layers", "block-influence", [str(folder / "text.txt")], settings=settings).save(
         folder / "layers.parquet"
     )

@@ -17,7 +17,7 @@ from langslice.healing import HealOptions, heal
 from langslice.healing.distillation import divergence, hidden_distance, labelled, pairs_of, top_divergence
 from langslice.healing.student import open_source
 from langslice.healing.teacher import Teacher, find_teacher
-from langslice.healing.teacher_cache import Guesses
+from langslice.healing.teacher_cache import TopLogits
 from langslice.mini import heldout_text, mini_model_path
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -177,8 +177,8 @@ def test_a_cache_is_used_again_only_by_the_same_run(cut, text, tmp_path, monkeyp
 
     cache = tmp_path / "cache"
     made = []
-    real = teacher_cache.make_guesses
-    monkeypatch.setattr(teacher_cache, "make_guesses", lambda *a, **k: made.append(1) or real(*a, **k))
+    real = teacher_cache.cache_top_logits
+    monkeypatch.setattr(teacher_cache, "cache_top_logits", lambda *a, **k: made.append(1) or real(*a, **k))
     assert healing.heal is heal
     other = tmp_path / "other.txt"
     other.write_text("\n".join(heldout_text("en")[:30]))
@@ -198,7 +198,7 @@ def test_a_cache_is_used_again_only_by_the_same_run(cut, text, tmp_path, monkeyp
 
 
 def test_guesses_of_rows():
-    guesses = Guesses(None, np.arange(12).reshape(6, 2), -np.arange(12.0).reshape(6, 2), np.array([0, 2, 2, 6]))
+    guesses = TopLogits(None, np.arange(12).reshape(6, 2), -np.arange(12.0).reshape(6, 2), np.array([0, 2, 2, 6]))
     ids, shares = guesses.of([2, 0])
     assert ids.tolist() == [[4, 5], [6, 7], [8, 9], [10, 11], [0, 1], [2, 3]]
     assert shares[0].tolist() == [-4, -5]

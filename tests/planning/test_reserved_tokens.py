@@ -21,7 +21,7 @@ def test_only_what_nothing_refers_to_goes(zoo, tmp_path):
     assert set(ids) <= set(kept.tokens)
     assert any("--drop-reserved drops the 1 that nothing refers to" in note for note in kept.notes)
     result = langslice.slice(source, tmp_path / "out", scripts="Latn", drop_reserved=True)
-    assert result.proof.passed
+    assert result.verification.passed
     assert set(kept.tokens) - set(result.plan.tokens) == {"<extra_5>"}
     contents = [
         entry["content"] for entry in json.loads((tmp_path / "out" / "tokenizer.json").read_text())["added_tokens"]

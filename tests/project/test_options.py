@@ -99,14 +99,14 @@ def test_every_public_function_refuses_unknown_names(tmp_path):
 def test_rooms_raise_their_own_errors():
     from langslice.evaluation.main import evaluate
     from langslice.healing import heal
-    from langslice.scoring import Settings
+    from langslice.scoring import ScoreSettings
 
     with pytest.raises(HealError, match="`steps` must be a whole number at least 1, found 0"):
         heal("mini", "out", corpus="a.txt", steps=0)
     with pytest.raises(TaskError, match="`limit` must be a whole number at least 1, found 0"):
         evaluate("mini", languages="ko", limit=0)
     with pytest.raises(ScoreError, match="`samples` must be a whole number at least 1, found 0"):
-        Settings(samples=0)
+        ScoreSettings(samples=0)
     with pytest.raises(CorpusError, match="`corpus` is missing"):
         langslice.count("mini")
 

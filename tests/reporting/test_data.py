@@ -16,8 +16,8 @@ from langslice.planning.plan import load_plan, save_plan
 from langslice.reporting import collect_report, write_report
 from langslice.reporting.slice_folder import equivalent_command, open_slice
 from langslice.verification.record import read_whole_record
-from langslice.vocabulary.evidence import Evidence
-from langslice.vocabulary.facts import coverage_curve, evidence_facts
+from langslice.vocabulary.facts import coverage_curve, criteria_facts
+from langslice.vocabulary.selection_criteria import SelectionCriterion
 from tests.report_samples import CUT, write_features, write_results, write_scores
 
 
@@ -43,8 +43,8 @@ def test_coverage_curve_by_hand():
 
 
 def test_evidence_by_hand():
-    evidence = Evidence("corpus", np.array([6.0, 3.0, 1.0, 0.0]), np.array([False, False, False, True]))
-    (found,) = evidence_facts([(evidence, np.array([True, False, False, True]))], np.array([0, 2, 9]))
+    evidence = SelectionCriterion("corpus", np.array([6.0, 3.0, 1.0, 0.0]), np.array([False, False, False, True]))
+    (found,) = criteria_facts([(evidence, np.array([True, False, False, True]))], np.array([0, 2, 9]))
     assert found["tokens"] == 4  # three that occur, one by its script
     assert found["taken"] == 2
     assert found["kept"] == 2  # rows 0 and 2; row 3 was taken and then dropped, row 9 is no token

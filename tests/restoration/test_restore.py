@@ -47,7 +47,7 @@ def train(folder, out, seed=0):
 
 
 def checks(result):
-    found = {check.name: check for check in result.proof.checks}
+    found = {check.name: check for check in result.verification.checks}
     assert all(check.passed is not False for check in found.values()), found
     return found
 
@@ -126,7 +126,7 @@ def test_a_trained_slice_scores_kept_text_as_before(zoo, tmp_path, cut):
     found = checks(result)
     assert found["outputs"].passed and "hidden states differ by 0" in found["outputs"].detail
     assert found["untouched"].passed
-    kept = result.proof and np.asarray(json.loads((trained / "slice.json").read_text())["new_to_old"])
+    kept = result.verification and np.asarray(json.loads((trained / "slice.json").read_text())["new_to_old"])
     kept = kept[: result.rows[0]]
     before, new, own = (load_file(folder / "model.safetensors") for folder in (source, tmp_path / "full", trained))
     name = "model.embed_tokens.weight"

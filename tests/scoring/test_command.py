@@ -8,7 +8,7 @@ import pytest
 
 from langslice.cli import app as cli
 from langslice.model.checkpoint import open_checkpoint
-from langslice.scoring import Settings, compute, load_scores
+from langslice.scoring import ScoreSettings, compute, load_scores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KO = ["가감값 갔강", "각간 갈", "갈 감갔 가각강", "값 각"]
@@ -97,7 +97,7 @@ def test_pictures_of_every_kind_are_drawn(zoo, texts):
     from langslice.scoring.pictures import draw_scores
 
     checkpoint = open_checkpoint(zoo("bart"))
-    settings = Settings(seeds=(0,), count=1)
+    settings = ScoreSettings(seeds=(0,), count=1)
     for kind, method in (("heads", "lahis"), ("neurons", "lape"), ("layers", "perplexity"), ("layers", "angular")):
         draw_scores(compute(checkpoint, kind, method, {"ko": KO, "en": EN}, settings=settings), texts / f"{method}.png")
         assert (texts / f"{method}.png").read_bytes().startswith(b"\x89PNG")

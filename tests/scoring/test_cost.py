@@ -10,7 +10,7 @@ import pytest
 from langslice.errors import CorpusError
 from langslice.model.anatomy import read_anatomy
 from langslice.model.checkpoint import open_checkpoint
-from langslice.scoring.cost import cut_costs
+from langslice.scoring.cost import pruning_costs
 from langslice.scoring.selection import random_control
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +28,7 @@ def test_a_dead_head_costs_nothing_and_its_control_something(zoo, tmp_path):
     weights["model.layers.2.mlp.down_proj.weight"][:, 7] = 0
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     cut = {"heads": {"layers.self": {1: (2,)}}, "neurons": {"layers": {2: (7,)}}}
-    costs = cut_costs(open_checkpoint(folder), {"ko": KO, "en": EN}, **cut, seeds=(0, 1, 2, 3))
+    costs = pruning_costs(open_checkpoint(folder), {"ko": KO, "en": EN}, **cut, seeds=(0, 1, 2, 3))
     assert [cost.language for cost in costs] == ["ko", "en"]
     for cost in costs:
         assert cost.whole > 0
@@ -46,7 +46,7 @@ def test_costs_equal_those_of_weights_set_to_zero(zoo):
     checkpoint = open_checkpoint(zoo("bart"))
     anatomy = read_anatomy(checkpoint)
     heads = {"decoder.cross": {1: (0, 3)}}
-    (cost,) = cut_costs(checkpoint, {"": EN}, heads=heads, seeds=(5,))
+    (cost,) = pruning_costs(checkpoint, {"": EN}, heads=heads, seeds=(5,))
     assert np.isnan(cost.spread)
     for cut, rise in ((heads, cost.chosen), (random_control(heads, anatomy, 5), cost.control)):
         running = open_running(checkpoint, anatomy, whole=True)
@@ -60,4 +60,4 @@ def test_costs_equal_those_of_weights_set_to_zero(zoo):
 
 def test_costs_need_text(zoo):
     with pytest.raises(CorpusError, match="this method reads text, and none was given"):
-        cut_costs(open_checkpoint(zoo("mistral")), (), heads={"layers.self": {0: (1,)}})
+        pruning_costs(open_checkpoint(zoo("mistral")), (), heads={"layers.self": {0: (1,)}})

@@ -11,14 +11,14 @@ import pytest
 from langslice.errors import CheckpointError, CorpusError, LangsliceError, PlanError, ScoreError
 from langslice.model.anatomy import Heads, read_anatomy
 from langslice.model.checkpoint import TensorEntry, open_checkpoint
-from langslice.scoring import METHODS, Settings, compute, load_scores
+from langslice.scoring import METHODS, ScoreSettings, compute, load_scores
 from langslice.scoring.magnitude import power_sums, rows_by_head
 from langslice.scoring.table import averaged
 from langslice.scoring.texts import read_score_texts, sample_lines
 
 KO = ["가감값 갔강", "각간 갈", "갈 감갔 가각강", "값 각", "강갈간"]
 EN = ["the sting and letter", "list the nest", "same tale", "the salt", "nine lines the end"]
-QUICK = Settings(seeds=(0,), samples=8, steps=3)
+QUICK = ScoreSettings(seeds=(0,), samples=8, steps=3)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -206,7 +206,7 @@ def output_projections(model_type, model):
 def test_head_importance_equals_a_naive_reimplementation(zoo, model_type):
     folder = zoo(model_type)
     checkpoint = open_checkpoint(folder)
-    scores = compute(checkpoint, "heads", "gradient", {"": KO + EN}, settings=Settings(seeds=(3,)))
+    scores = compute(checkpoint, "heads", "gradient", {"": KO + EN}, settings=ScoreSettings(seeds=(3,)))
     assert scores.loss == ("seq2seq" if model_type == "bart" else "causal")
     lines = sample_lines(KO + EN, 3, 128)
     model = stock(folder)
@@ -226,7 +226,7 @@ def test_head_importance_equals_a_naive_reimplementation(zoo, model_type):
 
 def test_neuron_taylor_equals_a_naive_reimplementation(zoo):
     folder = zoo("opt")  # passes its neurons as (tokens, width) in some versions
-    row = compute(open_checkpoint(folder), "neurons", "taylor", {"": KO}, settings=Settings(seeds=(0,))).values()
+    row = compute(open_checkpoint(folder), "neurons", "taylor", {"": KO}, settings=ScoreSettings(seeds=(0,))).values()
     model = stock(folder)
     modules = [one.fc2 for one in model.model.decoder.layers]
     total, tokens = 0, 0
@@ -240,7 +240,9 @@ def test_language_importance_equals_the_gradient_of_an_explicit_mask(zoo):
     import torch
 
     folder = zoo("llama")
-    scores = compute(open_checkpoint(folder), "heads", "lahis", {"ko": KO, "en": EN}, settings=Settings(seeds=(0,)))
+    scores = compute(
+        open_checkpoint(folder), "heads", "lahis", {"ko": KO, "en": EN}, settings=ScoreSettings(seeds=(0,))
+    )
     assert scores.languages == ("en", "ko")
     model = stock(folder)
     expected = torch.zeros(3, 4, dtype=torch.float64)
@@ -270,7 +272,7 @@ def test_block_influence_and_angles_equal_those_of_hidden_states(zoo):
 
     folder = zoo("llama")
     checkpoint = open_checkpoint(folder)
-    settings = Settings(seeds=(0,), run=2)
+    settings = ScoreSettings(seeds=(0,), run=2)
     influence = compute(checkpoint, "layers", "block-influence", {"": KO}, settings=settings).values()["layers"]
     angles = compute(checkpoint, "layers", "angular", {"": KO}, settings=settings).values()["layers"]
     model, cosines, turned = stock(folder), [], []
@@ -289,7 +291,7 @@ def test_greedy_removal_equals_models_without_the_layer(zoo):
     import torch
 
     folder = zoo("llama")
-    scores = compute(open_checkpoint(folder), "layers", "perplexity", {"": KO}, settings=Settings(seeds=(0,)))
+    scores = compute(open_checkpoint(folder), "layers", "perplexity", {"": KO}, settings=ScoreSettings(seeds=(0,)))
 
     def loss(layers):
         model = stock(folder)
@@ -310,7 +312,9 @@ def test_greedy_removal_equals_models_without_the_layer(zoo):
     assert first == min(single, key=single.get)
     assert values[first] == pytest.approx(single[first], abs=1e-5)
     assert values[second] == pytest.approx(max(loss([third]) - whole, values[first]), abs=1e-5)
-    partial = compute(open_checkpoint(folder), "layers", "perplexity", {"": KO}, settings=Settings(seeds=(0,), count=1))
+    partial = compute(
+        open_checkpoint(folder), "layers", "perplexity", {"": KO}, settings=ScoreSettings(seeds=(0,), count=1)
+    )
     assert np.isinf(partial.score).sum() == 2
 
 
@@ -319,7 +323,7 @@ def test_activation_and_its_probability_equal_naive_ones(zoo):
 
     folder = zoo("llama")
     checkpoint = open_checkpoint(folder)
-    settings = Settings(seeds=(0,))
+    settings = ScoreSettings(seeds=(0,))
     chance = compute(checkpoint, "neurons", "lape", {"ko": KO, "en": EN}, settings=settings)
     mean = compute(checkpoint, "neurons", "activation", {"": EN}, settings=settings).values()["layers"][2]
     model, gates, outputs = stock(folder), [], []
@@ -357,7 +361,7 @@ def test_a_gate_closes_on_a_head_that_does_nothing(zoo, tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.1.self_attn.o_proj.weight"][:, 20:30] = 0
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = Settings(seeds=(0,), steps=60, penalty=0.05)
+    settings = ScoreSettings(seeds=(0,), steps=60, penalty=0.05)
     row = compute(open_checkpoint(folder), "heads", "gates", {"": EN}, settings=settings).values()["layers.self"][1]
     assert row.argmin() == 2
     assert row[2] < 0.5
@@ -501,7 +505,7 @@ def test_lowest_heads_of_a_sentence_encoder_move_its_embeddings_less_than_random
 
     lines = (assets / "data/ntrex128/newstest2019-src.eng.txt").read_text(encoding="utf-8").splitlines()
     checkpoint = open_checkpoint(assets / "weights/all-MiniLM-L6-v2")
-    settings = Settings(seeds=(0,), samples=24, max_tokens=48)
+    settings = ScoreSettings(seeds=(0,), samples=24, max_tokens=48)
     scores = compute(checkpoint, "heads", "gradient", {"": lines[:100]}, settings=settings)
     running = open_running(checkpoint, read_anatomy(checkpoint), whole=True, max_tokens=48)
     batches = make_batches(running.reader, lines[1000:1024], 0, predict=True)
@@ -526,7 +530,7 @@ def test_lowest_heads_of_the_packaged_model_cost_less_than_random_ones():
     checkpoint = open_checkpoint(mini_model_path())
     scores = compute(
         checkpoint, "heads", "gradient", {language: lines[::2] for language, lines in texts.items()},
-        settings=Settings(seeds=(0, 1), samples=24),
+        settings=ScoreSettings(seeds=(0, 1), samples=24),
     )  # fmt: skip
     assert (scores.spread > 0).all()
     running = open_running(checkpoint, read_anatomy(checkpoint), whole=True)
@@ -558,7 +562,7 @@ def test_saved_scores_come_back(zoo, tmp_path):
     import pyarrow.parquet as pq
 
     checkpoint = open_checkpoint(zoo("llama"))
-    made = compute(checkpoint, "heads", "gradient", {"ko": KO, "en": EN}, settings=Settings(seeds=(0, 1)))
+    made = compute(checkpoint, "heads", "gradient", {"ko": KO, "en": EN}, settings=ScoreSettings(seeds=(0, 1)))
     made.save(tmp_path / "heads.parquet")
     table = pq.read_table(tmp_path / "heads.parquet")
     assert table.column_names == ["kind", "place", "layer", "index", "language", "score", "spread"]
@@ -618,7 +622,7 @@ def test_what_is_no_file_of_scores_is_refused(zoo, tmp_path):
 )  # fmt: skip
 def test_bad_input_is_one_clear_message(zoo, kind, method, texts, settings, error, message):
     with pytest.raises(error) as refused:
-        compute(open_checkpoint(zoo("llama")), kind, method, texts, settings=Settings(**settings))
+        compute(open_checkpoint(zoo("llama")), kind, method, texts, settings=ScoreSettings(**settings))
     assert message in refused.value.message
 
 
@@ -678,6 +682,6 @@ def test_methods_name_every_function():
     for kind, methods in METHODS.items():
         for method in methods:
             if method not in FROM_WEIGHTS | {"perplexity"}:
-                assert callable(_function(kind, method, Settings(), silent))
+                assert callable(_function(kind, method, ScoreSettings(), silent))
     assert issubclass(ScoreError, LangsliceError)
     assert not issubclass(ScoreError, CheckpointError)

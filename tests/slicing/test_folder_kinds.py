@@ -54,7 +54,7 @@ def test_a_tokenizer_alone(tokenizer_folder, tmp_path, monkeypatch, capsys, conf
     assert stop.value.code == 0, capsys.readouterr().err
     check_ids(tokenizer_folder, tmp_path / "out")
     assert langslice.verify(tokenizer_folder, tmp_path / "out").passed
-    assert langslice.slice(tmp_path / "out", tmp_path / "again", languages="ko").proof.passed
+    assert langslice.slice(tmp_path / "out", tmp_path / "again", languages="ko").verification.passed
 
 
 def test_a_sentencepiece_model_alone(assets, tmp_path):
@@ -63,7 +63,7 @@ def test_a_sentencepiece_model_alone(assets, tmp_path):
     shutil.copyfile(assets / "tokenizers/mistral-v1-spm/tokenizer.model", source / "tokenizer.model")
     (source / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     result = langslice.slice(source, tmp_path / "out", languages="en")
-    assert result.proof.passed
+    assert result.verification.passed
     assert np.array_equal(np.load(tmp_path / "out/kept_ids.npy"), result.plan.kept)
 
 
@@ -77,7 +77,7 @@ def test_a_tokenizer_and_one_matrix(tokenizer_folder, tmp_path, extra, name):
     save = torch.save if name.endswith(".bin") else save_file
     save({"anything": table}, tokenizer_folder / name)
     result = langslice.slice(tokenizer_folder, tmp_path / "out", **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     kept = check_ids(tokenizer_folder, tmp_path / "out")
     assert torch.equal(load_file(tmp_path / "out/model.safetensors")["anything"], table[torch.from_numpy(kept)])
 
@@ -143,7 +143,7 @@ def test_an_encoder_inside_a_wrapper(zoo, tmp_path, pickled):
     source, out = tmp_path / "source", tmp_path / "out"
     tensors = gliner_like(zoo, source, pickled=pickled)
     result = langslice.slice(source, out, **LATIN)
-    assert result.proof.passed
+    assert result.verification.passed
     kept = result.plan.kept.tolist()
     found = load_file(out / "model.safetensors")
     table = "token_rep_layer.bert_layer.model.embeddings.word_embeddings.weight"
@@ -172,7 +172,7 @@ def test_a_wrapper_that_does_not_name_its_encoder(zoo, tmp_path):
     alone.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(source / name, alone / name)
-    assert langslice.slice(alone, tmp_path / "out", **LATIN).proof.passed
+    assert langslice.slice(alone, tmp_path / "out", **LATIN).verification.passed
     assert (tmp_path / "out/kept_ids.npy").is_file()
 
 

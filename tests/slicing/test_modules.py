@@ -100,7 +100,7 @@ def test_static_embeddings(tmp_path, make):
     source, out = tmp_path / "source", tmp_path / "out"
     make(source)
     result = langslice.slice(source, out, **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     assert len(result.plan.kept) < 0.7 * ROWS
     assert (out / "model.safetensors").stat().st_size < 0.75 * (source / "model.safetensors").stat().st_size
     before, after = (SentenceTransformer(str(folder), device="cpu").encode(covered(result)) for folder in (source, out))
@@ -150,7 +150,7 @@ def test_a_sparse_encoder(tmp_path):
     modules = [MLMTransformer(str(tmp_path / "encoder")), SpladePooling("max", embedding_dimension=ROWS)]
     SparseEncoder(modules=modules, device="cpu").save(str(source))
     result = langslice.slice(source, out, **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     rows = len(result.plan.new_to_old)
     assert json.loads((out / "1_SpladePooling/config.json").read_text())["embedding_dimension"] == rows
     before, after = sparse_vectors(source, covered(result), result.plan.kept), sparse_vectors(out, covered(result))
@@ -187,7 +187,7 @@ def test_a_router_with_weights_of_tokens(tmp_path):
     lines = [f"{token}\t{value}" for token, value in weights.items() if "\n" not in token and "\t" not in token]
     (source / "query_token_weights.txt").write_text("\n".join(lines))
     result = langslice.slice(source, out, **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     before, after = sparse_vectors(source, covered(result), result.plan.kept), sparse_vectors(out, covered(result))
     assert np.array_equal(before[0], after[0])
     np.testing.assert_allclose(before[1], after[1], rtol=1e-5, atol=1e-6)

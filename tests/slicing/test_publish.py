@@ -95,12 +95,13 @@ def test_a_missing_card_is_written(sliced):
 
 
 def test_unproven_slices_are_refused(sliced):
-    edit_record(sliced, proof=None)
+    edit_record(sliced, verification=None)
     with pytest.raises(PublishError, match="was never compared with its source") as error:
         plan_upload(sliced, "org/name")
     assert "`unproven`" in error.value.hint
     edit_record(
-        sliced, proof={"passed": False, "checks": [{"name": "bytes", "passed": False, "detail": "x"}], "texts": []}
+        sliced,
+        verification={"passed": False, "checks": [{"name": "bytes", "passed": False, "detail": "x"}], "texts": []},
     )
     with pytest.raises(PublishError, match=r"the proof of .* failed: bytes"):
         plan_upload(sliced, "org/name")

@@ -102,7 +102,7 @@ def test_layers_of_a_quantised_model_are_dropped(request, kind, tmp_path):
 
     source, out = request.getfixturevalue(kind), tmp_path / "out"
     result = langslice.slice(source, out, drop_layers="1")
-    assert result.proof.passed
+    assert result.verification.passed
     before, after = stored(source), stored(out)
     moved = {name.replace("layers.1.", "layers.2."): name for name in after}
     assert set(moved) == {name for name in before if "layers.1." not in name}
@@ -126,7 +126,7 @@ def test_the_vocabulary_of_a_quantised_model_with_a_plain_head_is_cut(gptq, tmp_
     tensors["lm_head.weight"] = torch.randn(131, 24)
     write(gptq, tensors, "gptq", bits=4, group_size=8)
     result = langslice.slice(gptq, tmp_path / "out", scripts="Latn", drop_layers="0")
-    assert result.proof.passed
+    assert result.verification.passed
     after = stored(tmp_path / "out")
     assert torch.equal(after["lm_head.weight"], tensors["lm_head.weight"][result.plan.new_to_old])
     name = "model.layers.{}.self_attn.q_proj.qweight"

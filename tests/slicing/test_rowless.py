@@ -65,8 +65,8 @@ def test_an_id_without_a_row_is_refused_and_its_hint_works(zoo, tmp_path: Path) 
     for name in ("config.json", "generation_config.json"):  # as the hint says
         document = json.loads((tmp_path / "source" / name).read_text())
         (tmp_path / "source" / name).write_text(json.dumps({**document, "pad_token_id": None}))
-    proof = langslice.slice(tmp_path / "source", tmp_path / "out", scripts="Latn").proof
-    assert proof is not None and proof.passed
+    verification = langslice.slice(tmp_path / "source", tmp_path / "out", scripts="Latn").verification
+    assert verification is not None and verification.passed
 
 
 @pytest.mark.parametrize("content", [{"foo_token": 5}, {"foo_token_id": 10**6}, {"foo_token_id": "a"}])

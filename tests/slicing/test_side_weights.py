@@ -46,7 +46,7 @@ def test_heads_that_read_hidden_states_are_carried(source, tmp_path):
     save(source / "colbert_linear.pt", weight=torch.randn(24, 24), bias=torch.randn(24))
     save(source / "heads/rerank.safetensors", **{"layers.0.weight": torch.randn(3, 24)})
     result = langslice.slice(source, tmp_path / "out", **LATIN)
-    assert result.proof.passed
+    assert result.verification.passed
     for name in ("sparse_linear.pt", "colbert_linear.pt", "heads/rerank.safetensors"):
         assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
         assert name not in result.left_out
@@ -103,7 +103,7 @@ def test_a_file_that_holds_no_tensors_stops_the_job(source, tmp_path):
     with pytest.raises(LangsliceError, match=r"last\.ckpt .* cannot be told from old weights") as error:
         langslice.plan(source, **LATIN)
     assert '`leave_out="last.ckpt"`' in error.value.hint
-    assert langslice.slice(source, tmp_path / "out", leave_out="last.ckpt", **LATIN).proof.passed
+    assert langslice.slice(source, tmp_path / "out", leave_out="last.ckpt", **LATIN).verification.passed
 
 
 def test_a_length_that_may_be_either_axis_stops_the_job(zoo, tmp_path):

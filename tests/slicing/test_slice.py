@@ -29,8 +29,8 @@ def test_slice_of_every_family_is_proven(model_type, zoo, tmp_path):
     source = zoo(model_type)
     multiple = 1 if model_type == "whisper" else 8  # behind its time stamps nothing may stand
     result = langslice.slice(source, tmp_path / "out", pad_to_multiple_of=multiple, **CHOICE)
-    assert result.proof.passed
-    assert {check.name: check.passed for check in result.proof.checks} == dict.fromkeys(
+    assert result.verification.passed
+    assert {check.name: check.passed for check in result.verification.checks} == dict.fromkeys(
         ("files", "tensors", "loading", "bytes", "tokenizer", "ids", "tokenisation", "clients", "outputs"), True
     )
     rows = result.plan.new_to_old
@@ -63,7 +63,7 @@ def test_half_precision_and_shards(tmp_path, zoo):
         shutil.copy(source / name, sharded)
     assert len(open_checkpoint(sharded).shards) > 2
     result = langslice.slice(sharded, tmp_path / "out", **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     assert len(open_checkpoint(tmp_path / "out").shards) == len(open_checkpoint(sharded).shards)
 
 
@@ -78,7 +78,7 @@ def test_pickled_weights_become_safetensors(tmp_path, zoo):
     torch.save(state, pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
     result = langslice.slice(pickled, tmp_path / "out", **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     assert "lm_head.decoder.weight" in result.left_out
     assert "the model ties it" in result.left_out["lm_head.decoder.weight"]
     assert np.array_equal(stored(tmp_path / "out")["lm_head.decoder.bias"], stored(tmp_path / "out")["lm_head.bias"])
@@ -142,7 +142,7 @@ def test_a_vocabulary_size_left_to_the_class_is_written_out(tmp_path):
     document["model"]["vocab"] += [["".join(letters), -9.0] for letters in product("abcdefgh", repeat=4)]
     (source / "tokenizer.json").write_text(json.dumps(document))
     result = langslice.slice(source, tmp_path / "out", **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     after = json.loads((tmp_path / "out/config.json").read_text())
     assert after["vocab_size"] == len(result.plan.kept) < 32000
 
@@ -154,8 +154,8 @@ def test_quantised_storage_that_needs_another_library_is_sliced_without_running_
     config = json.loads((source / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 128}
     (source / "config.json").write_text(json.dumps(config))
-    proof = langslice.slice(source, tmp_path / "out", **CHOICE).proof
-    found = {check.name: (check.passed, check.detail) for check in proof.checks}
+    verification = langslice.slice(source, tmp_path / "out", **CHOICE).verification
+    found = {check.name: (check.passed, check.detail) for check in verification.checks}
     for name in ("loading", "outputs"):
         passed, detail = found.pop(name)
         assert passed is None
@@ -209,7 +209,7 @@ def test_a_field_of_the_wrong_type_is_one_message(zoo, tmp_path):
     (source / "config.json").write_text(json.dumps({**config, "num_hidden_layers": "x"}))
     if transformers.__version__.startswith("4."):
         # Version 4 accepts any type in a configuration; the class then cannot be built, and the proof says so.
-        checks = langslice.slice(source, tmp_path / "out", **CHOICE).proof.checks
+        checks = langslice.slice(source, tmp_path / "out", **CHOICE).verification.checks
         details = [check.detail for check in checks if check.name in {"loading", "outputs"} and check.passed is None]
         assert len(details) == 2
         assert all(detail.startswith("not run: ") and "TypeError" in detail for detail in details)
@@ -245,7 +245,7 @@ def test_plan_file_round_trip_and_edits(zoo, tmp_path):
     assert len(dropped) == len(lines) - 1
     (tmp_path / "edited.json").write_text("\n".join(dropped))
     result = langslice.slice(source, tmp_path / "out", plan=tmp_path / "edited.json")
-    assert result.proof.passed
+    assert result.verification.passed
     assert "▁the" not in result.plan.tokens
 
     (tmp_path / "wrong.json").write_text("\n".join(lines).replace('"▁the"', '"▁teh"'))
@@ -301,17 +301,17 @@ def test_a_wrong_slice_is_never_proven(damage, zoo, tmp_path):
         at = next(index for index, (piece, _) in enumerate(vocabulary) if piece == "ing")
         vocabulary[at][1] = -100.0
         (out / "tokenizer.json").write_text(json.dumps(document))
-    proof = langslice.verify(zoo("llama"), out)
-    assert not proof.passed
-    assert any(check.examples for check in proof.checks if check.passed is False)
-    assert result.proof.passed
+    verification = langslice.verify(zoo("llama"), out)
+    assert not verification.passed
+    assert any(check.examples for check in verification.checks if check.passed is False)
+    assert result.verification.passed
 
 
 def test_a_failed_proof_leaves_no_output(zoo, tmp_path, monkeypatch):
-    from langslice.verification import proof
+    from langslice.verification import main
     from langslice.verification.check import Check
 
-    monkeypatch.setattr(proof, "check_bytes", lambda *_: Check("bytes", False, "made to fail", ("row 3",)))
+    monkeypatch.setattr(main, "check_bytes", lambda *_: Check("bytes", False, "made to fail", ("row 3",)))
     with pytest.raises(VerificationError, match=r"(?s)was not written: the slice differs.*bytes: made to fail.*row 3"):
         langslice.slice(zoo("llama"), tmp_path / "out", **CHOICE)
     assert list(tmp_path.iterdir()) == []
@@ -346,7 +346,7 @@ def test_existing_or_inner_output_is_refused(zoo, tmp_path):
 def test_slicing_a_slice_keeps_the_way_back(zoo, tmp_path):
     langslice.slice(zoo("gpt2"), tmp_path / "first", **CHOICE)
     second = langslice.slice(tmp_path / "first", tmp_path / "second", scripts="Latn", max_vocab=60)
-    assert second.proof.passed
+    assert second.verification.passed
     record = json.loads((tmp_path / "second/slice.json").read_text())
     first = np.array(record["source"]["slice"]["new_to_old"])
     direct = stored(zoo("gpt2"))["transformer.wte.weight"].numpy()
@@ -375,7 +375,7 @@ def test_side_files(zoo, tmp_path):
     (source / "mystery.dat").write_text("x")
     with pytest.raises(LangsliceError, match=r"mystery\.dat .* is not a file that langslice knows"):
         langslice.slice(source, tmp_path / "out2", **CHOICE)
-    assert langslice.slice(source, tmp_path / "out3", carry="mystery.dat", **CHOICE).proof.passed
+    assert langslice.slice(source, tmp_path / "out3", carry="mystery.dat", **CHOICE).verification.passed
     assert (tmp_path / "out3/mystery.dat").is_file()
 
 
@@ -397,7 +397,7 @@ def test_an_added_token_without_a_row_is_left_out_and_named(zoo, tmp_path):
     settings["added_tokens_decoder"] = {str(rows): {"content": "<image_soft_token>", "special": True}}
     (source / "tokenizer_config.json").write_text(json.dumps(settings))
     result = langslice.slice(source, tmp_path / "out", **CHOICE)
-    assert result.proof.passed
+    assert result.verification.passed
     assert any("no row for the added token '<image_soft_token>'" in note for note in result.notes)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert "image_soft" not in (tmp_path / "out" / name).read_text()

@@ -39,7 +39,7 @@ def pruned(demos, tmp_path_factory):
 
 
 def test_what_is_cut_is_proven_and_what_is_pruned_counted(pruned):
-    checks = {check.name: check for check in pruned.proof.checks}
+    checks = {check.name: check for check in pruned.verification.checks}
     assert all(check.passed for check in checks.values())
     assert checks["outputs"].detail.startswith("before weights were pruned")
     record = json.loads((pruned.out / "slice.json").read_text())
@@ -53,9 +53,9 @@ def test_what_is_cut_is_proven_and_what_is_pruned_counted(pruned):
 
 
 def test_verify_again_and_after_a_weight_was_changed(pruned, tmp_path):
-    proof = langslice.verify(mini_model_path(), pruned.out)
-    assert {check.name: check.passed for check in proof.checks}["outputs"] is None
-    assert proof.passed
+    verification = langslice.verify(mini_model_path(), pruned.out)
+    assert {check.name: check.passed for check in verification.checks}["outputs"] is None
+    assert verification.passed
     file = pruned.out / "model.safetensors"
     intact = file.read_bytes()
     tensors = load_file(file)
@@ -81,7 +81,7 @@ def test_without_demonstrations_and_with_links(tmp_path):
     source = mini_model_path() / "model.safetensors"
     before = source.read_bytes()
     result = langslice.slice(mini_model_path(), tmp_path / "out", pattern="2:4", score="magnitude", link=True)
-    assert result.proof.passed
+    assert result.verification.passed
     assert source.read_bytes() == before
     weight = load_file(tmp_path / "out/model.safetensors")["model.layers.3.mlp.up_proj.weight"]
     assert ((weight.reshape(-1, 4) == 0).sum(axis=1) == 2).all()

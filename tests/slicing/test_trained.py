@@ -21,7 +21,7 @@ def lines_of(assets, code, count=200):
 def test_minilm_through_sentence_transformers(assets, tmp_path):
     source, out = assets / "weights/all-MiniLM-L6-v2", tmp_path / "out"
     result = langslice.slice(source, out, languages="en", coverage=0.999)
-    assert result.proof.passed
+    assert result.verification.passed
     assert len(result.plan.kept) < 0.95 * result.plan.rows
     assert not any("model_O" in name for name in result.left_out)
     with warnings.catch_warnings():
@@ -94,7 +94,7 @@ def test_stories_generates_the_same_tokens(assets, tmp_path):
     # What the original writes is the corpus: its tokens stay, rarer ones may go.
     stories.write_text("\n".join(tokenizer.decode(ids, skip_special_tokens=True) for ids in written))
     result = langslice.slice(source, out, corpus=str(stories))
-    assert result.proof.passed
+    assert result.verification.passed
     assert len(result.plan.kept) < result.plan.rows
     sliced, smaller = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
     rows = torch.from_numpy(result.plan.new_to_old)
@@ -119,7 +119,7 @@ def test_a_model_with_its_characters_in_the_config(assets, tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("hello world this is a small test of sounds\n" * 3)
     result = langslice.slice(source, out, corpus=str(words))
-    assert result.proof.passed
+    assert result.verification.passed
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, out))
     kept = result.plan.kept.tolist()
     assert after["grapheme_chars"] == "".join(

@@ -39,7 +39,7 @@ from tests.stress.cases import Case, make_cases
 PRELOADED = (
     "torch", "transformers", "transformers.modeling_utils", "transformers.models.auto.modeling_auto", "tokenizers",
     "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "pyarrow.parquet",
-    "langslice.cli.app", "langslice.slicing.main", "langslice.planning.build", "langslice.verification.proof",
+    "langslice.cli.app", "langslice.slicing.main", "langslice.planning.build", "langslice.verification.main",
     "langslice.counting", "langslice.verification.resume",
     "langslice.sparsity.main", "langslice.cli.console", "wordfreq", "langcodes", "accelerate", "safetensors.torch",
     "transformers.trainer", "matplotlib.pyplot", "pandas", "langslice.healing.main", "langslice.healing.curves",

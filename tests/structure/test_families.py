@@ -17,7 +17,7 @@ from langslice.planning.layers import choose_structure
 from langslice.planning.plan import SlicePlan
 from langslice.structure.config_files import restructured
 from langslice.structure.edits import layer_edits
-from langslice.structure.finish import finish_structure
+from langslice.structure.final_edits import finish_structure
 from langslice.verification.outputs import compare_outputs
 from langslice.writing.shards import TensorEdit, write_shards
 from tests.zoo import FAMILIES, UNEVEN_FROM_5, VOCABULARY, lacks

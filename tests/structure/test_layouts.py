@@ -97,8 +97,8 @@ def test_the_proof_sees_a_head_of_cross_attention(tmp_path):
     name = "bert.encoder.layer.1.crossattention.output.dense.weight"
     tensors[name] = tensors[name].roll(6, dims=1)
     save_file(tensors, file, metadata={"format": "pt"})
-    proof = langslice.verify(folder, tmp_path / "out")
-    assert next(check for check in proof.checks if check.name == "outputs").passed is False
+    verification = langslice.verify(folder, tmp_path / "out")
+    assert next(check for check in verification.checks if check.name == "outputs").passed is False
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_half_a_model_is_scored_on_text(name, model_type, heads_by, tmp_path):
     cut_by = {"heads_sparsity": 0.25, "neurons_sparsity": 0.25, "even": True, "score_texts": str(text)}
     layers = {"drop_layers_by": "block-influence:1"}
     result = langslice.slice(folder, tmp_path / "out", **cut_by, **layers, heads_by=heads_by)
-    assert next(check for check in result.proof.checks if check.name == "outputs").passed
+    assert next(check for check in result.verification.checks if check.name == "outputs").passed
     assert result.plan.structure.heads and result.plan.structure.neurons and result.plan.structure.layers
     if heads_by == "l2":
         with pytest.raises(langslice.LangsliceError, match=r"decoder\.cross reads an encoder that is no part"):

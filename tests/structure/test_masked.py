@@ -106,4 +106,4 @@ def test_neurons_of_experts(style, tmp_path):
     source = add_tokenizer(build("qwen3_moe", tmp_path / "source"))
     cut = [f"{layer}:2-5" for layer in range(3)] if style == "stock" else "1:2-5"
     result = langslice.slice(source, tmp_path / "out", drop_neurons=cut, output_style=style)
-    assert next(check for check in result.proof.checks if check.name == "outputs").passed
+    assert next(check for check in result.verification.checks if check.name == "outputs").passed

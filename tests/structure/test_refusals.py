@@ -64,7 +64,7 @@ def test_cuts_by_score_that_cannot_be_written(model_type, cut, said, zoo, tmp_pa
 )
 def test_cuts_of_the_same_kind_that_can(model_type, cut, zoo, tmp_path):
     result = langslice.slice(zoo(model_type), tmp_path / "out", **cut)
-    assert next(check for check in result.proof.checks if check.name == "outputs").passed
+    assert next(check for check in result.verification.checks if check.name == "outputs").passed
     assert result.plan.structure.heads or result.plan.structure.neurons
 
 

@@ -14,11 +14,11 @@ from langslice.mini import heldout_text, mini_model_path
 from langslice.model.anatomy import read_anatomy
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.transformers_classes import dtype_option, model_class
-from langslice.structure.cuts import parse_numbers
+from langslice.structure.dropped_parts import parse_numbers
 
 
 def outputs_of(result):
-    check = next(check for check in result.proof.checks if check.name == "outputs")
+    check = next(check for check in result.verification.checks if check.name == "outputs")
     assert check.passed, check
     return check.detail
 

@@ -18,7 +18,7 @@ from langslice.errors import ClusterError, RecipeError
 from langslice.files.folder_lock import locked
 from langslice.recipes.content import content_of, digest
 from langslice.recipes.document import Recipe
-from langslice.sweeps.line_chart import Line, Point, line_chart
+from langslice.sweeps.line_chart import ChartLine, ChartPoint, line_chart
 from langslice.sweeps.main import sweep
 from langslice.sweeps.recipe import check_grid, expand, load_grid
 from langslice.sweeps.scheduler import RESULT
@@ -132,11 +132,11 @@ def test_a_run_depends_on_the_content_of_its_files(tmp_path):
 
 def test_the_order_of_steps_is_part_of_a_run():
     from langslice.sweeps.main import _key
-    from langslice.sweeps.recipe import Run
+    from langslice.sweeps.recipe import SweepRun
 
     one = {"model": "a", "slice": {}, "sparsify": {}, "evaluate": {}}
     two = {"model": "a", "sparsify": {}, "slice": {}, "evaluate": {}}
-    assert _key(Run(one, {})) != _key(Run(two, {}))
+    assert _key(SweepRun(one, {})) != _key(SweepRun(two, {}))
 
 
 def test_a_sweep_ends_in_a_table_and_plots(tiny, tmp_path):
@@ -234,8 +234,8 @@ def test_ray_is_asked_for_by_name_where_it_is_missing(tiny, tmp_path, monkeypatc
 
 def test_a_chart_holds_every_point():
     lines = [
-        Line("a < b", (Point(0.3, 1.0, 0.9, 1.1), Point(0.5, 2.0, 1.8, 2.2))),
-        Line("whole", (Point(0.3, 1.5),), True),
+        ChartLine("a < b", (ChartPoint(0.3, 1.0, 0.9, 1.1), ChartPoint(0.5, 2.0, 1.8, 2.2))),
+        ChartLine("whole", (ChartPoint(0.3, 1.5),), True),
     ]
     root = ET.fromstring(line_chart("t", "sparsity", "score", lines))
     tags = [element.tag.split("}")[1] for element in root]
@@ -243,5 +243,5 @@ def test_a_chart_holds_every_point():
     assert tags.count("polygon") == 1
     assert tags.count("polyline") == 2
     assert "a < b" in [element.text for element in root]
-    flat = line_chart("t", "x", "y", [Line("one", (Point(1, 0.0),))], x_names=["p", "q"])
+    flat = line_chart("t", "x", "y", [ChartLine("one", (ChartPoint(1, 0.0),))], x_names=["p", "q"])
     assert ">q</text>" in flat

@@ -15,10 +15,10 @@ from langslice.errors import LangsliceError, VerificationError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.source_tokenizer import source_tokenizer
 from langslice.verification.clients import check_clients
+from langslice.verification.main import Verification
 from langslice.verification.outputs import _long_sample
-from langslice.verification.proof import Proof
 from langslice.verification.record import read_record
-from langslice.verification.tokenization import TextProof, check_prompts, summarise_texts
+from langslice.verification.tokenization import TextComparison, check_prompts, summarise_texts
 from tests.verification.sources import edit, make_embedder, make_mini, make_rembert, make_windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,8 +31,8 @@ def mini(tmp_path_factory):
     return root
 
 
-def text_proof(**counts: int) -> TextProof:
-    return TextProof("news", 9, 90, 95, 0.9, 5, 0, counts["before"], counts["after"], 0)
+def text_proof(**counts: int) -> TextComparison:
+    return TextComparison("news", 9, 90, 95, 0.9, 5, 0, counts["before"], counts["after"], 0)
 
 
 @pytest.mark.parametrize("kind", ["marian", "unigram"])
@@ -50,7 +50,7 @@ def test_a_vocabulary_with_bytes_that_gains_unknowns_fails_and_another_warns(kin
     warned = summarise_texts([known, risen], without)
     assert warned.passed
     assert "becomes unknown: news 0 → 3; the vocabulary has no bytes" in warned.warning
-    print_warnings(Proof((warned,)))
+    print_warnings(Verification((warned,)))
     assert "WARNING text that the source reads becomes unknown" in capsys.readouterr().err
 
 
@@ -115,7 +115,7 @@ def test_one_sample_is_longer_than_every_window(config, expected):
 
 def test_a_layer_cut_runs_the_whole_pipeline_against_the_masked_source(tmp_path):
     result = langslice.slice(make_embedder(tmp_path / "source"), tmp_path / "out", drop_layers="1")
-    (check,) = (check for check in result.proof.checks if check.name == "pipeline")
+    (check,) = (check for check in result.verification.checks if check.name == "pipeline")
     assert check.passed
     assert "5 sentences through all sentence-transformers modules" in check.detail
 
@@ -138,7 +138,7 @@ def test_a_pooling_that_counts_layers_is_never_passed_over(tmp_path):
     modules.insert(1, {"path": place, "type": "sentence_transformers.models.WeightedLayerPooling"})
     numbered = [{**module, "idx": at, "name": str(at)} for at, module in enumerate(modules)]
     (source / "modules.json").write_text(json.dumps(numbered))
-    assert langslice.slice(source, tmp_path / "tokens", languages="en").proof.passed
+    assert langslice.slice(source, tmp_path / "tokens", languages="en").verification.passed
     try:
         langslice.slice(source, tmp_path / "out", drop_layers="1")
     except LangsliceError as error:

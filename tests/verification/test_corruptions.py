@@ -24,7 +24,7 @@ def slices(tmp_path_factory):
         source, out = root / name, root / f"{name}-slice"
         if not out.is_dir():
             make, choice = SOURCES[name]
-            assert langslice.slice(make(source), out, **choice).proof.passed
+            assert langslice.slice(make(source), out, **choice).verification.passed
         return source, out
 
     return pair
@@ -32,17 +32,17 @@ def slices(tmp_path_factory):
 
 def failed(source: Path, out: Path) -> dict[str, str]:
     """The checks that fail, with what they say."""
-    proof = langslice.verify(source, out)
-    return {c.name: " | ".join((c.detail, *c.examples)) for c in proof.checks if c.passed is False}
+    verification = langslice.verify(source, out)
+    return {c.name: " | ".join((c.detail, *c.examples)) for c in verification.checks if c.passed is False}
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_an_intact_slice_passes(name, slices):
     source, out = slices(name)
-    proof = langslice.verify(source, out)
+    verification = langslice.verify(source, out)
     assert failed(source, out) == {}
-    assert {check.name for check in proof.checks if check.passed is None} == set()
-    assert ("pipeline" in {check.name for check in proof.checks}) == (name == "embedder")
+    assert {check.name for check in verification.checks if check.passed is None} == set()
+    assert ("pipeline" in {check.name for check in verification.checks}) == (name == "embedder")
 
 
 # -- what is done to a slice

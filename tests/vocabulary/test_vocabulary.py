@@ -10,10 +10,10 @@ from langslice.counting import TokenCounts
 from langslice.errors import CorpusError, LanguageError, PlanError
 from langslice.tokenizer import Closure, SourceTokenizer, open_tokenizer
 from langslice.vocabulary import vocabulary
-from langslice.vocabulary.always import template_pieces
-from langslice.vocabulary.evidence import Evidence, cut, value_of
+from langslice.vocabulary.always_kept import template_pieces
 from langslice.vocabulary.languages import parse_languages
 from langslice.vocabulary.scripts import token_scripts
+from langslice.vocabulary.selection_criteria import SelectionCriterion, select, value_of
 from langslice.vocabulary.vocabulary import VocabularyRequest, choose_vocabulary
 
 WORDS = tuple("<unk> <s> a b 한 한국 국 中 中文 the was der ab 1 12 ! 。 ж".split())  # noqa: SIM905
@@ -215,18 +215,18 @@ def test_a_language_that_nothing_speaks_for(words):
 
 def test_cut_by_hand():
     weights = np.array([6.0, 0.0, 3.0, 1.0, 1.0])
-    piece = Evidence("corpus", weights, np.array([False, True, False, False, False]))
-    assert cut(piece, coverage=0.9 * 10 / 11).tolist() == [True, True, True, False, False]
-    assert cut(piece, coverage=6 / 11).tolist() == [True, True, False, False, False]
-    assert cut(piece, coverage=1.0).tolist() == [True] * 5
-    assert cut(piece, top_k=3).tolist() == [True, True, True, True, False]
-    assert cut(piece, min_weight=3).tolist() == [True, True, True, False, False]
+    piece = SelectionCriterion("corpus", weights, np.array([False, True, False, False, False]))
+    assert select(piece, coverage=0.9 * 10 / 11).tolist() == [True, True, True, False, False]
+    assert select(piece, coverage=6 / 11).tolist() == [True, True, False, False, False]
+    assert select(piece, coverage=1.0).tolist() == [True] * 5
+    assert select(piece, top_k=3).tolist() == [True, True, True, True, False]
+    assert select(piece, min_weight=3).tolist() == [True, True, True, False, False]
 
 
 def test_every_piece_of_evidence_weighs_alike():
     nothing = np.zeros(3, dtype=bool)
-    large = Evidence("language:en", np.array([900.0, 100.0, 0.0]), nothing)
-    small = Evidence("language:sw", np.array([0.0, 0.0, 2.0]), nothing)
+    large = SelectionCriterion("language:en", np.array([900.0, 100.0, 0.0]), nothing)
+    small = SelectionCriterion("language:sw", np.array([0.0, 0.0, 2.0]), nothing)
     value = value_of([(large, large.weights > 0), (small, small.weights > 0)])
     np.testing.assert_allclose(value, [0.9, 0.1, 1.0])
 

@@ -36,7 +36,7 @@ def print_restored(result: RestoreResult) -> None:
     """What came from where, and the proof."""
     from dataclasses import replace
 
-    from langslice.cli.console import print_proof
+    from langslice.cli.console import print_verification
     from langslice.formatting import bytes_text, stdout_console
 
     console = stdout_console()
@@ -49,7 +49,9 @@ def print_restored(result: RestoreResult) -> None:
         f"the base; {bytes_text(result.written.size_bytes)}",
         highlight=False,
     )
-    if result.proof is not None:
-        print_proof(replace(result.proof, texts=()))  # what became of other languages is the slice's affair
+    if result.verification is not None:
+        print_verification(
+            replace(result.verification, texts=())
+        )  # what became of other languages is the slice's affair
     for note in result.notes:
         console.print(f"note: {note}", highlight=False, markup=False)

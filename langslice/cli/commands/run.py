@@ -89,10 +89,10 @@ def _proof_text(folder: Path) -> str:
     """What slice.json says of the proof: `equal in tensors, bytes, outputs`."""
     import json
 
-    proof = json.loads((folder / "slice.json").read_text(encoding="utf-8")).get("proof")
-    if proof is None:
+    verification = json.loads((folder / "slice.json").read_text(encoding="utf-8")).get("proof")
+    if verification is None:
         return "none was asked for"
-    checks = proof["checks"]
+    checks = verification["checks"]
     equal = [check["name"] for check in checks if check["passed"]]
     open_ones = [f"{check['name']} ({check['detail']})" for check in checks if check["passed"] is None]
     warnings = "".join(f"\nWARNING {check['warning']}" for check in checks if check.get("warning"))

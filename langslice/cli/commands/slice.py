@@ -33,7 +33,7 @@ def slice(
 
     if not quiet:
         print_result(result)
-    print_warnings(result.proof)
+    print_warnings(result.verification)
 
 
 def verification(given: dict[str, Any]) -> dict[str, Any]:

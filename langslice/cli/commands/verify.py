@@ -25,13 +25,13 @@ def verify(
     from langslice.slicing import main as job
 
     with progress(quiet or json) as report:
-        proof = job.verify(model, out, report=report, **given)
-    from langslice.cli.console import print_proof, print_warnings
+        verification = job.verify(model, out, report=report, **given)
+    from langslice.cli.console import print_verification, print_warnings
 
     if json:
-        print_json(proof.to_json())
+        print_json(verification.to_json())
     elif not quiet:
-        print_proof(proof)
-    print_warnings(proof)
-    if not proof.passed:
+        print_verification(verification)
+    print_warnings(verification)
+    if not verification.passed:
         raise typer.Exit(code=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from langslice.features.pictures import file_name
 from langslice.reporting.charts import Bar, bars, data_table, figure, heat_strip, legend
-from langslice.reporting.data import Features, Report
+from langslice.reporting.data import FeatureMaps, Report
 from langslice.reporting.markup import Child, Markup, join, tag
 from langslice.reporting.numbers import figures, percent
 from langslice.reporting.sections.section import Section, note, subheading
@@ -41,7 +41,7 @@ def features_section(report: Report) -> Section | None:
     return Section("features", "Features", tuple(body))
 
 
-def _magnitudes(features: Features) -> Markup:
+def _magnitudes(features: FeatureMaps) -> Markup:
     """A strip for each condition, layer by layer, each on its own scale: magnitudes grow by orders along the layers."""
     names = list(features.magnitudes)[:_SHOWN_CONDITIONS]
     marks = _marks(features)
@@ -83,13 +83,13 @@ def _spread(count: int) -> frozenset[int]:
     return frozenset(round(step * (count - 1) / max(shown - 1, 1)) for step in range(shown))
 
 
-def _dimensions(features: Features, row: Sequence[float], top: float) -> str:
+def _dimensions(features: FeatureMaps, row: Sequence[float], top: float) -> str:
     at = row.index(top) * features.bin_size if top in row else 0
     last = min(at + features.bin_size, features.hidden) - 1
     return str(at) if last == at else f"{at} to {last}"
 
 
-def _marks(features: Features) -> dict[tuple[str, int], frozenset[int]]:
+def _marks(features: FeatureMaps) -> dict[tuple[str, int], frozenset[int]]:
     """(condition, layer) -> bins with a dimension that was found to be particular to the condition."""
     found: dict[tuple[str, int], set[int]] = {}
     for name, rows in features.particular.items():
@@ -99,7 +99,7 @@ def _marks(features: Features) -> dict[tuple[str, int], frozenset[int]]:
     return {place: frozenset(bins) for place, bins in found.items()}
 
 
-def _matrix(features: Features) -> Markup:
+def _matrix(features: FeatureMaps) -> Markup:
     """Large in the row's condition and small in the column's, mean over layers."""
     names = list(features.magnitudes)[:_SHOWN_PAIRS]
     means = {pair: sum(values) / len(values) for pair, values in features.overlap.items() if values}
@@ -125,7 +125,7 @@ def _matrix(features: Features) -> Markup:
     return figure("Overlap, mean over layers", "dimensions large in one condition and small in the other, %", box)
 
 
-def _pairs(features: Features, pairs: list[tuple[str, str]]) -> Markup:
+def _pairs(features: FeatureMaps, pairs: list[tuple[str, str]]) -> Markup:
     """The pairs that differ most, layer by layer."""
     ordered = sorted(pairs, key=lambda pair: -max(features.overlap[pair], default=0.0))
     shown = ordered[:_SHOWN_PAIRS]

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from langslice.reporting.charts import data_table
-from langslice.reporting.data import ProofCheck, Report
+from langslice.reporting.data import Report, VerificationCheck
 from langslice.reporting.markup import Child, Markup, join, tag
 from langslice.reporting.numbers import bytes_text
 from langslice.reporting.sections.section import Section, note, subheading
@@ -15,7 +15,7 @@ _VERDICTS = {True: ("equal", "good"), False: ("DIFFERENT", "bad"), None: ("not c
 _SHOWN_NAMES = 6
 
 
-def proof_section(report: Report) -> Section:
+def verification_section(report: Report) -> Section:
     """Each check, what it compared, and its result."""
     if report.checks is None:
         text = "This slice was not compared with its source (--no-verify). Run `langslice verify` before it is used."
@@ -36,7 +36,7 @@ def proof_section(report: Report) -> Section:
     return Section("proof", "Proof", tuple(body))
 
 
-def _check(check: ProofCheck) -> Markup:
+def _check(check: VerificationCheck) -> Markup:
     word, tone = _VERDICTS[check.passed]
     return tag(
         "tr", tag("th", check.name, scope="row"), tag("td", tag("span", word, class_=f"verdict {tone}")),

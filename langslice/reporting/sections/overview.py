@@ -42,7 +42,7 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def proof_badge(report: Report) -> Markup:
+def verification_badge(report: Report) -> Markup:
     """In a word: whether the slice is proven."""
     if report.checks is None:
         return tag("p", "Not proven: verification was switched off", class_="badge open")

@@ -28,7 +28,13 @@ from langslice.verification.sample_texts import CORPUS, prompts_of
 from langslice.verification.sentence_pipeline import check_pipeline, is_pipeline
 from langslice.verification.side_files import Remake, check_files
 from langslice.verification.tensors import check_bytes, check_loading, check_tensors
-from langslice.verification.tokenization import Sample, TextProof, check_prompts, compare_tokenisation, summarise_texts
+from langslice.verification.tokenization import (
+    Sample,
+    TextComparison,
+    check_prompts,
+    compare_tokenisation,
+    summarise_texts,
+)
 from langslice.verification.tokenizer_parts import check_tokenizer
 from langslice.writing.shards import INDEX_NAME
 
@@ -37,11 +43,11 @@ Texts = Mapping[str, Callable[[], Iterable[str]]]
 
 
 @dataclass(frozen=True)
-class Proof:
+class Verification:
     """All checks of one slice."""
 
     checks: tuple[Check, ...]
-    texts: tuple[TextProof, ...] = field(default=())
+    texts: tuple[TextComparison, ...] = field(default=())
 
     @property
     def passed(self) -> bool:
@@ -57,15 +63,15 @@ class Proof:
         }
 
 
-def proof_from_json(document: Mapping[str, Any]) -> Proof:
+def verification_from_json(document: Mapping[str, Any]) -> Verification:
     """The proof that `to_json` gave."""
     checks = [Check(**{**check, "examples": tuple(check["examples"])}) for check in document["checks"]]
     texts = [{name: value for name, value in text.items() if name != "growth"} for text in document["texts"]]
-    return Proof(tuple(checks), tuple(TextProof(**text) for text in texts))
+    return Verification(tuple(checks), tuple(TextComparison(**text) for text in texts))
 
 
 @dataclass(frozen=True)
-class Compared:
+class SlicePair:
     """The two sides of a proof: the source, the slice in `out`, and the plan that leads from one to the other.
 
     remake    makes the slice's files beside its weights again; None where they are not the slice's to compare
@@ -79,14 +85,14 @@ class Compared:
     thorough: bool = False
 
 
-def prove(both: Compared, texts: Texts, *, progress: Callable[[str], None] = lambda step: None) -> Proof:
+def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = lambda step: None) -> Verification:
     """Compare a written slice with its source.
 
     texts    encoded with both tokenizers; the first feed the models
     Returns  the proof; what cannot be opened, or is missing, is a check that failed
     """
     checks: list[Check] = []
-    proofs: list[TextProof] = []
+    comparisons: list[TextComparison] = []
     try:
         sliced = open_checkpoint(both.out)
     except (LangsliceError, OSError) as error:
@@ -95,7 +101,7 @@ def prove(both: Compared, texts: Texts, *, progress: Callable[[str], None] = lam
         progress("files")
         checks.append(check_files(both.out, both.remake, _weights(both.out, sliced)))
     if sliced is None:
-        return Proof((*checks, Check("tensors", False, "the slice cannot be opened", (fault,))))
+        return Verification((*checks, Check("tensors", False, "the slice cannot be opened", (fault,))))
     checks += _of_tensors(both, sliced, progress)
     absent = both.source.tokenizer.kind == ABSENT
     try:
@@ -105,7 +111,9 @@ def prove(both: Compared, texts: Texts, *, progress: Callable[[str], None] = lam
             absent_tokenizer(folder) if absent else open_tokenizer(folder, model_type=both.plan.model_type, rows=rows)
         )
     except (TokenizerError, OSError) as error:
-        return Proof((*checks, Check("tokenizer", False, "the slice's tokenizer cannot be opened", (str(error),))))
+        return Verification(
+            (*checks, Check("tokenizer", False, "the slice's tokenizer cannot be opened", (str(error),)))
+        )
     progress("ids")
     checks += filter(None, [check_tokenizer(both.source.tokenizer, result, both.plan)])
     checks.append(check_ids(both.source, both.out, both.plan, result))
@@ -115,17 +123,17 @@ def prove(both: Compared, texts: Texts, *, progress: Callable[[str], None] = lam
         try:
             labels = (name, f"{name}, as target")
             for label, before, after in zip(labels, both.source.tokenizer.sides, result.sides, strict=False):
-                proof, covered = compare_tokenisation(label, before, after, both.plan, read())
-                proofs.append(proof)
+                comparison, covered = compare_tokenisation(label, before, after, both.plan, read())
+                comparisons.append(comparison)
                 samples += covered
         except CorpusError as error:
             # The corpus that a plan was made from may have moved since; a file that the user names now must be there.
             if name != CORPUS:
                 raise
             checks.append(Check("counted corpus", None, f"not read again: {error.message}"))
-    checks.append(summarise_texts(proofs, both.source.tokenizer))
+    checks.append(summarise_texts(comparisons, both.source.tokenizer))
     checks += _as_called(both, sliced, result, samples, progress)
-    return Proof(tuple(checks), tuple(proofs))
+    return Verification(tuple(checks), tuple(comparisons))
 
 
 def _weights(out: Path, sliced: Checkpoint | None) -> set[str]:
@@ -138,7 +146,7 @@ def _weights(out: Path, sliced: Checkpoint | None) -> set[str]:
     return {(folder / name).as_posix() for name in names}
 
 
-def _of_tensors(both: Compared, sliced: Checkpoint, progress: Callable[[str], None]) -> Iterator[Check]:
+def _of_tensors(both: SlicePair, sliced: Checkpoint, progress: Callable[[str], None]) -> Iterator[Check]:
     """Checks of the weights as they lie on disk."""
     progress("structure")
     edits = tensor_edits(both.plan, both.source)
@@ -153,7 +161,7 @@ def _of_tensors(both: Compared, sliced: Checkpoint, progress: Callable[[str], No
 
 
 def _as_called(
-    both: Compared,
+    both: SlicePair,
     sliced: Checkpoint,
     result: SourceTokenizer,
     samples: Sequence[Sample],

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from langslice.counting.unigram_cuts import Level, token_tree
+from langslice.counting.unigram_splits import Level, token_tree
 
 # Bits of the class of a character. OPAQUE: no cut beside it. LEFT and RIGHT: a token of the vocabulary reaches over
 # spaces from this character (LEFT before the spaces, RIGHT after them), so no cut between such a pair. WORD, POINT: a
-# letter or digit, and punctuation, between which it may be cut where `CutRules.points` says so.
+# letter or digit, and punctuation, between which it may be cut where `SplitRules.points` says so.
 OPAQUE, LEFT, RIGHT, WORD, POINT = (np.uint8(1 << bit) for bit in range(5))
 
 # The mark that blocks.py puts before each unit. Units that hold one are encoded whole.
@@ -68,7 +68,7 @@ LETTER = " a"  # in front of what was cut off from a letter, where that must sta
 
 
 @dataclass(frozen=True)
-class CutRules:
+class SplitRules:
     """Where the text of one tokenizer may be cut.
 
     reason    why it may not be cut at all; empty when it may
@@ -81,7 +81,7 @@ class CutRules:
     points    how what follows a cut between a letter and punctuation is encoded: "" there is none; "space" as behind a
               space; "digit" behind a digit, several in a row; "alone" behind a digit, one by one; "letter" behind a word
               of one letter, and only what `tree` decides the same way everywhere
-    tree      tokens of a Unigram model (see unigram_cuts.py)
+    tree      tokens of a Unigram model (see unigram_splits.py)
     """
 
     reason: str
@@ -108,7 +108,7 @@ def _contains(text: str, contents: tuple[str, ...]) -> bool:
     return any(head in text and any(content in text for content in group) for head, group in heads.items())
 
 
-def cut_rules(backend: Any) -> CutRules:
+def split_rules(backend: Any) -> SplitRules:
     """Find the rules of one `tokenizers.Tokenizer`, which must neither truncate nor pad."""
     simple = _is_simple(backend.normalizer)  # such a normaliser treats every other character alike: none to look for
     classes = character_classes(None if simple else backend.normalizer)
@@ -134,7 +134,7 @@ def cut_rules(backend: Any) -> CutRules:
     if points in ("letter", "alone"):
         _mark_uncrossed(backend, classes, anchor=ANCHOR if points == "alone" else "")
     tree = _ascii_tree(backend, simple) if points == "letter" else ()
-    return CutRules(
+    return SplitRules(
         reason, classes, raw, folded, normalize, indents, points if points != "letter" or tree else "", tree
     )
 
@@ -239,7 +239,7 @@ def _mark_words(normalizer: Any, classes: np.ndarray) -> None:
 
 
 def _parts_points(backend: Any, classes: np.ndarray) -> str:
-    """Tell how text may be cut between a letter or digit and punctuation; see `CutRules.points`."""
+    """Tell how text may be cut between a letter or digit and punctuation; see `SplitRules.points`."""
     left = [p for p in PROBES if classes[ord(p[-1])] & WORD]
     right = [p for p in PROBES if classes[ord(p[0])] & POINT]
     right += [point + text for point in POINTS for text in ("", "a", "Zé", "1", "한", "\u0301", "'s", "  x")]

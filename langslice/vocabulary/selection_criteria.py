@@ -70,7 +70,7 @@ HAN_SETS: Final = frozenset({"gb2312", "big5hkscs", "gb18030", "shift_jis"})
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SelectionCriterion:
     """Why tokens should be kept.
 
     reason   what is recorded with each token ("language:ko", "corpus")
@@ -84,9 +84,9 @@ class Evidence:
 
 
 @lru_cache(maxsize=32)
-def language_evidence(
+def language_criterion(
     tokenizer: SourceTokenizer, classes: TokenScripts, language: Language, *, use_whole: bool = True
-) -> Evidence:
+) -> SelectionCriterion:
     """Tokens for a language: its lexicon in all forms, and every token of the scripts that are its own.
 
     use_whole  take all tokens of the language's own scripts, as wanted when no corpus says which of them occur
@@ -97,7 +97,7 @@ def language_evidence(
         weights = weigh_words(tokenizer, language_words(language), forms, code=language.tag)
     weights[classes.neutral & classes.ascii_only] = 0.0
     whole = whole_script_tokens(classes, language) if use_whole else np.zeros(len(weights), dtype=bool)
-    return Evidence(f"language:{language.tag}", weights, whole)
+    return SelectionCriterion(f"language:{language.tag}", weights, whole)
 
 
 def whole_script_tokens(classes: TokenScripts, language: Language) -> Mask:
@@ -114,13 +114,13 @@ def whole_script_tokens(classes: TokenScripts, language: Language) -> Mask:
     return np.asarray(whole, dtype=bool)
 
 
-def has_evidence(language: Language) -> bool:
+def has_criterion(language: Language) -> bool:
     """Whether a language can be sliced for without a corpus: by its lexicon, or by a script of its own."""
     return language.lexicon or bool(WHOLE_SCRIPTS & set(language.scripts)) or language.han in HAN_SETS
 
 
-def cut(
-    evidence: Evidence, *, coverage: float | None = None, min_weight: float = 0.0, top_k: int | None = None
+def select(
+    evidence: SelectionCriterion, *, coverage: float | None = None, min_weight: float = 0.0, top_k: int | None = None
 ) -> Mask:
     """Tokens that a piece of evidence keeps: (size,) bool.
 
@@ -148,7 +148,7 @@ def by_value(values: Weights) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.argsort(-values, kind="stable")
 
 
-def value_of(pieces: list[tuple[Evidence, Mask]]) -> Weights:
+def value_of(pieces: list[tuple[SelectionCriterion, Mask]]) -> Weights:
     """Value of each token over all evidence, every piece adding up to one: (size,) float64.
 
     A token without a weight counts as the median of those of its piece that have one.

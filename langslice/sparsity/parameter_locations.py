@@ -10,12 +10,14 @@ from langslice.files.safetensors_header import TensorEntry
 from langslice.model.axes import describe_tensor, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
-from langslice.sparsity.experts import Part, merged_parts
+from langslice.sparsity.experts import ExpertMatrix, merged_parts
 
 _OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # layer norms of checkpoints from before 2020
 
 
-def find_places(model: Any, checkpoint: Checkpoint) -> tuple[dict[str, TensorEntry], dict[str, tuple[Part, ...]]]:
+def find_places(
+    model: Any, checkpoint: Checkpoint
+) -> tuple[dict[str, TensorEntry], dict[str, tuple[ExpertMatrix, ...]]]:
     """Where parameters and buffers of the class are on disk, whichever prefix the file was saved with.
 
     Returns  name in the class -> tensor, and name in the class -> matrices that it is merged from
@@ -37,7 +39,7 @@ def find_places(model: Any, checkpoint: Checkpoint) -> tuple[dict[str, TensorEnt
 
 def _renamed(
     model: Any, tensors: Mapping[str, TensorEntry]
-) -> tuple[dict[str, TensorEntry], dict[str, tuple[Part, ...]]]:
+) -> tuple[dict[str, TensorEntry], dict[str, tuple[ExpertMatrix, ...]]]:
     """Tensors by the name that the class reads them under, as transformers' own table of renamings says.
 
     Tensors that transformers would split, transpose or otherwise rework on loading are left out: they have no one place.
