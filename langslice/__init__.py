@@ -1,18 +1,19 @@
-"""langslice: slice a pretrained multilingual model to the languages that are needed, and prove it.
+"""langslice: slice a pretrained multilingual model to the languages that are needed, and verify it.
 
 The verbs of the command line are the functions of this module:
 
-    inspect(model)                  what is in a model, and what each cut would save
+    inspect(model)                  what is in a model, and what each slice would save
     plan(model, languages=...)      choose what to keep, without writing anything
-    slice(model, out, ...)          plan, write and prove; or slice(model, tokenizer, ...) with loaded objects
+    tradeoff(model, ...)            what smaller vocabularies cost, without writing any
+    slice(model, out, ...)          plan, write and verify; or slice(model, tokenizer, ...) with loaded objects
     mask(model, out, ...)           zero heads and neurons instead of removing them
-    verify(model, out)              prove again
+    verify(model, out)              verify again
     demo()                          the main job on the packaged model
     count(model, corpus)            token counts that plans can reuse
-    score(model, kind, method)      what layers, heads and neurons are worth
+    score(model, kind, method)      the importance of each layer, head and neuron
     make_demonstrations(out, ...)   text laid out for weight pruning and features
     find_features(model, out, ...)  hidden dimensions that stand out
-    evaluate(model, out, ...)       what a model is worth, source and slice side by side
+    evaluate(model, out, ...)       scores of a model and its slice, side by side
     heal(model, out, ...)           train a slice on
     restore(healed, out, base=...)  a trained slice back into the full model
     adapter(adapter, out, plan=...) a LoRA between a model and its slice
@@ -33,6 +34,7 @@ _HOMES = {
     "langslice.errors": ("LangsliceError",),
     "langslice.slicing.main": ("SliceResult", "count", "inspect", "mask", "plan", "verify"),
     "langslice.slicing.loaded_objects": ("slice",),
+    "langslice.tradeoffs.main": ("tradeoff",),
     "langslice.slicing.demo": {"demo": "run_demo"},
     "langslice.slicing.publish": ("push",),
     "langslice.planning.plan": ("SlicePlan", "load_plan"),
@@ -52,7 +54,8 @@ _HOMES = {
 __all__ = [
     "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "find_features",
     "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
-    "run", "score", "slice", "sweep", "verify",
+    "run", "score", "slice", "sweep", "tradeoff",
+    "verify",
 ]  # fmt: skip
 # Public names are imported when they are first used, so that `import langslice` stays light; __init__.pyi says what they are.
 __getattr__ = lazy_names(__name__, _HOMES)

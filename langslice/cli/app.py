@@ -33,6 +33,7 @@ from langslice.cli.commands.run import run
 from langslice.cli.commands.score import score
 from langslice.cli.commands.slice import slice
 from langslice.cli.commands.sweep import sweep
+from langslice.cli.commands.tradeoff import tradeoff
 from langslice.cli.commands.verify import verify
 from langslice.errors import LangsliceError
 from langslice.invocation import remember_command
@@ -70,7 +71,7 @@ def _main(
 
 # In the order of the help page: the main job, then choosing, measuring, training, handing on.
 for command in (
-    inspect, plan, slice, mask, verify, run, init, demo,
+    inspect, plan, tradeoff, slice, mask, verify, run, init, demo,
     count, score, demonstrations, features,
     evaluate, sweep, reproduce,
     heal, restore, adapter,

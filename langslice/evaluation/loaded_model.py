@@ -1,4 +1,4 @@
-"""Load a model as its user would: the stock class and tokenizer of transformers, in a chosen precision, on a chosen device."""
+"""Load a model as its user would: the unmodified class and tokenizer of transformers, in a chosen precision, on a chosen device."""
 
 from __future__ import annotations
 
@@ -110,14 +110,18 @@ def load_model(
     device = pick_device(device)
     with quiet_transformers():
         try:
-            model = _class(kind, folder).from_pretrained(folder, trust_remote_code=trust_remote_code)
+            model = stock_class(kind, folder).from_pretrained(folder, trust_remote_code=trust_remote_code)
             model = model.to(getattr(torch, dtype)).to(device).eval()
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise CheckpointError(
                 f"{folder}: transformers cannot load it\n  {error}", "run `langslice verify`"
             ) from error
-    tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
-    limit = _LOGITS["cuda" if device.startswith("cuda") else "cpu"]
+    return loaded(folder, kind, model, load_tokenizer(folder, trust_remote_code=trust_remote_code))
+
+
+def loaded(folder: Path, kind: str, model: Any, tokenizer: Any) -> Loaded:
+    """A model of transformers that is in memory, with its limits."""
+    limit = _LOGITS["cuda" if model.device.type == "cuda" else "cpu"]
     return Loaded(folder, kind, model, tokenizer, longest_text(model.config.to_dict()), limit)
 
 
@@ -146,7 +150,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def encode_texts(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts, encoded as the tokenizer does by default; without the end of text where one is put behind them."""
+    """Token ids of texts, encoded as the tokenizer does by default; without the end of text where one is put after them."""
     # Callers look at lengths themselves; the tokenizer would warn of long texts.
     found = [list(ids) for ids in loaded.tokenizer(list(texts), verbose=False).input_ids]
     end = loaded.tokenizer.eos_token_id
@@ -155,7 +159,8 @@ def encode_texts(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def _class(kind: str, folder: Path) -> Any:
+def stock_class(kind: str, folder: Path) -> Any:
+    """The class that a checkpoint of a kind is run with."""
     import transformers
 
     from langslice.model.transformers_classes import model_class

@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 7 * 24 * 3600  # of processes that wait for the first one to
 
 @dataclass
 class Guide:
-    """What guides a run beside its text.
+    """What guides a run next to its text.
 
     layers  see langslice.healing.teacher.Mapped
     """
@@ -52,7 +52,7 @@ class Guide:
         return self.teacher is not None or self.guesses is not None
 
     def loss(self, outputs: Any, batch: Mapping[str, Any], rows: Any) -> Any:
-        """Text and teacher together, in nats a token."""
+        """Text and teacher together, in nats per token."""
         settings = self.settings
         own = labelled(outputs["logits"][..., : self.kept], batch["labels"], shifted=self.shifted)
         if self.guesses is not None:

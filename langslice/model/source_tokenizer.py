@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def source_tokenizer(checkpoint: Checkpoint, *, rows: int | None = None, needed: bool = True) -> SourceTokenizer:
-    """The tokenizer beside a checkpoint, read.
+    """The tokenizer next to a checkpoint, read.
 
     rows    of the vocabulary, where they are known
     needed  False for a job that leaves all tokens as they are: a folder without a tokenizer then gives an absent one

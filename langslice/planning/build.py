@@ -1,4 +1,4 @@
-"""From a choice to a plan: evidence, closure, protected ids, tensors, padding."""
+"""From options to a plan: criteria, closure, protected ids, tensors, padding."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from langslice.model.axes import refuse_packed
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.folder_kinds import LAYERLESS
 from langslice.model.quantisation import quantisation
+from langslice.model.row_text import derived_text
 from langslice.model.token_id_fields import IdField, check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _VOCABULARY_ENTRIES = (
     "languages", "corpus", "counts", "lexicon", "scripts", "drop_scripts", "coverage", "min_count", "max_vocab", "top_k",
     "keep_tokens", "keep_code", "language_id", "only_tokens", "keep_text", "keep_all_language_codes", "drop_reserved",
-    "max_size",
+    "max_size", "max_loss",
 )  # fmt: skip
 
 
@@ -60,9 +61,10 @@ class _Rows:
     sizes: Mapping[str, int]
 
 
-def make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
-    """Choose what is kept of the vocabulary, and say for every tensor of the checkpoint what becomes of it.
+def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarray | None = None) -> SlicePlan:
+    """Choose what is kept of the vocabulary, and say for every tensor of the checkpoint what happens to it.
 
+    costs   (tokens,) what it costs to lose an occurrence of each token, for which rows go first under a limit
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
     checkpoint, tokenizer = source.checkpoint, source.tokenizer
@@ -84,7 +86,7 @@ def make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
     reasons: dict[int, str] = dict.fromkeys(range(source.rows), "whole vocabulary") if whole else {}
     if not whole:
         sizes = weight_sizes(checkpoint, tensors, source.anatomy if structure else None, structure)
-        chosen, said = _choose_tokens(source, choice, rows.protected, sizes, report)
+        chosen, said = _choose_tokens(source, choice, rows.protected, sizes, report, costs)
         reasons = {**rows.protected, **{row: ", ".join(why) for row, why in chosen.reasons.items()}}
         remarks += (*said, rows_note(tokenizer, source.rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
@@ -110,6 +112,7 @@ def make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
         structure=structure,
         weights=weights,
         facts=_facts(source, chosen, kept, structure),
+        row=derived_text(checkpoint.config),
     )
     return _checked(with_structure(plan, source), source, cut=cut)
 
@@ -175,7 +178,12 @@ def _structure_remarks(source: Source, structure: Kept | None, choice: Choice, r
 
 
 def _choose_tokens(
-    source: Source, choice: Choice, protected: Mapping[int, str], sizes: WeightSizes, report: Report
+    source: Source,
+    choice: Choice,
+    protected: Mapping[int, str],
+    sizes: WeightSizes,
+    report: Report,
+    costs: np.ndarray | None,
 ) -> tuple[VocabularyChoice, tuple[str, ...]]:
     """The vocabulary that a choice asks for, and what is to be said of reserved tokens and of its size."""
     from langslice.vocabulary.fixed_texts import fixed_note, with_template_pieces
@@ -197,6 +205,7 @@ def _choose_tokens(
         protected=[row for row in protected if row < size],
         texts=with_template_pieces(texts, source.templates),
         released=unused if choice.get("drop_reserved") else (),
+        costs=costs,
     )
     notes = [fixed_note(texts), reserved_note(tokenizer, unused, chosen.reasons, sizes.per_row)]
     if choice.get("max_size") is not None:
@@ -232,25 +241,25 @@ def choose_layers(source: Source, choice: Choice, report: Report) -> Kept | None
         given = [name for name in MANNERS if choice.get(name)]
         if given:
             raise PlanError(
-                f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is cut",
+                f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is pruned",
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None
     if config["model_type"] in LAYERLESS:
         raise PlanError(
-            f"{LAYERLESS[config['model_type']]} has no layers to cut", hint="choose tokens alone, such as -l ko,en"
+            f"{LAYERLESS[config['model_type']]} has no layers to remove", hint="choose tokens alone, such as -l ko,en"
         )
     method = quantisation(config)
     inside = [name for name in CUTS if "layer" not in name and asks(choice, (name,))]
     if method and inside:
         raise PlanError(
-            f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be cut",
-            hint="cut the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
+            f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be sliced",
+            hint="slice the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
         )
     if source.checkpoint.config_section:
         raise PlanError(
-            f"only the vocabulary of a model inside a wrapper ({source.checkpoint.config_file}) can be cut, not its layers",
-            hint="cut the layers of the encoder itself",
+            f"only the vocabulary of a model inside a wrapper ({source.checkpoint.config_file}) can be sliced, not its layers",
+            hint="prune the layers of the encoder itself",
         )
     return choose_structure(source.checkpoint, source.anatomy, choice, report)
 
@@ -371,7 +380,7 @@ def count_sides(
 
 
 def tied_copies(source: Source) -> dict[str, str]:
-    """Names in a pickle that share their storage with another table and that the stock class ties anyway.
+    """Names in a pickle that share their storage with another table and that the unmodified class ties anyway.
 
     Biases stay under every name: RoBERTa's head in transformers 4 reads `lm_head.decoder.bias` only, and starts from
     zeros where it is not stored.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from langslice.errors import PlanError
@@ -36,9 +37,32 @@ class RowOptions(Options):
     processes: Processes = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossOptions(Options):
+    """What a smaller vocabulary may cost, and on what text that is measured."""
+
+    error = PlanError
+
+    max_loss: Annotated[
+        float | None,
+        Entry(
+            "The smallest vocabulary that loses less than this in every language: bits per byte, for encoders 1 - cosine: 0.01.",
+            "LOSS",
+            above=0,
+        ),
+    ] = None
+    loss_texts: Annotated[
+        str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]],
+        Entry("Text to measure the loss on, ko=ko.txt; the package's sentences unless given.", "CODE=PATH"),
+    ] = ()
+    loss_lines: Annotated[int, Entry("Lines of each language to measure the loss on.", "N", least=2)] = 100
+
+
 # Fields stand in the order of the classes from the last to the first.
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions(SourceOptions, CarryOptions, RowOptions, WeightOptions, StructureOptions, VocabularyOptions):
+class PlanOptions(
+    SourceOptions, CarryOptions, RowOptions, LossOptions, WeightOptions, StructureOptions, VocabularyOptions
+):
     """What to keep, and of which source. Every option is optional and combines with the others."""
 
     error = PlanError

@@ -132,7 +132,7 @@ def _checked(plan: SlicePlan, name: str, tensor: TensorPlan, edit: TensorEdit) -
     if tensor.action != edit.action:
         raise PlanError(
             f"tensor {name}: action `{tensor.action}` does not fit its axes {tensor.axes}",
-            hint="tensors along something that is cut are sliced, those of a layer that goes are dropped, all others kept",
+            hint="tensors along something that is sliced are sliced, those of a layer that goes are dropped, all others kept",
         )
     if (tensor.name or name) != (edit.name or name):
         raise PlanError(

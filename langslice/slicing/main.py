@@ -16,19 +16,21 @@ from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.files.memory import return_freed_memory
 from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.options import Choice, codes, listed, taking
+from langslice.options import Choice, SourceOptions, codes, listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, kept_text, load_plan
+from langslice.planning.slice_files import write_files
 from langslice.planning.source import Source, settled
 from langslice.planning.summary import html_table
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
-from langslice.slicing.files import left_out_files, make_again, write_files, write_metadata
+from langslice.slicing.files import left_out_files, make_again, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
 from langslice.structure.final_edits import finish_structure
+from langslice.verification.derived import refuse_unproven
 from langslice.verification.messages import failure_text, verify_pruned, verify_slice
 from langslice.verification.record import read_record
 from langslice.verification.resume import (
@@ -61,7 +63,7 @@ class SliceResult:
     parameters  part -> number of parameters before and after
     written     bytes and files, by method
     left_out    file of the source -> why it is not in the output
-    proof       None when verification was switched off
+    verification       None when verification was switched off
     notes       what else a user should know: stale partial outputs removed, weights that had to be converted first
     """
 
@@ -131,6 +133,18 @@ def inspect(model: str | Path, *, options: InspectOptions, report: Report = sile
     return inspect_model(Source(checkpoint, needs_tokenizer=bool(sets)), sets=sets or COMMON_SETS, report=report)
 
 
+@taking(SourceOptions)
+def model_row(model: str | Path, *, options: SourceOptions) -> str:
+    """The row of a model's type, as Python: from the table of families, or derived from its class.
+
+    options  see SourceOptions
+    Raises   CheckpointError where neither has one
+    """
+    from langslice.model.row_text import row_text
+
+    return row_text(open_checkpoint(model, **options.source()).config)
+
+
 @taking(CountOptions, "corpus")
 def count(model: str | Path, *, options: CountOptions, report: Report = silent) -> TokenCounts:
     """Count how often each of the model's tokens occurs in a corpus.
@@ -167,11 +181,11 @@ def plan(model: str | Path, *, options: PlanOptions, report: Report = silent) ->
     Returns  a plan; `langslice.planning.plan.save_plan` writes it
     Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
     """
-    from langslice.planning.build import make_plan, needs_tokenizer
+    from langslice.planning.build import needs_tokenizer
 
     choice = options.choice()
     source = settled(open_checkpoint(model, **options.source()), choice, needs_tokenizer=needs_tokenizer(choice))
-    return make_plan(source, choice, report)
+    return _make_plan(source, choice, report)
 
 
 @taking(SliceOptions)
@@ -184,11 +198,11 @@ def slice(
     overwrite: bool = False,
     report: Report = silent,
 ) -> SliceResult:
-    """Slice a model into a new folder: vocabulary, layers, heads and neurons, in one pass; and prove the result.
+    """Slice a model into a new folder: vocabulary, layers, heads and neurons, in one pass; and verify the result.
 
     model      a local folder, or the id of a model on the hub
-    out        folder to make; nothing that looks finished appears there before the work is done and proven
-    options    see SliceOptions; beside a plan only how the result is proven and written, carry, leave_out, revision, token and
+    out        folder to make; nothing that looks finished appears there before the work is done and verified
+    options    see SliceOptions; with a plan only how the result is verified and written, carry, leave_out, revision, token and
                cache_dir. With `ray`, demonstrations of weight pruning are spread over a cluster that sees `out`
     plan       a plan or its file; without one, it is made from `options`
     overwrite  replace an existing `out`
@@ -202,6 +216,8 @@ def slice(
     checkpoint = open_checkpoint(model, **options.source())
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     source, made = _settled_plan(checkpoint, plan, choice, report)
+    if not options.verify:
+        refuse_unproven(made)
     if options.ray is not None and made.weights is None:
         raise PlanError(
             "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
@@ -252,12 +268,12 @@ def mask(
 
 @taking(VerifyOptions)
 def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report: Report = silent) -> Verification:
-    """Compare a slice with the model that it was cut from.
+    """Compare a slice with the model that it was sliced from.
 
     out      a folder that `slice` made
     options  see VerifyOptions
-    Returns  the proof; `passed` is False when anything differs
-    Raises   PlanError when `out` is no slice or was cut from another source
+    Returns  verification; `passed` is False when anything differs
+    Raises   PlanError when `out` is no slice or was sliced from another source
     """
     checkpoint = open_checkpoint(model, **options.source())
     made = read_record(Path(out))
@@ -267,17 +283,28 @@ def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report
 
 
 def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> SlicePair:
-    """The two sides of a proof; of a finished slice it is more thorough than of one that was written a moment ago."""
+    """The two sides of a verification; of a finished slice it is more thorough than of one that was written a moment ago."""
     from langslice.verification.main import SlicePair
 
     return SlicePair(source, out, made, partial(make_again, source, made, finished=finished), thorough=finished)
+
+
+def _make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
+    from langslice.planning.build import make_plan
+
+    if choice.get("max_loss") is not None:
+        from langslice.tradeoffs.main import plan_within_loss
+
+        made, note = plan_within_loss(source, choice, report)
+        return replace(made, notes=(note, *made.notes), request={**made.request, "max_loss": choice["max_loss"]})
+    return make_plan(source, choice, report)
 
 
 def _settled_plan(
     checkpoint: Checkpoint, plan: SlicePlan | str | Path | None, choice: Choice, report: Report
 ) -> tuple[Source, SlicePlan]:
     """The source, and the plan that is given, or made from the choice, with what was said of files."""
-    from langslice.planning.build import make_plan, needs_tokenizer
+    from langslice.planning.build import needs_tokenizer
 
     # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
     given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
@@ -285,7 +312,7 @@ def _settled_plan(
     needed = needs_tokenizer(choice) if given is None else given.names_tokens
     source = settled(checkpoint, files, needs_tokenizer=needed)
     if given is None:
-        made = make_plan(source, choice, report)
+        made = _make_plan(source, choice, report)
     else:
         made = fitting_plan(given, source)
         check_derived(DerivedFileInputs(source, made))
@@ -293,7 +320,7 @@ def _settled_plan(
 
 
 def _settled_files(request: Mapping[str, Any], choice: Choice) -> dict[str, list[str]]:
-    """What was said of unknown files in a plan and beside it; `verify` finds it in the record."""
+    """What was said of unknown files in a plan and next to it; `verify` finds it in the record."""
     found: dict[str, list[str]] = {}
     for name in ("carry", "leave_out"):
         patterns = dict.fromkeys([*listed(request.get(name)), *listed(choice.get(name))])
@@ -357,10 +384,10 @@ def _prune(
     notes: list[str],
     report: Report,
 ) -> tuple[SlicePlan, Verification | None]:
-    """Zero weights of what was cut: the plan with what came of it, and the proof with what is checked again."""
+    """Zero weights of what was removed: the plan with what came of it, and verification with what is checked again."""
     done = prune_staged(staging, made.weights or {}, journal_folder(staging), ray, report)
     made = replace(made, pruned=done.to_json())
-    resumed = f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
+    resumed = f"continued after {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
     notes += [*done.notes, *([resumed] if done.resumed else [])]
     return made, None if verification is None else verify_pruned(verification, source, staging, made)
 
@@ -370,4 +397,4 @@ def _rewrites(made: SlicePlan) -> bool:
     return made.weights is not None or (made.structure is not None and made.structure.writes_zeros)
 
 
-__all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "plan", "slice", "verify"]
+__all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "model_row", "plan", "slice", "verify"]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langslice.files.atomic_output import staging_file
-from langslice.sweeps.line_chart import ChartLine, ChartPoint, line_chart
+from langslice.reporting.line_chart import ChartLine, ChartPoint, line_chart
 
 if TYPE_CHECKING:
     from langslice.sweeps.result import Finished, Sweep
@@ -57,7 +57,7 @@ def axis_names(sweep: Sweep) -> list[str]:
 
 
 def table_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """One row for each run, task, language and metric; `value` is the cut model's, or the model's where nothing was cut."""
+    """One row for each run, task, language and metric; `value` is the sliced model's, or the model's where nothing was removed."""
     axes = axis_names(sweep)
     for run in sweep.runs:
         for score in _scores(run):

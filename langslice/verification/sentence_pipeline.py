@@ -26,12 +26,21 @@ _LISTING = "modules.json"
 _CLASSES = ("SentenceTransformer", "SparseEncoder")
 _OPTIONS: Mapping[str, Any] = {"device": "cpu", "local_files_only": True, "trust_remote_code": False}
 _SENTENCES = 4
+# Modules that a vocabulary slice cannot upset: their files are the source's, which the check of files compares.
+_OF_HIDDEN_STATES = frozenset({"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout"})
 _TOLERANCE = 1e-5  # of the largest value; sums over another padding may round otherwise
 
 
 def is_pipeline(folder: Path) -> bool:
     """Whether a folder holds a sentence-transformers model."""
     return (folder / _LISTING).is_file()
+
+
+def knows_no_vocabulary(folder: Path) -> bool:
+    """Whether all modules are of sentence-transformers and see neither tokens nor layers, but hidden states alone."""
+    modules = parse_json((folder / _LISTING).read_bytes())
+    kinds = [str(module.get("type", "")).split(".") for module in modules]
+    return all(kind[0] == "sentence_transformers" and kind[-1] in _OF_HIDDEN_STATES for kind in kinds)
 
 
 def check_pipeline(
@@ -97,7 +106,7 @@ def _compare(before: np.ndarray, after: np.ndarray, sentences: Sequence[str]) ->
 
 
 def _files(checkpoint: Checkpoint, without: Collection[str]) -> dict[Path, Path]:
-    """Every file of a checkpoint by its name, without some that lie beside its weights."""
+    """Every file of a checkpoint by its name, without some that are next to its weights."""
     inner = checkpoint.model_folder.relative_to(checkpoint.folder)
     names = {path.relative_to(checkpoint.folder): path for path in checkpoint.folder.rglob("*") if path.is_file()}
     return {name: path for name, path in names.items() if name not in {inner / one for one in without}}

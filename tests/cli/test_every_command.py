@@ -48,6 +48,7 @@ COMMANDS = {
     "score": (["score MODEL heads --method gradient --texts en=en.txt -o heads.parquet"], "heads.png"),
     "slice": ([DEMONSTRATIONS, "slice MODEL -l ko,en --sparsity 0.3 --keep-demos demos.jsonl -o pruned"], "pruned/slice.json"),
     "sweep": (["sweep grid.yaml -o grid"], "grid"),
+    "tradeoff": (["tradeoff MODEL -l ko,en --sizes 3000 --loss-lines 4 -o cost.json"], "cost.svg"),
     "verify": ([SLICE, "verify MODEL cut --text ko.txt"], None),
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from langslice.errors import ClusterError, RecipeError
 from langslice.files.folder_lock import locked
 from langslice.recipes.content import content_of, digest
 from langslice.recipes.document import Recipe
-from langslice.sweeps.line_chart import ChartLine, ChartPoint, line_chart
+from langslice.reporting.line_chart import ChartLine, ChartPoint, line_chart
 from langslice.sweeps.main import sweep
 from langslice.sweeps.recipe import check_grid, expand, load_grid
 from langslice.sweeps.scheduler import RESULT

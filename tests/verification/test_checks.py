@@ -18,6 +18,7 @@ from langslice.verification.clients import check_clients
 from langslice.verification.main import Verification
 from langslice.verification.outputs import _long_sample
 from langslice.verification.record import read_record
+from langslice.verification.sentence_pipeline import knows_no_vocabulary
 from langslice.verification.tokenization import TextComparison, check_prompts, summarise_texts
 from tests.verification.sources import edit, make_embedder, make_mini, make_rembert, make_windowed
 
@@ -121,7 +122,7 @@ def test_a_layer_cut_runs_the_whole_pipeline_against_the_masked_source(tmp_path)
 
 
 def test_a_pooling_that_counts_layers_is_never_passed_over(tmp_path):
-    """After a layer cut it is cut along, refused, or seen by the proof: a slice that is written embeds."""
+    """After a layer slice it is sliced along, refused, or seen by verification: a slice that is written embeds."""
     import torch
 
     with warnings.catch_warnings():
@@ -152,7 +153,7 @@ def test_a_pooling_that_counts_layers_is_never_passed_over(tmp_path):
 
 
 def test_an_id_that_a_tokenizer_class_has_built_in_never_moves_unseen(tmp_path):
-    """RemBERT's class writes id 2 for unknown characters, whatever the file says: [UNK] stays there, or the proof fails."""
+    """RemBERT's class writes id 2 for unknown characters, whatever the file says: [UNK] stays there, or verification fails."""
     source = make_rembert(tmp_path / "source")
     try:
         result = langslice.slice(source, tmp_path / "out", scripts="Latn")
@@ -161,3 +162,19 @@ def test_an_id_that_a_tokenizer_class_has_built_in_never_moves_unseen(tmp_path):
         assert "is encoded as [2, 5, 2, 5" in str(error)
     else:
         assert result.plan.tokens[2] == "[UNK]"
+
+
+def test_the_pipeline_runs_in_slice_where_its_modules_may_know_tokens_and_always_in_verify(tmp_path):
+    """Pooling and what follows see hidden states alone: `slice` compares their files and leaves running them to `verify`."""
+    source = make_embedder(tmp_path / "source")
+
+    def pipeline(verification):
+        (check,) = (check for check in verification.checks if check.name == "pipeline")
+        return check.passed
+
+    assert pipeline(langslice.slice(source, tmp_path / "out", languages="en").verification) is None
+    assert pipeline(langslice.verify(source, tmp_path / "out")) is True
+    modules = json.loads((source / "modules.json").read_text())
+    modules[-1]["type"] = "langslice_tests.OwnModule"
+    (source / "modules.json").write_text(json.dumps(modules))
+    assert not knows_no_vocabulary(source)
