@@ -3,7 +3,7 @@
 One table for all; no other place lists model types but layer_fields.py. Rules and axes are explained in axes.py.
 
 Which configuration fields hold token ids is in token_id_fields.py. How to add a family: docs/adding-a-family.md.
-Checked against every tensor that stock transformers 5 writes for each family (tests/model/test_families.py).
+Checked against every tensor that unmodified transformers 5 writes for each family (tests/model/test_families.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 
 from langslice.errors import UnknownFamilyError
 from langslice.model.axes import Family, LiveRows, Rule
+from langslice.model.class_shapes import NoClassError, UnreadableClassError
+from langslice.model.derivation import derive_family
 
 TOKENIZER_ALONE = (
     "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
@@ -92,7 +94,7 @@ FAMILIES = (
     Family(("bart", "pegasus", "blenderbot", "blenderbot-small", "plbart")),
     Family(("mbart", "m2m_100", "nllb-moe"), language="token"),
     Family(("marian",), language="mark"),
-    # Every id behind no_timestamps_token_id is a time stamp, 0.02 s after the one before.
+    # Every id after no_timestamps_token_id is a time stamp, 0.02 s after the one before.
     Family(("whisper",), (Rule("other", r"encoder\.conv[12]", (), "opaque"),), LiveRows("time stamps"), hears=True),
     Family(("xglm",), reads_trees=True),
     Family(("gpt_neox",), reads_trees=True),
@@ -138,12 +140,12 @@ _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.m
 
 
 def is_known_type(model_type: object) -> bool:
-    """Whether a `model_type` stands in the table."""
+    """Whether a `model_type` is in the table."""
     return isinstance(model_type, str) and model_type in _BY_TYPE
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Find the family of a config.json by its `model_type`."""
+    """The row of a config.json by its `model_type`; for a type that is not in the table the row of its class (derivation.py)."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise UnknownFamilyError(
@@ -151,14 +153,25 @@ def family_of(config: Mapping[str, Any]) -> Family:
             hint=f"langslice reads models in the layout of Hugging Face transformers; {TOKENIZER_ALONE}",
         )
     family = _BY_TYPE.get(model_type)
-    if family is None:
+    return _from_class(config, model_type) if family is None else family
+
+
+def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
+    try:
+        return derive_family(config)
+    except NoClassError:
         near = difflib.get_close_matches(model_type, _BY_TYPE, n=3)
         likeness = f"; similar ones that are known: {', '.join(near)}" if near else ""
         raise UnknownFamilyError(
             f"unknown model type `{model_type}` in config.json{likeness}; nothing was written",
             hint=f"add a row to langslice/model/families.py, see docs/adding-a-family.md; {TOKENIZER_ALONE}",
-        )
-    return family
+        ) from None
+    except UnreadableClassError as error:
+        raise UnknownFamilyError(
+            f"model type `{model_type}` is not in the table, and no row can be read off its class: {error}; "
+            "nothing was written",
+            hint=f"write the row yourself, see docs/adding-a-family.md; {TOKENIZER_ALONE}",
+        ) from None
 
 
 def reading_of(config: Mapping[str, Any]) -> Family:

@@ -1,8 +1,8 @@
-"""What is known about the layers of model families: configuration fields, fused layouts, and what stock code can express.
+"""What is known about the layers of model families: configuration fields, fused layouts, and what unmodified code can express.
 
 One row for each group of model types whose layers are counted and sized by the same fields. model/families.py says along which
 axes each tensor runs; a row here says how long these axes are, and which fields of config.json say so. A family without a
-row can have its vocabulary sliced, not its layers, heads or neurons: such a cut is refused by name.
+row can have its vocabulary sliced, not its layers, heads or neurons: such a slice is refused by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class StackFields:
 
     layers    number of layers; "" where the layers share one set of weights
     heads     number of query heads
-    neurons   feed-forward width; "" where stock code ties it to the hidden size
+    neurons   feed-forward width; "" where unmodified code ties it to the hidden size
     kv_heads  number of key-value heads, "" where every query head has its own
     experts   feed-forward width of an expert, "" without experts
     """
@@ -38,23 +38,23 @@ class Body:
 
     stacks        "layers", or "encoder" and "decoder" -> its fields
     section       part of config.json that holds them, "" for the top
-    head_size     field that holds the size of a head, "" where stock code divides the hidden size by the number of heads
-    tied_if       field that, where it is set, makes stock code divide all the same
+    head_size     field that holds the size of a head, "" where unmodified code divides the hidden size by the number of heads
+    tied_if       field that, where it is set, makes unmodified code divide all the same
     fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "groups" [group:
                   its queries, k, v], "falcon" one of these, as config.json says
     key_values    number of key-value heads: "field" says it, "one" for all query heads, "own" one for each
-    lists         fields with one entry a layer, gathered by kept layer; written out where config.json leaves them implicit
+    lists         fields with one entry per layer, gathered by kept layer; written out where config.json leaves them implicit
     alternates    layers are of several kinds, by their place where `lists` are written nowhere
-    consults      other fields on which a cut depends
+    consults      other fields on which a slice depends
     first_bias    block 0 owns the position bias that all blocks use
     first_layer   why layer 0 cannot go, "" where it can
     first_if      field without which layer 0 can go all the same, "" where none decides
     norm_all      a norm spans all heads, so that no head can go
     slopes        positions enter by a slope for each head (ALiBi)
-    head_counts   attributes of a stock attention module that hold its number of query heads
+    head_counts   attributes of an unmodified attention module that hold its number of query heads
     head_widths   attributes that hold heads times head size
-    even_heads    why heads must be as many in every layer even with sizes by layer, "" where they need not
-    renamed       tensors have other names on disk than in stock code, which converts them as it loads
+    even_heads    why heads must be as many in every layer even with per-layer sizes, "" where they need not
+    renamed       tensors have other names on disk than in unmodified code, which converts them as it loads
     clients       other clients (see structure/clients.py) -> what they take: "layers", "heads", "neurons"
     """
 
@@ -80,7 +80,7 @@ class Body:
     clients: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def needs_defaults(self, config: Mapping[str, Any]) -> bool:
-        """Whether config.json leaves something to its class that a cut depends on."""
+        """Whether config.json leaves something to its class that a slice depends on."""
         fields = [*self.lists, *self.consults, *filter(None, (self.tied_if, self.first_if))]
         for stack in self.stacks.values():
             fields += [name for name in (stack.layers, stack.heads, stack.kv_heads) if name]
@@ -111,7 +111,7 @@ def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size",
 
 
 def _clients(llama_cpp: str = "", vllm: str = "", ctranslate2: str = "") -> dict[str, frozenset[str]]:
-    """Words are what a client takes of a stock slice, as its loader reads the configuration: docs/concepts/clients.md."""
+    """Words are what a client takes of an unmodified slice, as its loader reads the configuration: docs/concepts/clients.md."""
     given = {"llama.cpp": llama_cpp, "vLLM": vllm, "CTranslate2": ctranslate2}
     return {name: frozenset(words.split()) for name, words in given.items() if words}
 
@@ -133,12 +133,12 @@ BODIES = (
     Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
          head_counts=("num_attention_heads",), head_widths=("all_head_size",),
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("deberta-v2",), _BERT, first_layer="stock code adds a convolution to the output of whatever layer is first",
+    Body(("deberta-v2",), _BERT, first_layer="unmodified code adds a convolution to the output of whatever layer is first",
          first_if="conv_kernel_size", head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
          head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
     Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), alternates=True, head_counts=(),
-         first_layer="it has no attention norm, and stock code gives every later layer one",
+         first_layer="it has no attention norm, and unmodified code gives every later layer one",
          clients=_clients("neurons", "neurons")),
     Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
@@ -175,7 +175,7 @@ BODIES = (
          clients=_clients("neurons", _ALL)),
     Body(("phi",), _GROUPED, head_size="head_dim", tied_if="qk_layernorm", clients=_clients(_NO_HEADS, _NO_HEADS)),
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
-         even_heads="stock code splits the fused projection by the one number of heads in config.json",
+         even_heads="unmodified code splits the fused projection by the one number of heads in config.json",
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True),
     Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),
@@ -205,7 +205,7 @@ def body_of(config: Mapping[str, Any]) -> Body:
     body = _BY_TYPE.get(model_type)
     if body is None:
         raise PlanError(
-            f"the layers of model type `{model_type}` are not in the table, so none of its layers, heads or neurons can be cut",
+            f"the layers of model type `{model_type}` are not in the table, so none of its layers, heads or neurons can be pruned",
             hint="its vocabulary can be; to add it, see docs/adding-a-family.md",
         )
     return body

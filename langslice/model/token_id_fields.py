@@ -40,7 +40,7 @@ _NOT_IDS = re.compile(
     r"(?:num|n|max|min|mm|total|max_num)_(?:\w+_)?tokens?(?:_\w+)?|(?:vision|image|audio|video)_tokens(?:_\w+)?|tokens_per_\w+|\w+_tokens_per_\w+"
     r"|(?:new|max_new|min_new|max_source|max_target)_tokens|num_assistant_tokens\w*|assistant_\w+|\w*token_type\w*|type_vocab_size"
     r"|prompt_lookup_num_tokens|id2label|label2id|\w*layer_(?:id|ids|idx|index|indices|indexes)|\w*(?:layers|heads)_index(?:es)?"
-    r"|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
+    r"|\w*layer_(?:start|end)_index|\w*layer_index_(?:start|end)|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
     r"|token_(?:dim|dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
     r"|max_initial_timestamp_index|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id"
 )
@@ -111,7 +111,7 @@ def find_id_fields(
         if _IDS.fullmatch(key):
             collect((*path, key), _ids_in(key, value, f"{file}: {'.'.join((*path, key))}"))
         elif key == "vocab_offset" and in_tower:
-            # Gemma 3n: the tower's own tokens lie behind the text's, from this id on, as many as its vocab_size.
+            # Gemma 3n: the tower's own tokens lie after the text's, from this id on, as many as its vocab_size.
             count = value_at(document, path).get("vocab_size", 1)
             collect((*path, key), iter(range(value, value + count)))
         elif _is_suspicious(key, value):
@@ -223,7 +223,7 @@ def _walk(
 
 
 def value_at(document: Any, path: tuple[str, ...]) -> Any:
-    """What stands at a path of keys; a step into a list is its place, as text."""
+    """What is at a path of keys; a step into a list is its place, as text."""
     value = document
     for key in path:
         value = value[int(key)] if isinstance(value, list) else value[key]

@@ -1,46 +1,27 @@
-"""What stock transformers makes of a folder: its class, the keys it misses, the ids it supplies by itself.
+"""What unmodified transformers makes of a folder: its class, the keys it misses, the ids it supplies by itself.
 
-Everything that asks transformers stands here and in verification/outputs.py; custom code in a checkpoint is never run.
+Everything that asks transformers is here and in verification/outputs.py; custom code in a checkpoint is never run.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import CheckpointError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.class_shapes import quiet_transformers as quiet_transformers
+from langslice.model.class_shapes import stock_config
 from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' warnings and progress bars off the user's terminal."""
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
 
 
 def model_class(folder: Path) -> Any:
     """The class that config.json names and transformers has; None where there is none.
 
-    For a slice with sizes by layer it is that class with those sizes, built by this package: the modeling_sliced.py in the
+    For a slice with per-layer sizes it is that class with those sizes, built by this package: the modeling_sliced.py in the
     folder, which does the same for clients, is not run.
     """
     import transformers
@@ -98,12 +79,12 @@ def cache_of(output: Any) -> Any:
 
 
 def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
-    """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
+    """Keys that the unmodified class misses, does not expect, or finds in another shape; no weight is read.
 
     transformers reads the headers and fills the class on the meta device with tensors that have a shape and no data.
     Given the folder itself it would read every weight in versions before 5.
 
-    Returns  {"missing": names, "unexpected": names, "mismatched": names with both shapes}, or None where no stock class
+    Returns  {"missing": names, "unexpected": names, "mismatched": names with both shapes}, or None where no unmodified class
              is named
     Raises   CheckpointError when the class cannot be built from the tensors at all
     """
@@ -145,7 +126,7 @@ def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
 def implied_fields(
     config: Mapping[str, Any], *, rows: int, per_layer_rows: int | None, ignore: frozenset[str]
 ) -> tuple[dict[str, int | list[int]], dict[str, int]]:
-    """What the stock configuration class supplies where config.json is silent: token ids, and sizes of the vocabulary.
+    """What the unmodified configuration class supplies where config.json is silent: token ids, and sizes of the vocabulary.
 
     A slice that moves such a token, or has fewer rows, must write them out, or a client would go on using the old ones.
     Published Gemma 3 checkpoints, for one, leave their vocabulary's size to the class.
@@ -174,7 +155,7 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with its class's defaults; empty where this version of transformers cannot read it."""
     with quiet_transformers():
         try:
-            full = _stock_config(config).to_dict()
+            full = stock_config(config).to_dict()
         except (ValueError, TypeError, KeyError):
             return {}
         except (AttributeError, IndexError, ArithmeticError, RecursionError) as error:  # what a wrong value runs into
@@ -191,13 +172,6 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _stock_config(config: Mapping[str, Any]) -> Any:
-    """An object of the stock configuration class; raises what that class raises."""
-    from transformers import AutoConfig
-
-    return AutoConfig.for_model(**{key: value for key, value in config.items() if key != "auto_map"})
-
-
 def config_error(config: Mapping[str, Any]) -> str:
     """What the configuration class has against a config.json; "" when it takes it, or this version does not know it."""
     from transformers import CONFIG_MAPPING
@@ -206,7 +180,7 @@ def config_error(config: Mapping[str, Any]) -> str:
         return ""
     with quiet_transformers():
         try:
-            _stock_config(config)
+            stock_config(config)
         except (ValueError, TypeError, KeyError, _invalid_field()) as error:
             return " ".join(str(error).split())
     return ""
@@ -229,7 +203,7 @@ def _is_given(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:
-    """Whether the stock class uses one table for the input embedding and the output head."""
+    """Whether the unmodified class uses one table for the input embedding and the output head."""
     with quiet_transformers():
-        full = _stock_config(config)
+        full = stock_config(config)
     return bool(getattr(full, "tie_word_embeddings", False))

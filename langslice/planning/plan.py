@@ -1,7 +1,7 @@
 """The plan: what a slice keeps, as a file that people read and edit.
 
 A plan starts from the tensors found in the checkpoint's headers, never from a family's list, so that nothing can vanish
-unseen. `slice` does exactly what the plan says, after checking that it still fits its source. Kept tokens stand one a
+unseen. `slice` does exactly what the plan says, after checking that it still fits its source. Kept tokens are one a
 line, `[old id, token, reasons]`: delete a line to drop a token, add one to keep it.
 """
 
@@ -57,7 +57,7 @@ class SlicePlan:
     kept             (n,) int64 ascending old rows; new id = position
     tokens           (n,) token strings, None for rows without a token
     reasons          (n,) why each is kept
-    padding          old rows repeated behind the kept ones, to reach a multiple
+    padding          old rows repeated after the kept ones, to reach a multiple
     checked          digest of `kept` for which the closure was checked; a plan edited by hand is checked again
     implied_ids      file -> field -> value: ids and sizes that the source leaves to its class's defaults, written out
     ignore_fields    configuration fields declared not to hold token ids
@@ -67,7 +67,8 @@ class SlicePlan:
     weights          how weights are pruned, as fields of SparsityRequest; None where they are not
     pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
     trained          whether the slice was trained since, by its record; not part of the plan's file
-    facts            what the choice rests on, for reports: tokens by script, evidence with its coverage curves, sizes of
+    row              the row of the model type as Python, where it was derived from the class; "" where the table has it
+    facts            what the choice rests on, for reports: tokens by script, criteria with their coverage curves, sizes of
                      the source's layers; nothing in it changes what a slice does
     """
 
@@ -93,6 +94,7 @@ class SlicePlan:
     pruned: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    row: str = ""
 
     @property
     def names_tokens(self) -> bool:
@@ -167,6 +169,7 @@ def plan_text(plan: SlicePlan) -> str:
         "coverage": dict(plan.coverage),
         "notes": list(plan.notes),
         "ignore_fields": list(plan.ignore_fields),
+        **({"row": plan.row.splitlines()} if plan.row else {}),
         "implied_ids": {file: dict(fields) for file, fields in plan.implied_ids.items()},
         "structure": None if plan.structure is None else kept_json(plan.structure),
         "weights": None if plan.weights is None else dict(plan.weights),
@@ -226,6 +229,7 @@ _FORM = {
     "coverage": {"*": float},
     "notes": [str],
     "ignore_fields": [str],
+    "row?": [str],
     "implied_ids": {"*": {"*": (int, [int])}},
     "structure?": (None, dict),
     "weights?": (None, {"keep_demos?": _PATTERNS, "avoid_demos?": _PATTERNS}),
@@ -242,7 +246,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
         raise PlanError(f"{place}: expected format {FORMAT}, found {found}", hint="is this a plan of another version?")
     known = {
         "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "structure",
-        "weights", "facts", "vocabulary", "kept", "tensors",
+        "weights", "facts", "vocabulary", "kept", "tensors", "row",
     }  # fmt: skip
     unknown = sorted(set(document) - known)
     if unknown:
@@ -272,6 +276,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
             structure=None if structure is None else kept_from_json(structure, place=place),
             weights=document.get("weights"),
             facts=checked_facts(document.get("facts", {})),
+            row="\n".join(document.get("row", ())),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise PlanError(f"{place}: the plan is damaged: {type(error).__name__}: {error}") from error

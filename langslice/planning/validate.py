@@ -1,4 +1,4 @@
-"""Whether a plan that was read still fits: its source, its tokens, and what is asked beside it."""
+"""Whether a plan that was read still fits: its source, its tokens, and what is asked together with it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import PlanError
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.row_text import derived_text
 from langslice.model.source_tokenizer import fingerprint_of
 from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice
@@ -24,6 +25,7 @@ def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceToken
     """
     check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
     check_ignored(made.ignore_fields)
+    _check_row(made, checkpoint)
     size = len(tokenizer.tokens)
     own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
     if made.checked != digest_rows(made.kept) or made.tokens != own:
@@ -35,11 +37,20 @@ def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceToken
 
 
 def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, Any]:
-    """A plan's facts after a person changed its tokens: scripts are counted again, evidence speaks of other tokens."""
+    """A plan's facts after a person changed its tokens: scripts are counted again, criteria speak of other tokens."""
     from langslice.vocabulary.facts import script_facts
 
     kept = {name: value for name, value in made.facts.items() if name != "evidence"}
     return {**kept, "scripts": script_facts(tokenizer, made.kept)} if "scripts" in kept else kept
+
+
+def _check_row(made: SlicePlan, checkpoint: Checkpoint) -> None:
+    """Refuse a plan whose derived row is not what the class says here."""
+    if made.row != derived_text(checkpoint.config):
+        raise PlanError(
+            f"the plan's `row` is not the row of `{made.model_type}` here: another version of transformers may have made it",
+            hint="make a new plan with `langslice plan`",
+        )
 
 
 def refuse_beside_plan(choice: Choice) -> None:
@@ -48,7 +59,7 @@ def refuse_beside_plan(choice: Choice) -> None:
     if beside:
         flags = ", ".join("--" + name.replace("_", "-") for name in beside)
         raise PlanError(
-            f"--plan says what to keep, so {flags} cannot be given beside it",
+            f"--plan says what to keep, so {flags} cannot be given together with it",
             hint="make a new plan with `langslice plan`",
         )
 

@@ -1,8 +1,8 @@
 """Run the source and the slice on the same tokens and compare what they compute.
 
-One model is in memory at a time. Where only the vocabulary is cut, hidden states must be equal bit for bit: the blocks are
+One model is in memory at a time. Where only the vocabulary is sliced, hidden states must be equal bit for bit: the blocks are
 the same bytes and see the same embeddings. Logits of kept tokens may differ by float rounding, because a matrix product of
-another width may be summed in another order. Where layers, heads or neurons are cut, the slice is compared with the source
+another width may be summed in another order. Where layers, heads or neurons are pruned, the slice is compared with the source
 in which these are masked and skipped, both in float32, and its last hidden states, too, may differ by rounding.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -34,6 +34,7 @@ _RANDOM_LENGTH = 24
 # One sample is longer than every window that is no longer than this; of it the last positions are compared.
 _LONGEST = 1024
 _LAST_POSITIONS = 16
+_MOST_TOKENS = 1024
 # The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
 _HEAD_POSITIONS = 4
 # Fields that say how far a token sees, and how many positions there are.
@@ -42,7 +43,7 @@ _WINDOWS = re.compile(
 )
 _POSITIONS = re.compile(r"max_position_embeddings|n_positions|original_max_position_embeddings|max_target_positions")
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
-_MOST_OFFSET = 8  # RoBERTa counts positions from behind the padding token's id, which is a low one
+_MOST_OFFSET = 8  # RoBERTa counts positions from after the padding token's id, which is a low one
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
 # What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
@@ -108,25 +109,26 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
     new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
     longest, longer = _long_sample(full_config(checkpoint.config) or checkpoint.config)
+    every = _every_token(rng, size, min(longest, _RANDOM_LENGTH * 4)) if plan.row else []
+    new_ids += every
     new_ids.append(rng.integers(0, size, longest).tolist())
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
     load = (
-        partial(load_unmodified, checkpoint.model_folder)
+        partial(load_unmodified, checkpoint.model_folder, aligned=bool(plan.row))
         if structure is None
         else partial(load_source_masked, checkpoint, structure)
     )
     ends = structure is not None
     try:
-        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends)
+        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends, whole=bool(plan.row))
     except _CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
-        after = _run(
-            partial(load_unmodified, sliced.model_folder, dtype), new_ids, start[1], keep=np.arange(size), ends=ends
-        )
+        stock = partial(load_unmodified, sliced.model_folder, dtype, aligned=bool(plan.row))
+        after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends, whole=bool(plan.row))
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong, hidden, logits = _differences(before, after, ends=ends)
@@ -134,15 +136,26 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     finite = sum(left.is_finite() for left in before)
     if finite < len(before):
         told += f"; the source itself overflows in {len(before) - finite} of them"
-    of_text = len(new_ids) - _RANDOM_SAMPLES - 1
+    of_text = len(new_ids) - _RANDOM_SAMPLES - 1 - len(every)
     told_of = f"{len(new_ids)} samples"
     told_of += (
         f" ({of_text} of text, one of {longest} tokens" if of_text else f" of random ids (one of {longest} tokens"
     )
+    if every:
+        told_of += f", {min(size, _MOST_TOKENS)} of {size} kept tokens once each"
     if longer:
         told_of += f", which is less than the window of {longer}"
     compared = "last hidden states of the masked source differ by" if ends else "hidden states differ by"
     return Check("outputs", not wrong, f"{told_of}): {compared} {hidden:g}{told}", tuple(wrong))
+
+
+def _every_token(rng: np.random.Generator, size: int, longest: int) -> list[list[int]]:
+    """Samples that hold every token once, as far as there are not too many; for a row that was derived.
+
+    Code of a class may do something of its own with some id, which only that id shows.
+    """
+    ids = rng.permutation(size)[:_MOST_TOKENS]
+    return [ids[at : at + longest].tolist() for at in range(0, len(ids), longest)]
 
 
 def _differences(before: Sequence[Outputs], after: Sequence[Outputs], *, ends: bool) -> tuple[list[str], float, float]:
@@ -227,11 +240,12 @@ def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
 
 
 def _run(
-    load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool
+    load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool, whole: bool
 ) -> list[Outputs]:
     """Hidden states of every layer, or of the last alone, and logits of the kept tokens, for each sample.
 
     batches  one sequence each; the last is the long one, of which hidden states at the last positions are kept
+    whole    the head sees all positions: of a class that nobody has looked at, nothing is taken for granted
     """
     import torch
 
@@ -240,7 +254,7 @@ def _run(
         results = []
         with torch.inference_mode():
             sound = _encode_sound(model)
-            with _head_at_last(model):
+            with nullcontext() if whole else _head_at_last(model):
                 for ids in batches[:-1]:
                     output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
                     results.append(_collect(output, keep, ends))
@@ -265,12 +279,17 @@ def _head_at_last(model: Any) -> Iterator[None]:
         hook.remove()
 
 
-def load_unmodified(folder: Path, dtype: str = "auto") -> Any:
-    """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given."""
+def load_unmodified(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
+    """The unmodified model on the CPU, with plain attention, in the type it is stored in unless another is given.
+
+    aligned  copy every tensor out of its file: where one begins there may change the order in which a product is summed
+    """
     import torch
 
-    model = model_class(folder).from_pretrained(folder, **_loading_options(dtype))
-    return model.to(torch.device("cpu")).eval()
+    model = model_class(folder).from_pretrained(folder, **_loading_options(dtype)).to(torch.device("cpu")).eval()
+    for parameter in model.parameters() if aligned else ():
+        parameter.data = parameter.data.clone()
+    return model
 
 
 def load_source_masked(checkpoint: Checkpoint, structure: Kept) -> Any:
@@ -315,9 +334,10 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     import torch
 
     tokens = torch.tensor([ids])
+    cache = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
     # The encoder alone of an encoder-decoder has the configuration of both.
     if not model.config.is_encoder_decoder or not _takes(model, "decoder_input_ids"):
-        return {"input_ids": tokens, **_encoder_states(model)}
+        return {"input_ids": tokens, **cache, **_encoder_states(model)}
     decoder = torch.tensor([[start, *ids[:-1]]])
     return (
         {"decoder_input_ids": decoder}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from langslice.cli.commands.options import Json, Model, Quiet, choosing
 from langslice.cli.commands.output import print_json, progress
@@ -10,10 +12,23 @@ from langslice.slicing.options import InspectOptions
 
 
 @choosing(InspectOptions)
-def inspect(model: Model, json: Json = False, *, quiet: Quiet = False, **given: Any) -> None:
+def inspect(
+    model: Model,
+    json: Json = False,
+    *,
+    row: Annotated[
+        bool, typer.Option("--row", help="Print the row of its model type, as model/families.py takes it, and no more.")
+    ] = False,
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
     """Show what is in a model, and what each cut would save."""
     from langslice.slicing import main as job
 
+    if row:
+        given.pop("languages", None)
+        typer.echo(job.model_row(model, **given))
+        return
     with progress(quiet or json) as report:
         found = job.inspect(model, report=report, **given)
     if json:

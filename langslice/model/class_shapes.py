@@ -1,0 +1,188 @@
+"""What the class of a model type has: names and shapes of its tensors, read from the class itself on the meta device.
+
+No weight is loaded, and no code of a checkpoint is run: the class is transformers' own. Every reading is of one
+configuration; comparing the readings of two that differ in one field says along which axes tensors run (derivation.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+Path = tuple[str, ...]
+"""Keys that lead to a field of config.json."""
+Shapes = dict[str, tuple[int, ...]]
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off the user's terminal."""
+    import transformers
+
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+class UnreadableClassError(Exception):
+    """A class that does not say clearly along which axes its tensors run, or that cannot be built from a configuration."""
+
+
+class NoClassError(UnreadableClassError):
+    """A model type that the installed transformers does not have."""
+
+
+@dataclass(frozen=True)
+class ClassShapes:
+    """One reading of a class.
+
+    kind      name of the class
+    stored    tensor, as the class calls it -> shape; two names of one table are both there
+    on_disk   the same under the names that transformers writes
+    passing   buffers that no checkpoint holds -> shape
+    tables    names of the input embedding, as the class calls it
+    lists     path of a list of modules -> how many there are
+    text_only whether token ids are all that it reads
+    """
+
+    kind: str
+    stored: Shapes
+    on_disk: Shapes
+    passing: Shapes
+    tables: tuple[str, ...]
+    lists: dict[str, int]
+    text_only: bool
+
+
+def read_class(config: Mapping[str, Any], changes: Mapping[Path, Any] | None = None) -> ClassShapes:
+    """Build the class of a config.json on the meta device, and read it.
+
+    changes   field -> value, in place of what the configuration says
+    Raises    UnreadableClassError with what stands against it
+    """
+    document = changed(config, changes or {})
+    with quiet_transformers():
+        try:
+            return _read(_empty(document))
+        except UnreadableClassError:
+            raise
+        except Exception as error:  # constructors raise anything, from KeyError to ImportError
+            raise UnreadableClassError(f"{type(error).__name__}: {_in_a_line(error)}") from error
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[Path, Any]) -> dict[str, Any]:
+    """A copy of a document with other values at some paths."""
+    document = copy.deepcopy(dict(config))
+    for path, value in changes.items():
+        holder = document
+        for key in path[:-1]:
+            holder = holder.setdefault(key, {})
+        holder[path[-1]] = value
+    return document
+
+
+def full_document(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with the defaults of its class, nested configurations included; raises UnreadableClassError."""
+    with quiet_transformers():
+        try:
+            found: dict[str, Any] = _known_config(config).to_dict()
+        except Exception as error:
+            raise UnreadableClassError(f"{type(error).__name__}: {_in_a_line(error)}") from error
+    return found
+
+
+def stock_config(document: Mapping[str, Any]) -> Any:
+    """An object of the stock configuration class; raises what that class raises, and ValueError where there is none."""
+    import transformers
+
+    plain = {key: value for key, value in copy.deepcopy(dict(document)).items() if key != "auto_map"}
+    base = getattr(transformers, "PreTrainedConfig", None)
+    decode = getattr(base, "_decode_special_floats", None)  # infinity has a form of its own in config.json
+    return transformers.AutoConfig.for_model(**(plain if decode is None else decode(plain)))
+
+
+def _known_config(document: Mapping[str, Any]) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    if document.get("model_type") not in CONFIG_MAPPING:
+        raise NoClassError(document.get("model_type"))
+    return stock_config(document)
+
+
+def _empty(document: Mapping[str, Any]) -> Any:
+    """The class that the document names, without weights."""
+    import torch
+    import transformers
+
+    config = _known_config(document)
+    names = [name for name in document.get("architectures") or () if hasattr(transformers, name)]
+    if not names:
+        raise UnreadableClassError(f"`architectures` {document.get('architectures')} names no class of transformers")
+    with torch.device("meta"):
+        return getattr(transformers, names[0])(config)
+
+
+def _read(model: Any) -> ClassShapes:
+    import torch
+
+    state = dict(model.state_dict(keep_vars=True).items())
+    buffers = {name: tuple(one.shape) for name, one in model.named_buffers() if name not in state}
+    table = model.get_input_embeddings()
+    same = {id(one) for one in _parameters(table)}
+    lists = {
+        path: len(module)
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module)
+    }
+    return ClassShapes(
+        type(model).__name__,
+        {name: tuple(one.shape) for name, one in state.items()},
+        _as_written(model, state),
+        buffers,
+        tuple(name for name, one in state.items() if id(one) in same),
+        lists,
+        model.main_input_name == "input_ids" and not _other_inputs(model),
+    )
+
+
+def _parameters(table: Any) -> list[Any]:
+    """What a table of embeddings is made of: a module, a parameter, or nothing."""
+    if table is None or not hasattr(table, "parameters"):
+        return [] if table is None else [table]
+    return list(table.parameters(recurse=False))
+
+
+def _other_inputs(model: Any) -> bool:
+    """Whether the class reads pictures or sound too."""
+    from inspect import signature
+
+    others = ("pixel_values", "input_features", "input_values", "image_embeds")
+    return any(name.startswith(others) for name in signature(model.forward).parameters)
+
+
+def _as_written(model: Any, state: Mapping[str, Any]) -> Shapes:
+    """Shapes under the names that transformers gives tensors as it saves them; version 5 renames, splits and joins some."""
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # version 4 saves what it has
+        written: Mapping[str, Any] = state
+    else:
+        written = revert_weight_conversion(model, {name: one.detach() for name, one in state.items()})
+    return {name: tuple(one.shape) for name, one in written.items()}
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,144 @@
+"""Every model type that the installed transformers has: what of it can be sliced, and what is refused, with the reason.
+
+    python -m tests.families.sweep                     all types, into record.json and docs/reference/families.md
+    python -m tests.families.sweep --types mamba,rwkv  these, printed
+
+A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
+more, by a few lines that share nothing with the proof: "wrong" is what such a comparison finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import langslice
+from langslice.errors import LangsliceError
+from tests.families.tiny import build
+
+RECORD = Path(__file__).with_name("record.json")
+AXES = ("vocabulary",)
+_TABLES = {
+    "causal": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "masked": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "sequence": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+}
+
+
+def pairs() -> Iterator[tuple[str, str]]:
+    """Model type and class, of all heads that write text; a class that two heads name once."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    seen: set[tuple[str, str]] = set()
+    for table in _TABLES.values():
+        for model_type, name in getattr(modeling_auto, table).items():
+            for one in [name] if isinstance(name, str) else name:
+                inner = transformers.CONFIG_MAPPING[model_type].sub_configs
+                if inner and getattr(transformers, one).config_class is not transformers.CONFIG_MAPPING[model_type]:
+                    continue  # the text model of a composite one, which has a type of its own
+                if (model_type, one) not in seen:
+                    seen.add((model_type, one))
+                    yield model_type, one
+
+
+def sweep(model_type: str, class_name: str, folder: Path) -> dict[str, str]:
+    """Axis -> "exact", "refused: why", "wrong: how" of one class; all "not built: why" where transformers does not build it."""
+    source = folder / "source"
+    try:
+        build(model_type, class_name, source)
+    except Exception as error:  # noqa: BLE001 - classes raise anything
+        return dict.fromkeys(AXES, f"not built: {_short(error)}")
+    return {axis: _tried(_CUTS[axis], source, folder / axis) for axis in AXES}
+
+
+def _tried(cut: Callable[[Path, Path], str], source: Path, out: Path) -> str:
+    try:
+        difference = cut(source, out)
+    except LangsliceError as error:
+        return f"refused: {_short(error)}"
+    except Exception as error:  # noqa: BLE001 - classes raise anything
+        return f"failed: {type(error).__name__}: {_short(error)}"
+    return f"wrong: {difference}" if difference else "exact"
+
+
+def _vocabulary(source: Path, out: Path) -> str:
+    result = langslice.slice(source, out, scripts="Hang")
+    return _differs(source, out, result.plan.kept)
+
+
+def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
+    """How the outputs of two folders differ on the same random tokens; "" where they do not."""
+    import torch
+    import transformers
+
+    name = json.loads((source / "config.json").read_text())["architectures"][0]
+    ids = np.random.default_rng(1).integers(0, len(kept), (2, 16))
+    found = []
+    for folder, tokens in ((source, kept[ids]), (out, ids)):
+        model = getattr(transformers, name).from_pretrained(folder, attn_implementation="eager").eval()
+        known = signature(model.forward).parameters
+        inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
+        if model.config.is_encoder_decoder and "decoder_input_ids" in known:
+            inputs["decoder_input_ids"] = inputs["input_ids"]
+        inputs |= {"use_cache": False} if "use_cache" in known else {}
+        with torch.no_grad():
+            output = model(**inputs)
+        found.append(output.logits if "logits" in output else output[0])
+    first = found[0][..., torch.from_numpy(kept)] if found[0].shape[-1] != found[1].shape[-1] else found[0]
+    off = float((first - found[1]).abs().max() / first.abs().max().clamp(min=1))
+    return "" if off < 1e-5 else f"outputs differ by {off:.1e} of the largest"
+
+
+_CUTS: dict[str, Callable[[Path, Path], str]] = {"vocabulary": _vocabulary}
+
+
+def _short(error: Exception) -> str:
+    said = " ".join(str(getattr(error, "message", error)).split())
+    return re.sub(r"/\S+ was not written: ", "", said)[:300]
+
+
+def main() -> None:
+    """Run the sweep, and print or write what it found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--types", default="", help="these alone, with commas; nothing is written")
+    only = [name for name in parser.parse_args().types.split(",") if name]
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    record: dict[str, dict[str, dict[str, str]]] = {}
+    for model_type, name in pairs():
+        if only and model_type not in only:
+            continue
+        began = time.monotonic()
+        folder = Path(tempfile.mkdtemp(prefix="langslice-sweep-"))
+        try:
+            found = record.setdefault(model_type, {})[name] = sweep(model_type, name, folder)
+        finally:
+            shutil.rmtree(folder)
+        print(f"{time.monotonic() - began:5.1f} s  {model_type} {name} {found}", flush=True)
+    counts: dict[str, Any] = {axis: {} for axis in AXES}
+    for classes in record.values():
+        for found in classes.values():
+            for axis, said in found.items():
+                counts[axis][said.split(":")[0]] = counts[axis].get(said.split(":")[0], 0) + 1
+    print(counts)
+    if not only:
+        RECORD.write_text(json.dumps({"transformers": transformers.__version__, "types": record}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

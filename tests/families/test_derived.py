@@ -1,0 +1,103 @@
+"""Rows read off classes: against the table where it has one, and on types that it lacks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import langslice
+from langslice.errors import PlanError, UnknownFamilyError, VerificationError
+from langslice.model import families
+from langslice.model.axes import VOCABULARY_AXES, Family, LiveRows, Rule, describe_tensor
+from langslice.model.derivation import derive_family
+from langslice.planning.plan import load_plan, save_plan
+from tests.families.tiny import build
+from tests.zoo import FAMILIES, VOCABULARY
+
+# Types without a row, for what each has of its own.
+TYPES = {
+    "mamba": "MambaForCausalLM",  # no attention
+    "deepseek_v4": "DeepseekV4ForCausalLM",  # a table from tokens to experts
+    "dory": "DoryForCausalLM",  # a scale for every token
+    "mpnet": "MPNetForMaskedLM",  # a bias of the head
+    "longt5": "LongT5ForConditionalGeneration",
+}
+
+
+def _vocabulary(family, name, shape):
+    axes = describe_tensor(family, name, shape, frozenset({VOCABULARY})).axes or ()
+    return [(dim, axis) for dim, axis in enumerate(axes) if axis in VOCABULARY_AXES]
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_a_derived_row_says_what_the_table_says(model_type, zoo):
+    from safetensors import safe_open
+
+    config = json.loads((zoo(model_type) / "config.json").read_text())
+    if config["model_type"] not in families._BY_TYPE or not config.get("architectures"):
+        pytest.skip("not a class of this transformers")
+    derived, table = derive_family(config), families.family_of(config)
+    with safe_open(zoo(model_type) / "model.safetensors", "np") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    for name, shape in shapes.items():
+        assert _vocabulary(derived, name, shape) == _vocabulary(table, name, shape), name
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The folder of a tiny random model by type, built once."""
+    root = tmp_path_factory.mktemp("tiny")
+
+    def folder(model_type):
+        found = root / model_type
+        return found if found.is_dir() else build(model_type, TYPES[model_type], found)
+
+    return folder
+
+
+@pytest.mark.parametrize("model_type", sorted(TYPES))
+def test_a_type_without_a_row_is_sliced_and_proven(model_type, tiny, tmp_path):
+    result = langslice.slice(tiny(model_type), tmp_path / "out", scripts="Hang")
+    assert result.verification.passed
+    outputs = next(check for check in result.verification.checks if check.name == "outputs")
+    assert outputs.passed
+    assert "kept tokens once each" in outputs.detail
+    row = eval(result.plan.row, {"Family": Family, "Rule": Rule, "LiveRows": LiveRows})  # as it would be pasted
+    assert row == families.family_of(json.loads((tiny(model_type) / "config.json").read_text()))
+    # The same from the plan's file, and by `verify`.
+    save_plan(result.plan, tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json").row == result.plan.row
+    assert langslice.verify(tiny(model_type), tmp_path / "out").passed
+
+
+def test_a_plan_with_another_row_is_refused(tiny, tmp_path):
+    plan = langslice.plan(tiny("mamba"), scripts="Hang")
+    save_plan(plan, tmp_path / "plan.json")
+    text = (tmp_path / "plan.json").read_text().replace('\\"vocab\\", \\"hidden\\"', '\\"hidden\\", \\"vocab\\"', 1)
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(PlanError, match="the plan's `row` is not the row of `mamba` here"):
+        langslice.slice(tiny("mamba"), tmp_path / "out", plan=tmp_path / "plan.json")
+
+
+def test_the_proof_cannot_be_switched_off(tiny, tmp_path, monkeypatch):
+    with pytest.raises(PlanError, match="the row of `mamba` was derived from its class"):
+        langslice.slice(tiny("mamba"), tmp_path / "out", scripts="Hang", verify=False)
+    monkeypatch.setattr("langslice.verification.outputs.lacking_memory", lambda *_: "not run: no memory")
+    with pytest.raises(VerificationError, match="no memory; the row of `mamba` was derived from its class"):
+        langslice.slice(tiny("mamba"), tmp_path / "out", scripts="Hang")
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_prints_the_row(tiny):
+    from langslice.cli.app import app
+
+    result = CliRunner().invoke(app, ["inspect", str(tiny("mamba")), "--row"])
+    assert result.output.strip() == 'Family(("mamba",), (Rule("vocabulary", "embeddings", ("vocab", "hidden")),))'
+    assert CliRunner().invoke(app, ["inspect", "mini", "--row"]).output.startswith('Family(\n    (\n        "llama",')
+
+
+def test_a_type_that_transformers_lacks_is_refused_by_name():
+    with pytest.raises(UnknownFamilyError, match=r"unknown model type `qwen9`.*qwen3"):
+        families.family_of({"model_type": "qwen9"})
