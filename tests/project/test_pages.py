@@ -58,7 +58,7 @@ def test_a_command_that_the_program_does_not_take_is_found():
         ("langslice slice MODEL --languges ko -o OUT", "No such option"),
         ("langslice slic MODEL -o OUT", "no command `slic`"),
         ("langslice slice MODEL -o OUT --threads x", "valid int"),
-        ("langslice slice", "Missing argument"),
+        ("langslice slice", "Missing (argument|parameter)"),
     ):
         with pytest.raises((Exception, AssertionError), match=said):
             parse(line)
