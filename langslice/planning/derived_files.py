@@ -43,7 +43,10 @@ class DerivedFileInputs:
 
     @cached_property
     def along(self) -> dict[int, np.ndarray]:
-        """Length of a dimension that runs along the vocabulary -> old rows that stay; {} where all do."""
+        """Length of a dimension that runs along the vocabulary -> old rows that stay; {} where all do.
+
+        Returns  values (n,) int64, in the order of the new rows
+        """
         if self.plan.keeps_vocabulary:
             return {}
         tokens = len(self.source.tokenizer.tokens)

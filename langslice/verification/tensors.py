@@ -187,7 +187,10 @@ def _at_least_one(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def as_rows(entry: TensorEntry, dim: int) -> np.ndarray:
-    """A read-only view of a tensor with dimension `dim` first, elements as raw bytes."""
+    """A read-only view of a tensor with dimension `dim` first, elements as raw bytes.
+
+    Returns  uint8 (n, ..., bytes), n the length of `dim`, bytes those of an element
+    """
     item = _element_bytes(entry)
     table = np.memmap(entry.path, dtype=np.uint8, mode="r", offset=entry.start, shape=(*entry.shape, item))
     return np.moveaxis(table, dim, 0)

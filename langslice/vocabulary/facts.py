@@ -59,6 +59,7 @@ def criteria_facts(pieces: Sequence[tuple[SelectionCriterion, np.ndarray]], kept
 def coverage_curve(weights: np.ndarray) -> list[list[float]]:
     """Points [tokens, share of the occurrences] when only the most frequent tokens are kept, closer together at first.
 
+    weights  (size,) float64, occurrences
     Example  weights 6, 3, 1 give [[1, .6], [2, .9], [3, 1]]
     """
     order = by_value(weights)

@@ -104,6 +104,7 @@ def whole_script_tokens(classes: TokenScripts, language: Language) -> Mask:
     """Tokens that can only be this language's by their script: all Hangul for Korean, all GB 2312 Han for Chinese.
 
     With them the few with a mark that the script shares, such as Arabic vowel signs: lexicons leave those out.
+    Returns  (size,) bool
     """
     own = WHOLE_SCRIPTS & set(language.scripts)
     whole = classes.touching(own) & classes.within(language.scripts)
@@ -144,7 +145,11 @@ def select(
 
 
 def by_value(values: Weights) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Ids from the most to the least valuable; equal ones in id order, which follows frequency in most vocabularies."""
+    """Ids from the most to the least valuable; equal ones in id order, which follows frequency in most vocabularies.
+
+    values   (size,) float64
+    Returns  (size,) int64
+    """
     return np.argsort(-values, kind="stable")
 
 

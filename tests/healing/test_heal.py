@@ -188,6 +188,17 @@ def test_precision_checkpointing_and_accumulation(cut, text, tmp_path, precision
     assert result.loss["last"] < 8
 
 
+def test_bfloat16_where_there_is_nothing_but_a_cpu(text, tmp_path, monkeypatch):
+    """Trainer itself refuses it there, unless it is asked for the CPU."""
+    import torch
+
+    from langslice.healing.trainer import training_arguments
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    arguments = training_arguments(quick(text, precision="bfloat16", device="auto"), tmp_path)
+    assert (arguments.bf16, arguments.use_cpu) == (True, True)
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_arguments_of_the_trainer_are_none_that_it_deprecates(text, tmp_path, asked):
     """Warnings are errors here; in a run those of transformers are kept from the user."""
