@@ -139,8 +139,8 @@ def page(document: dict[str, Any]) -> str:
     ]  # fmt: skip
     return f"""# Speech in three languages: whisper-base
 
-`benchmarks/real/speech.py`: {CLIPS} sentences of the Universal Declaration of Human Rights in each language, read by espeak-ng; a
-synthetic voice, so that the error rates speak of it as well. At most {TOKENS} tokens for each, greedy, with time stamps. The
+`benchmarks/real/speech.py`: {CLIPS} sentences of the Universal Declaration of Human Rights in each language, read by espeak-ng.
+Its voice is synthetic, and the error rates speak of that as well. At most {TOKENS} tokens for each, greedy, with time stamps. The
 tokenizer that the models are fetched with lacks whisper's first merge (`Ġ t`); nothing here depends on it, since no text is encoded.
 {machine()}
 

@@ -104,14 +104,16 @@ def page(document: dict[str, Any]) -> str:
             ]
             for rung in found["rungs"]
         ]  # fmt: skip
-        taken = found["taken"]
-        head = ["dropped by", "rows", "weights, MB", "in float32, MB", *(f"tokens, {code}" for code in found["lines"]),
-                *(f"loss, {code}" for code in found["lines"])]  # fmt: skip
-        parts.append(
-            f"## {model}\nLoss in {found['measure']}, against {found['before']['rows']:,} rows of "
-            f"{found['before']['size_bytes'] / 1e6:.1f} MB; {LINES} lines of each language. Measuring it took "
-            f"{taken['cpu_seconds']:.0f} CPU seconds and {taken['peak_mb']:,.0f} MB.\n\n{table(head, rows)}\n![](tradeoff-{model}.svg)\n"
+        taken, before = found["taken"], found["before"]
+        head = [
+            "dropped by", "rows", "weights, MB", "in float32, MB", *(f"tokens, {code}" for code in found["lines"]),
+            *(f"loss, {code}" for code in found["lines"]),
+        ]  # fmt: skip
+        said = (
+            f"Loss in {found['measure']}, against {before['rows']:,} rows of {before['size_bytes'] / 1e6:.1f} MB; {LINES} lines of "
+            f"each language. Measuring it took {taken['cpu_seconds']:.0f} CPU seconds and {taken['peak_mb']:,.0f} MB."
         )
+        parts.append(f"## {model}\n{said}\n\n{table(head, rows)}\n![](tradeoff-{model}.svg)\n")
     picked = document["picked"]
     rows = [
         [
@@ -132,8 +134,8 @@ text is encoded anew, rows are gathered in memory. {machine()}
 
 {chr(10).join(parts)}
 ## What `--max-loss {LIMIT}` picks for gemma-3-270m
-{picked["rows"]:,} rows, found in {picked["taken"]["cpu_seconds"]:.0f} CPU seconds. The written slice, on the lines that it was chosen
-by and on others:
+{picked["rows"]:,} rows, found in {picked["taken"]["cpu_seconds"]:.0f} CPU seconds. The written slice, on the lines that it was
+chosen by and on others:
 
 {table(["text", "language", "n", "original", "slice", "difference"], rows, text_columns=2)}
 What was predicted: {picked["note"]}.

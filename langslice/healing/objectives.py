@@ -51,7 +51,11 @@ class Objective:
     special: frozenset[int] = frozenset()
 
     def example(self, row: Ids, rng: np.random.Generator) -> Example:
-        """Input and labels of a row."""
+        """Input and labels of a row.
+
+        row      (tokens,) int32 ids of one sequence
+        rng      decides what is masked or removed
+        """
         if self.name == "causal":
             return {"input_ids": row.tolist(), "labels": row.tolist()}
         if self.name == "masked" and self.mask is not None:

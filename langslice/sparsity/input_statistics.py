@@ -79,7 +79,10 @@ class InputStatistics:
         self.add(condition, sums)
 
     def add(self, condition: str, sums: PromptSums) -> None:
-        """Count one prompt that was summed before; prompts are added in their order."""
+        """Count one prompt that was summed before; prompts are added in their order.
+
+        sums  linear layer -> (inputs,) float32, sum of squares over the tokens of the prompt
+        """
         self._prompts[condition] = self._prompts.get(condition, 0) + 1
         for name, value in sums.items():
             key = (condition, name)

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.errors import PlanError
 from langslice.options import Declared, Entry, declared
+from langslice.options.values import is_json, misfit
 from langslice.sparsity.options import COMPUTE, SCORES, WeightOptions
-from langslice.values import is_json, misfit
 
 # Scores that look at activations, and therefore at demonstrations.
 CALIBRATED = ("wanda", "top", "sparsegpt")

@@ -67,7 +67,10 @@ def _masked(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]])
 
 
 def zeros(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, Indices]]:
-    """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor."""
+    """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor.
+
+    Returns  indices (n,) int64
+    """
     if kept.style == "masked":
         return _masked(anatomy, kept, shapes)
     found: dict[str, dict[int, Indices]] = {}
@@ -128,6 +131,7 @@ def along_heads(axis: str, heads: Heads, order: str, query: Sequence[int], key_v
     """Indices along an axis of heads that belong to some query heads and key-value heads.
 
     order  inside "qkv", see `_fused`
+    Returns  (n,) int64
     """
     if axis == "num_heads":
         return np.asarray(query, dtype=np.int64)
