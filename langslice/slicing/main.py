@@ -203,7 +203,7 @@ def slice(
     model      a local folder, or the id of a model on the hub
     out        folder to make; nothing that looks finished appears there before the work is done and verified
     options    see SliceOptions; with a plan only how the result is verified and written, carry, leave_out, revision, token and
-               cache_dir. With `ray`, demonstrations of weight pruning are spread over a cluster that sees `out`
+               cache_dir. With `ray`, the calibration data of weight pruning is spread over a cluster that sees `out`
     plan       a plan or its file; without one, it is made from `options`
     overwrite  replace an existing `out`
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises

@@ -101,7 +101,7 @@ class InputStatistics:
             found: npt.NDArray[np.float32] = (total / self._prompts[condition]).astype(np.float32)
         if not np.isfinite(found).all():
             raise CheckpointError(
-                f"infinite or NaN activation at the input of {linear.name}\n  demonstrations: {condition}\n"
+                f"infinite or NaN activation at the input of {linear.name}\n  calibration data: {condition}\n"
                 f"  {int((~np.isfinite(found)).sum())} of {found.size} inputs",
                 "the model overflows on this text, or its weights are damaged",
             )

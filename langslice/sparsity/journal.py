@@ -103,7 +103,7 @@ class Journal:
         if state["fingerprint"] != self._fingerprint:
             raise PlanError(
                 f"the work folder belongs to another run\n  {folder}\n"
-                "  expected the same model, options and demonstrations as when it was begun",
+                "  expected the same model, options and calibration data as when it was begun",
                 hint="name another folder, or remove this one to begin anew",
             )
         self.finished, self.shares = list(state["finished"]), dict(state["shares"])

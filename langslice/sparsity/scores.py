@@ -1,11 +1,11 @@
 """How much each weight matters: every score that a mask can be made from.
 
-    wanda      |W| * norm of its input over the demonstrations          Sun et al. 2023, arXiv 2306.11695, equation 1
+    wanda      |W| * norm of its input over the calibration data        Sun et al. 2023, arXiv 2306.11695, equation 1
     avoiding   |W| * keep norm^2 / avoid norm                           Kim et al. 2024, arXiv 2409.16911, section 5
     magnitude  |W|
     random     the same for any weights: a control
 
-The input statistics `v` are means over demonstrations of the sum over tokens of x^2 (input_statistics.py).
+The input statistics `v` are means over calibration prompts of the sum over tokens of x^2 (input_statistics.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Vector = npt.NDArray[np.float32]
 def input_weights(keep: Vector, avoid: Vector | None = None, epsilon: float = 0.0) -> Vector:
     """What the magnitude of each weight is multiplied with, by input.
 
-    keep     (inputs,) mean squared norm over the demonstrations to serve
+    keep     (inputs,) mean squared norm over the calibration data to serve
     avoid    the same over those that count against a weight
     epsilon  added to `avoid`
     Returns  (inputs,) float32: sqrt(keep), or sqrt(keep * keep / (avoid + epsilon)); never NaN, at most the largest float

@@ -44,7 +44,7 @@ class WrittenSlice:
 
 
 def work_key(source: Source, plan: SlicePlan, *, verify: bool, text: Sequence[str]) -> str:
-    """Digest of all that decides what a slice becomes: plan, source files, demonstrations, held-out text, libraries."""
+    """Digest of all that decides what a slice becomes: plan, source files, calibration data, held-out text, libraries."""
     weights = plan.weights or {}
     demonstrations = [*listed(weights.get("keep_demos")), *listed(weights.get("avoid_demos"))]
     held_out = [corpus.path for corpus in find_corpora(text)[0] if isinstance(corpus, CorpusFile)] if text else []
