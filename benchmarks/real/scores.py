@@ -106,13 +106,19 @@ def main() -> None:
                     f"{model}-{kind}-{method}",
                     lambda model=model, kind=kind, method=method: scored(model, kind, method),
                 )
+    document["machine"] = machine()
     write_page(PAGE, document, page(document))
+
+
+def of_models(document: dict[str, Any]) -> dict[str, Any]:
+    """What was measured, by model."""
+    return {model: document[model] for model in MODELS if model in document}
 
 
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     rows, spreads = [], []
-    for model, found in document.items():
+    for model, found in of_models(document).items():
         for kind, methods in METHODS.items():
             costs = found["removals"][kind]
             means = np.array([np.mean(one) for one in costs.values()])
@@ -134,8 +140,9 @@ def page(document: dict[str, Any]) -> str:
                 )
     return f"""# What scores say of heads and layers of trained models
 
-`benchmarks/real/scores.py`: each part left out alone; true cost on {LINES} lines of NTREX-128 in Korean and as many in English (nats a token;
-for e5, which has no head, 1 - cosine to the whole model's embeddings), scores on {SAMPLES} other lines of each language, one seed. {machine()}
+`benchmarks/real/scores.py`: each part left out alone; true cost on {LINES} lines of NTREX-128 in Korean and as many in
+English (nats a token; for e5, which has no head, 1 - cosine to the whole model's embeddings), scores on {SAMPLES} other lines of
+each language, one seed. {document["machine"]}
 
 ## True cost of one part
 {table(["model", "parts", "n", "least", "median", "most"], spreads, text_columns=2)}

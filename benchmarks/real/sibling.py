@@ -78,6 +78,7 @@ def main() -> None:
             PAGE, f"{name}-retrieval", models() / MODEL, folder, "--tasks", "bitext", "-l", "en,pt", "--pairs", "pt-en",
             "--data", data(), "-n", PAIRS,
         )  # fmt: skip
+    document["machine"] = machine()
     write_page(PAGE, document, page(document))
 
 
@@ -100,7 +101,8 @@ def page(document: dict[str, Any]) -> str:
     ]
     return f"""# Somebody else's cut
 
-`benchmarks/real/sibling.py`: multilingual-e5-small, of which {THEIRS} is somebody else's cut to English and Portuguese. {machine()}
+`benchmarks/real/sibling.py`: multilingual-e5-small, of which {THEIRS} is somebody else's cut to English and Portuguese.
+{document["machine"]}
 
 Sliced to exactly the pieces of theirs (`--only-tokens`): {document["exact"]["after"]["rows"]:,} rows; {same["equal"]} of
 {same["tensors"]} tensors are equal in every bit, names {"equal" if same["names"] else "different"}, tokenizer.json
@@ -108,8 +110,8 @@ Sliced to exactly the pieces of theirs (`--only-tokens`): {document["exact"]["af
 
 ## Our own choice, of the same size
 `-l en,pt --max-vocab {ROWS}` keeps {document["own"]["after"]["rows"]:,} rows. On the {len(ntrex("en")):,} lines of NTREX-128:
-occurrences of the original's tokens that are kept, and tokens written, against the original; on the first {LINES}, the mean distance
-(1 - cosine) of embeddings from the original's, and the share of lines whose embedding is not the original's.
+occurrences of the original's tokens that are kept, and tokens written, against the original; on the first {LINES}, the mean
+distance (1 - cosine) of embeddings from the original's, and the share of lines whose embedding is not the original's.
 
 {table(["cut", "language", "covered", "tokens", "distance", "lines that differ"], rows, text_columns=2)}
 Retrieval of {PAIRS} translations, against the original:
