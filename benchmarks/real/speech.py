@@ -141,7 +141,7 @@ def page(document: dict[str, Any]) -> str:
 
 `benchmarks/real/speech.py`: {CLIPS} sentences of the Universal Declaration of Human Rights in each language, read by espeak-ng.
 Its voice is synthetic, and the error rates speak of that as well. At most {TOKENS} tokens for each, greedy, with time stamps. The
-tokenizer that the models are fetched with lacks whisper's first merge (`Ġ t`); nothing here depends on it, since no text is encoded.
+tokenizer that the models are fetched with lacks whisper's first merge (`Ġ t`); nothing here depends on it: no text is encoded.
 {machine()}
 
 {before["rows"]:,} → {after["rows"]:,} rows, {before["mb"]:.1f} → {after["mb"]:.1f} MB; slicing and verifying took
