@@ -104,3 +104,12 @@ def test_functions_and_files_are_short():
     }
     assert longer - LONGER == set(), "split what does two things"
     assert LONGER - longer == set(), "these are short now: take them off the list"
+
+
+def test_no_two_classes_are_called_alike():
+    seen: dict[str, list[str]] = {}
+    for path in files():
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                seen.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert {name: places for name, places in seen.items() if len(places) > 1} == {}
