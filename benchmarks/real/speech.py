@@ -149,7 +149,7 @@ tokenizer that the models are fetched with lacks whisper's first merge (`Ġ t`);
 {document["slice"]["cpu_seconds"]:.0f} CPU s and {document["slice"]["peak_mb"]:,.0f} MB.
 
 {table(head, rows)}
-"Forbidden": beside the original as it is, the original that may not write the tokens which the slice does not have.
+"Forbidden": next to the original as it is, the original that may not write the tokens which the slice does not have.
 
 {chr(10).join(examples)}
 """

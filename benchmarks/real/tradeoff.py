@@ -4,7 +4,7 @@
 
 `langslice tradeoff` on lines of NTREX-128; then the slice that --max-loss 0.01 picks for gemma is written, and its loss measured on
 the same lines and on the Universal Declaration of Human Rights, which nothing was chosen by. Writes results/real/tradeoff.md, and
-a picture for each model.
+a plot for each model.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ GENERATED = {ROOT / "docs/reference/commands.md", ROOT / "docs/reference/python.
 
 
 def commands(page: str) -> list[str]:
-    """Every `langslice …` of a page's code blocks, with lines that are continued joined and comments cut off."""
+    """Every `langslice …` of a page's code blocks, with lines that are continued joined and comments left out."""
     lines = []
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
         if language in ("", "sh", "bash", "console"):
