@@ -1,13 +1,13 @@
-"""Count, rewrite and prove an XLM-R-base-shaped checkpoint with langslice and with trimbed: time and peak memory.
+"""Count, rewrite and verify an XLM-R-base-shaped checkpoint with langslice and with trimbed: time and peak memory.
 
-    python benchmarks/against_trimbed.py --trimbed-python PATH [--jobs count rewrite prove] [--rounds 3]
+    python benchmarks/against_trimbed.py --trimbed-python PATH [--jobs count rewrite verify] [--rounds 3]
         [--corpus-mb 20] [--work FOLDER]
 
 PATH is an interpreter that can import trimbed. Both do the same job: the same random checkpoint with the real tokenizer
 (model/families.py builds it), the same text, the same kept tokens (those of langslice's plan for Korean and English, given to
 trimbed as its list of tokens to keep). Every measurement is a whole process, command line to exit; the two alternate,
 and before each one the source is read once, so that both find it in the page cache, and the disk is synced. langslice
-syncs what it writes and trimbed does not, so the seconds that a `sync` takes afterwards are shown beside. Results:
+syncs what it writes and trimbed does not, so the seconds that a `sync` takes afterwards are shown next to it. Results:
 benchmarks/results/against_trimbed.md.
 """
 
@@ -33,8 +33,8 @@ LANGUAGES = "ko,en"
 TEXTS = ("ntrex128/newstest2019-ref.kor.txt", "ntrex128/newstest2019-ref.eng-US.txt", "kornlu/xnli.test.ko.tsv")
 JOBS = {
     "count": "counting",
-    "rewrite": "rewrite, without proof",
-    "prove": "rewrite and proof",
+    "rewrite": "rewrite, without verification",
+    "prove": "rewrite and verification",
 }
 
 
@@ -108,7 +108,7 @@ def prepare(work: Path, assets: Path, corpus_mb: float) -> dict[str, int]:
 
 
 def write_configurations(work: Path, source: Path, others: list[str]) -> None:
-    """Write the YAML files of trimbed (JSON is YAML): one to count, one to rewrite, one to rewrite and prove on cached counts."""
+    """Write the YAML files of trimbed (JSON is YAML): one to count, one to rewrite, one to rewrite and verify on cached counts."""
     selection = {"keep_token_files": [str(work / "keep.txt")], "keep_tokens": others}
     base = {"model": str(source), "output_dir": str(work / "out"), "selection": selection}
 
@@ -118,7 +118,7 @@ def write_configurations(work: Path, source: Path, others: list[str]) -> None:
     configurations = {
         "count": {"model": str(source), "corpus": corpus("corpus"), "selection": {"min_count": 1}},
         "rewrite": {**base, "verify": False, "verify_model": False},
-        # Counts feed trimbed's proof with texts; a least count that nothing reaches keeps them out of the choice.
+        # Counts feed trimbed's verification with texts; a least count that nothing reaches keeps them out of the choice.
         "prove": {
             **base,
             "selection": {**selection, "min_count": 10**9},
@@ -162,7 +162,7 @@ def compare(work: Path, python: str, jobs: list[str], rounds: int, kept: int) ->
     lines = commands(work, python)
     clear(work)
     if "prove" in jobs and not (work / "proof-counts.json").is_file():
-        # Before anything is timed: trimbed counts the text of its proof once.
+        # Before anything is timed: trimbed counts the text of its verification once.
         subprocess.run(lines["trimbed", "prove"], check=True, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     rows: list[dict[str, object]] = []
     for number in range(rounds):

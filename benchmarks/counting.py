@@ -4,7 +4,7 @@
 
 Two corpora are built in FOLDER (and kept, so that a second run finds them):
 
-natural.txt  what a crawl of this machine (--roots) finds: the visible text of web pages, one line a block, as crawlers
+natural.txt  what a crawl of this machine (--roots) finds: the visible text of web pages, one line per block, as crawlers
              extract it, and sources and documentation as they are; roots in turn, files in the order of their paths, each
              file content once. Lines repeat as they do on pages and in files of several versions; how much is printed.
 unique.txt   resampled text in which no line repeats: NTREX (all languages), XQuAD and UDHR, each language apart; every line
@@ -12,7 +12,7 @@ unique.txt   resampled text in which no line repeats: NTREX (all languages), XQu
              real in its words, so new words do not appear as they would in 100 MB of real text.
 
 Every run is a process of its own: wall seconds, CPU seconds of it and its children, and the peak of their resident memory
-together (sampled every 50 ms). The roads take turns. Counts must agree type by type, or the program stops.
+together (sampled every 50 ms). The ways take turns. Counts must agree type by type, or the program stops.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _BLOCKS = re.compile(
 
 
 def visible_text(page: str) -> str:
-    """The text of a web page, one line a block."""
+    """The text of a web page, one line per block."""
     page = _BLOCKS.sub("\n", _UNSEEN.sub("\n", page))
     page = html.unescape(re.sub(r"<[^>]*>", "", page))
     return "\n".join(line for line in (" ".join(line.split()) for line in page.split("\n")) if line)
@@ -181,7 +181,7 @@ def measure(arguments: list[str]) -> dict[str, float]:
 
 
 def compare(corpus: Path, folder: Path, work: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Run both roads in turns; the best of each, after their counts were found equal."""
+    """Run both ways in turns; the best of each, after their counts were found equal."""
     best: dict[str, dict[str, float]] = {}
     for _ in range(rounds):
         for road in ("full", "chunks"):

@@ -1,10 +1,10 @@
-"""Random checkpoints of the true shapes of well-known models, sliced to Korean and English and proven.
+"""Random checkpoints of the true shapes of well-known models, sliced to Korean and English and verified.
 
     python benchmarks/families.py [NAME ...] [--work FOLDER]
 
 Every model has the published configuration's sizes and random weights, stored as its published checkpoint is, with a
 real tokenizer of its kind (of the assets; where the model's own is not among them, one of the same kind and nearly the
-same size, the rest being rows without a token). The slice is proven by langslice itself and then by stock transformers:
+same size, the rest being rows without a token). The slice is verified by langslice itself and then by unmodified transformers:
 no missing or unexpected key, hidden states equal, logits of kept tokens equal. Results: benchmarks/results/families.md.
 """
 
@@ -89,7 +89,7 @@ def build(name: str, folder: Path, assets: Path) -> None:
 
 
 def measure(name: str, work: Path, assets: Path) -> dict[str, object]:
-    """Build, plan, rewrite, prove; each in a process of its own, with its wall time and peak memory."""
+    """Build, plan, rewrite, verify; each in a process of its own, with its wall time and peak memory."""
     source, out, plan = work / name, work / f"{name}-ko-en", work / f"{name}.json"
     shutil.rmtree(out, ignore_errors=True)
     plan.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
     LANGSLICE_ASSETS=... python benchmarks/healing.py
 
 Healing reads the running text that the model was trained on (NTREX-128, XQuAD and UDHR without the documents that training/
-holds out): what a cut model has forgotten, it is shown again. Loss is measured on the lines that ship with the model, written
+holds out): what a sliced model has forgotten, it is shown again. Loss is measured on the lines that ship with the model, written
 for this project and in no training text, and on the held-out documents. Writes results/healing.md and results/healing.json.
 """
 
@@ -80,7 +80,7 @@ def _loss(model: Any, rows: list[list[int]]) -> float:
         ids = torch.tensor([row + [0] * (width - len(row)) for row in batch])
         real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in batch])[:, 1:]
         with torch.inference_mode():
-            logits = model(input_ids=ids).logits[:, :-1]  # padding stands behind and is never read
+            logits = model(input_ids=ids).logits[:, :-1]  # padding follows and is never read
         total += float(torch.nn.functional.cross_entropy(logits[real], ids[:, 1:][real], reduction="sum"))
         tokens += int(real.sum())
     return total / tokens
@@ -155,8 +155,8 @@ def findings(rows: list[dict[str, Any]]) -> list[str]:
         ]
         total = len(healed) * len(cut[text])
         lines.append(
-            f"- {what}: healed is better than cut in {better} of {total} cases (language and seed), distilled at least as good "
-            f"as healed in {best} of {total}; of the loss that the cut cost, {shares[0]:.0%} and {shares[1]:.0%} came back."
+            f"- {what}: healed is better than slice in {better} of {total} cases (language and seed), distilled at least as good "
+            f"as healed in {best} of {total}; of the loss that the slice cost, {shares[0]:.0%} and {shares[1]:.0%} came back."
         )
     return lines
 
@@ -180,13 +180,13 @@ def main() -> None:
     cpu = {kind: statistics.median(row["cpu"] for row in rows if row["kind"] == kind) for kind in KINDS}
     seconds = {kind: statistics.median(row["seconds"] for row in rows if row["kind"] == kind) for kind in KINDS}
     text = [
-        "# Healing langslice-mini after a cut in depth\n",
+        "# Healing langslice-mini after a slice in depth\n",
         f"`benchmarks/healing.py`: layers {DROPPED} of 6 dropped, tokens kept for {' and '.join(LANGUAGES)} (of the "
-        f"original too: its logits are those of the uncut model, so that losses share one tokenizer); "
+        f"original too: its logits are those of the unsliced model, so that losses share one tokenizer); "
         f"{arguments.steps} steps of 4 rows of "
         f"{_WINDOW} tokens, AdamW at {arguments.rate:g}, {arguments.seeds} seeds, float32. Healing text: the training side of "
         "NTREX-128, XQuAD and UDHR, on which the model itself was trained. Distilled: half of the loss is the divergence from "
-        "the uncut model at temperature 1. Loss in nats a token.\n",
+        "the unsliced model at temperature 1. Loss in nats per token.\n",
         f"A run took {seconds['healed'] / 60:.1f} minutes healed and {seconds['distilled'] / 60:.1f} distilled (medians; "
         f"{cpu['healed']:.0f} and {cpu['distilled']:.0f} CPU seconds, {torch.get_num_threads()} threads, on {os.cpu_count()} cores "
         f"({platform.machine()}) shared with other work). Python {platform.python_version()}, torch {version('torch')}, "
@@ -195,7 +195,7 @@ def main() -> None:
         *table(rows, "lines"),
         "\n## Held-out documents\nThe tenth of the same sources that no training read.\n",
         *table(rows, "documents"),
-        "\nA share above 100% is no gain of cutting: the healed models were trained further on two languages, the original on "
+        "\nA share above 100% is no gain of slicing: the healed models were trained further on two languages, the original on "
         "eight and on code.\n",
         *findings(rows),
     ]

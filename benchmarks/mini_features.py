@@ -125,7 +125,7 @@ def translation_text(rows: list[AblatedTranslation]) -> list[str]:
         f"{max(plain[1]):.1f}"
     )
     if max(plain[0]) < 1:
-        level += ": the model does not translate, and a change says what becomes of the text it writes instead"
+        level += ": the model does not translate, and a change says what happens to the text it writes instead"
     found = []
     for kind in dict.fromkeys(row.zeroed for row in compared):
         of = [row for row in compared if row.zeroed == kind and row.metric != "BLEU"]
@@ -188,7 +188,7 @@ def main() -> None:
         "## Overlap\nShare of the dimensions that are among the largest for the pair and among the smallest elsewhere, mean over "
         "layers. Particular: small in both its languages alone, layers together.\n",
         *overlap_lines(measured),
-        f"\n## Ablation\nLoss in nats a token with {STAND_OUT} dimensions of each layer zeroed: of the largest those that stand "
+        f"\n## Ablation\nLoss in nats per token with {STAND_OUT} dimensions of each layer zeroed: of the largest those that are "
         "out most from both languages alone, other large ones, random ones (three seeds).\n",
         "| pair | zeroed | dimensions | pair | its answers | source alone | English alone |",
         "|---|---|---:|---:|---:|---:|---:|",

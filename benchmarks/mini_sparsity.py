@@ -82,7 +82,7 @@ class HeldOut:
             self.rows[code] = sorted(([start, *ids] for ids in encoded), key=len)
 
     def losses(self, folder: Path) -> dict[str, float]:
-        """Mean loss of each language in nats a token; each line by itself behind the first token."""
+        """Mean loss of each language in nats per token; each line by itself after the first token."""
         import torch
         import transformers
 
@@ -96,7 +96,7 @@ class HeldOut:
                 ids = torch.tensor([row + [0] * (width - len(row)) for row in batch])
                 real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in batch])[:, 1:]
                 with torch.inference_mode():
-                    logits = model(input_ids=ids).logits[:, :-1]  # padding stands behind and is never read
+                    logits = model(input_ids=ids).logits[:, :-1]  # padding follows and is never read
                 total += float(torch.nn.functional.cross_entropy(logits[real], ids[:, 1:][real], reduction="sum"))
                 tokens += int(real.sum())
             found[code] = total / tokens
@@ -172,7 +172,7 @@ def main() -> None:
     seconds = time.monotonic() - started
     text = [
         "# What weight pruning costs langslice-mini, by language\n",
-        f"Loss in nats a token on the first {arguments.lines} held-out lines of each language, all linear layers pruned, "
+        f"Loss in nats per token on the first {arguments.lines} held-out lines of each language, all linear layers pruned, "
         f"means over {len(SEEDS)} calibration seeds; {arguments.count} demonstrations of each kind (fr-en, es-en, "
         f"zh-en from NTREX-128; HumanEval), at most 512 tokens. {time.strftime('%Y-%m-%d')}, {seconds:.0f} s.\n",
         "`mt`: Wanda on translation demonstrations. `mono`: on the same languages one at a time. `mt-avoid-code`: weights that "

@@ -262,7 +262,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--xfs", action="store_true", help="on a loop-mounted XFS inside --work")
     parser.add_argument("--no-growth", action="store_true")
     parser.add_argument("--command", help="process to time, with {source}, {out} and {link}")
-    parser.add_argument("--side-files", type=Path, help="folder whose files the sources need beside the weights")
+    parser.add_argument("--side-files", type=Path, help="folder whose files the sources need next to the weights")
     parser.add_argument("--results", type=Path, help="append the tables to this file")
     parser.add_argument("--link", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--child", type=Path, nargs=2, help=argparse.SUPPRESS)

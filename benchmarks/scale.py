@@ -44,7 +44,7 @@ class Units:
     hash_s_per_gb: float  # CPU
     count_s_per_mb: float  # CPU
     count_mb: float  # peak memory of a process that counts 40 MB; tables are full at 200 MB more
-    count_ready_s: float  # CPU until a worker has opened the tokenizer and found where text may be cut
+    count_ready_s: float  # CPU until a worker has opened the tokenizer and found where text may be split
     add_s_per_part: float  # CPU, adding the counts of one part
     product_gflops: float  # float32, one core
     product_gflops_bf16: float
@@ -121,7 +121,7 @@ def alone(task: str, folder: Path) -> dict[str, float]:
 
 
 def measure_opening(folder: Path) -> dict[str, float]:
-    """Read and check every header, and say of every tensor what becomes of it."""
+    """Read and check every header, and say of every tensor what happens to it."""
     from langslice.model.checkpoint import open_checkpoint
     from langslice.planning.tensors import plan_tensors
 

@@ -2,7 +2,7 @@
 
     python benchmarks/scores.py [ASSETS] [--seeds 3]
 
-Scores are measured on one half of the text, the cut on the other half, by silencing the heads and neurons and skipping the
+Scores are measured on one half of the text, the slice on the other half, by silencing the heads and neurons and skipping the
 layers that were chosen. langslice-mini: loss of a token on the packaged held-out sentences, all eight languages. MiniLM
 (where the assets are at hand): distance of its sentence embeddings to those of the whole model, 1 - cosine, on English
 news. Every seed draws its own sample to score on, and its own random choice. Results: benchmarks/results/scores.md.
@@ -42,7 +42,7 @@ MEMORY = (("heads", "l2"), ("neurons", "l2"), ("layers", "block-influence"), ("n
 
 
 class Subject:
-    """A model, the text that it is scored on, and the text that a cut is measured on."""
+    """A model, the text that it is scored on, and the text that a slice is measured on."""
 
     def __init__(self, folder: Path, score_on: Mapping[str, Sequence[str]], measure_on: Mapping[str, Sequence[str]]):
         from langslice.model.anatomy import read_anatomy
@@ -70,7 +70,7 @@ class Subject:
             )
 
     def hooks(self, kind: str, dropped) -> list:
-        """Hooks that make a cut of one kind."""
+        """Hooks that make a slice of one kind."""
         from langslice.scoring.model_runs import silencing, skipping_layers
 
         if kind == "layers":

@@ -1,11 +1,11 @@
 """Weight pruning against the core of the Wanda reference, and in little memory.
 
-    python benchmarks/sparsity.py                 BLOOM-560M shapes, 16 prompts of 256 tokens, all roads in turn
+    python benchmarks/sparsity.py                 BLOOM-560M shapes, 16 prompts of 256 tokens, all ways in turn
     python benchmarks/sparsity.py --memory        Qwen3-8B shapes (16.4 GB of disk), a few short demonstrations
 
-The other road is written here from the paper (arXiv 2306.11695): load the model in float32, catch what the first block
+The other way is written here from the paper (arXiv 2306.11695): load the model in float32, catch what the first block
 reads, then for each block count its inputs with hooks on every linear layer, sort every score matrix, and pass the prompts
-again. Each road is a process of its own; CPU seconds and peak memory are those of the whole process, Python, torch and
+again. Each way is a process of its own; CPU seconds and peak memory are those of the whole process, Python, torch and
 transformers included. Writes results/sparsity.md or results/sparsity_memory.md.
 """
 
@@ -70,7 +70,7 @@ def make_prompts(path: Path, count: int, tokens: int) -> None:
 
 
 def run_langslice(folder: Path, prompts: Path, compute: str = "float32") -> None:
-    """The road of this package: prune a folder in place."""
+    """The way of this package: prune a folder in place."""
     from langslice.sparsity import SparsityRequest, sparsify
 
     done = sparsify(folder, SparsityRequest(SHARE, keep_demos=(prompts,), compute=compute))
@@ -78,7 +78,7 @@ def run_langslice(folder: Path, prompts: Path, compute: str = "float32") -> None
 
 
 def run_reference(folder: Path, prompts: Path) -> None:
-    """The reference's road: everything in memory, in float32."""
+    """The reference's way: everything in memory, in float32."""
     import torch
     import transformers
 
@@ -148,7 +148,7 @@ def first(output):
 
 
 def measure(road: str, folder: Path, prompts: Path, threads: int) -> dict:
-    """Run one road in a process of its own."""
+    """Run one way in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
@@ -178,7 +178,7 @@ def agreement(left: Path, right: Path) -> tuple[float, float]:
 
 
 def compare(rounds: int, threads: int) -> None:
-    """All roads in turn."""
+    """All ways in turn."""
     work = Path(tempfile.mkdtemp(prefix="langslice-bench-"))
     try:
         make_bloom(work / "source")
@@ -207,7 +207,7 @@ def compare(rounds: int, threads: int) -> None:
         f"BLOOM-560M shapes (random, float16 on disk), 16 prompts of 256 tokens, sparsity {SHARE}; {threads} thread(s). "
         f"{machine()}. Whole processes: start, loading, pruning, writing. Roads in turn; the reference is this script's own "
         "reimplementation of its core, in float32.\n",
-        "| road | wall s | CPU s | peak MB | zeros |",
+        "| way | wall s | CPU s | peak MB | zeros |",
         "|---|---:|---:|---:|---:|",
         *(
             f"| {row['road']} | {row['seconds']:.1f} | {row['cpu_s']:.1f} | {row['peak_mb']:.0f} | {row['zeros']:,} |"
@@ -216,8 +216,8 @@ def compare(rounds: int, threads: int) -> None:
         "\n" + "\n".join(ratios),
         "\nThe products alone: 39 passes through a block's linear layers here, 48 there, of 0.103 TFLOP each. Here they are "
         "taken by oneDNN from weights that were laid out for it, there by torch as it is installed.",
-        "\nPasses through the blocks dominate both roads: two for each in the reference; here the last linear layer of a block is "
-        "not run while its inputs are counted, nor the last block when it is pruned. Rounding differs between the roads, and its "
+        "\nPasses through the blocks dominate both ways: two for each in the reference; here the last linear layer of a block is "
+        "not run while its inputs are counted, nor the last block when it is pruned. Rounding differs between the ways, and its "
         'effect on what is pruned grows with depth. `bfloat16` (`compute="bfloat16"`) takes matrix products alone in that type.',
     ]
     (HERE / "results/sparsity.md").write_text("\n".join(lines) + "\n")

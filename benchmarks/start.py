@@ -1,4 +1,4 @@
-"""How long until `langslice --help` has answered, beside a Python that does nothing?
+"""How long until `langslice --help` has answered, next to a Python that does nothing?
 
     python benchmarks/start.py [--rounds 15]
 

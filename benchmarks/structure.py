@@ -1,4 +1,4 @@
-"""Cut heads, neurons and layers of a 0.43 B-parameter Llama: langslice beside Torch-Pruning and mergekit.
+"""Cut heads, neurons and layers of a 0.43 B-parameter Llama: langslice next to Torch-Pruning and mergekit.
 
     python benchmarks/structure.py --work FOLDER --peers FOLDER [--rounds 3] [--results FILE]
 

@@ -3,7 +3,7 @@
     python benchmarks/summary.py            writes results/README.md
     python benchmarks/summary.py --check    says whether it is up to date, and exits 1 where it is not
 
-Nothing is measured here and no figure stands in this file: each is read from a cell of a page in results/, named by its
+Nothing is measured here and no figure is in this file: each is read from a cell of a page in results/, named by its
 section, its row and its column; a page that no longer has the cell is an error. `run_all.py` ends with it.
 """
 
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Cell:
-    """Where a figure stands.
+    """Where a figure is.
 
     row      the row's first cells; a row may begin with several equal ones, of which the largest figure counts
     column   how the column's head begins
@@ -58,7 +58,7 @@ def _peaks(ours: tuple[str, ...], theirs: tuple[str, ...], column: str, section:
 _CP = "`cp -r --reflink=never`"
 _WHOLE, _DRIVER, _XFS = "The whole command on ext4", "ext4, 16 GB", "Loop-mounted XFS"
 _RATIO = "ratio to `cp -r`"
-_TRIMBED = ("", "langslice / trimbed")  # of counting, of the rewrite, of rewrite and proof
+_TRIMBED = ("", "langslice / trimbed")  # of counting, of the rewrite, of rewrite and verification
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -103,7 +103,7 @@ CLAIMS: tuple[Claim, ...] = (
         "rewrite of XLM-R-base, tokenizer files included", "trimbed 0.0.4", "against_trimbed",
         (Cell(_TRIMBED, "wall", "{} of the time", place=1),
          Cell(_TRIMBED, "peak memory", "{} of the memory", place=1)),
-        _peaks(("rewrite, without proof", "langslice"), ("rewrite, without proof", "trimbed"), "peak memory"),
+        _peaks(("rewrite, without verification", "langslice"), ("rewrite, without verification", "trimbed"), "peak memory"),
     ),
     Claim(
         "counting 6 MB for the same model, start included", "trimbed 0.0.4", "against_trimbed",
@@ -112,10 +112,10 @@ CLAIMS: tuple[Claim, ...] = (
         _peaks(("counting", "langslice"), ("counting", "trimbed"), "peak memory"),
     ),
     Claim(
-        "rewrite and proof of the same model", "trimbed 0.0.4", "against_trimbed",
+        "rewrite and verification of the same model", "trimbed 0.0.4", "against_trimbed",
         (Cell(_TRIMBED, "wall", "{} of the time", place=2),
          Cell(_TRIMBED, "peak memory", "{} of the memory", place=2)),
-        _peaks(("rewrite and proof", "langslice"), ("rewrite and proof", "trimbed"), "peak memory"),
+        _peaks(("rewrite and verification", "langslice"), ("rewrite and verification", "trimbed"), "peak memory"),
     ),
     Claim(
         "counting 100 MB without a repeated line", "`encode_batch_fast` of every line, same counts", "counting",
@@ -194,7 +194,7 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def read_cell(text: str, cell: Cell) -> str:
-    """The number in a cell of a page, as it stands there; a sum for `total`.
+    """The number in a cell of a page, as it is there; a sum for `total`.
 
     Raises  LookupError for no such number
     """
@@ -214,7 +214,7 @@ def read_cell(text: str, cell: Cell) -> str:
 
 
 def _section(text: str, heading: str) -> str:
-    """The last section of that heading: what is measured again is put behind what was measured before."""
+    """The last section of that heading: what is measured again is put after what was measured before."""
     parts = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(heading)]
     return parts[-1] if heading and parts else "" if heading else text
 
@@ -286,8 +286,8 @@ def summary() -> str:
     lines = [
         "# Summary",
         "",
-        "Written by `benchmarks/summary.py` from the pages beside it; not to be edited. Peak memory is that of the",
-        "whole process. A dash: the page does not say. What else was measured stands in "
+        "Written by `benchmarks/summary.py` from the pages next to it; not to be edited. Peak memory is that of the",
+        "whole process. A dash: the page does not say. What else was measured is in "
         + ", ".join(f"[{path.stem}]({path.name})" for path in others()) + ".",
         "",
         f"| {' | '.join(head)} |",

@@ -68,7 +68,7 @@ def child(arguments: list[str]) -> None:
 
 
 def measure(model: Path, work: Path, corpus: Path, options: dict[str, object]) -> dict[str, float]:
-    """Peak memory in MB, and seconds a step."""
+    """Peak memory in MB, and seconds per step."""
     import shutil
 
     out = work / "out"
@@ -147,13 +147,13 @@ def report(
         "",
         f"`benchmarks/training_memory.py`: shapes of Qwen2-0.5B, random weights, real tokenizer; {sizes['whole'] / 1e6:.0f} M "
         f"parameters, sliced to {LANGUAGES} {sizes['slice'] / 1e6:.0f} M. `langslice heal` in float32 with AdamW, "
-        f"{given.batch_size} rows of {given.seq_length} tokens a step, {given.rounds} rounds in turns, medians; ratios are "
+        f"{given.batch_size} rows of {given.seq_length} tokens per step, {given.rounds} rounds in turns, medians; ratios are "
         f"medians of the rounds' own. {os.cpu_count()} cores ({platform.machine()}) shared with other work, "
         f"{given.threads} threads, Python {platform.python_version()}, "
         f"torch {version('torch')}, transformers {version('transformers')}, "
         f"{time.strftime('%Y-%m-%d')}.",
         "",
-        "| trained | model | peak memory, GB | CPU seconds a step | seconds a step | memory against whole | CPU against whole |",
+        "| trained | model | peak memory, GB | CPU seconds per step | seconds per step | memory against whole | CPU against whole |",  # noqa: E501
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for kind, name in found:

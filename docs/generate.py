@@ -23,6 +23,7 @@ PUBLIC = (
         (
             "inspect",
             "plan",
+            "tradeoff",
             "slice",
             "mask",
             "verify",
@@ -50,6 +51,10 @@ PUBLIC = (
     ("langslice.verification.main", ("Verification",)),
     ("langslice.verification.check", ("Check",)),
     ("langslice.verification.tokenization", ("TextComparison",)),
+    ("langslice.tradeoffs.options", ("TradeoffOptions",)),
+    ("langslice.tradeoffs.main", ("Tradeoff",)),
+    ("langslice.tradeoffs.ladder", ("Rung",)),
+    ("langslice.tradeoffs.losses", ("Loss",)),
     ("langslice.slicing.inspect", ("Inspection", "ModelPart", "Saving")),
     ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
     ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),

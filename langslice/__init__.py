@@ -1,19 +1,19 @@
-"""langslice: slice a pretrained multilingual model to the languages that are needed, and prove it.
+"""langslice: slice a pretrained multilingual model to the languages that are needed, and verify it.
 
 The verbs of the command line are the functions of this module:
 
-    inspect(model)                  what is in a model, and what each cut would save
+    inspect(model)                  what is in a model, and what each slice would save
     plan(model, languages=...)      choose what to keep, without writing anything
     tradeoff(model, ...)            what smaller vocabularies cost, without writing any
-    slice(model, out, ...)          plan, write and prove; or slice(model, tokenizer, ...) with loaded objects
+    slice(model, out, ...)          plan, write and verify; or slice(model, tokenizer, ...) with loaded objects
     mask(model, out, ...)           zero heads and neurons instead of removing them
-    verify(model, out)              prove again
+    verify(model, out)              verify again
     demo()                          the main job on the packaged model
     count(model, corpus)            token counts that plans can reuse
-    score(model, kind, method)      what layers, heads and neurons are worth
+    score(model, kind, method)      the importance of each layer, head and neuron
     make_demonstrations(out, ...)   text laid out for weight pruning and features
     find_features(model, out, ...)  hidden dimensions that stand out
-    evaluate(model, out, ...)       what a model is worth, source and slice side by side
+    evaluate(model, out, ...)       scores of a model and its slice, side by side
     heal(model, out, ...)           train a slice on
     restore(healed, out, base=...)  a trained slice back into the full model
     adapter(adapter, out, plan=...) a LoRA between a model and its slice

@@ -39,6 +39,8 @@ from langslice.slicing.options import (
 )
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
+from langslice.tradeoffs.main import Tradeoff
+from langslice.tradeoffs.options import TradeoffOptions
 from langslice.verification.main import Verification
 
 __version__: str
@@ -284,6 +286,9 @@ def plan(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     compute: str | None = ...,
+    max_loss: float | None = ...,
+    loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
+    loss_lines: int = ...,
     pad_to_multiple_of: int | None = ...,
     ignore_field: str | Sequence[str] = ...,
     processes: int | None = ...,
@@ -437,6 +442,9 @@ def slice(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     compute: str | None = ...,
+    max_loss: float | None = ...,
+    loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
+    loss_lines: int = ...,
     pad_to_multiple_of: int | None = ...,
     ignore_field: str | Sequence[str] = ...,
     processes: int | None = ...,
@@ -506,6 +514,9 @@ def slice(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     compute: str | None = ...,
+    max_loss: float | None = ...,
+    loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
+    loss_lines: int = ...,
     pad_to_multiple_of: int | None = ...,
     ignore_field: str | Sequence[str] = ...,
     processes: int | None = ...,
@@ -531,6 +542,42 @@ def sweep(
     options: SweepOptions | None = ...,
     report: Report = ...,
 ) -> Sweep: ...
+def tradeoff(
+    model: str | Path,
+    *,
+    languages: str | Sequence[str] = ...,
+    corpus: str | Path | Sequence[str | Path] = ...,
+    text_field: str = ...,
+    counts: str | Sequence[str] = ...,
+    language_id: bool = ...,
+    lexicon: str | Path | Sequence[str | Path] = ...,
+    scripts: str | Sequence[str] = ...,
+    drop_scripts: str | Sequence[str] = ...,
+    coverage: float | None = ...,
+    min_count: int | None = ...,
+    max_vocab: int | None = ...,
+    max_size: int | str | None = ...,
+    top_k: int | None = ...,
+    keep_tokens: str | Path | Sequence[str | Path] = ...,
+    only_tokens: str | Path | Sequence[str | Path] = ...,
+    keep_text: str | Sequence[str] = ...,
+    keep_all_language_codes: bool = ...,
+    drop_reserved: bool = ...,
+    keep_code: bool = ...,
+    sizes: str | Sequence[int | str] = ...,
+    order: str = ...,
+    max_loss: float | None = ...,
+    loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
+    loss_lines: int = ...,
+    pad_to_multiple_of: int | None = ...,
+    ignore_field: str | Sequence[str] = ...,
+    processes: int | None = ...,
+    revision: str | None = ...,
+    token: str | None = ...,
+    cache_dir: str | Path | None = ...,
+    options: TradeoffOptions | None = ...,
+    report: Report = ...,
+) -> Tradeoff: ...
 def verify(
     model: str | Path,
     out: str | Path,

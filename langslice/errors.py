@@ -7,12 +7,12 @@
     │   └── UnknownFieldError   a config field that may hold token ids and is not understood
     ├── TokenizerError          tokenizer files that are missing, inconsistent, or not understood
     │   └── NoTokenizerError    a folder without any tokenizer file
-    ├── LanguageError           an unknown language, or one without any evidence
+    ├── LanguageError           an unknown language, or one without any criterion
     ├── CorpusError             text that cannot be read
     ├── ScoreError              scores of another model, or a method that does not exist or does not suit the model
     ├── OptionError             an option that does not exist, or a value that it does not take
     ├── PlanError               a plan that does not fit its source, or contradicts itself
-    │   └── FewerRowsError      a vocabulary that cannot be cut to so few tokens
+    │   └── FewerRowsError      a vocabulary that cannot be sliced to so few tokens
     ├── OutputError             an output that exists, lies inside the source, or does not fit the disk
     ├── TaskError               an evaluation task that is unknown, has no data, or does not fit the model
     │   └── NoDataError         a language for which a task has no data
@@ -72,11 +72,11 @@ class TokenizerError(LangsliceError):
 
 
 class NoTokenizerError(TokenizerError):
-    """A folder without any tokenizer file: layers, heads, neurons and weights can be cut all the same."""
+    """A folder without any tokenizer file: layers, heads, neurons and weights can be sliced all the same."""
 
 
 class LanguageError(LangsliceError):
-    """An unknown language code, or a language for which there is no evidence."""
+    """An unknown language code, or a language for which there is no criterion."""
 
 
 class CorpusError(LangsliceError):
@@ -96,7 +96,7 @@ class PlanError(LangsliceError):
 
 
 class FewerRowsError(PlanError):
-    """A vocabulary that cannot be cut to so few tokens; `least` is how many always stay."""
+    """A vocabulary that cannot be sliced to so few tokens; `least` is how many always stay."""
 
     def __init__(self, message: str, hint: str, least: int) -> None:
         self.least = least

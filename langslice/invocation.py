@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 
-# Behind these stands a secret.
+# A secret follows these.
 _SECRETS = ("--token",)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed_command", default=())
 
 
 def remember_command(arguments: Sequence[str]) -> None:
-    """Note what was typed behind the program's name; called once, by the command line."""
+    """Note what was typed after the program's name; called once, by the command line."""
     _typed.set(("langslice", *_without_secrets(arguments)))
 
 

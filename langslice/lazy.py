@@ -11,7 +11,7 @@ def lazy_names(package: str, homes: Mapping[str, Sequence[str] | Mapping[str, st
     """A package's `__getattr__`.
 
     package  its name, for the message about a name that it has not
-    homes    module -> the names that stand there, or the public name -> the one that it has there
+    homes    module -> the names that are there, or the public name -> the one that it has there
     Example  __getattr__ = lazy_names(__name__, {"langslice.healing.main": ("heal", "HealResult")})
     """
     places = {

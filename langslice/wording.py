@@ -14,7 +14,7 @@ from typing import Final
 OPTIONS: Final = "options"
 PARAMETERS: Final = "parameters"
 ENTRIES: Final = "entries"
-# A command in backticks stays as it is; else an option, alone in backticks or not, and the word behind it.
+# A command in backticks stays as it is; else an option, alone in backticks or not, and the word after it.
 _OPTION = re.compile(
     r"(?P<command>`[^`]* -[^`]*`)|(?<![\w`-])(?P<tick>`?)--(?P<no>no-)?(?P<name>[a-z][a-z0-9-]*[a-z0-9])(?P=tick)"
     r"(?: (?P<value>\"[^\"]*\"|'[^']*'|(?!-)[^\s`]+))?"
@@ -58,7 +58,7 @@ def _replaced(found: re.Match[str]) -> str:
 
 
 def _is_value(word: str) -> bool:
-    """Whether a word behind an option is a value of it, and not the next word of the sentence."""
+    """Whether a word after an option is a value of it, and not the next word of the sentence."""
     return bool(word) and (word[0] in "\"'*!" or word[0].isupper() or any(sign in word for sign in "0123456789.,:=/*"))
 
 

@@ -91,7 +91,7 @@ def zoo(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cut_slice(zoo, tmp_path_factory):
-    """Give the folder of a slice in which everything was cut, of a source with a card and a licence; never written to."""
+    """Give the folder of a slice in which everything was sliced, of a source with a card and a licence; never written to."""
     from tests.report_samples import SOURCE_CARD, make_slice
 
     root = tmp_path_factory.mktemp("report")

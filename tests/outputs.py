@@ -1,4 +1,4 @@
-"""What must be equal between two slices made alike, whatever folder they stand in and however they were asked for."""
+"""What must be equal between two slices made alike, whatever folder they are in and however they were asked for."""
 
 from __future__ import annotations
 

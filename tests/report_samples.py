@@ -63,7 +63,7 @@ def write_results(folder: Path, path: Path, *, parameters: int | None = None) ->
         _score(
             "speed",
             "",
-            "prefill, tokens a second",
+            "prefill, tokens per second",
             "higher",
             {**value, "value": 900.0},
             {**value, "value": 950.0},
@@ -87,7 +87,7 @@ def _score(task, language, metric, better, original, sliced, difference):
 
 
 def write_scores(path: Path, kind: str = "heads", *, layers: int = 3, count: int = 4) -> Path:
-    """Scores of the tiny model's heads, neurons or layers; no model stands behind them."""
+    """Scores of the tiny model's heads, neurons or layers; no model follows them."""
     layer = np.repeat(np.arange(layers, dtype=np.int32), count)
     index = np.tile(np.arange(count, dtype=np.int32), layers)
     place = "layers.self" if kind == "heads" else "layers"

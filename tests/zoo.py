@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of every family, saved by stock transformers, with distinct axis sizes.
+"""Tiny random checkpoints of every family, saved by unmodified transformers, with distinct axis sizes.
 
 Sizes are chosen so that no two axes share a length: a gather along the wrong axis cannot pass by accident.
 """
@@ -290,7 +290,7 @@ def build(model_type: str, folder: Path, *, dtype: str = "float32", **changes: A
     if model_type not in transformers.CONFIG_MAPPING:
         pytest.skip(f"transformers {transformers.__version__} has no model type `{model_type}`")
     if "text_config" in configuration and "text_config" not in transformers.CONFIG_MAPPING[model_type].sub_configs:
-        # Versions before 4.52 keep the fields of Qwen2-VL's text model beside those of the image tower.
+        # Versions before 4.52 keep the fields of Qwen2-VL's text model next to those of the image tower.
         configuration = {**configuration["text_config"], **configuration}
         del configuration["text_config"]
     if model_type == "deberta-v2" and transformers.__version__.startswith("4."):

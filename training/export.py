@@ -1,4 +1,4 @@
-"""Write the model of a run, finished or not, as a folder that stock transformers loads.
+"""Write the model of a run, finished or not, as a folder that unmodified transformers loads.
 
     python training/export.py --run runs/mini --out langslice/mini/model
     python training/export.py --run runs/long --average runs/short --share 0.75 --out langslice/mini/model

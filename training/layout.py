@@ -85,7 +85,7 @@ def _add_parallel(encoded: EncodedText, document: Document, tokenizer: Tokenizer
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str] | tuple[str, ...], end: bool = True) -> list[Ids]:
-    """Encode texts, with `<|endoftext|>` behind each unless `end` is False."""
+    """Encode texts, with `<|endoftext|>` after each unless `end` is False."""
     tail = [END_ID] if end else []
     return [np.array(one.ids + tail, dtype=np.int32) for one in tokenizer.encode_batch_fast(list(texts))]
 

@@ -4,12 +4,12 @@
 
 Three tables, printed and written to OUT as results.json and results.md:
 
-1. Perplexity per token on the packaged held-out lines, each line after `<|endoftext|>`, its first token counted, beside
+1. Perplexity per token on the packaged held-out lines, each line after `<|endoftext|>`, its first token counted, next to
    a unigram model: token counts of the training text in the same language, one added to each.
-2. The same on held-out documents of the training sources: 16 windows of 512 tokens a language, spread evenly.
+2. The same on held-out documents of the training sources: 16 windows of 512 tokens per language, spread evenly.
 3. Translation: four pairs `{SourceName}: {source}<|endoftext|>{TargetName}: {target}<|endoftext|>`, loss in nats a
    token of the fourth target (label excluded, `<|endoftext|>` included):
-   `paired` as it should be; `shuffled` the four sources change places so that none stands before its own target;
+   `paired` as it should be; `shuffled` the four sources change places so that none is before its own target;
    `swapped query` only the fourth source is exchanged for one that appears nowhere else in the prompt, the three
    demonstrations stay right. All three use the same fourth target, so that only the context differs. The difference to
    `paired` is given with its standard error over prompts.
@@ -33,7 +33,7 @@ from sources import LANGUAGES, Document, read_sources
 from tokenizers import Tokenizer
 from torch import nn
 
-# The package beside this folder, also where another copy is installed.
+# The package next to this folder, also where another copy is installed.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from langslice.mini import heldout_languages, heldout_text, mini_model_path
@@ -71,7 +71,7 @@ def token_losses(model: nn.Module, sequences: list[list[int]], last: int | None 
         batch = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
         for place, row in enumerate(rows):
             batch[place, : len(row)] = torch.tensor(row)
-        # Padding stands behind the text, where a causal model does not look back from.
+        # Padding follows the text, where a causal model does not look back from.
         hidden = model.model(input_ids=batch[:, :-1], use_cache=False).last_hidden_state
         for place, row in enumerate(rows):
             start = 0 if last is None else max(0, len(row) - 1 - last)
@@ -112,7 +112,7 @@ def perplexity_table(
 
 
 def line_sequences(tokenizer: Tokenizer, lines: list[str]) -> list[list[int]]:
-    """Encode lines, each behind `<|endoftext|>`."""
+    """Encode lines, each after `<|endoftext|>`."""
     return [tokenizer.encode(END + line).ids for line in lines]
 
 
@@ -141,7 +141,7 @@ def demonstration_effect(
     """Compare the loss of the fourth target with right, shuffled, and swapped sources.
 
     rows         language to line, parallel; those that lack a language are passed over
-    Returns      mean losses and differences in nats a token; None where no prompt fits the context
+    Returns      mean losses and differences in nats per token; None where no prompt fits the context
     """
     source, target = direction
     usable = [row for row in rows if source in row and target in row]
@@ -247,7 +247,7 @@ def as_markdown(results: dict[str, Any]) -> str:
             )
         parts.append("\n".join(lines) + "\n")
     for name, table in results["demonstrations"].items():
-        lines = [f"### Loss of the fourth target, {name} (nats a token)\n"]
+        lines = [f"### Loss of the fourth target, {name} (nats per token)\n"]
         lines.append("| direction | prompts | paired | shuffled | difference | swapped query | difference |")
         lines.append("|---|---:|---:|---:|---:|---:|---:|")
         for direction, row in table.items():

@@ -1,4 +1,4 @@
-"""The shape of langslice-mini, its optimisers, and the folder that stock transformers loads.
+"""The shape of langslice-mini, its optimisers, and the folder that unmodified transformers loads.
 
 The shape is small on purpose: on two processor cores a larger model would see too little text. Query heads times
 head_dim is not the hidden size (8 x 32 against 192), as in several current families.
@@ -103,7 +103,7 @@ def window_loss(model: nn.Module, batch: torch.Tensor, bfloat16: bool) -> torch.
 
 
 def export_model(model: nn.Module, shape: dict[str, int], tokenizer: Tokenizer, folder: Path) -> None:
-    """Write config, float16 weights and tokenizer as a folder that stock transformers loads."""
+    """Write config, float16 weights and tokenizer as a folder that unmodified transformers loads."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ def evaluation_windows(heldout: EncodedText, length: int) -> dict[str, torch.Ten
 
 @torch.no_grad()
 def heldout_loss(model: nn.Module, windows: dict[str, torch.Tensor], run: Run) -> dict[str, float]:
-    """Mean loss by language in nats a token."""
+    """Mean loss by language in nats per token."""
     return {language: round(window_loss(model, rows, run.bfloat16).item(), 4) for language, rows in windows.items()}
 
 

@@ -1,7 +1,7 @@
 """What the benchmarks on trained models share: where models and text are, steps that are kept, commands that are measured.
 
 A step's result is JSON below benchmarks/work/real/, so that a page that was stopped goes on at the step where it was; `--again` in
-run_all.py forgets them. Pages are written to benchmarks/results/real/, each from a JSON file beside it.
+run_all.py forgets them. Pages are written to benchmarks/results/real/, each from a JSON file next to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a short training brings back of trained models that were cut: bits per byte of gemma-3-270m, cosine of e5-small.
+"""What a short training brings back of trained models that were sliced: bits per byte of gemma-3-270m, cosine of e5-small.
 
     python benchmarks/real/healing.py [JOB ...]      all, or some; each goes on where it was stopped
 
@@ -31,14 +31,20 @@ _CUTS = {
     "25% of neurons out": (GEMMA, ("-l", "ko,en", "--neurons-sparsity", 0.25)),
     "4 of 12 layers out": (E5, ("-l", "ko,en", "--drop-layers", "5-8")),
 }
-# Rows of 64 tokens, so that a step takes seconds on a shared core.
-_GEMMA = {"batch_size": 4, "seq_length": 64, "steps": 60, "eval_every": 20, "heldout": 0.02, "save_every": 20}
-_E5 = {"batch_size": 16, "steps": 200, "eval_every": 50, "heldout": 0.02, "save_every": 50, "objective": "mse"}
+# Short sequences, and matrix products in bfloat16, so that a step takes seconds of one core; weights and the teacher are float32.
+_GEMMA = {
+    "batch_size": 8, "seq_length": 64, "steps": 100, "eval_every": 25, "heldout": 0.01, "save_every": 25,
+    "precision": "bfloat16", "device": "cpu", "teacher_cache": str(WORK / PAGE / "teacher"),
+}  # fmt: skip
+_E5 = {
+    "batch_size": 32, "seq_length": 96, "steps": 150, "eval_every": 30, "heldout": 0.01, "save_every": 50,
+    "precision": "bfloat16", "device": "cpu", "objective": "mse",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Job:
-    """A cut that is healed in one way."""
+    """A slice that is healed in one way."""
 
     cut: str
     way: str
@@ -64,8 +70,8 @@ JOBS = {
 }
 
 
-def documents() -> tuple[list[str], dict[str, list[str]]]:
-    """Training documents, shuffled, and lines of the held-out documents of NTREX-128 by language."""
+def documents(*, joined: bool = True) -> tuple[list[str], dict[str, list[str]]]:
+    """Training documents (or their lines), shuffled, and lines of the held-out documents of NTREX-128 by language."""
     sys.path.insert(0, str(ROOT / "training"))
     from sources import join_sentences, read_ntrex, read_udhr, read_xquad
 
@@ -77,7 +83,8 @@ def documents() -> tuple[list[str], dict[str, list[str]]]:
         for document in found:
             for language in (one for one in LANGUAGES if one in document.lines):
                 if not document.heldout:
-                    train.append(join_sentences(language, document.lines[language]))
+                    lines = document.lines[language]
+                    train += [join_sentences(language, lines)] if joined else lines
                 elif kind == "ntrex":
                     apart[language] += document.lines[language]
     rows = (data() / "kornlu/xnli.dev.ko.tsv").read_text(encoding="utf-8").splitlines()[1:]
@@ -86,12 +93,13 @@ def documents() -> tuple[list[str], dict[str, list[str]]]:
     return train, {language: lines[:LINES] for language, lines in apart.items()}
 
 
-def text_file() -> Path:
-    """Training documents, one on a line."""
-    path = WORK / PAGE / "train.jsonl"
+def text_file(model: str) -> Path:
+    """Training documents, one on a line; for embeddings their sentences."""
+    path = WORK / PAGE / f"{model}.jsonl"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents()[0]))
+        texts = documents(joined=model == GEMMA)[0]
+        path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
     return path
 
 
@@ -122,14 +130,15 @@ def run(name: str, job: Job, seed: int) -> dict[str, Any]:
     """Heal once: CPU minutes, the loss along the way, and the quality at the end."""
     from langslice import heal
 
+    model = _CUTS[job.cut][0]
     source, _ = sliced(PAGE, job.cut.replace(" ", "-"), *_cut(job.cut))
     out = WORK / PAGE / f"{name}-{seed}"
     cpu = time.process_time()
     found = heal(
         source,
         out,
-        corpus=[str(text_file())],
-        teacher=str(models() / _CUTS[job.cut][0]),
+        corpus=[str(text_file(model))],
+        teacher=str(models() / model),
         seed=seed,
         overwrite=True,
         **job.options,
@@ -138,7 +147,7 @@ def run(name: str, job: Job, seed: int) -> dict[str, Any]:
     curve = [row for row in pyarrow.parquet.read_table(curves).to_pylist() if row["heldout_loss"] is not None]
     return {
         "seconds": found.seconds, "cpu_seconds": time.process_time() - cpu, "loss": dict(found.loss), "curve": curve,
-        "files": list(found.files), "resumed": found.resumed, "quality": quality(_CUTS[job.cut][0], out),
+        "files": list(found.files), "resumed": found.resumed, "quality": quality(model, out),
     }  # fmt: skip
 
 
@@ -146,7 +155,7 @@ def _cut(name: str) -> tuple[Any, ...]:
     model, options = _CUTS[name]
     extra: tuple[Any, ...] = ("--no-verify",)
     if "--neurons-sparsity" in options:
-        extra += ("--score-texts", text_file(), "--even")
+        extra += ("--score-texts", text_file(model), "--even")
     return (model, *options, *extra)
 
 

@@ -93,8 +93,8 @@ def print_inspection(found: Inspection) -> None:
         console.print()
         console.print(savings)
     units = Table(
-        "one", "of", *_right("number", "parameters", "bytes", "FLOPs a token"), box=None,
-        title="What cutting one saves", title_justify="left",
+        "one", "of", *_right("number", "parameters", "bytes", "FLOPs per token"), box=None,
+        title="What removing one saves", title_justify="left",
     )  # fmt: skip
     for unit in found.units:
         units.add_row(
@@ -122,7 +122,7 @@ def print_plan(plan: SlicePlan, path: Path) -> None:
 
 
 def print_result(result: SliceResult) -> None:
-    """Before and after of a slice, its proof, and what was left out."""
+    """Before and after of a slice, its verification, and what was left out."""
     console = stdout_console()
     plan = result.plan
     console.print(f"[bold]{escape(str(result.out))}[/]: keeps {kept_text(plan)}")
@@ -224,8 +224,8 @@ def print_demo(demo: Demo) -> None:
             demo.speed["after"].memory_bytes,
             bytes_text,
         ),
-        ("prefill, tokens a second", demo.speed["before"].prefill, demo.speed["after"].prefill, count_text),
-        ("decode, tokens a second", demo.speed["before"].decode, demo.speed["after"].decode, count_text),
+        ("prefill, tokens per second", demo.speed["before"].prefill, demo.speed["after"].prefill, count_text),
+        ("decode, tokens per second", demo.speed["before"].decode, demo.speed["after"].decode, count_text),
     ]
     table = Table("", *_right("original", "ko + en", "change"), box=None, title="Size and speed", title_justify="left")
     for name, old, new, text in rows:
@@ -234,7 +234,7 @@ def print_demo(demo: Demo) -> None:
     console.print()
     quality = Table(
         "language", *_right("kept tokens", "original", "original, kept tokens only", "slice"), box=None,
-        title="Bits a byte on held-out sentences (lower is better)", title_justify="left",
+        title="Bits per byte on held-out sentences (lower is better)", title_justify="left",
     )  # fmt: skip
     for row in demo.quality:
         restricted = f"{row.restricted.bits_per_byte:.6f}" if row.restricted else "–"
@@ -249,7 +249,7 @@ def print_demo(demo: Demo) -> None:
     console.print()
     further = Table(
         "the slice, and besides", *_right("parameters", "bytes", *demo.further[0].bits_per_byte), box=None,
-        title="What else can be cut (bits a byte)", title_justify="left",
+        title="What else can be sliced (bits per byte)", title_justify="left",
     )  # fmt: skip
     plain = {row.language: row.after.bits_per_byte for row in demo.quality}
     for name, parameters, size_bytes, bits in [
@@ -272,7 +272,7 @@ def print_demo(demo: Demo) -> None:
         "\nThe slice scores kept tokens as the original does, and shares their probability among fewer; a dropped language\n"
         "still round-trips, in smaller pieces. Now a model of your own:\n\n"
         "  langslice inspect MODEL                               a folder, or a hub id such as intfloat/multilingual-e5-small\n"
-        "  langslice slice MODEL --languages ko,en -o OUT        plan, slice, prove\n"
+        "  langslice slice MODEL --languages ko,en -o OUT        plan, slice, verify\n"
         "  langslice plan MODEL --languages ko,en --corpus my.jsonl --coverage 0.9999 -o plan.json\n",
         highlight=False,
     )

@@ -22,7 +22,7 @@ RETRIES: Final = 3  # of a task whose worker died; an error that the task itself
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: its value, or why its worker was lost for good."""
+    """What happened to a task: its value, or why its worker was lost for good."""
 
     key: Any
     value: Any
@@ -73,7 +73,7 @@ def cluster_cpus(ray: Any) -> int:
 
 
 def run_tasks(ray: Any, function: Callable[..., Any], jobs: Iterable[tuple[Any, tuple[Any, ...]]]) -> Iterator[Outcome]:
-    """Run a function once for each job, one CPU each, and yield what becomes of them, in the order in which they end.
+    """Run a function once for each job, one CPU each, and yield what happens to them, in the order in which they end.
 
     jobs     (key, arguments); taken as room comes free, so that millions of them need no memory
     Raises   what the function raises. A job whose worker dies is run again: its outcome is yielded once, whatever happens

@@ -98,7 +98,7 @@ def read_part(
                 batches = _records(stream, source, text_field, opens=start == 0)
             yield from filter(None, chain.from_iterable(batches))
     except OSError as error:
-        raise CorpusError(f"{source.path}: cannot be read ({error})", "the file is damaged or cut short") from error
+        raise CorpusError(f"{source.path}: cannot be read ({error})", "the file is damaged or truncated") from error
     except CorpusError as error:
         if not start:
             raise
@@ -106,7 +106,7 @@ def read_part(
 
 
 def _line_start(file: IO[bytes], position: int) -> int:
-    """Where the first line begins that begins at `position` or behind it; the file's end where none does."""
+    """Where the first line begins that begins at `position` or after it; the file's end where none does."""
     if position == 0:
         return 0
     file.seek(position - 1)
@@ -116,7 +116,7 @@ def _line_start(file: IO[bytes], position: int) -> int:
 
 
 class _Stretch:
-    """So many bytes of a file, from where it stands."""
+    """So many bytes of a file, from where it is."""
 
     def __init__(self, file: IO[bytes], size_bytes: int) -> None:
         self._file, self._left = file, size_bytes
@@ -138,7 +138,7 @@ def _read_file(file: CorpusFile, text_field: str, progress: Progress) -> Iterato
             else:
                 yield from _rows(stream, file, text_field)
     except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{file.path}: cannot be read ({error})", "the file is damaged or cut short") from error
+        raise CorpusError(f"{file.path}: cannot be read ({error})", "the file is damaged or truncated") from error
 
 
 class _CountingFile(io.FileIO):
@@ -300,7 +300,7 @@ def _refuse_half_pairs(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise CorpusError(
-            f"{where}: half of a surrogate pair at character {error.start}", "the text was cut wrongly; repair it"
+            f"{where}: half of a surrogate pair at character {error.start}", "the text was split wrongly; repair it"
         ) from error
 
 

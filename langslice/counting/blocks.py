@@ -1,4 +1,4 @@
-"""Units joined to blocks of bytes, and a bounded table of distinct units for text that cannot be cut."""
+"""Units joined to blocks of bytes, and a bounded table of distinct units for text that cannot be split."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Totals:
 class TextBlock:
     """Some units.
 
-    data  UTF-8 of the units one behind the other, each opened by START
+    data  UTF-8 of the units one after the other, each opened by START
     odd   units that hold START themselves, or are so long that places in them would not fit into 32 bits
     """
 
@@ -98,7 +98,7 @@ def _encoded(text: str, totals: Totals) -> bytes:
         at = text[max(0, error.start - 20) : error.start + 20].replace(START, "")
         raise CorpusError(
             f"text with half of a surrogate pair, near unit {totals.units:,}: {at!r}",
-            "the text was cut or decoded wrongly before it came here; repair it with a strict UTF-8 encoder",
+            "the text was split or decoded wrongly before it came here; repair it with a strict UTF-8 encoder",
         ) from error
 
 

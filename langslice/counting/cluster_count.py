@@ -2,7 +2,7 @@
 
 A part is a stretch of whole lines of a text or jsonl file, or a file that cannot be entered in the middle. Tasks read the
 corpus themselves, so it must lie where every machine sees it under the same name; the tokenizer is sent along. Counts are
-whole numbers: they do not depend on how the corpus was cut, on how many machines there were, or on which of them died.
+whole numbers: they do not depend on how the corpus was split, on how many machines there were, or on which of them died.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def count_on_cluster(
 
 
 def parts_of(source: CorpusFile | HubDataset, part_bytes: int) -> Iterator[CorpusPart]:
-    """Cut a source into parts; a compressed file, parquet and a dataset of the hub stay whole."""
+    """Split a source into parts; a compressed file, parquet and a dataset of the hub stay whole."""
     if isinstance(source, HubDataset) or source.compression or source.format == "parquet":
         yield CorpusPart(source)
         return
@@ -127,7 +127,7 @@ def _opened(packed: _Tokenizer) -> SourceTokenizer:
             (folder / file).write_bytes(content)
         tokenizer = open_tokenizer(folder, model_type=packed.model_type, rows=packed.rows)
         for side in tokenizer.sides:
-            side.encode(["a"])  # loads what is loaded on first use, while the folder stands
+            side.encode(["a"])  # loads what is loaded on first use, while the folder exists
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Count the tokens of a stream of text: choose the road, cut, encode, add up."""
+"""Count the tokens of a stream of text: choose the method, split, encode, add up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from langslice.errors import CorpusError
 from langslice.tokenizer import SourceTokenizer
 
 SMALL_BLOCKS = 24  # text of so many blocks (a million characters each) is counted before other processes would be ready
-SMALL_CHARACTERS = 200_000  # so little distinct text is encoded whole before the rules for cutting it would be found
+SMALL_CHARACTERS = 200_000  # so little distinct text is encoded whole before the rules for splitting it would be found
 BATCH_TEXTS = 8192  # of `distinct_chunks`: who encodes a batch holds the tokens of all its texts
 MOST_PROCESSES = 16  # reading and finding repeated units is one process's work; more than this would wait for it
 
@@ -37,12 +37,12 @@ def count_tokens(
     """Count the tokens of all units, type by type the same as encoding each unit whole.
 
     units      texts; each is encoded on its own, without special tokens around it
-    processes  how many count at once; None for one up to four cores, as it cuts text on one core while the encoder
+    processes  how many count at once; None for one up to four cores, as it splits text on one core while the encoder
                uses the others, and for half of the cores beyond. The counts do not depend on it
     progress   receives the UTF-8 bytes of text read since its last call
-    Returns    counts; `note` says where text could not be cut, and why
+    Returns    counts; `note` says where text could not be split, and why
     Raises     CorpusError when there is no text at all, or a unit is not valid Unicode
-    Memory     bounded: for each process 200 to 300 MB of text being cut and of distinct pieces, the tokenizer (200 to 300 MB
+    Memory     bounded: for each process 200 to 300 MB of text being split and of distinct pieces, the tokenizer (200 to 300 MB
                for 200,000 tokens), and what the longest unit takes
     """
     totals = Totals()
@@ -75,7 +75,7 @@ def distinct_chunks(tokenizer: SourceTokenizer, units: Iterable[str]) -> Iterato
     """Batches of (text, weight) whose weighted encodings add up to the encoding of all units.
 
     A text is a whole unit, the beginning of one, or a later part of one. Where the tokenizer would treat such a part
-    otherwise at the start of a text, it comes behind a digit, and that digit alone comes with the negative weight; no
+    otherwise at the start of a text, it comes after a digit, and that digit alone comes with the negative weight; no
     tokenizer that was tried needs this.
     A text may come again in a later batch. Memory is bounded as in `count_tokens`.
     """
@@ -113,7 +113,7 @@ def _is_small(head: list[TextBlock]) -> bool:
 
 
 def prepare(tokenizer: SourceTokenizer, *, small: bool = False) -> tuple[Encode, SplitRules, Any]:
-    """Give the encoder, the rules for cutting, and the backend (None where there is none) of a tokenizer.
+    """Give the encoder, the rules for splitting, and the backend (None where there is none) of a tokenizer.
 
     The rules take a second or two to find, so they are remembered.
     """
@@ -132,7 +132,7 @@ def _prepare(tokenizer: SourceTokenizer) -> tuple[Encode, SplitRules, Any]:
 
     if tokenizer.backend is None:
         kind = tokenizer.kind
-        return _whole(tokenizer, f"{kind} tokenizers have no fast backend that tells where text may be cut")
+        return _whole(tokenizer, f"{kind} tokenizers have no fast backend that tells where text may be split")
     backend = tokenizer.backend
     if backend.truncation is not None or backend.padding is not None:
         backend = Tokenizer.from_str(backend.to_str())  # a copy: the caller's stays as it is
@@ -199,5 +199,5 @@ def _note(rules: SplitRules, mismatches: list[str]) -> str:
         return ""
     return (
         f"{len(mismatches)} blocks of a million characters were encoded whole: a sample, such as "
-        f"{mismatches[0][:60]!r}, was encoded differently when cut"
+        f"{mismatches[0][:60]!r}, was encoded differently when split"
     )

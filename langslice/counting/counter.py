@@ -14,7 +14,7 @@ from langslice.counting.pieces import NO_PIECES, TABLE_BYTES, Pieces, PieceTable
 from langslice.counting.split_points import START, SplitRules
 from langslice.counting.weighted_texts import Encode, add_encoded, lines_of, text_of
 
-SPLIT_BYTES = 6 << 20  # text cut at once; the arrays for it take about ten bytes a byte
+SPLIT_BYTES = 6 << 20  # text split at once; the arrays for it take about ten bytes per byte
 SAMPLES_PER_BLOCK = 4
 SAMPLE_BYTES = 1024
 WORDS_CHECKED = 1000
@@ -22,24 +22,24 @@ WORDS_CHECKED = 1000
 
 @dataclass
 class ChunkTable:
-    """What was read and is not encoded yet: distinct pieces, and distinct units that must not be cut; both bounded.
+    """What was read and is not encoded yet: distinct pieces, and distinct units that must not be split; both bounded.
 
-    cutter       thread that cuts and counts pieces while the next blocks are read
+    splitter     thread that splits and counts pieces while the next blocks are read
     limit_bytes  memory at which the rare pieces are handed out
-    mismatches   texts of the self-check whose pieces gave other tokens; the blocks they stand in are not cut
+    mismatches   texts of the self-check whose pieces gave other tokens; the blocks they are in are not split
     """
 
     encode: Encode
     rules: SplitRules
-    cutter: Executor
+    splitter: Executor
     limit_bytes: int = TABLE_BYTES
     mismatches: list[str] = field(default_factory=list)
     units: UnitTable = field(default_factory=UnitTable)
 
     def __post_init__(self) -> None:
         self.pieces = PieceTable(self.limit_bytes)
-        self._uncut: list[bytes] = []
-        self._cutting: Future[Pieces] | None = None
+        self._unsplit: list[bytes] = []
+        self._splitting: Future[Pieces] | None = None
 
     def add(self, block: TextBlock) -> tuple[Pieces, dict[str, int]]:
         """Add a block; give what must be encoded now: pieces, and whole units."""
@@ -50,31 +50,31 @@ class ChunkTable:
         if mismatch:
             self.mismatches.append(mismatch)
             data, whole = b"", block.units
-        self._uncut.append(data)
-        return (self._cut() if sum(map(len, self._uncut)) > SPLIT_BYTES else NO_PIECES), self.units.add(whole)
+        self._unsplit.append(data)
+        return (self._split() if sum(map(len, self._unsplit)) > SPLIT_BYTES else NO_PIECES), self.units.add(whole)
 
-    def _cut(self) -> Pieces:
-        """Have the text at hand cut, and give what no longer fitted when the text before was."""
-        data, self._uncut = b"".join(self._uncut), []
+    def _split(self) -> Pieces:
+        """Have the text at hand split, and give what no longer fitted when the text before was."""
+        data, self._unsplit = b"".join(self._unsplit), []
         before = self._wait()
-        self._cutting = self.cutter.submit(
+        self._splitting = self.splitter.submit(
             lambda: self.pieces.add(split_units(self.rules, data)) if data else NO_PIECES
         )
         return before
 
     def _wait(self) -> Pieces:
-        """What no longer fits now that the last text is cut."""
-        return NO_PIECES if self._cutting is None else self._cutting.result()
+        """What no longer fits now that the last text is split."""
+        return NO_PIECES if self._splitting is None else self._splitting.result()
 
     def rest(self) -> Iterator[tuple[Pieces, dict[str, int]]]:
         """What is left."""
-        yield self._cut(), {}
+        yield self._split(), {}
         yield self._wait(), {}
         yield self.pieces.merge(), self.units.entries
 
 
 def _set_aside(rules: SplitRules, block: TextBlock) -> tuple[bytes, list[str]]:
-    """Part units with an added token, or with our mark, from those that may be cut."""
+    """Part units with an added token, or with our mark, from those that may be split."""
     if not rules.has_added_token(block.data.decode()):
         return block.data, list(block.odd)
     clear, whole = [], list(block.odd)
@@ -95,9 +95,9 @@ def differing_sample(encode: Encode, rules: SplitRules, data: bytes) -> str:
     return _first_difference(encode, rules, wholes, split_units(rules, "".join(wholes).encode()), START)
 
 
-def _first_difference(encode: Encode, rules: SplitRules, wholes: list[str], cut: Pieces, openers: str) -> str:
-    """The first of some pieces whose parts, each whole's in a row and opened by one of `openers`, have other tokens."""
-    parts = [part for part, _ in cut.texts()]
+def _first_difference(encode: Encode, rules: SplitRules, wholes: list[str], split: Pieces, openers: str) -> str:
+    """The first of some pieces whose parts, each whole's consecutive and opened by one of `openers`, have other tokens."""
+    parts = [part for part, _ in split.texts()]
     heads, lines = zip(*(text_of(rules, piece) for piece in [*wholes, *parts]), strict=True)
     alone = [ids[len(before) :] for before, ids in zip(encode(list(heads)), encode(list(lines)), strict=True)]
     opening = [place for place, part in enumerate(parts, len(wholes)) if part[0] in openers] + [len(alone)]
@@ -125,9 +125,9 @@ def count_blocks(
     Returns  counts (size,) int64, and the self-check's mismatches
     """
     counts = np.zeros(size, np.int64)
-    # Encoder and columns let go of the interpreter, so that text is read, cut and encoded at once.
-    with ThreadPoolExecutor(1) as encoder, ThreadPoolExecutor(1) as cutter:
-        table = ChunkTable(encode, rules, cutter, limit_bytes)
+    # Encoder and columns let go of the interpreter, so that text is read, split and encoded at once.
+    with ThreadPoolExecutor(1) as encoder, ThreadPoolExecutor(1) as splitter:
+        table = ChunkTable(encode, rules, splitter, limit_bytes)
         running: Future[None] | None = None
         for pieces, whole in _handed_out(table, blocks):
             if running is not None:
@@ -146,7 +146,7 @@ def _add_pieces(table: ChunkTable, pieces: Pieces, whole: dict[str, int], counts
 
 
 def _parts_of_words(table: ChunkTable, words: Pieces) -> Pieces:
-    """Distinct words cut further, unless some of them show that this gives other tokens."""
+    """Distinct words split further, unless some of them show that this gives other tokens."""
     some = words.every(1 + len(words) // WORDS_CHECKED)
     wholes = [word for word, _ in some.texts()]
     mismatch = _first_difference(table.encode, table.rules, wholes, split_words(table.rules, some), START + " ")
@@ -169,7 +169,7 @@ def _handed_out(table: ChunkTable, blocks: Iterable[TextBlock]) -> Iterator[tupl
 
 def weighted_pieces(encode: Encode, rules: SplitRules, blocks: Iterable[TextBlock]) -> Iterator[tuple[str, int]]:
     """Yield pieces and whole units, and how often each occurs; units begin with START, as their openers do."""
-    with ThreadPoolExecutor(1) as cutter:
-        for pieces, whole in _handed_out(ChunkTable(encode, rules, cutter), blocks):
+    with ThreadPoolExecutor(1) as splitter:
+        for pieces, whole in _handed_out(ChunkTable(encode, rules, splitter), blocks):
             yield from ((START + unit, weight) for unit, weight in whole.items())
             yield from pieces.texts()

@@ -30,7 +30,7 @@ class TokenCounts:
     method       "chunks" (each distinct chunk encoded once) or "full" (every distinct unit encoded whole)
     note         why "full" was chosen, or how many blocks a self-check sent that way, else empty
     fingerprint  sha256 that ties the counts to a tokenizer's tokens
-    tokens       (vocabulary size,) token strings by id, written beside the counts
+    tokens       (vocabulary size,) token strings by id, written next to the counts
     kind         kind of the tokenizer
     """
 

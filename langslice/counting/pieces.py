@@ -1,7 +1,7 @@
-"""Cut blocks of units into pieces, and count the distinct ones, in columns: no piece becomes an object of Python.
+"""Split blocks of units into pieces, and count the distinct ones, in columns: no piece becomes an object of Python.
 
-A piece is UTF-8. One that begins with START opens a unit, one that begins with a space was cut off before that space, and
-every other was cut off from a letter or digit before it.
+A piece is UTF-8. One that begins with START opens a unit, one that begins with a space was split off before that space, and
+every other was split off from a letter or digit before it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPACE, OPENS = ord(" "), ord(START)
 class Pieces:
     """Distinct pieces and how often each occurs.
 
-    data     UTF-8 of the pieces, one behind the other
+    data     UTF-8 of the pieces, one after the other
     offsets  (n + 1,) int32, where each begins in `data`, and the end
     weights  (n,) int64
     """
@@ -82,7 +82,7 @@ def _column(pieces: Pieces) -> Any:
 
 
 def _pieces(column: Any, weights: np.ndarray) -> Pieces:
-    """A column that stands at the beginning of its own memory."""
+    """A column that is at the beginning of its own memory."""
     _, offsets, data = column.buffers()
     if not len(column):
         return NO_PIECES
@@ -135,44 +135,44 @@ class PieceTable:
 
 
 def split_units(rules: SplitRules, data: bytes) -> Pieces:
-    """Cut units, each opened by START, before every run of spaces, and before punctuation, where the rules allow it.
+    """Split units, each opened by START, before every run of spaces, and before punctuation, where the rules allow it.
 
     Example  START + "to be  or" gives START + "to", " be", "  or"; with `indents` START + "    def f" gives START + "   ",
              " def", " f"; with `points` START + "f(x)" gives START + "f", "(x", ")"
     """
     codes = np.frombuffer(data + START.encode(), np.uint8)
-    cuts = codes == OPENS
-    cuts[_before_spaces(rules, codes)] = True
+    splits = codes == OPENS
+    splits[_before_spaces(rules, codes)] = True
     if rules.points and not rules.tree:
-        cuts[_before_points(rules, codes)] = True
-    offsets = np.flatnonzero(cuts).astype(np.int32)
+        splits[_before_points(rules, codes)] = True
+    offsets = np.flatnonzero(splits).astype(np.int32)
     return Pieces(codes[:-1], offsets, np.ones(len(offsets) - 1, np.int64))
 
 
 def split_words(rules: SplitRules, words: Pieces) -> Pieces:
-    """Cut distinct words before punctuation, behind the last part that is not decided by itself.
+    """Split distinct words before punctuation, after the last part that is not decided by itself.
 
     Returns  the parts in order, each with the weight of its word; some are the same
     """
-    cuts = _before_points(rules, words.data)
-    word_of = np.searchsorted(words.offsets, cuts, "right") - 1
-    every = _united(words.offsets, cuts)
-    parts = _column(Pieces(words.data, every, words.weights)).take(np.searchsorted(every, cuts)).dictionary_encode()
+    splits = _before_points(rules, words.data)
+    word_of = np.searchsorted(words.offsets, splits, "right") - 1
+    every = _united(words.offsets, splits)
+    parts = _column(Pieces(words.data, every, words.weights)).take(np.searchsorted(every, splits)).dictionary_encode()
     known = _pieces(parts.dictionary, np.zeros(len(parts.dictionary), np.int64))
     safe = decided(rules.tree, known.data, known.offsets[:-1], known.offsets[1:])[parts.indices.to_numpy()]
     safe &= np.diff(words.offsets)[word_of] <= LONGEST_WORD
     last_unsafe = np.full(len(words), -1)
-    last_unsafe[word_of[~safe]] = cuts[~safe]  # the last one stays
-    good = cuts > last_unsafe[word_of]
+    last_unsafe[word_of[~safe]] = splits[~safe]  # the last one stays
+    good = splits > last_unsafe[word_of]
     weights = np.repeat(words.weights, 1 + np.bincount(word_of[good], minlength=len(words)))
-    return Pieces(words.data, _united(words.offsets, cuts[good]), weights)
+    return Pieces(words.data, _united(words.offsets, splits[good]), weights)
 
 
-def _united(offsets: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+def _united(offsets: np.ndarray, splits: np.ndarray) -> np.ndarray:
     """Both, sorted."""
     marks = np.zeros(int(offsets[-1]) + 1, bool)
     marks[offsets] = True
-    marks[cuts] = True
+    marks[splits] = True
     return np.flatnonzero(marks).astype(np.int32)
 
 

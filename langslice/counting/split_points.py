@@ -1,6 +1,6 @@
-"""Where text may be cut so that the pieces, encoded apart, give the tokens of the whole.
+"""Where text may be split so that the pieces, encoded apart, give the tokens of the whole.
 
-A cut falls before a run of ASCII spaces and, where the pre-tokeniser parts words there anyway, between a letter or digit
+A split falls before a run of ASCII spaces and, where the pre-tokeniser parts words there anyway, between a letter or digit
 and ASCII punctuation. Whether that is safe depends on the tokenizer, and is found by asking it: normalising every
 character, looking where its pre-tokeniser parts words, and searching its vocabulary for tokens that would reach across.
 Nothing here reads a corpus.
@@ -20,9 +20,9 @@ import numpy as np
 
 from langslice.counting.unigram_splits import Level, token_tree
 
-# Bits of the class of a character. OPAQUE: no cut beside it. LEFT and RIGHT: a token of the vocabulary reaches over
-# spaces from this character (LEFT before the spaces, RIGHT after them), so no cut between such a pair. WORD, POINT: a
-# letter or digit, and punctuation, between which it may be cut where `SplitRules.points` says so.
+# Bits of the class of a character. OPAQUE: no split next to it. LEFT and RIGHT: a token of the vocabulary reaches over
+# spaces from this character (LEFT before the spaces, RIGHT after them), so no split between such a pair. WORD, POINT: a
+# letter or digit, and punctuation, between which it may be split where `SplitRules.points` says so.
 OPAQUE, LEFT, RIGHT, WORD, POINT = (np.uint8(1 << bit) for bit in range(5))
 
 # The mark that blocks.py puts before each unit. Units that hold one are encoded whole.
@@ -31,13 +31,13 @@ START = "\x02"
 POINTS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'
 
 # Grapheme_Cluster_Break=Prepend: such a character and the space after it are one grapheme, and SentencePiece's
-# precompiled normaliser replaces graphemes, so a cut there would change what it sees.
+# precompiled normaliser replaces graphemes, so a split there would change what it sees.
 PREPENDED = (
     "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\u0d4e\U000110bd\U000110cd\U000111c2\U000111c3"
     "\U0001193f\U00011941\U00011a3a\U00011a84\U00011a85\U00011a86\U00011a87\U00011a88\U00011a89\U00011d46\U00011f02"
 )
 
-# Both sides of a trial cut: letters with and without case, marks, digits, words that contract, punctuation, symbols.
+# Both sides of a trial split: letters with and without case, marks, digits, words that contract, punctuation, symbols.
 PROBES = [
     *"aZéß1½²Ⅳ.,;:!?'\"()[]{}<>/\\|-_#@$%^&*+=~`€§…。、「」،।·«»“”😀ﬁǄ㎏",
     *(
@@ -64,22 +64,22 @@ PROBES = [
 
 DIGITS = "0123456789"
 ANCHOR = "0"  # in front of joined chunks; a digit, so that it is among the tokens every slice keeps
-LETTER = " a"  # in front of what was cut off from a letter, where that must stand in a word
+LETTER = " a"  # in front of what was split off from a letter, where that must be in a word
 
 
 @dataclass(frozen=True)
 class SplitRules:
-    """Where the text of one tokenizer may be cut.
+    """Where the text of one tokenizer may be split.
 
-    reason    why it may not be cut at all; empty when it may
+    reason    why it may not be split at all; empty when it may
     classes   (0x110000,) uint8 class of each code point, bits OPAQUE, LEFT, RIGHT, WORD, POINT
-    raw       contents of added tokens, searched in the text as it stands
+    raw       contents of added tokens, searched in the text as it is
     folded    normalised contents of added tokens that the tokenizer looks for after normalising
     normalize the normaliser's function where `folded` must be searched in normalised text, else None
-    indents   whether spaces that open a unit may be cut before the last of them, so that a word is one chunk whatever its
+    indents   whether spaces that open a unit may be split before the last of them, so that a word is one chunk whatever its
               indentation
-    points    how what follows a cut between a letter and punctuation is encoded: "" there is none; "space" as behind a
-              space; "digit" behind a digit, several in a row; "alone" behind a digit, one by one; "letter" behind a word
+    points    how what follows a split between a letter and punctuation is encoded: "" there is none; "space" as after a
+              space; "digit" after a digit, several consecutively; "alone" after a digit, one by one; "letter" after a word
               of one letter, and only what `tree` decides the same way everywhere
     tree      tokens of a Unigram model (see unigram_splits.py)
     """
@@ -179,7 +179,7 @@ def _mark_one(normalizer: Any, classes: np.ndarray, code: int, bare: str, head: 
 
 
 def probe_pairs(classes: np.ndarray) -> list[tuple[str, str]]:
-    """(left, right) with a permitted cut between them; `right` begins with its spaces."""
+    """(left, right) with a permitted split between them; `right` begins with its spaces."""
     left = [p for p in PROBES if not classes[ord(p[-1])] & OPAQUE]
     right = [p for p in PROBES if not classes[ord(p[0])] & OPAQUE]
     pairs = [(a, " " + b) for a, b in product(left, right)]
@@ -188,24 +188,24 @@ def probe_pairs(classes: np.ndarray) -> list[tuple[str, str]]:
 
 
 def _parts_words(backend: Any, classes: np.ndarray) -> bool:
-    """Tell whether every word of the pre-tokeniser ends before, or begins at or after, each trial cut."""
+    """Tell whether every word of the pre-tokeniser ends before, or begins at or after, each trial split."""
     if backend.pre_tokenizer is None:
         return False
     pairs = probe_pairs(classes)
     texts = [f"{ANCHOR} {left}{right} {ANCHOR}" for left, right in pairs]
     for (left, _), encoding in zip(pairs, backend.encode_batch(texts, add_special_tokens=False), strict=True):
-        cut = len(ANCHOR) + 1 + len(left)
+        split = len(ANCHOR) + 1 + len(left)
         ends: dict[int, tuple[int, int]] = {}
         for word, (begin, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
             first, last = ends.get(word, (begin, end))
             ends[word] = (min(first, begin), max(last, end))
-        if any(begin < cut < end for begin, end in ends.values()):
+        if any(begin < split < end for begin, end in ends.values()):
             return False
     return True
 
 
 def _parts_indents(backend: Any, classes: np.ndarray) -> bool:
-    """Tell whether spaces at the start of a text may be cut before the last: true of byte-level BPE, whose patterns leave
+    """Tell whether spaces at the start of a text may be split before the last: true of byte-level BPE, whose patterns leave
     one space to the word, and where white space vanishes; not where a token may hold spaces and letters.
     """
     words = [probe for probe in PROBES if not classes[ord(probe[0])] & OPAQUE]
@@ -239,7 +239,7 @@ def _mark_words(normalizer: Any, classes: np.ndarray) -> None:
 
 
 def _parts_points(backend: Any, classes: np.ndarray) -> str:
-    """Tell how text may be cut between a letter or digit and punctuation; see `SplitRules.points`."""
+    """Tell how text may be split between a letter or digit and punctuation; see `SplitRules.points`."""
     left = [p for p in PROBES if classes[ord(p[-1])] & WORD]
     right = [p for p in PROBES if classes[ord(p[0])] & POINT]
     right += [point + text for point in POINTS for text in ("", "a", "Zé", "1", "한", "\u0301", "'s", "  x")]
@@ -262,7 +262,7 @@ def _parts_points(backend: Any, classes: np.ndarray) -> str:
 def _mark_uncrossed(backend: Any, classes: np.ndarray, anchor: str) -> None:
     """Inside a word, neither BPE nor Unigram makes a token over a place that no token of the vocabulary holds.
 
-    Takes the mark from digits, and from punctuation that some token has behind a letter or behind the anchor.
+    Takes the mark from digits, and from punctuation that some token has after a letter or after the anchor.
     """
     for digit in DIGITS:
         classes[ord(digit)] &= ~WORD
@@ -287,7 +287,7 @@ def _ascii_tree(backend: Any, simple: bool) -> tuple[Level, ...]:
 
 
 def _joins_at_digits(backend: Any, classes: np.ndarray, pieces: list[str], behind: dict[str, list[int]]) -> bool:
-    """Tell whether pieces that end in a letter or in punctuation are encoded in a row, a digit before each, as alone."""
+    """Tell whether pieces that end in a letter or in punctuation are encoded together, a digit before each, as alone."""
     last = np.array([ord(piece[-1]) for piece in pieces])
     ending = [pieces[place] for place in np.flatnonzero(joins(classes[last], last))]
     rows = [[ending[(at * 7 + step * 13) % len(ending)] for step in range(8)] for at in range(len(ending))]
@@ -301,7 +301,7 @@ def _joins_at_digits(backend: Any, classes: np.ndarray, pieces: list[str], behin
 
 
 def joins(classes: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Whether a digit behind a piece stays a word of its own: not after a digit, nor after what nobody has tried.
+    """Whether a digit after a piece stays a word of its own: not after a digit, nor after what nobody has tried.
 
     classes, last  (n,) of each piece the class of its last character, and its last code point or byte of UTF-8
     """
@@ -310,11 +310,11 @@ def joins(classes: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def _mark_crossing_tokens(backend: Any, classes: np.ndarray) -> str:
-    """Without a pre-tokeniser that parts words: forbid cuts where a token of the vocabulary could reach across.
+    """Without a pre-tokeniser that parts words: forbid splits where a token of the vocabulary could reach across.
 
-    A merge across a cut makes a token that holds the character before it and a space after it. Gemma has one such token
+    A merge across a split makes a token that holds the character before it and a space after it. Gemma has one such token
     (`>▁</`), Llama-2 and Mistral none.
-    Returns  why no cut is safe, or ""
+    Returns  why no split is safe, or ""
     """
     if type(backend.model).__name__ != "BPE":
         return "it has no pre-tokeniser that parts words at spaces"  # Unigram: sums of scores round with the length
@@ -361,7 +361,7 @@ def crossing_pairs(vocabulary: Iterable[str], space: str) -> Iterable[tuple[str,
 
 
 def _differing_probe(backend: Any, classes: np.ndarray) -> str:
-    """Compare, for every trial cut, the tokens of the whole with those of the two sides; name the first difference."""
+    """Compare, for every trial split, the tokens of the whole with those of the two sides; name the first difference."""
     pairs = [
         p
         for p in probe_pairs(classes)
@@ -374,7 +374,7 @@ def _differing_probe(backend: Any, classes: np.ndarray) -> str:
     anchor, ids, number = ids[0], ids[1:], len(pairs)
     for (left, right), first, second, whole in zip(pairs, ids, ids[number:], ids[2 * number :], strict=False):
         if second[: len(anchor)] != anchor or first + second[len(anchor) :] != whole:
-            return f"it encodes {left + right!r} differently when cut before the space"
+            return f"it encodes {left + right!r} differently when split before the space"
     return ""
 
 

@@ -1,6 +1,6 @@
-"""Which text a Unigram model parts into the same tokens wherever it stands.
+"""Which text a Unigram model parts into the same tokens wherever it is.
 
-The model adds up scores from the beginning of a word, and takes the larger of two sums. Behind other text all sums are
+The model adds up scores from the beginning of a word, and takes the larger of two sums. After other text all sums are
 larger by the same amount and round otherwise, so two that are almost equal may change places. Here the best and the second
 best sum are compared at every step of the best way through a text. Two ways with the same tokens in another order (`))` and
 `)`, or `)` and `))`) always have almost equal sums; which is taken does not change how often a token occurs.

@@ -14,7 +14,7 @@ from langslice.counting.split_points import ANCHOR, LEFT, LETTER, OPAQUE, START,
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
-PIECES_PER_LINE = 32  # a third faster than one a line; no gain beyond
+PIECES_PER_LINE = 32  # a third faster than one per line; no gain beyond
 LINES_PER_CALL = 4096
 CHARACTERS_PER_CALL = 1 << 20
 
@@ -55,7 +55,7 @@ def _calls(weighted: Iterable[tuple[str, int]]) -> Iterable[tuple[list[str], lis
 
 
 def text_of(rules: SplitRules, piece: str) -> tuple[str, str]:
-    """How one piece is encoded alone: what stands before it, whose tokens come off, and the whole text."""
+    """How one piece is encoded alone: what is before it, whose tokens come off, and the whole text."""
     if piece[0] == START:
         return "", piece[1:]
     if piece[0] == " " or rules.points not in ("space", "letter"):
@@ -68,7 +68,7 @@ def lines_of(rules: SplitRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
     """Turn counted pieces into few lines whose weighted tokens add up to theirs; the anchors come off with -weight.
 
     Pieces that open a unit stand alone, as they did. Those that end in white space, or in a character from which a token
-    could reach into the next piece, stand alone behind the anchor. All others of equal weight are joined: behind one
+    could reach into the next piece, stand alone after the anchor. All others of equal weight are joined: after one
     anchor those that follow a space; those that follow a letter as `SplitRules.points` says.
     """
     if not len(pieces):
@@ -95,7 +95,7 @@ def lines_of(rules: SplitRules, pieces: Pieces) -> Iterator[tuple[str, int]]:
 
 
 def _joinable(rules: SplitRules, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of the pieces that follow a space, and of those that follow a letter, behind which another may stand."""
+    """Masks of the pieces that follow a space, and of those that follow a letter, after which another may be."""
     ends = pieces.offsets[1:]
     last, classes = pieces.data[ends - 1], classes_before(rules, pieces.data, ends)
     safe = (last != SPACE) & ((classes & (OPAQUE | LEFT)) == 0)
@@ -105,7 +105,7 @@ def _joinable(rules: SplitRules, pieces: Pieces) -> tuple[np.ndarray, np.ndarray
 
 
 def _joined(pieces: Pieces, before: str) -> Iterator[tuple[str, int]]:
-    """Some pieces at a time that occur equally often, one behind the other, each with `before` in front of it."""
+    """Some pieces at a time that occur equally often, one after the other, each with `before` in front of it."""
     pieces = pieces.take(np.argsort(pieces.weights, kind="stable"))
     data, offsets = pieces.data, pieces.offsets.astype(np.int64)
     if before:

@@ -1,4 +1,4 @@
-"""Demonstrations: short texts that show a model at work, such as four translations in a row, for calibration.
+"""Demonstrations: short texts that show a model at work, such as four consecutive translations, for calibration.
 
 Reading order: demonstration.py (one of them, and files of them), sources.py (parallel text, text, code), layout.py
 (layout, order, number), tokens.py (as token ids of one model). Nothing heavy is imported before tokens.py works.

@@ -1,4 +1,4 @@
-"""One demonstration, and files of them: jsonl, one object a line, without anything of a particular model.
+"""One demonstration, and files of them: jsonl, one object per line, without anything of a particular model.
 
     {"condition": "mt", "languages": ["fr", "en"], "parts": ["French: ...", "English: ...", ...], "separator": "{eos}"}
     {"condition": "code", "text": "def ..."}

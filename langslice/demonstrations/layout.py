@@ -24,7 +24,7 @@ class Layout:
 
     shots      sentences, or pairs of sentences, in each
     count      demonstrations
-    separator  behind every part; `{eos}` is the model's end-of-sequence token
+    separator  after every part; `{eos}` is the model's end-of-sequence token
     template   of each part; {language} and {text} are filled in
     order      "file" or "shuffled"; None is "file" for pairs and "shuffled" for text in one language
     skip       pairs passed over after each demonstration, in the order of the file

@@ -43,7 +43,7 @@ class Prompt:
         yield from self.decoder_ids or ()
 
     def inputs(self) -> dict[str, Any]:
-        """Arguments of the stock forward, as a batch of one."""
+        """Arguments of the unmodified forward, as a batch of one."""
         import torch
 
         given: dict[str, Any] = {"input_ids": torch.tensor([self.ids])}
@@ -93,7 +93,7 @@ def _tokenizer(folder: Path) -> Any:
             first = (str(error).strip().splitlines() or [""])[0]
             raise TokenizerError(
                 f"transformers cannot load the tokenizer\n  {folder}\n  {type(error).__name__}: {first}",
-                "demonstrations are text, and need the tokenizer's files beside the weights",
+                "demonstrations are text, and need the tokenizer's files other than the weights",
             ) from None
 
 

@@ -3,7 +3,7 @@
     LPR   share of responses without a line that language identification puts in another language; lines of five or more tokens
     WPR   of those, where the script is not Latin, share without an English word
     LCPR  harmonic mean of both
-and beside them the share of letters in a script that is not the language's: what slicing the vocabulary acts on directly.
+and next to them the share of letters in a script that is not the language's: what slicing the vocabulary acts on directly.
 
 A token is a word between spaces, or, where a script does not write spaces, a letter. English words come from the list of
 wordfreq: lower case, more than three letters. lingua identifies languages. A response without a line long enough to be
@@ -83,7 +83,7 @@ def check_responses(responses: Sequence[str], language: str, detector: Any = Non
 
 
 def confusion_measurements(language: str, checks: Sequence[ResponseCheck], **details: Any) -> list[Measurement]:
-    """Line and word pass rates, their harmonic mean, and foreign-script rates; word level only for scripts beside Latin."""
+    """Line and word pass rates, their harmonic mean, and foreign-script rates; word level only for scripts other than Latin."""
     line_ok = np.array([check.wrong_lines == 0 for check in checks], dtype=np.float64)
     word_ok = line_ok * [not check.english for check in checks]
     ones = np.ones_like(line_ok)
@@ -117,7 +117,7 @@ def measure_confusion(
     if loaded.max_length is not None:
         room = loaded.max_length - new_tokens
         if any(len(tokens) > room for tokens in ids):
-            loaded.note(f"confusion {language}: prompts beyond {room} tokens were cut at their beginning")
+            loaded.note(f"confusion {language}: prompts beyond {room} tokens were truncated at their beginning")
         ids = [tokens[-room:] for tokens in ids]
     responses = decode(loaded, generate(loaded, ids, new_tokens=new_tokens))
     checks = check_responses(responses, language, detector)

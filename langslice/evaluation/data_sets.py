@@ -107,7 +107,7 @@ def read_rows(path: Path, header: Sequence[str] = ()) -> list[Row]:
             return _read_table(path, header, tabs=kind == ".tsv")
         if kind in (".jsonl", ".json"):
             text = path.read_text(encoding="utf-8-sig")
-            # MARC is published as one object a line in files called .json.
+            # MARC is published as one object per line in files called .json.
             rows = (
                 json.loads(text)
                 if text.lstrip().startswith("[")

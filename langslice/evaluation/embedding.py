@@ -106,7 +106,7 @@ def measure_bitext(
 ) -> list[Measurement]:
     """Share of sentences whose nearest neighbour in the other language, by cosine, is their translation; both ways.
 
-    first, second  parallel lines; a line that stands several times in its language counts right by any of its places
+    first, second  parallel lines; a line that is several times in its language counts right by any of its places
     """
     one, two = embed(encoder, first), embed(encoder, second)
     similarity = one @ two.T  # (n, n)

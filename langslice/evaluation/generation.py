@@ -24,7 +24,7 @@ def generate(
 
     prompts       token ids
     new_tokens    most tokens to write
-    stop          ids that end a text, beside the model's end of text
+    stop          ids that end a text, next to the model's end of text
     forced_first  id that an encoder-decoder must begin with, such as a language
     Returns       the written ids of each prompt, without the end and what follows it
     """

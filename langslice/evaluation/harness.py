@@ -13,7 +13,7 @@ from langslice.evaluation.loaded_model import pick_device
 from langslice.evaluation.measurement import Measurement
 from langslice.evaluation.options import EvaluateOptions
 
-# What the harness reports beside scores.
+# What the harness reports next to scores.
 _NO_SCORES = ("alias", "name", "sample_len", "sample_count")
 
 

@@ -2,7 +2,7 @@
 
 For each question the candidates' token sequences agree up to some token. Questions with the same common part (KorNLI asks
 three of each premise) form one family. Where the model can read a tree of sequences, families are read so (`prefix_tree.py`).
-Elsewhere, those whose common parts are about as long are read in one pass, each cut to the shortest, so that the cache has
+Elsewhere, those whose common parts are about as long are read in one pass, each truncated to the shortest, so that the cache has
 no holes and every position is what it would be alone: this holds for rotary, learned and ALiBi positions and for sliding
 windows alike. The cache is then repeated, and what follows is read in passes of rows about as long (`pass_order.py`). The
 output head sees only the positions that are scored (`output_head.py`).

@@ -1,4 +1,4 @@
-"""Load a model as its user would: the stock class and tokenizer of transformers, in a chosen precision, on a chosen device."""
+"""Load a model as its user would: the unmodified class and tokenizer of transformers, in a chosen precision, on a chosen device."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def encode_texts(loaded: Loaded, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts, encoded as the tokenizer does by default; without the end of text where one is put behind them."""
+    """Token ids of texts, encoded as the tokenizer does by default; without the end of text where one is put after them."""
     # Callers look at lengths themselves; the tokenizer would warn of long texts.
     found = [list(ids) for ids in loaded.tokenizer(list(texts), verbose=False).input_ids]
     end = loaded.tokenizer.eos_token_id

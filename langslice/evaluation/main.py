@@ -149,8 +149,8 @@ def speed_measurements(
     folders = {role: checkpoint.model_folder for role, checkpoint in checkpoints.items()}
     rounds = speed_rounds(folders, rounds=settings.rounds, options=[device, settings.dtype])
     metrics = (
-        ("prefill, tokens a second", "prefill", "higher"),
-        ("decode, tokens a second", "decode", "higher"),
+        ("prefill, tokens per second", "prefill", "higher"),
+        ("decode, tokens per second", "decode", "higher"),
         ("first token, seconds", "first_token_seconds", "lower"),
         ("peak memory, bytes", "memory_bytes", "lower"),
     )

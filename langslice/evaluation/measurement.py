@@ -19,9 +19,9 @@ class Measurement:
     task, language  such as `xnli` and `ko`; a pair of languages is written `ko-en`
     metric          such as `accuracy (paper)`
     statistic       name in STATISTICS that turns items into the score
-    items           (n, k) float64, one row an item; what the columns are is the statistic's to say
+    items           (n, k) float64, one row per item; what the columns are is the statistic's to say
     better          `higher` or `lower`
-    details         what else a reader needs: chance, signature of sacreBLEU, how many items were cut
+    details         what else a reader needs: chance, signature of sacreBLEU, how many items were truncated
     """
 
     task: str

@@ -2,7 +2,7 @@
 
 The output head is often half of a small model, and its logits most of the memory of a pass. It is given only the positions
 that are scored, and a few of them at a time, so that logits stay in the processor's cache and do not grow with the pass.
-That needs a model that returns what its head gives: where it scales or caps the logits behind the head (Cohere, Granite,
+That needs a model that returns what its head gives: where it scales or caps the logits after the head (Cohere, Granite,
 Gemma 2), they are computed in one piece, and passes are kept as short as that takes.
 """
 

@@ -58,7 +58,7 @@ def _common(sequences: Sequence[Tokens]) -> int:
 
 
 def batch_families(families: Sequence[CandidateGroup], device: str, budget: int) -> Iterator[list[CandidateGroup]]:
-    """Families read together, each batch cut to its first one's common part, of at most `budget` positions (or one).
+    """Families read together, each batch truncated to its first one's common part, of at most `budget` positions (or one).
 
     Cut to c, a family of k rows reads its further common tokens k times.
     """

@@ -1,6 +1,6 @@
 """Perplexity of a causal model on lines of text, comparable across vocabularies.
 
-Per token it depends on how text is cut; per byte it does not. A slice gives every kept token the same logit as its source,
+Per token it depends on how text is split; per byte it does not. A slice gives every kept token the same logit as its source,
 but shares out the probability among fewer tokens: its perplexity is that of the source *restricted to kept tokens*, which
 is lower than or equal to the source's own.
 """
@@ -48,7 +48,7 @@ class Perplexity:
 
 
 def load_causal(folder: Path) -> Any:
-    """The stock causal model in float32 on the CPU."""
+    """The unmodified causal model in float32 on the CPU."""
     import torch
 
     with quiet_transformers():
@@ -92,7 +92,7 @@ def start_token(config: Any) -> int:
 
 
 def measure_perplexity(loaded: Loaded, language: str, lines: Sequence[str]) -> list[Measurement]:
-    """Perplexity per byte and per character, and bits a byte, of lines read each by itself; empty ones are left out.
+    """Perplexity per byte and per character, and bits per byte, of lines read each by itself; empty ones are left out.
 
     A line of more tokens than the model reads is read in pieces, each after the start token; `pieces` counts the further
     ones. A slice shares out probability among fewer tokens, and so scores a little better than its source on kept text.

@@ -1,7 +1,7 @@
 """Read candidates with common beginnings as one tree: every common token once, no cache, one pass.
 
-The sequences of a family become the branches of a tree whose nodes are laid out in a row. A node sees its ancestors only,
-through a mask of its own, and stands at the position that its depth gives. That needs a model that takes positions and masks
+The sequences of a family become the branches of a tree whose nodes are laid out one after another. A node sees its ancestors only,
+through a mask of its own, and is at the position that its depth gives. That needs a model that takes positions and masks
 as they are given, with attention over everything before (no ALiBi, no window shorter than the text); other models read
 through a shared cache (`label_scores.py`).
 """
@@ -24,7 +24,7 @@ MOST_NODES = 512
 
 @dataclass(frozen=True)
 class Tree:
-    """A family laid out in a row. A node is a token that another one follows; each of these is a branch.
+    """A family laid out one after another. A node is a token that another one follows; each of these is a branch.
 
     tokens, depths  (nodes,) ids and positions
     seen            (nodes, nodes) bool: each node sees its ancestors and itself

@@ -87,7 +87,7 @@ class Evaluation:
 def compare(
     original: Sequence[Measurement], sliced: Sequence[Measurement] | None, *, resamples: int, seed: int
 ) -> tuple[Score, ...]:
-    """Scores of the original and, item by item beside it, of the slice.
+    """Scores of the original and, item by item next to it, of the slice.
 
     Raises  TaskError when the two were not measured on the same items
     """

@@ -56,5 +56,7 @@ def directions(settings: EvaluateOptions) -> list[tuple[str, str]]:
         return [(pair.split(">")[0], pair.split(">")[1]) for pair in settings.pairs]
     found = [(language, "en") for language in settings.languages if language != "en"]
     if not found:
-        raise TaskError("no pair of languages to translate", "name a language beside en, or pairs with --pairs ko-en")
+        raise TaskError(
+            "no pair of languages to translate", "name a language other than en, or pairs with --pairs ko-en"
+        )
     return found

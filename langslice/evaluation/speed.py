@@ -57,7 +57,7 @@ def speed_rounds(folders: Mapping[str, Path], *, rounds: int, options: Sequence[
     runs: dict[str, list[Speed]] = {name: [] for name in folders}
     for _ in range(rounds):
         with ExitStack() as stack:
-            # All load their libraries at once; what is measured begins behind that, one model at a time.
+            # All load their libraries at once; what is measured begins after that, one model at a time.
             turns = [(name, stack.enter_context(_process(folder, options))) for name, folder in folders.items()]
             for _, process in turns:
                 process.stdout.readline()
@@ -155,7 +155,7 @@ def measure(
 
 
 def _read(model: Any, kind: str, ids: Any) -> tuple[Any, dict[str, Any]]:
-    """Read a prompt: the output, and what every later step needs beside the cache."""
+    """Read a prompt: the output, and what every later step needs next to the cache."""
     import torch
 
     if kind == "causal":
@@ -168,7 +168,7 @@ def _read(model: Any, kind: str, ids: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _write(model: Any, kind: str, output: Any, inputs: Mapping[str, Any]) -> Any:
-    """Write the likeliest next token: the output behind it."""
+    """Write the likeliest next token: the output after it."""
     from langslice.model.transformers_classes import cache_of, cache_option
 
     cache = cache_of(output)

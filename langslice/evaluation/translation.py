@@ -1,6 +1,6 @@
 """Translation, greedy: by demonstrations, by instruction, or by the language tokens of an encoder-decoder; sacreBLEU scores it.
 
-A causal model is shown pairs, one a line, each with its language's English name, and stops at the end of the line; without
+A causal model is shown pairs, one per line, each with its language's English name, and stops at the end of the line; without
 demonstrations it is asked, through its chat template where it has one. NLLB, M2M-100 and mBART get their language tokens,
 Marian its text alone (with `>>code<<` where its vocabulary has it), other encoder-decoders an instruction.
 """
@@ -140,7 +140,7 @@ def _translate_seq2seq(loaded: Loaded, pair: Pair, new_tokens: int) -> list[str]
         lines = [instruction(pair, line) for line in lines]
     prompts = [list(ids) for ids in tokenizer(list(lines)).input_ids]
     if loaded.max_length is not None and any(len(ids) > loaded.max_length for ids in prompts):
-        loaded.note(f"translation {pair.name}: lines beyond {loaded.max_length} tokens were cut")
+        loaded.note(f"translation {pair.name}: lines beyond {loaded.max_length} tokens were truncated")
         prompts = [ids[: loaded.max_length] for ids in prompts]
     return decode(loaded, generate(loaded, prompts, new_tokens=new_tokens, forced_first=forced))
 
@@ -198,7 +198,7 @@ def score_translations(
 def measure_translation(
     loaded: Loaded, pair: Pair, *, new_tokens: int = 64, separator: str = "\n"
 ) -> list[Measurement]:
-    """Translate and score one pair; the first three translations stand in the details."""
+    """Translate and score one pair; the first three translations are in the details."""
     hypotheses = translate(loaded, pair, new_tokens=new_tokens, separator=separator)
     details = {
         "shots": len(pair.shots),

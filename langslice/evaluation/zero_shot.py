@@ -31,7 +31,7 @@ _TIE = 1e-6
 class _Filled:
     """One question as tokens.
 
-    groups  token ids of each candidate, behind the prompt for causal models
+    groups  token ids of each candidate, after the prompt for causal models
     starts  index of each candidate's first own token
     cut     tokens left out of the prompt because the model does not read so many
     """
@@ -150,7 +150,7 @@ def fill_examples(loaded: Loaded, examples: Sequence[Example]) -> list[_Filled]:
 
 
 def _shortened(groups: list[list[int]], starts: list[int], limit: int | None) -> _Filled:
-    """Cut the prompt behind its first token where the model's positions do not reach, equally for all candidates."""
+    """Truncate the prompt after its first token where the model's positions do not reach, equally for all candidates."""
     excess = 0 if limit is None else max(len(ids) for ids in groups) - limit
     if excess <= 0:
         return _Filled(groups, starts, 0)

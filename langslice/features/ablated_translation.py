@@ -114,7 +114,7 @@ def translate_ablated(
     resamples: int = 1000,
     report: Report = silent,
 ) -> list[AblatedTranslation]:
-    """Translate pairs with nothing, the particular, other large and random dimensions zeroed behind every layer.
+    """Translate pairs with nothing, the particular, other large and random dimensions zeroed after every layer.
 
     magnitudes, wanted, particular, share, seeds  as for `ablate`, with the same choices
     pairs                                         see `read_pairs_to_translate`

@@ -57,7 +57,7 @@ def ablate(
     max_tokens: int = 512,
     report: Report = silent,
 ) -> list[Ablation]:
-    """Measure a model's loss with dimensions zeroed behind every layer.
+    """Measure a model's loss with dimensions zeroed after every layer.
 
     conditions  as they were measured; the first `limit` demonstrations of each are used
     wanted      the condition that `particular` belongs to
@@ -89,7 +89,7 @@ def check_marked(particular: Marks, wanted: str) -> Marks:
     particular[0] = False
     if not particular.any():
         raise PlanError(
-            f"no dimension behind a layer is large in {wanted} and small in every other set, so that there is nothing to zero",
+            f"no dimension after a layer is large in {wanted} and small in every other set, so that there is nothing to zero",
             hint="pass --stand-out 5 to zero the five of each layer that stand out most, or a larger --share",
         )
     return particular
@@ -147,7 +147,7 @@ def _load(folder: Path) -> Any:
 def _with_answers(
     folder: Path, name: str, given: Sequence[str | Path | Demonstration], max_tokens: int
 ) -> list[tuple[Prompt, int]]:
-    """Prompts with the number of tokens before the answer; 0 where there is no answer, or it was cut off."""
+    """Prompts with the number of tokens before the answer; 0 where there is no answer, or it was truncated."""
     from langslice.demonstrations.demonstration import read_demonstrations
 
     found: list[Demonstration] = []

@@ -67,7 +67,7 @@ def find_features(
 ) -> Features:
     """Measure hidden dimensions on sets of demonstrations, compare them, and zero those that stand out.
 
-    out        folder of tables and pictures; none unless given
+    out        folder of tables and plots; none unless given
     options    see FeatureOptions
     overwrite  write into an existing folder
     Raises     PlanError, CorpusError, CheckpointError, OutputError, TaskError

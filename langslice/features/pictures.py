@@ -1,4 +1,4 @@
-"""PNG pictures of the feature analysis: bars of the largest dimensions, heat maps of overlap.
+"""PNG plots of the feature analysis: bars of the largest dimensions, heat maps of overlap.
 
 Needs matplotlib, which `pip install "langslice[pictures]"` brings.
 """
@@ -91,7 +91,7 @@ def draw_ablation(rows: Sequence[Ablation], path: Path, translations: Sequence[A
     losses: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         losses.setdefault((row.condition, row.zeroed), []).append(row.loss)
-    panels = [("loss, nats a token", losses)]
+    panels = [("loss, nats per token", losses)]
     for metric in dict.fromkeys(one.metric for one in translations):
         scores: dict[tuple[str, str], list[float]] = {}
         for one in translations:
@@ -105,7 +105,7 @@ def draw_ablation(rows: Sequence[Ablation], path: Path, translations: Sequence[A
         axis.set_ylabel(label, fontsize=8)
     axes[0].legend(fontsize=7, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     what = "Loss and translation" if translations else "Loss"
-    _save(figure, path, f"{what} with dimensions zeroed behind every layer")
+    _save(figure, path, f"{what} with dimensions zeroed after every layer")
 
 
 def _draw_groups(axis: Any, values: Mapping[tuple[str, str], Sequence[float]]) -> None:

@@ -1,4 +1,4 @@
-"""What the feature analysis measured, as parquet: one row a number, for whatever tool comes next."""
+"""What the feature analysis measured, as parquet: one row per number, for whatever tool comes next."""
 
 from __future__ import annotations
 

@@ -54,14 +54,14 @@ def copy_range(source: int, start: int, size_bytes: int, target: int, target_sta
 
 
 def _copy_in_kernel(source: int, start: int, size_bytes: int, target: int, target_start: int) -> tuple[int, bool]:
-    """Copy up to `size_bytes`; returns how many, and whether this road is still open."""
+    """Copy up to `size_bytes`; returns how many, and whether this way is still open."""
     try:
         copied = os.copy_file_range(source, target, size_bytes, start, target_start)
     except OSError as error:
         if error.errno not in NOT_AVAILABLE:
             raise
         return 0, False
-    return copied, copied > 0  # some file systems copy nothing and report no error; the other road finds the true end
+    return copied, copied > 0  # some file systems copy nothing and report no error; the other way finds the true end
 
 
 def _copy_through_memory(source: int, start: int, size_bytes: int, target: int, target_start: int) -> int:

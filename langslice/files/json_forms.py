@@ -52,7 +52,7 @@ class Among:
 def check_form(value: Any, form: Any, place: str, error: type[LangsliceError], hint: str | None = None) -> None:
     """Refuse a document of another form, naming the first value that does not fit.
 
-    place    where the document stands: a file, or a place in it
+    place    where the document is: a file, or a place in it
     Example  check_form({"a": [1, "x"]}, {"a": [int]}, "f.json", PlanError) says
              f.json: `a.1` must be a whole number, found "x"
     """

@@ -67,5 +67,5 @@ def _is_alive(pid: int) -> bool:
 
 
 def not_writable(path: Path, error: OSError) -> OutputError:
-    """Say that nothing can be made, or looked for, beside an output."""
-    return OutputError(f"cannot write beside the output\n  {path.parent}\n  {error.strerror}", "choose another place")
+    """Say that nothing can be made, or looked for, next to an output."""
+    return OutputError(f"cannot write next to the output\n  {path.parent}\n  {error.strerror}", "choose another place")

@@ -1,4 +1,4 @@
-"""Heal a slice: train it on, alone or towards the model that it was cut from; pruned weights stay zero.
+"""Heal a slice: train it on, alone or towards the model that it was sliced from; pruned weights stay zero.
 
 The files, in reading order:
 
@@ -8,7 +8,7 @@ The files, in reading order:
     sequences.py          text → rows of tokens, in an order that the seed fixes
     objectives.py    rows → what the model reads and what it should say
     teacher.py       the original: is it the right one, and how its rows and layers map to the slice's
-    teacher_cache.py its best guesses, kept on disk
+    teacher_cache.py its top-k logits, kept on disk
     distillation.py  losses towards it
     lora.py          low-rank adapters, also on pruned weights
     zeros.py         weights that stay zero
@@ -16,7 +16,7 @@ The files, in reading order:
     work_folder.py          the folder that a killed run goes on from
     sentence_embeddings.py     the same for sentence embedding models
     trained_weights.py       trained weights into a copy of the slice
-    curves.py        loss curves as table and picture
+    curves.py        loss curves as table and plot
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The course of a healing run as a table (healing.parquet) and a picture (healing.png, with matplotlib)."""
+"""The course of a healing run as a table (healing.parquet) and a plot (healing.png, with matplotlib)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SMOOTHED = 50  # windows of the line over the points
 def write_curves(
     folder: Path, history: Sequence[Mapping[str, float]], heldout: tuple[float, float] | None, steps: int
 ) -> list[str]:
-    """Write table and picture; gives the names of the files that were written.
+    """Write table and plot; gives the names of the files that were written.
 
     history  Trainer's log
     heldout  loss before and after

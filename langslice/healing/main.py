@@ -71,7 +71,7 @@ def heal(
     overwrite: bool = False,
     report: Report = silent,
 ) -> HealResult:
-    """Train a slice on, on text alone or towards the model that it was cut from.
+    """Train a slice on, on text alone or towards the model that it was sliced from.
 
     model      a slice, or any other model folder; it is only read
     out        folder to make, in the same form: same tokenizer, config, tensor names and stored types

@@ -1,4 +1,4 @@
-"""What a model is asked on a row of tokens: the next token, the masked ones, or the text behind a damaged one.
+"""What a model is asked on a row of tokens: the next token, the masked ones, or the text after a damaged one.
 
     causal      predict every token from those before it
     masked      15% of the tokens are chosen; 80% of these become the mask, 10% another token, 10% stay (Devlin et al. 2019)
@@ -34,7 +34,7 @@ class Objective:
     """One objective for one model.
 
     name       "causal", "masked", "denoising"
-    frame      what stands around a text
+    frame      what is around a text
     pad        id that fills a batch up
     mask       id of the mask token, None where none is needed
     sentinels  ids of T5's sentinels in their order; empty for others
@@ -196,7 +196,7 @@ class Examples:
         return self._length
 
     def row(self, place: int) -> int:
-        """Which row stands at a place."""
+        """Which row is at a place."""
         return self._order[place] if self._order else place
 
     def __getitem__(self, place: int) -> Mapping[str, Any]:

@@ -131,7 +131,7 @@ def _check(source: HealedFolder, settings: HealOptions) -> str:
 
 
 def read_sentences(source: HealedFolder, settings: HealOptions) -> tuple[Sentences, tuple[str, ...]]:
-    """Sentences of the corpus with pairs behind them, and notes.
+    """Sentences of the corpus with pairs after them, and notes.
 
     Raises  CorpusError when the tokenizer cannot read them
     """

@@ -30,7 +30,7 @@ class Frame:
     """What a model expects around a text.
 
     before     ids that its tokenizer puts in front, such as [CLS]
-    after      ids that it puts behind, such as [SEP]
+    after      ids that it puts after, such as [SEP]
     separator  end of a document inside a packed row, None where the model has no such token
     """
 
@@ -104,7 +104,7 @@ def read_text(
     """Encode a corpus and lay it out.
 
     folder   of the tokenizer
-    Returns  rows of at most `seq_length` tokens for a causal model; otherwise room is left for what stands around a text
+    Returns  rows of at most `seq_length` tokens for a causal model; otherwise room is left for what is around a text
     Raises   CorpusError when the text has no tokens
     """
     documents, unknown = _encode(folder, units, report)
@@ -175,7 +175,7 @@ def _split(documents: Sequence[Ids], heldout: float, seed: int) -> tuple[list[Id
 
 
 def _packed(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bool) -> TokenRows:
-    """One long run of documents with a separator behind each, cut into rows; the last may be shorter."""
+    """One long run of documents with a separator after each, split into rows; the last may be shorter."""
     end = [] if frame.separator is None else [frame.separator]
     begin = list(frame.before) if causal else []
     # Where one token begins and ends a text, the end of one document is the beginning of the next.
@@ -185,7 +185,7 @@ def _packed(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bool) 
         parts += [np.array(again if number else begin, dtype=np.int32), document, np.array(end, dtype=np.int32)]
     flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
     starts = np.arange(0, flat.size, room, dtype=np.int64)
-    if starts.size > 1 and flat.size - starts[-1] < 2:  # nothing can be predicted in a row of one token
+    if starts.size > 1 and flat.size - starts[-1] < 2:  # nothing can be predicted within one sequence of one token
         flat = flat[: starts[-1]]
         starts = starts[:-1]
     return TokenRows(flat, np.append(starts, flat.size).astype(np.int64))
@@ -205,7 +205,7 @@ def _one_by_one(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bo
 
 
 class Order:
-    """Which row stands at which place of a run: every pass over the text in a new order, a function of the seed alone.
+    """Which row is at which place of a run: every pass over the text in a new order, a function of the seed alone.
 
     Example  Order(rows=3, seed=0)[0..2] are three different rows, and so are [3..5]
     """

@@ -1,4 +1,4 @@
-"""The model that is healed: loaded in float32 by its stock class, and which of its parameters train."""
+"""The model that is healed: loaded in float32 by its unmodified class, and which of its parameters train."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def open_source(model: str | Path) -> HealedFolder:
 
 
 def load_student(checkpoint: Checkpoint) -> Any:
-    """The stock class with the checkpoint's weights in float32, its cache switched off.
+    """The unmodified class with the checkpoint's weights in float32, its cache switched off.
 
     Raises  CheckpointError when transformers has no class for it, or would fill missing weights with random numbers
     """
@@ -116,7 +116,7 @@ def refuse_missing(info: Any, folder: Path) -> None:
 def choose_parts(model: Any, config: Any, patterns: Sequence[str]) -> list[str]:
     """Let only some parameters train.
 
-    patterns  "all", words of PARTS, patterns of parameter names; those behind "!" are left out again
+    patterns  "all", words of PARTS, patterns of parameter names; those after "!" are left out again
     Returns   names of the parameters that train
     Raises    HealError for a pattern that matches nothing, and when nothing is left
     """

@@ -36,8 +36,8 @@ class Mapped:
     """A teacher that suits a slice.
 
     rows    (student rows,) int64: the teacher's row of each of the slice's
-    kept    leading rows that are tokens; those behind are padding, and never compared
-    layers  stack -> the teacher's layer behind each of the slice's; a stack that is not named is whole
+    kept    leading rows that are tokens; those after are padding, and never compared
+    layers  stack -> the teacher's layer for each of the slice's; a stack that is not named is whole
     digest  content of the teacher, for what is remembered of it
     """
 
@@ -49,7 +49,7 @@ class Mapped:
 
 
 def find_teacher(source: HealedFolder, model: str, *, any_teacher: bool) -> Mapped:
-    """Open a teacher, and check that it is the model that the slice was cut from.
+    """Open a teacher, and check that it is the model that the slice was made from.
 
     any_teacher  it need not be: the same vocabulary is enough
     Raises       HealError for a wrong one
@@ -66,7 +66,7 @@ def find_teacher(source: HealedFolder, model: str, *, any_teacher: bool) -> Mapp
     found = find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
     if found != plan.rows or not _same_tokens(plan.tokens, plan.kept, tokenizer):
         raise HealError(
-            f"wrong teacher: {model} has another vocabulary than the model that the slice was cut from\n"
+            f"wrong teacher: {model} has another vocabulary than the model that the slice was made from\n"
             f"  expected {plan.rows:,} rows with the plan's tokens, found {found:,}",
             "tokens of both must be the same; distil from the model that was sliced",
         )
@@ -85,7 +85,7 @@ def _check_origin(source: HealedFolder, plan: SlicePlan, checkpoint: Checkpoint,
     hint = "pass the model that was sliced, or --any-teacher to distil from another one with the same vocabulary"
     if found != plan.fingerprint:
         raise HealError(
-            f"wrong teacher: the slice was cut from {plan.model}\n"
+            f"wrong teacher: the slice was made from {plan.model}\n"
             f"  fingerprint in slice.json {plan.fingerprint[:16]}, of {checkpoint.model_id} {found[:16]}",
             hint,
         )
@@ -95,7 +95,7 @@ def _check_origin(source: HealedFolder, plan: SlicePlan, checkpoint: Checkpoint,
         expected = files.get(shard.name, {}).get("sha256")
         if expected is not None and file_sha256(shard.path) != expected:
             raise HealError(
-                f"wrong teacher: {shard.name} of {checkpoint.model_id} holds other weights than when the slice was cut",
+                f"wrong teacher: {shard.name} of {checkpoint.model_id} holds other weights than when the slice was made",
                 hint,
             )
 
@@ -153,7 +153,7 @@ class Teacher:
         self._seq2seq = bool(self.model.config.is_encoder_decoder)
 
     def __call__(self, batch: Mapping[str, Any], *, hidden: bool = False) -> Any:
-        """What the stock class gives for a batch of the slice's own ids; logits of kept rows alone (batch, tokens, kept)."""
+        """What the unmodified class gives for a batch of the slice's own ids; logits of kept rows alone (batch, tokens, kept)."""
         import torch
 
         place = self._rows.device

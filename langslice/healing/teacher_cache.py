@@ -1,4 +1,4 @@
-"""A teacher's best guesses for every row that a run will read, on disk: teacher and slice need not be in memory together.
+"""A teacher's top-k logits for every row that a run will read, on disk: teacher and slice need not be in memory together.
 
     DIR/KEY/key.json      what the guesses belong to
     DIR/KEY/ids.npy       (positions, k) int32: the slice's rows, best first

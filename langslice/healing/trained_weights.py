@@ -46,7 +46,7 @@ def copy_model(checkpoint: Checkpoint, staging: Path) -> None:
 
 
 def _belongs(name: Path, prefix: Path) -> bool:
-    """Whether weights in a folder of their own are those of a module behind the transformer (sentence-transformers)."""
+    """Whether weights in a folder of their own are those of a module after the transformer (sentence-transformers)."""
     return name.parent != prefix and fnmatch(name.as_posix(), "[0-9]*_*/*")
 
 

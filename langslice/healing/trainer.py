@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 7 * 24 * 3600  # of processes that wait for the first one to
 
 @dataclass
 class Guide:
-    """What guides a run beside its text.
+    """What guides a run next to its text.
 
     layers  see langslice.healing.teacher.Mapped
     """
@@ -52,7 +52,7 @@ class Guide:
         return self.teacher is not None or self.guesses is not None
 
     def loss(self, outputs: Any, batch: Mapping[str, Any], rows: Any) -> Any:
-        """Text and teacher together, in nats a token."""
+        """Text and teacher together, in nats per token."""
         settings = self.settings
         own = labelled(outputs["logits"][..., : self.kept], batch["labels"], shifted=self.shifted)
         if self.guesses is not None:
@@ -87,6 +87,13 @@ class Trained:
     state: Any = None
 
 
+def _has_accelerator() -> bool:
+    import torch
+
+    known = getattr(torch, "accelerator", None)  # torch 2.6 and later
+    return bool(known.is_available()) if known is not None else torch.cuda.is_available()
+
+
 def training_arguments(settings: HealOptions, work: Path, base: Any = None, **further: Any) -> Any:
     """Trainer's arguments of a run.
 
@@ -95,6 +102,8 @@ def training_arguments(settings: HealOptions, work: Path, base: Any = None, **fu
     import torch
     import transformers
 
+    # Said in so many words: where there is nothing but a CPU, Trainer refuses bfloat16 unless it is asked for the CPU.
+    cpu = settings.device == "cpu" or not _has_accelerator()
     every = max(1, math.ceil(settings.steps / _LOGGED))
     save = math.ceil(settings.save_every / every) * every  # a resumed run must not begin inside an average
     kind = base or transformers.TrainingArguments
@@ -119,8 +128,8 @@ def training_arguments(settings: HealOptions, work: Path, base: Any = None, **fu
         optim="adamw_torch",
         seed=settings.seed,
         data_seed=settings.seed,
-        use_cpu=settings.device == "cpu",
-        dataloader_pin_memory=settings.device != "cpu" and torch.cuda.is_available(),
+        use_cpu=cpu,
+        dataloader_pin_memory=not cpu and torch.cuda.is_available(),
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to=[],

@@ -1,4 +1,4 @@
-"""The folder beside an output in which a run keeps what it can go on from: `.NAME.healing`.
+"""The folder next to an output in which a run keeps what it can go on from: `.NAME.healing`.
 
 run.json      which run it is: settings, and digests of the model, the text and the teacher
 before.json   the loss on held-out text before training
@@ -31,13 +31,13 @@ class InterruptedRun(HealError):
 
 
 def work_folder(out: Path) -> Path:
-    """The folder beside an output that holds what an unfinished run goes on from."""
+    """The folder next to an output that holds what an unfinished run goes on from."""
     return out.parent.resolve() / f".{out.name}.healing"
 
 
 @contextmanager
 def locked_folder(out: Path) -> Iterator[Path]:
-    """A folder beside the output that survives a kill; one run at a time writes to it."""
+    """A folder next to the output that survives a kill; one run at a time writes to it."""
     work = work_folder(out)
     if not is_first():
         yield work

@@ -1,4 +1,4 @@
-"""Pruned weights that stay zero while a model trains, and the proof on disk that they did.
+"""Pruned weights that stay zero while a model trains, and verification on disk that they did.
 
 Zeros are held in two ways: their gradients are set to zero, so that neither the optimizer's state nor the clipping of gradients
 sees them, and after every step they are written again.

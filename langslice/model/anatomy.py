@@ -14,8 +14,8 @@ from typing import Any
 from langslice.errors import PlanError
 from langslice.model.axes import describe_tensor, find_vocabulary_size, is_tower
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import family_of
-from langslice.model.layer_fields import Body, StackFields, body_of
+from langslice.model.body import Body, StackFields
+from langslice.model.families import body_of, family_of
 
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|layer|block|h|albert_layers)\.)(?P<layer>\d+)\.(?P<rest>.+)")
 _CROSS = re.compile(r"(?:.*\.)?(?:encoder_attn|EncDecAttention|crossattention)\.")
@@ -30,12 +30,12 @@ NEURON_AXES = frozenset({"neurons", "gate_up"})
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a tensor stands.
+    """Where a tensor is.
 
     stack      "layers", "encoder" or "decoder"
     layer      number of its layer
     before     name before the number, "model.layers."
-    rest       name behind it, "self_attn.q_proj.weight"
+    rest       name after it, "self_attn.q_proj.weight"
     attention  "self" or "cross": the attention it would belong to
     """
 
@@ -70,7 +70,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Everything that can be cut in a model, in the numbering of the source.
+    """Everything that can be sliced in a model, in the numbering of the source.
 
     body     the row of its family, as its configuration makes it, with the stacks that the checkpoint has
     layers   stack -> number of layers
@@ -78,7 +78,7 @@ class Anatomy:
     neurons  stack -> layer -> feed-forward width (of each expert, in a layer of experts)
     experts  stack -> layers whose neurons are those of experts
     axes     tensor of a layer -> its named axes, None where nothing is known of them
-    places   tensor of a layer -> where it stands
+    places   tensor of a layer -> where it is
     config   the part of config.json that holds them, with the defaults of its class
     given    the same part as it is written
     """
@@ -117,7 +117,7 @@ def is_cross_attention(name: str) -> bool:
 
 
 def find_place(name: str, body: Body) -> TensorLocation | None:
-    """Where a tensor stands; None outside the stacks."""
+    """Where a tensor is; None outside the stacks."""
     if is_tower(name):
         return None
     found = _LAYER.fullmatch(name)
@@ -151,8 +151,8 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
         whole = {**(full.get(body.section) or {} if body.section else full), **given}
     if "sliced_shapes" in whole:
         raise PlanError(
-            "this model is a slice with layers of different sizes, which cannot be cut again",
-            hint="cut the model it was made from, with all cuts in one job",
+            "this model is a slice with layers of different sizes, which cannot be sliced again",
+            hint="slice the model it was made from, with everything that goes in one job",
         )
     rows = find_vocabulary_size(family, checkpoint.shapes)
     places: dict[str, TensorLocation] = {}
@@ -190,12 +190,12 @@ def _count_layers(body: Body, places: Mapping[str, TensorLocation], config: Mapp
     for stack, fields in body.stacks.items():
         found = {place.layer for place in places.values() if place.stack == stack}
         if not found:
-            raise PlanError(f"no tensor of this checkpoint stands in a layer of its {stack} stack")
+            raise PlanError(f"no tensor of this checkpoint is in a layer of its {stack} stack")
         names = sorted({place.before for place in places.values() if place.stack == stack})
         if len(names) > 1:
             raise PlanError(
                 f"layers of the {stack} stack are counted more than once: under {names[0]} and {names[1]}",
-                hint="models with several groups of layers (ALBERT's `num_hidden_groups`) can have their vocabulary cut",
+                hint="models with several groups of layers (ALBERT's `num_hidden_groups`) can have their vocabulary sliced",
             )
         layers[stack] = max(found) + 1
         expected = config.get(fields.layers) if fields.layers else layers[stack]

@@ -39,12 +39,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class LiveRows:
-    """Rows behind the tokenizer's last token with which a family's code computes; elsewhere such rows are padding.
+    """Rows after the tokenizer's last token with which a family's code computes; elsewhere such rows are padding.
 
-    They stay, in order, directly behind the last token, and nothing follows them: the code counts from one of their ends.
+    They stay, in order, directly after the last token, and nothing follows them: the code counts from one of their ends.
 
     meaning  what they stand for
-    unless   a token: where the tokenizer has it, the rows have tokens themselves, and those behind are padding
+    unless   a token: where the tokenizer has it, the rows have tokens themselves, and those after are padding
     """
 
     meaning: str
@@ -55,10 +55,10 @@ class LiveRows:
 class Family:
     """One or more model types that share a layout, and everything else that is said here.
 
-    live_rows         rows behind the tokenizer's last token with which the class computes; None where they are padding
-    offset_positions  positions are counted from behind the padding token's id, in a table that holds them all
+    live_rows         rows after the tokenizer's last token with which the class computes; None where they are padding
+    offset_positions  positions are counted from after the padding token's id, in a table that holds them all
     any_length        positions are relative: no field of config.json limits the length of a text
-    reads_trees       the stock class takes positions and a mask of four dimensions
+    reads_trees       the unmodified class takes positions and a mask of four dimensions
     language          how a text says its language: "token" of its own in front, "mark" >>ko<< in front, "" not at all
     sentinels         text is damaged for training by T5's sentinels
     hears             reads sound, not text
@@ -129,7 +129,7 @@ _TOWERS = re.compile(
 )
 # fmt: on
 
-# Parts of a weight that GPTQ, AWQ, bitsandbytes and compressed-tensors store in place of it or beside it.
+# Parts of a weight that GPTQ, AWQ, bitsandbytes and compressed-tensors store in place of it or next to it.
 _QUANTISED = re.compile(
     r"qweight|qzeros|scales|g_idx|SCB|weight_format|weight_\w+|absmax|quant_\w+|input_scale|zero_point"
 )
@@ -170,14 +170,14 @@ def describe_tensor(
     """Give the axes of a tensor by its on-disk name.
 
     vocabulary_sizes  lengths that a vocabulary axis of this model has
-    cut               whether the vocabulary is cut; where it is not, a quantised table of it has no axes and stays
+    cut               whether the vocabulary is sliced; where it is not, a quantised table of it has no axes and stays
     Returns           axes, one a dimension; None where the table has none and no dimension is as long as a vocabulary
     Raises            UnknownTensorError for a tensor that may run along the vocabulary and is not in the table
     """
     if _TOWERS.fullmatch(name):
         if vocabulary_sizes & set(shape):
             raise _unknown(
-                family, name, shape, "it stands in a tower, and one of its dimensions is as long as the vocabulary"
+                family, name, shape, "it is in a tower, and one of its dimensions is as long as the vocabulary"
             )
         return TensorAxes("tower", None)
     for rule in (*family.rules, *COMMON):
@@ -213,9 +213,9 @@ def _unknown(family: Family, name: str, shape: tuple[int, ...], why: str) -> Che
 def _quantised(name: str, shape: tuple[int, ...]) -> CheckpointError:
     module, _, leaf = name.rpartition(".")
     return UnknownTensorError(
-        f"{module} runs along the vocabulary and is stored quantised, so its rows cannot be cut\n"
-        f"  found {leaf}, shape {shape}, where weight would stand; nothing was written",
-        hint="slice the model that it was quantised from and quantise the slice; without a cut of the vocabulary "
+        f"{module} runs along the vocabulary and is stored quantised, so its rows cannot be sliced\n"
+        f"  found {leaf}, shape {shape}, where weight would be; nothing was written",
+        hint="slice the model that it was quantised from and quantise the slice; without a slice of the vocabulary "
         "(--drop-layers alone) quantised weights are carried as they are",
     )
 

@@ -13,7 +13,7 @@ class StackFields:
 
     layers    number of layers; "" where the layers share one set of weights
     heads     number of query heads
-    neurons   feed-forward width; "" where stock code ties it to the hidden size
+    neurons   feed-forward width; "" where unmodified code ties it to the hidden size
     kv_heads  number of key-value heads, "" where every query head has its own
     experts   feed-forward width of an expert, "" without experts
     """
@@ -31,23 +31,23 @@ class Body:
 
     stacks        "layers", or "encoder" and "decoder" -> its fields
     section       part of config.json that holds them, "" for the top
-    head_size     field that holds the size of a head, "" where stock code divides the hidden size by the number of heads
-    tied_if       field that, where it is set, makes stock code divide all the same
+    head_size     field that holds the size of a head, "" where unmodified code divides the hidden size by the number of heads
+    tied_if       field that, where it is set, makes unmodified code divide all the same
     fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "groups" [group:
                   its queries, k, v], "falcon" one of these, as config.json says
     key_values    number of key-value heads: "field" says it, "one" for all query heads, "own" one for each
-    lists         fields with one entry a layer, gathered by kept layer; written out where config.json leaves them implicit
+    lists         fields with one entry per layer, gathered by kept layer; written out where config.json leaves them implicit
     alternates    layers are of several kinds, by their place where `lists` are written nowhere
-    consults      other fields on which a cut depends
+    consults      other fields on which a slice depends
     first_bias    block 0 owns the position bias that all blocks use
     first_layer   why layer 0 cannot go, "" where it can
     first_if      field without which layer 0 can go all the same, "" where none decides
     norm_all      a norm spans all heads, so that no head can go
     slopes        positions enter by a slope for each head (ALiBi)
-    head_counts   attributes of a stock attention module that hold its number of query heads
+    head_counts   attributes of an unmodified attention module that hold its number of query heads
     head_widths   attributes that hold heads times head size
-    even_heads    why heads must be as many in every layer even with sizes by layer, "" where they need not
-    renamed       tensors have other names on disk than in stock code, which converts them as it loads
+    even_heads    why heads must be as many in every layer even with per-layer sizes, "" where they need not
+    renamed       tensors have other names on disk than in unmodified code, which converts them as it loads
     clients       other clients (see structure/clients.py) -> what they take: "layers", "heads", "neurons"
     places        stack -> what stands before the number of a layer, as a regular expression; empty where it has a usual name
     refused       "layers", "heads" or "neurons" -> why none of them can be cut
@@ -77,7 +77,7 @@ class Body:
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def needs_defaults(self, config: Mapping[str, Any]) -> bool:
-        """Whether config.json leaves something to its class that a cut depends on."""
+        """Whether config.json leaves something to its class that a slice depends on."""
         fields = [*self.lists, *self.consults, *filter(None, (self.tied_if, self.first_if))]
         for stack in self.stacks.values():
             fields += [name for name in (stack.layers, stack.heads, stack.kv_heads) if name]

@@ -2,7 +2,7 @@
 
 Nothing is loaded: safetensors headers are parsed and checked (files/safetensors_header.py), and `pytorch_model*.bin`
 archives are opened only to learn where each tensor's bytes lie (files/pickle_archive.py). Hub ids become local folders in
-hub.py. Files beside the weights are left to others.
+hub.py. Files other than the weights are left to others.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Checkpoint:
     notes           sentences a user should see: what was chosen or converted on the way
     scratch         keeps converted tensors of odd pickles on disk for as long as this object lives
     config_file     file of the model folder that holds `config`; "" where no file does
-    config_section  where in that file it stands, () for all of it
+    config_section  where in that file it is, () for all of it
     vocabulary      rows of the vocabulary where there are no tensors: a tokenizer alone
     """
 
@@ -250,7 +250,7 @@ def _local_folder(
     try:
         folder = Path(model).expanduser()
         is_folder, exists = folder.is_dir(), folder.exists()
-    except (OSError, RuntimeError) as error:  # too long, behind a closed folder, or the home of nobody
+    except (OSError, RuntimeError) as error:  # too long, after a closed folder, or the home of nobody
         raise CheckpointError(
             f"{model[:_LONGEST_NAME]} cannot be looked up: {getattr(error, 'strerror', None) or error}",
             "name a model folder or a hub id",
@@ -276,7 +276,7 @@ def _weight_files(folder: Path, model_folder: Path) -> tuple[str, list[str], dic
         index_name = INDEX_FILES[weight_format]
         has_single, has_index = (_present(model_folder / name) for name in (single, index_name))
         if has_single:
-            note = f"{single} was read; {index_name} beside it was not, as in transformers"
+            note = f"{single} was read; {index_name} next to it was not, as in transformers"
             return weight_format, [single], None, (note,) if has_index else ()
         if has_index:
             index = read_json_object(model_folder / index_name, "")

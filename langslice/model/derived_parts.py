@@ -84,9 +84,10 @@ def _shapes(of: Class) -> Shapes:
 # ---- neurons -------------------------------------------------------------------------------------------------------
 
 
-def find_widths(of: Class, stack: Stack) -> Widths:
+def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
     """The fields of a stack's feed-forward widths, and the dimensions that run along them."""
-    inside = {name: rest for name, _, rest in stack.tensors(_shapes(of))}
+    inside = {name: rest for one in stacks for name, _, rest in one.tensors(_shapes(of))}
+    own = {name for name, _, _ in stack.tensors(_shapes(of))}
     dense = experts = ""
     axes: Axes = {}
     for name, width in _width_fields(of, stack):
@@ -94,11 +95,12 @@ def find_widths(of: Class, stack: Stack) -> Widths:
         grown = growth(of, {name: value})
         one = width[0] if isinstance(width, list) else width
         measured = None if not grown else _neuron_axes(of, grown, inside, one)
-        if not measured:
+        if not measured or own.isdisjoint(measured):
             continue
         of_experts = [tensor for tensor in measured if "experts" in inside[tensor]]
-        if of_experts and not experts and len(of_experts) == len(measured):
+        if of_experts and not experts:
             experts = name
+            dense = dense if len(of_experts) == len(measured) else name
         elif not of_experts and not dense and not all("shared" in inside[tensor] for tensor in measured):
             dense = name
         else:
@@ -145,9 +147,10 @@ def _neuron_axes(
 # ---- heads ---------------------------------------------------------------------------------------------------------
 
 
-def find_heads(of: Class, stack: Stack) -> Attention:
+def find_heads(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Attention:
     """The fields of a stack's heads, and the dimensions that run along them."""
-    inside = {name for name, _, _ in stack.tensors(_shapes(of))}
+    inside = {name for one in stacks for name, _, _ in one.tensors(_shapes(of))}
+    own = {name for name, _, _ in stack.tensors(_shapes(of))}
     other = {"encoder": "decoder", "decoder": "encoder"}.get(stack.name, "\0")
     names = [name for name, value in of.fields.items() if type(value) is int and value > 0 and other not in name]
     queries = sorted((name for name in names if _QUERIES.fullmatch(name)), key=lambda name: stack.name not in name)
@@ -156,7 +159,7 @@ def find_heads(of: Class, stack: Stack) -> Attention:
         for key_value in (*keys, ""):
             for size in ("", *_HEAD_SIZES):
                 found = _attention(of, inside, query, key_value, size)
-                if found is not None:
+                if found is not None and not own.isdisjoint(found.axes):
                     return found
     if queries and growth(of, {queries[0]: 2 * of.fields[queries[0]]}) == {}:
         return Attention(refused="stock code ties the size of a head to the number of heads")
@@ -236,12 +239,3 @@ def _ungrouped(name: str, length: int, heads: int) -> str:
 
 def _hidden(of: Class) -> int:
     return next((int(of.fields[name]) for name in ("hidden_size", "n_embd", "d_model", "dim") if of.fields.get(name)), 0)
-
-
-def said(parts: Sequence[Axes]) -> Axes:
-    """All axes together."""
-    union: Axes = {}
-    for axes in parts:
-        for name, dims in axes.items():
-            union.setdefault(name, {}).update(dims)
-    return union

@@ -3,7 +3,7 @@
 One table for all; no other place lists model types but layer_fields.py. Rules and axes are explained in axes.py.
 
 Which configuration fields hold token ids is in token_id_fields.py. How to add a family: docs/adding-a-family.md.
-Checked against every tensor that stock transformers 5 writes for each family (tests/model/test_families.py).
+Checked against every tensor that unmodified transformers 5 writes for each family (tests/model/test_families.py).
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.errors import UnknownFamilyError
+from langslice.errors import PlanError, UnknownFamilyError
+from langslice.model.body import Body
 from langslice.model.axes import Family, LiveRows, Rule
 from langslice.model.class_shapes import NoClassError, UnreadableClassError
-from langslice.model.derivation import derive_family
+from langslice.model.derivation import derive_row
+from langslice.model.layer_fields import table_body
 
 TOKENIZER_ALONE = (
     "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
@@ -94,7 +96,7 @@ FAMILIES = (
     Family(("bart", "pegasus", "blenderbot", "blenderbot-small", "plbart")),
     Family(("mbart", "m2m_100", "nllb-moe"), language="token"),
     Family(("marian",), language="mark"),
-    # Every id behind no_timestamps_token_id is a time stamp, 0.02 s after the one before.
+    # Every id after no_timestamps_token_id is a time stamp, 0.02 s after the one before.
     Family(("whisper",), (Rule("other", r"encoder\.conv[12]", (), "opaque"),), LiveRows("time stamps"), hears=True),
     Family(("xglm",), reads_trees=True),
     Family(("gpt_neox",), reads_trees=True),
@@ -140,7 +142,7 @@ _BY_TYPE = {model_type: family for family in FAMILIES for model_type in family.m
 
 
 def is_known_type(model_type: object) -> bool:
-    """Whether a `model_type` stands in the table."""
+    """Whether a `model_type` is in the table."""
     return isinstance(model_type, str) and model_type in _BY_TYPE
 
 
@@ -158,7 +160,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
     try:
-        return derive_family(config)
+        return derive_row(config).family
     except NoClassError:
         near = difflib.get_close_matches(model_type, _BY_TYPE, n=3)
         likeness = f"; similar ones that are known: {', '.join(near)}" if near else ""
@@ -177,3 +179,26 @@ def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
 def reading_of(config: Mapping[str, Any]) -> Family:
     """The row of a config.json, for how a model reads; an empty one for a model type that is not in the table."""
     return _BY_TYPE.get(str(config.get("model_type")), Family(()))
+
+
+def body_of(config: Mapping[str, Any]) -> Body:
+    """The row of a config.json for its layers, from the table (layer_fields.py) or derived from its class.
+
+    Raises   PlanError where there is neither
+    """
+    model_type = config.get("model_type")
+    found = table_body(model_type)
+    if found is not None:
+        return found
+    try:
+        row = derive_row(config)
+    except UnreadableClassError as error:
+        why = str(error) if not isinstance(error, NoClassError) else "transformers has no class for it"
+    else:
+        if row.body is not None:
+            return row.body
+        why = row.why
+    raise PlanError(
+        f"the layers of model type `{model_type}` are not in the table, and could not be read off its class: {why}",
+        hint="its vocabulary can be cut; to add its layers, see docs/adding-a-family.md",
+    )

@@ -1,6 +1,6 @@
 """What a model folder is where config.json does not say it: a table of embeddings, a wrapper's encoder, a tokenizer alone.
 
-Its `model_type` is then one of these, which the table of families knows: static_embedding and model2vec (one row a token,
+Its `model_type` is then one of these, which the table of families knows: static_embedding and model2vec (one row per token,
 under the names that these libraries write), model2vec_mapped (after quantisation of its vocabulary: tokens point to shared
 rows), embedding_matrix (one matrix under any name), tokenizer (no tensors: rows are tokens). A wrapper is described by the
 configuration of a known model type inside its own.

@@ -27,7 +27,7 @@ SIDE_PATTERNS = [
     "*NOTICE*",
 ]
 SAFETENSORS_PATTERNS = ["*model.safetensors", "*model-?????-of-?????.safetensors"]
-# Weights beside the weights: heads, adapters, tables. What they hold is seen when they are opened.
+# Weights other than the main ones: heads, adapters, tables. What they hold is seen when they are opened.
 BESIDE_PATTERNS = ["*.pt", "*adapter_model.safetensors", "*adapter_model.bin", "*.npy"]
 PICKLE_PATTERNS = ["*pytorch_model.bin", "*pytorch_model-?????-of-?????.bin"]
 IGNORED_PATTERNS = [
@@ -81,7 +81,7 @@ def _no_such_folder(model: str) -> CheckpointError:
 
 
 def near_folders(path: Path) -> list[str]:
-    """Folders beside `path` with a similar name, at most three."""
+    """Folders next to `path` with a similar name, at most three."""
     parent = path.parent
     if not parent.is_dir():
         return []

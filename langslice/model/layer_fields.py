@@ -1,8 +1,8 @@
-"""What is known about the layers of model families: configuration fields, fused layouts, and what stock code can express.
+"""What is known about the layers of model families: configuration fields, fused layouts, and what unmodified code can express.
 
 One row for each group of model types whose layers are counted and sized by the same fields. model/families.py says along which
 axes each tensor runs; a row here says how long these axes are, and which fields of config.json say so. A family without a
-row can have its vocabulary sliced, not its layers, heads or neurons: such a cut is refused by name.
+row can have its vocabulary sliced, not its layers, heads or neurons: such a slice is refused by name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size",
 
 
 def _clients(llama_cpp: str = "", vllm: str = "", ctranslate2: str = "") -> dict[str, frozenset[str]]:
-    """Words are what a client takes of a stock slice, as its loader reads the configuration: docs/concepts/clients.md."""
+    """Words are what a client takes of an unmodified slice, as its loader reads the configuration: docs/concepts/clients.md."""
     given = {"llama.cpp": llama_cpp, "vLLM": vllm, "CTranslate2": ctranslate2}
     return {name: frozenset(words.split()) for name, words in given.items() if words}
 
@@ -40,12 +40,12 @@ BODIES = (
     Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
          head_counts=("num_attention_heads",), head_widths=("all_head_size",),
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("deberta-v2",), _BERT, first_layer="stock code adds a convolution to the output of whatever layer is first",
+    Body(("deberta-v2",), _BERT, first_layer="unmodified code adds a convolution to the output of whatever layer is first",
          first_if="conv_kernel_size", head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
          head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
     Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), alternates=True, head_counts=(),
-         first_layer="it has no attention norm, and stock code gives every later layer one",
+         first_layer="it has no attention norm, and unmodified code gives every later layer one",
          clients=_clients("neurons", "neurons")),
     Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
@@ -82,7 +82,7 @@ BODIES = (
          clients=_clients("neurons", _ALL)),
     Body(("phi",), _GROUPED, head_size="head_dim", tied_if="qk_layernorm", clients=_clients(_NO_HEADS, _NO_HEADS)),
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
-         even_heads="stock code splits the fused projection by the one number of heads in config.json",
+         even_heads="unmodified code splits the fused projection by the one number of heads in config.json",
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True),
     Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),

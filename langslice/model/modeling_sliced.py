@@ -1,7 +1,8 @@
 """A transformers model whose layers have sizes of their own, as `sliced_shapes` in config.json says.
 
-The stock class builds its layers alike; the parameters that were cut are then replaced by smaller ones, and the modules that
-remember a number of heads are told the new one. Everything else, loading and generation included, is the stock class's.
+The unmodified class builds its layers alike; the parameters that were sliced are then replaced by smaller ones, and the
+modules that remember a number of heads are told the new one. Everything else, loading and generation included, is the
+unmodified class's.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import empty, nn
 
 
 def sliced(stock: Any, code: str = "") -> Any:
-    """The stock class with the sizes of `config.sliced_shapes`.
+    """The unmodified class with the sizes of `config.sliced_shapes`.
 
     code  this file, which every folder that the model is saved to needs too; "" to save weights alone
     """
@@ -36,7 +37,7 @@ def sliced(stock: Any, code: str = "") -> Any:
                 _spread_bias(body.get_submodule(name), count)
 
         def save_pretrained(self, save_directory: Any, *arguments: Any, **options: Any) -> Any:
-            """Save the model with this file beside it, which early versions of transformers leave behind."""
+            """Save the model with this file next to it, which early versions of transformers leave behind."""
             saved = super().save_pretrained(save_directory, *arguments, **options)
             copy = Path(save_directory, "modeling_sliced.py")
             if code and getattr(self.config, "sliced_shapes", None) and copy.parent.is_dir() and not copy.exists():
@@ -45,7 +46,7 @@ def sliced(stock: Any, code: str = "") -> Any:
 
         @classmethod
         def is_custom_code(cls) -> bool:
-            """Names on disk are those of the stock class: version 5 renames them for classes of its own only."""
+            """Names on disk are those of the unmodified class: version 5 renames them for classes of its own only."""
             return False
 
     Sliced.__name__ = Sliced.__qualname__ = stock.__name__

@@ -1,4 +1,4 @@
-"""The modules of a sentence-transformers folder, and which of them holds the vocabulary that is cut.
+"""The modules of a sentence-transformers folder, and which of them holds the vocabulary that is sliced.
 
 Source of the layout: modules.json lists modules by class and folder; a Router keeps its own in router_config.json (an Asym,
 as it was called, in config.json), each in a folder below its own.
@@ -55,7 +55,7 @@ def read_modules(folder: Path) -> tuple[Module, ...]:
 
 
 def main_module(folder: Path) -> Module:
-    """The module whose vocabulary is cut: the one transformer, or else the first table of rows; the root without modules.
+    """The module whose vocabulary is sliced: the one transformer, or else the first table of rows; the root without modules.
 
     Raises   CheckpointError where there is none, or more than one transformer
     """
@@ -77,9 +77,9 @@ def main_module(folder: Path) -> Module:
 
 @dataclass(frozen=True)
 class ModuleFolders:
-    """Folders of modules beside the one whose vocabulary is cut, below the root.
+    """Folders of modules other than the one whose vocabulary is sliced, below the root.
 
-    following  of those behind the transformer
+    following  of those after the transformer
     tables     of those with a table and a tokenizer of their own
     """
 

@@ -14,7 +14,7 @@ _FIELDS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "ma
 def longest_text(config: Mapping[str, Any]) -> int | None:
     """Most tokens that a model reads at once; None where config.json sets no limit.
 
-    config   of the model; of a wrapper with towers, whose text model stands in `text_config`, too
+    config   of the model; of a wrapper with towers, whose text model is in `text_config`, too
     Example  514 positions and padding id 1: RoBERTa's first token has position 2, so 512
     """
     inner = config.get("text_config")

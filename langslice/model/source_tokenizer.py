@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def source_tokenizer(checkpoint: Checkpoint, *, needed: bool = True) -> SourceTokenizer:
-    """The tokenizer beside a checkpoint, read.
+    """The tokenizer next to a checkpoint, read.
 
     needed  False for a job that leaves all tokens as they are: a folder without a tokenizer then gives an absent one
     """

@@ -111,7 +111,7 @@ def find_id_fields(
         if _IDS.fullmatch(key):
             collect((*path, key), _ids_in(key, value, f"{file}: {'.'.join((*path, key))}"))
         elif key == "vocab_offset" and in_tower:
-            # Gemma 3n: the tower's own tokens lie behind the text's, from this id on, as many as its vocab_size.
+            # Gemma 3n: the tower's own tokens lie after the text's, from this id on, as many as its vocab_size.
             count = value_at(document, path).get("vocab_size", 1)
             collect((*path, key), iter(range(value, value + count)))
         elif _is_suspicious(key, value):
@@ -223,7 +223,7 @@ def _walk(
 
 
 def value_at(document: Any, path: tuple[str, ...]) -> Any:
-    """What stands at a path of keys; a step into a list is its place, as text."""
+    """What is at a path of keys; a step into a list is its place, as text."""
     value = document
     for key in path:
         value = value[int(key)] if isinstance(value, list) else value[key]

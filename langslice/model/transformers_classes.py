@@ -1,6 +1,6 @@
-"""What stock transformers makes of a folder: its class, the keys it misses, the ids it supplies by itself.
+"""What unmodified transformers makes of a folder: its class, the keys it misses, the ids it supplies by itself.
 
-Everything that asks transformers stands here and in verification/outputs.py; custom code in a checkpoint is never run.
+Everything that asks transformers is here and in verification/outputs.py; custom code in a checkpoint is never run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
 def model_class(folder: Path) -> Any:
     """The class that config.json names and transformers has; None where there is none.
 
-    For a slice with sizes by layer it is that class with those sizes, built by this package: the modeling_sliced.py in the
+    For a slice with per-layer sizes it is that class with those sizes, built by this package: the modeling_sliced.py in the
     folder, which does the same for clients, is not run.
     """
     import transformers
@@ -79,12 +79,12 @@ def cache_of(output: Any) -> Any:
 
 
 def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
-    """Keys that the stock class misses, does not expect, or finds in another shape; no weight is read.
+    """Keys that the unmodified class misses, does not expect, or finds in another shape; no weight is read.
 
     transformers reads the headers and fills the class on the meta device with tensors that have a shape and no data.
     Given the folder itself it would read every weight in versions before 5.
 
-    Returns  {"missing": names, "unexpected": names, "mismatched": names with both shapes}, or None where no stock class
+    Returns  {"missing": names, "unexpected": names, "mismatched": names with both shapes}, or None where no unmodified class
              is named
     Raises   CheckpointError when the class cannot be built from the tensors at all
     """
@@ -126,7 +126,7 @@ def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
 def implied_fields(
     config: Mapping[str, Any], *, rows: int, per_layer_rows: int | None, ignore: frozenset[str]
 ) -> tuple[dict[str, int | list[int]], dict[str, int]]:
-    """What the stock configuration class supplies where config.json is silent: token ids, and sizes of the vocabulary.
+    """What the unmodified configuration class supplies where config.json is silent: token ids, and sizes of the vocabulary.
 
     A slice that moves such a token, or has fewer rows, must write them out, or a client would go on using the old ones.
     Published Gemma 3 checkpoints, for one, leave their vocabulary's size to the class.
@@ -203,7 +203,7 @@ def _is_given(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:
-    """Whether the stock class uses one table for the input embedding and the output head."""
+    """Whether the unmodified class uses one table for the input embedding and the output head."""
     with quiet_transformers():
         full = stock_config(config)
     return bool(getattr(full, "tie_word_embeddings", False))

@@ -1,4 +1,4 @@
-"""From a choice to a plan: evidence, closure, protected ids, tensors, padding."""
+"""From options to a plan: criteria, closure, protected ids, tensors, padding."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_plan(
     *,
     costs: np.ndarray | None = None,
 ) -> SlicePlan:
-    """Choose the vocabulary and say for every tensor of the checkpoint what becomes of it.
+    """Choose the vocabulary and say for every tensor of the checkpoint what happens to it.
 
     costs   (tokens,) what it costs to lose an occurrence of each token, for which rows go first under a limit
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
@@ -222,26 +222,26 @@ def choose_layers(
         given = [name for name in MANNERS if choice.get(name)]
         if given:
             raise PlanError(
-                f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is cut",
+                f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is pruned",
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None, None
     if checkpoint.config["model_type"] in LAYERLESS:
         raise PlanError(
-            f"{LAYERLESS[checkpoint.config['model_type']]} has no layers to cut",
+            f"{LAYERLESS[checkpoint.config['model_type']]} has no layers to remove",
             hint="choose tokens alone, such as -l ko,en",
         )
     method = quantisation(checkpoint.config)
     inside = [name for name in CUTS if "layer" not in name and asks(choice, (name,))]
     if method and inside:
         raise PlanError(
-            f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be cut",
-            hint="cut the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
+            f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be sliced",
+            hint="slice the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
         )
     if checkpoint.config_section:
         raise PlanError(
-            f"only the vocabulary of a model inside a wrapper ({checkpoint.config_file}) can be cut, not its layers",
-            hint="cut the layers of the encoder itself",
+            f"only the vocabulary of a model inside a wrapper ({checkpoint.config_file}) can be sliced, not its layers",
+            hint="prune the layers of the encoder itself",
         )
     from langslice.model.anatomy import read_anatomy
 
@@ -367,7 +367,7 @@ def count_sides(
 
 
 def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
-    """Names in a pickle that share their storage with another table and that the stock class ties anyway.
+    """Names in a pickle that share their storage with another table and that the unmodified class ties anyway.
 
     Biases stay under every name: RoBERTa's head in transformers 4 reads `lm_head.decoder.bias` only, and starts from
     zeros where it is not stored.

@@ -1,4 +1,4 @@
-"""Files beside the weights that follow a cut: side weights, files keyed by token, tokenizers of other modules.
+"""Files other than the weights that follow a slice: side weights, files keyed by token, tokenizers of other modules.
 
 Everything is worked out from names and shapes before anything is written, so that what a plan accepts, its slice does.
 """
@@ -35,7 +35,7 @@ _ELSEWHERE = "or --leave-out it and carry it with `langslice adapter` where it i
 
 @dataclass(frozen=True)
 class DerivedFileInputs:
-    """What a plan cuts, as files beside the weights need to know it."""
+    """What files other than the weights need to know of a plan."""
 
     checkpoint: Checkpoint
     tokenizer: SourceTokenizer
@@ -70,81 +70,81 @@ class DerivedFileInputs:
 
     @cached_property
     def edits(self) -> dict[str, TensorEdit]:
-        """What becomes of the main tensors."""
+        """What happens to the main tensors."""
         return expected_edits(self.plan, self.checkpoint, self.anatomy)
 
 
-def check_derived(cut: DerivedFileInputs, files: Sequence[SideFile]) -> None:
-    """Refuse, before anything is written, what cannot follow the cut.
+def check_derived(inputs: DerivedFileInputs, files: Sequence[SideFile]) -> None:
+    """Refuse, before anything is written, what cannot follow the slice.
 
     Raises   PlanError, TokenizerError
     """
     for file in files:
         if file.action == "weights":
-            _edits(cut, file, open_side_weights(cut.checkpoint.folder / file.name))
+            _edits(inputs, file, open_side_weights(inputs.checkpoint.folder / file.name))
         elif file.action == "tokenizer":
-            _twin(cut, file)
+            _twin(inputs, file)
 
 
-def write_derived(cut: DerivedFileInputs, files: Sequence[SideFile], out: Path) -> None:
-    """Write the files that follow the cut below `out`."""
+def write_derived(inputs: DerivedFileInputs, files: Sequence[SideFile], out: Path) -> None:
+    """Write the files that follow the slice below `out`."""
     for file in files:
         if file.action not in ("weights", "by token", "tokenizer"):
             continue
-        source, target = cut.checkpoint.folder / file.name, out / file.name
+        source, target = inputs.checkpoint.folder / file.name, out / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.action == "tokenizer":
-            _write_twin(cut, file, target.parent)
+            _write_twin(inputs, file, target.parent)
         elif file.action == "by token":
-            write_keyed(source, target, _new_ids(cut))
+            write_keyed(source, target, _new_ids(inputs))
         else:
             found = open_side_weights(source)
-            _write_weights(source, found, _edits(cut, file, found), target)
+            _write_weights(source, found, _edits(inputs, file, found), target)
 
 
-def _new_ids(cut: DerivedFileInputs) -> dict[str, int | None]:
+def _new_ids(inputs: DerivedFileInputs) -> dict[str, int | None]:
     """Token -> new id, None for one that goes."""
-    new_of = {old: new for new, old in enumerate(cut.plan.kept.tolist())}
-    return {token: new_of.get(old) for old, token in enumerate(cut.tokenizer.tokens) if token is not None}
+    new_of = {old: new for new, old in enumerate(inputs.plan.kept.tolist())}
+    return {token: new_of.get(old) for old, token in enumerate(inputs.tokenizer.tokens) if token is not None}
 
 
 # ---- weights -------------------------------------------------------------------------------------------------------
 
 
-def _edits(cut: DerivedFileInputs, file: SideFile, found: SideTensors) -> dict[str, TensorEdit]:
-    """What becomes of each tensor of a file.
+def _edits(inputs: DerivedFileInputs, file: SideFile, found: SideTensors) -> dict[str, TensorEdit]:
+    """What happens to each tensor of a file.
 
     Raises   PlanError for a tensor of which that cannot be told
     """
-    _check_layer_settings(cut, file)
-    edits = {name: _edit(cut, file, entry) for name, entry in found.entries.items()}
-    if cut.plan.model_type == TOKENIZER and not any(edit.indices for edit in edits.values()) and cut.along:
-        _refuse_other_rows(cut, file, found)
+    _check_layer_settings(inputs, file)
+    edits = {name: _edit(inputs, file, entry) for name, entry in found.entries.items()}
+    if inputs.plan.model_type == TOKENIZER and not any(edit.indices for edit in edits.values()) and inputs.along:
+        _refuse_other_rows(inputs, file, found)
     return edits
 
 
-def _edit(cut: DerivedFileInputs, file: SideFile, entry: TensorEntry) -> TensorEdit:
+def _edit(inputs: DerivedFileInputs, file: SideFile, entry: TensorEntry) -> TensorEdit:
     indices: dict[int, np.ndarray] = {}
     for dim, length in enumerate(entry.shape):
-        if length in cut.along:
-            if length in cut.other_lengths:
+        if length in inputs.along:
+            if length in inputs.other_lengths:
                 raise PlanError(
                     f"{file.name}: {entry.name or 'the array'}, shape {entry.shape}: a dimension of {length} may be the "
                     "vocabulary or another axis of the model; nothing was written",
                     hint=f"pass --carry {file.name} or --leave-out {file.name}",
                 )
-            indices[dim] = cut.along[length]
-    place = None if cut.anatomy is None else find_place(entry.name.removeprefix(ROOT), cut.anatomy.body)
+            indices[dim] = inputs.along[length]
+    place = None if inputs.anatomy is None else find_place(entry.name.removeprefix(ROOT), inputs.anatomy.body)
     if place is None:
         return TensorEdit("slice" if indices else "keep", indices)
-    return _layer_edit(cut, file, entry, place, indices)
+    return _layer_edit(inputs, file, entry, place, indices)
 
 
 def _layer_edit(
-    cut: DerivedFileInputs, file: SideFile, entry: TensorEntry, place: TensorLocation, indices: dict[int, np.ndarray]
+    inputs: DerivedFileInputs, file: SideFile, entry: TensorEntry, place: TensorLocation, indices: dict[int, np.ndarray]
 ) -> TensorEdit:
-    """The edit of a tensor that belongs to a numbered layer: that of the weight of the model that it stands beside."""
-    kept, anatomy = cut.plan.structure, cut.anatomy
+    """The edit of a tensor that belongs to a numbered layer: that of the weight of the model that it is next to."""
+    kept, anatomy = inputs.plan.structure, inputs.anatomy
     if kept is None or anatomy is None:
         return TensorEdit("slice" if indices else "keep", indices)
     main = _main_tensor(anatomy, place)
@@ -155,16 +155,16 @@ def _layer_edit(
     )
     if not touched:
         return TensorEdit("slice" if indices else "keep", indices)
-    edit = cut.edits.get(main or "")
+    edit = inputs.edits.get(main or "")
     if main is None or edit is None or kept.style == "masked":
         raise PlanError(
-            f"{file.name}: {entry.name} belongs to layer {place.layer}, which is cut, and no weight of the model says how it "
+            f"{file.name}: {entry.name} belongs to layer {place.layer}, which is removed, and no weight of the model says how it "
             "follows; nothing was written",
             hint=f"--leave-out {file.name}, {_ELSEWHERE}",
         )
     if edit.action == "drop":
         return TensorEdit("drop", reason=edit.reason)
-    indices |= _beside(cut, file, entry, main, edit)
+    indices |= _beside(inputs, file, entry, main, edit)
     before = entry.name.removesuffix(place.rest).removesuffix(f"{place.layer}.")
     name = f"{before}{kept.new_layer(place.stack, place.layer)}.{place.rest}"
     return TensorEdit("slice" if indices else "keep", indices, name="" if name == entry.name else name)
@@ -182,15 +182,15 @@ def _main_tensor(anatomy: Anatomy, place: TensorLocation) -> str | None:
 
 
 def _beside(
-    cut: DerivedFileInputs, file: SideFile, entry: TensorEntry, main: str, edit: TensorEdit
+    inputs: DerivedFileInputs, file: SideFile, entry: TensorEntry, main: str, edit: TensorEdit
 ) -> dict[int, np.ndarray]:
     """Indices along the dimensions that a tensor shares with the weight it changes: all of them, or a factor's."""
-    shape = cut.checkpoint.shapes[main]
+    shape = inputs.checkpoint.shapes[main]
     ending = next((one for one in FACTORS if entry.name.endswith(one)), "")
     if not ending:
         if edit.indices and entry.shape != shape:
             raise PlanError(
-                f"{file.name}: {entry.name} has shape {entry.shape}, {main} has {shape} and is cut; nothing was written",
+                f"{file.name}: {entry.name} has shape {entry.shape}, {main} has {shape} and is sliced; nothing was written",
                 hint=f"pass --leave-out {file.name}",
             )
         return dict(edit.indices)
@@ -203,19 +203,19 @@ def _beside(
             at = 1 - at  # stored as (in, out)
         if at in edit.indices:
             if "magnitude" in ending or entry.shape[dim] != shape[at]:
-                raise PlanError(f"{file.name}: {entry.name} cannot follow the cut of {main}", hint=_ELSEWHERE)
+                raise PlanError(f"{file.name}: {entry.name} cannot follow the slice of {main}", hint=_ELSEWHERE)
             found[dim] = edit.indices[at]
     if "magnitude" in ending and edit.indices:
         raise PlanError(
-            f"{file.name}: {entry.name} scales rows of {main}, which is cut; nothing was written", hint=_ELSEWHERE
+            f"{file.name}: {entry.name} scales rows of {main}, which is sliced; nothing was written", hint=_ELSEWHERE
         )
     return found
 
 
-def _check_layer_settings(cut: DerivedFileInputs, file: SideFile) -> None:
+def _check_layer_settings(inputs: DerivedFileInputs, file: SideFile) -> None:
     """Refuse a LoRA whose settings count layers that are counted anew."""
-    path = (cut.checkpoint.folder / file.name).with_name("adapter_config.json")
-    if cut.plan.structure is None or not cut.plan.structure.layers or not path.is_file():
+    path = (inputs.checkpoint.folder / file.name).with_name("adapter_config.json")
+    if inputs.plan.structure is None or not inputs.plan.structure.layers or not path.is_file():
         return
     config = read_json_object(path, "")
     named = [name for name in LAYER_SETTINGS if config.get(name)]
@@ -224,14 +224,14 @@ def _check_layer_settings(cut: DerivedFileInputs, file: SideFile) -> None:
         named.append("target_modules")
     if named:
         raise PlanError(
-            f"{file.name}: its adapter_config.json names layers (`{named[0]}`), and layers are cut; nothing was written",
+            f"{file.name}: its adapter_config.json names layers (`{named[0]}`), and layers are pruned; nothing was written",
             hint=f"--leave-out {file.name}, {_ELSEWHERE}",
         )
 
 
-def _refuse_other_rows(cut: DerivedFileInputs, file: SideFile, found: SideTensors) -> None:
-    """A table beside a tokenizer alone that has another number of rows would silently stay whole."""
-    tokens = len(cut.tokenizer.tokens)
+def _refuse_other_rows(inputs: DerivedFileInputs, file: SideFile, found: SideTensors) -> None:
+    """A table next to a tokenizer alone that has another number of rows would silently stay whole."""
+    tokens = len(inputs.tokenizer.tokens)
     for entry in found.entries.values():
         if len(entry.shape) == 2 and tokens // 2 < entry.shape[0] <= 2 * tokens:
             raise PlanError(
@@ -243,7 +243,7 @@ def _refuse_other_rows(cut: DerivedFileInputs, file: SideFile, found: SideTensor
 
 
 def _write_weights(source: Path, found: SideTensors, edits: Mapping[str, TensorEdit], target: Path) -> None:
-    """Write a file of weights in the format that it has, as it is where nothing in it is cut."""
+    """Write a file of weights in the format that it has, as it is where nothing in it is sliced."""
     if all(edit.action == "keep" and not edit.name for edit in edits.values()):
         shutil.copyfile(source, target)
         return
@@ -277,17 +277,21 @@ def _write_weights(source: Path, found: SideTensors, edits: Mapping[str, TensorE
 # ---- tokenizers of other modules -----------------------------------------------------------------------------------
 
 
-def _twin(cut: DerivedFileInputs, file: SideFile) -> SourceTokenizer:
+def _twin(inputs: DerivedFileInputs, file: SideFile) -> SourceTokenizer:
     """The tokenizer of another module, which must number the same tokens in the same way.
 
     Raises   TokenizerError
     """
-    folder = (cut.checkpoint.folder / file.name).parent
+    folder = (inputs.checkpoint.folder / file.name).parent
     twin = open_tokenizer(folder)
-    if twin.tokens != cut.tokenizer.tokens:
+    if twin.tokens != inputs.tokenizer.tokens:
         at = next(
-            (at for at, pair in enumerate(zip(twin.tokens, cut.tokenizer.tokens, strict=False)) if pair[0] != pair[1]),
-            min(len(twin.tokens), len(cut.tokenizer.tokens)),
+            (
+                at
+                for at, pair in enumerate(zip(twin.tokens, inputs.tokenizer.tokens, strict=False))
+                if pair[0] != pair[1]
+            ),
+            min(len(twin.tokens), len(inputs.tokenizer.tokens)),
         )
         raise TokenizerError(
             f"the tokenizer in {folder} is not that of the model: they differ from id {at} on",
@@ -296,12 +300,12 @@ def _twin(cut: DerivedFileInputs, file: SideFile) -> SourceTokenizer:
     return twin
 
 
-def _write_twin(cut: DerivedFileInputs, file: SideFile, folder: Path) -> None:
+def _write_twin(inputs: DerivedFileInputs, file: SideFile, folder: Path) -> None:
     from langslice.tokenizer import copy_tokenizer
 
-    twin = _twin(cut, file)
-    if cut.plan.keeps_vocabulary:
+    twin = _twin(inputs, file)
+    if inputs.plan.keeps_vocabulary:
         copy_tokenizer(twin, folder)
         return
     size = len(twin.tokens)
-    write_tokenizer(twin, [old for old in cut.plan.kept.tolist() if old < size], folder, closed=True)
+    write_tokenizer(twin, [old for old in inputs.plan.kept.tolist() if old < size], folder, closed=True)

@@ -17,13 +17,13 @@ def checked_facts(given: Any) -> dict[str, Any]:
     if "scripts" in facts:
         facts["scripts"] = {str(name): [int(row[0]), int(row[1])] for name, row in facts["scripts"].items()}
     if "evidence" in facts:
-        facts["evidence"] = [_checked_evidence(entry) for entry in facts["evidence"]]
+        facts["evidence"] = [_checked_criterion(entry) for entry in facts["evidence"]]
     if "sizes" in facts:
         facts["sizes"] = _checked_sizes(facts["sizes"])
     return facts
 
 
-def _checked_evidence(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_criterion(entry: Mapping[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {"reason": str(entry["reason"])}
     checked |= {name: int(entry[name]) for name in ("tokens", "taken", "kept")}
     if "curve" in entry:

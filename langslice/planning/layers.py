@@ -24,7 +24,7 @@ from langslice.structure.output_form import express
 if TYPE_CHECKING:
     from langslice.scoring.table import Scores
 
-# Entries of a choice that cut something, and those that only say how.
+# Entries of a choice that remove something, and those that only say how.
 CUTS = (
     "layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by", "drop_heads", "heads_sparsity",
     "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows",
@@ -35,7 +35,7 @@ _DEFAULT_METHODS = {"heads": ("gradient", "l2"), "neurons": ("activation", "l2")
 
 
 def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report = silent) -> Kept:
-    """Read every structural entry of a choice and find the form in which the cut can be written.
+    """Read every structural entry of a choice and find the form in which the slice can be written.
 
     Raises   PlanError for what does not exist or cannot be expressed, ScoreError for scores that do not fit
     """
@@ -161,7 +161,7 @@ def _whole_groups(anatomy: Anatomy, dropped: Mapping[str, Mapping[int, Iterable[
 def language_control(
     checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, choice: Choice, report: Report = silent
 ) -> tuple[str, ...]:
-    """What a cut of language-specific parts costs each language, and the same cut at random; nothing for other cuts."""
+    """What a slice of language-specific parts costs each language, and the same slice at random; nothing for other slices."""
     if not choice.get("language_neurons"):
         return ()
     from langslice.scoring.cost import pruning_costs
@@ -181,7 +181,7 @@ def language_control(
         return ("no neuron or head serves only languages outside --languages, so none of them was dropped",)
     costs = pruning_costs(checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, report=report)
     return tuple(
-        f"{cost.language or 'text'}: {cost.whole:.3f} nats a token, {cost.chosen:+.4f} by this cut of {number} heads and "
+        f"{cost.language or 'text'}: {cost.whole:.3f} nats per token, {cost.chosen:+.4f} by this slice of {number} heads and "
         f"neurons, {cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
         for cost in costs
     )
@@ -231,9 +231,7 @@ def _pruned_rows(
         for name in names:
             place = anatomy.places.get(name)
             if place is None:
-                raise PlanError(
-                    f"--prune-rows {text}: {name} stands in no layer", hint="embeddings and heads stay whole"
-                )
+                raise PlanError(f"--prune-rows {text}: {name} is in no layer", hint="embeddings and heads stay whole")
             if kept.keeps_layer(place.stack, place.layer):
                 zeroed.setdefault(name, {})[dim] = _lowest(checkpoint, name, share, order, dim)
     return zeroed

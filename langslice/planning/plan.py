@@ -1,7 +1,7 @@
 """The plan: what a slice keeps, as a file that people read and edit.
 
 A plan starts from the tensors found in the checkpoint's headers, never from a family's list, so that nothing can vanish
-unseen. `slice` does exactly what the plan says, after checking that it still fits its source. Kept tokens stand one a
+unseen. `slice` does exactly what the plan says, after checking that it still fits its source. Kept tokens are one a
 line, `[old id, token, reasons]`: delete a line to drop a token, add one to keep it.
 """
 
@@ -57,7 +57,7 @@ class SlicePlan:
     kept             (n,) int64 ascending old rows; new id = position
     tokens           (n,) token strings, None for rows without a token
     reasons          (n,) why each is kept
-    padding          old rows repeated behind the kept ones, to reach a multiple
+    padding          old rows repeated after the kept ones, to reach a multiple
     checked          digest of `kept` for which the closure was checked; a plan edited by hand is checked again
     implied_ids      file -> field -> value: ids and sizes that the source leaves to its class's defaults, written out
     ignore_fields    configuration fields declared not to hold token ids
@@ -68,7 +68,7 @@ class SlicePlan:
     pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
     trained          whether the slice was trained since, by its record; not part of the plan's file
     row              the row of the model type as Python, where it was derived from the class; "" where the table has it
-    facts            what the choice rests on, for reports: tokens by script, evidence with its coverage curves, sizes of
+    facts            what the choice rests on, for reports: tokens by script, criteria with their coverage curves, sizes of
                      the source's layers; nothing in it changes what a slice does
     """
 

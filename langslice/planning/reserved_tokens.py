@@ -31,7 +31,7 @@ def unused_reserved(
 
 
 def reserved_note(tokenizer: SourceTokenizer, unused: Collection[int], kept: Collection[int], row_bytes: int) -> str:
-    """How many reserved tokens there are, what they weigh, and what becomes of them; "" where there are none.
+    """How many reserved tokens there are, what they weigh, and what happens to them; "" where there are none.
 
     unused     those that nothing refers to
     kept       rows that the plan keeps

@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of the layers of its transformer, beside config.json."""
+"""What a sentence-transformers folder says of the layers of its transformer, next to config.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OVERRIDES = ("config_kwargs", "config_args", "model_kwargs", "model_args")
 
 
 def refuse_what_they_fix(checkpoint: Checkpoint, anatomy: Anatomy, *, layers: bool) -> None:
-    """Refuse a structural cut that a module of sentence-transformers would contradict.
+    """Refuse a structural slice that a module of sentence-transformers would contradict.
 
     layers   whether layers are to go
     Raises   PlanError that names the module or the file
@@ -33,7 +33,7 @@ def refuse_what_they_fix(checkpoint: Checkpoint, anatomy: Anatomy, *, layers: bo
             given = document.get(entry) if isinstance(document, dict) else None
             for name in sorted(fields & set(given if isinstance(given, dict) else ())):
                 raise PlanError(
-                    f"{path.name}: `{entry}` sets `{name}` in the place of config.json, so no size of this model can be cut",
+                    f"{path.name}: `{entry}` sets `{name}` in the place of config.json, so no size of this model can be sliced",
                     hint=f"write `{name}` into config.json and take it out of {path.name}",
                 )
 
@@ -45,6 +45,6 @@ def _refuse_counted_layers(root: Path) -> None:
         kind = str(module.get("type", "")).rpartition(".")[2] if isinstance(module, dict) else ""
         if kind in _COUNTS_LAYERS:
             raise PlanError(
-                f"no layer of this model can be cut: `{module.get('path')}` ({kind}) holds a weight for the output of each",
-                hint="its heads, neurons and vocabulary can be cut; layers once another pooling was trained in its place",
+                f"no layer of this model can be removed: `{module.get('path')}` ({kind}) holds a weight for the output of each",
+                hint="its heads, neurons and vocabulary can be sliced; layers once another pooling was trained in its place",
             )

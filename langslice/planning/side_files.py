@@ -1,6 +1,6 @@
-"""The files beside the weights: carried, renumbered, rewritten by others, or left out with a reason.
+"""The files other than the weights: carried, renumbered, rewritten by others, or left out with a reason.
 
-Nothing stale stays beside new weights: exports and other formats of the old ones are left out, and so is every
+Nothing stale stays next to new weights: exports and other formats of the old ones are left out, and so is every
 vocabulary file that was not rewritten. A file that matches no row below stops the job.
 """
 
@@ -30,8 +30,10 @@ Restructure = Callable[[str, dict[str, Any]], dict[str, Any]]
 KEPT_IDS = "kept_ids.npy"
 _OLD_WEIGHTS = "holds, or lists, the old weights in another format"
 _INDEXES = ("*.index.json", "*.index.*.json")
-# Beside weights that an adapter does not belong to, transformers would load the base that the adapter names.
-_ADAPTER = "an adapter beside the weights, for which transformers loads the base that it names; see `langslice adapter`"
+# Next to weights that an adapter does not belong to, transformers would load the base that the adapter names.
+_ADAPTER = (
+    "an adapter next to the weights, for which transformers loads the base that it names; see `langslice adapter`"
+)
 _TRAINING = "state of the source's training run"
 _VOCABULARY = "a vocabulary file of the source that was not rewritten"
 
@@ -93,7 +95,7 @@ _CARRIED = (
     "*.pdf", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.jinja", ".gitattributes", ".gitignore", "*.yaml",
     "*.yml", "*.toml", "*.py", "*.ipynb", "*.sh", "*.csv", "*.tsv", "*.html",
 )  # fmt: skip
-# Fields of modules behind the transformer that may be as long as the vocabulary, as those of a sparse encoder are.
+# Fields of modules after the transformer that may be as long as the vocabulary, as those of a sparse encoder are.
 _MODULE_SIZES = ("embedding_dimension", "word_embedding_dimension", "in_features", "out_features", "input_dim")
 
 
@@ -103,7 +105,7 @@ class SideFile:
 
     name    path below the model's root
     action  "carry" | "renumber" | "convert" (a small module's pickle, to safetensors) | "leave out", and what
-            derived_files.py does: "weights" (cut along what is cut), "by token" (keyed by it), "tokenizer" (of a module)
+            derived_files.py does: "weights" (sliced along what is sliced), "by token" (keyed by it), "tokenizer" (of a module)
     reason  why, for "leave out"
     sizes   for "renumber": fields that are a size of the vocabulary where they are as large
     """
@@ -115,7 +117,7 @@ class SideFile:
 
 
 def stale_reason(name: str) -> str:
-    """Why a file beside weights must not stay beside newly trained ones of the same vocabulary; "" where it may.
+    """Why a file other than weights must not stay next to newly trained ones of the same vocabulary; "" where it may.
 
     name  path below the model's root
     """
@@ -135,7 +137,7 @@ def plan_side_files(
     leave_out: Sequence[str] = (),
     tokens: Sequence[str | None] = (),
 ) -> list[SideFile]:
-    """Say for every file of the model's root what becomes of it.
+    """Say for every file of the model's root what happens to it.
 
     tokenizer_files  names, relative to `checkpoint.model_folder`, that the tokenizer's own writer looks after
     carry, leave_out patterns by which the user settles files that no row knows
@@ -185,7 +187,7 @@ def _fault_of_path(checkpoint: Checkpoint, path: Path, name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A name as it stands in messages: quoted where a line end or a sign that turns the text around would mislead."""
+    """A name as it is in messages: quoted where a line end or a sign that turns the text around would mislead."""
     return name if name.isprintable() else ascii(name)
 
 
@@ -249,7 +251,7 @@ def _plan_in_module(checkpoint: Checkpoint, name: str, folders: ModuleFolders) -
 
 
 def _plan_weights(checkpoint: Checkpoint, name: str) -> SideFile | None:
-    """Weights beside the main ones, and indexes of such; None for other files."""
+    """Weights other than the main ones, and indexes of such; None for other files."""
     folder, _, file_name = name.rpartition("/")
     beside = (checkpoint.folder / folder) == checkpoint.model_folder
     if beside and fnmatch(file_name, "adapter_*"):
@@ -277,7 +279,7 @@ def _plan_module_file(checkpoint: Checkpoint, name: str) -> SideFile | None:
     if not name.endswith("/pytorch_model.bin"):
         return None if is_weights(name) else SideFile(name, "carry")
     if (checkpoint.folder / name).with_name("model.safetensors").is_file():
-        return SideFile(name, "leave out", "the same weights as model.safetensors beside it")
+        return SideFile(name, "leave out", "the same weights as model.safetensors next to it")
     return SideFile(name, "convert")
 
 

@@ -1,7 +1,7 @@
-"""Weights beside the weights: opened, and told apart from copies of the main ones.
+"""Weights other than the main ones: opened, and told apart from copies of the main ones.
 
 A head that reads hidden states, a LoRA, a trained prompt know nothing of the vocabulary and are carried; what runs along
-something that is cut is cut with it (derived_files.py); the model itself in another format is left out.
+something that is sliced is sliced with it (derived_files.py); the model itself in another format is left out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def open_side_weights(path: Path) -> SideTensors:
 
 
 def why_left_out(checkpoint: Checkpoint, name: str) -> str:
-    """Why weights beside the main ones are not in a slice; "" where they stay.
+    """Why weights other than the main ones are not in a slice; "" where they stay.
 
     name     path below the model's root
     Raises   CheckpointError for a file that is not understood
@@ -74,7 +74,7 @@ def why_left_out(checkpoint: Checkpoint, name: str) -> str:
         found = open_side_weights(path)
     except CheckpointError as error:
         if own:
-            return f"weights that nothing reads beside {main}; they could not be opened"
+            return f"weights that nothing reads next to {main}; they could not be opened"
         raise CheckpointError(
             f"{name} in {checkpoint.folder} cannot be told from old weights: {error.message}; nothing was written",
             hint=f"pass --leave-out {quote(name)} if it holds the old weights, or --carry {quote(name)} if it does not "
@@ -84,7 +84,7 @@ def why_left_out(checkpoint: Checkpoint, name: str) -> str:
     if not others and main:
         return f"the same tensors as {main}, in another file"
     if own:
-        return f"weights that nothing reads beside {main}; {len(others)} of its tensors differ, such as {others[0]}"
+        return f"weights that nothing reads next to {main}; {len(others)} of its tensors differ, such as {others[0]}"
     return ""
 
 

@@ -102,6 +102,6 @@ def rows_within(limit: str | int, sizes: WeightSizes, *, without_token: int, mul
         raise PlanError(
             f"--max-size {limit} leaves no room for a vocabulary: everything else takes {bytes_text(sizes.fixed)}, a row "
             f"{sizes.per_row:,} bytes",
-            hint="allow more, or cut layers, heads or neurons as well",
+            hint="allow more, or prune layers, heads or neurons as well",
         )
     return int(rows - without_token)

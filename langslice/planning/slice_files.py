@@ -1,4 +1,4 @@
-"""Write the files of a slice beside its weights, as a plan has them: configuration, tokenizer, side files."""
+"""Write the files of a slice other than its weights, as a plan has them: configuration, tokenizer, side files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from langslice.tokenizer.absent import ABSENT
 
 
 def side_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan) -> list[SideFile]:
-    """What becomes of every other file of the source, as the plan's request settles it."""
+    """What happens to every other file of the source, as the plan's request settles it."""
     return plan_side_files(
         checkpoint,
         tokenizer.files,
@@ -62,7 +62,7 @@ def make_files(
 
 
 def _copies_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan) -> bool:
-    """Whether tokenizer files stay as they are: no token is cut, or there are none."""
+    """Whether tokenizer files stay as they are: no token is removed, or there are none."""
     return made.keeps_vocabulary or tokenizer.kind == ABSENT
 
 

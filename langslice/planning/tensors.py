@@ -32,7 +32,7 @@ def plan_tensors(
     """Say for every tensor of the checkpoint whether it is kept, sliced along the vocabulary, or dropped.
 
     drop     tensor -> reason
-    cut      whether the vocabulary is cut, which quantised tables do not allow
+    cut      whether the vocabulary is sliced, which quantised tables do not allow
     Returns  rows of the vocabulary, rows of the per-layer table or None, and the plan of each tensor
     Raises   UnknownTensorError, CheckpointError as model/families.py does
     """
@@ -142,7 +142,7 @@ def _checked(plan: SlicePlan, checkpoint: Checkpoint, name: str, tensor: TensorP
     if tensor.action != edit.action:
         raise PlanError(
             f"tensor {name}: action `{tensor.action}` does not fit its axes {tensor.axes}",
-            hint="tensors along something that is cut are sliced, those of a layer that goes are dropped, all others kept",
+            hint="tensors along something that is sliced are sliced, those of a layer that goes are dropped, all others kept",
         )
     if (tensor.name or name) != (edit.name or name):
         raise PlanError(

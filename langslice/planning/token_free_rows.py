@@ -1,6 +1,6 @@
 """Rows of the vocabulary that are no token's: which the configuration or the model's code refers to, and what padding is.
 
-Most models have rows behind their tokenizer's last token, so that matrices have a round size: nothing refers to them and they
+Most models have rows after their tokenizer's last token, so that matrices have a round size: nothing refers to them and they
 go. Rows that the configuration names stay, and so do those with which the code of a family computes (families.py).
 """
 
@@ -33,14 +33,14 @@ def protected_rows(named: Sequence[IdField], implied: Mapping[str, int | Sequenc
 
 
 def live_rows(live: LiveRows | None, tokenizer: SourceTokenizer, rows: int) -> dict[int, str]:
-    """Rows behind the last token that stay because the model's code computes with them, and what they stand for."""
+    """Rows after the last token that stay because the model's code computes with them, and what they stand for."""
     if live is None or live.unless in tokenizer.tokens:
         return {}
     return dict.fromkeys(range(len(tokenizer.tokens), rows), live.meaning)
 
 
 def rows_note(tokenizer: SourceTokenizer, rows: int, reasons: Mapping[int, str]) -> str:
-    """What becomes of the rows behind the last token; "" where there are none.
+    """What happens to the rows after the last token; "" where there are none.
 
     reasons  kept row -> why
     """
@@ -59,7 +59,7 @@ def rows_note(tokenizer: SourceTokenizer, rows: int, reasons: Mapping[int, str])
 def padding_rows(
     tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multiple: int | None, live: LiveRows | None
 ) -> tuple[int, ...]:
-    """Old rows to repeat behind the kept ones until their number is a multiple.
+    """Old rows to repeat after the kept ones until their number is a multiple.
 
     The source's own padding rows come first: they are trained to be improbable. Then one row is repeated that no text
     can ask for: an impossible byte, the unknown token, or the last kept row.
@@ -72,7 +72,7 @@ def padding_rows(
     missing = -len(kept) % multiple
     if missing and live_rows(live, tokenizer, rows) and live is not None:
         raise PlanError(
-            f"--pad-to-multiple-of {multiple}: the model's last rows are {live.meaning}, and its code would take rows behind "
+            f"--pad-to-multiple-of {multiple}: the model's last rows are {live.meaning}, and its code would take rows after "
             "them for more",
             hint="leave --pad-to-multiple-of away",
         )

@@ -1,4 +1,4 @@
-"""Whether a plan that was read still fits: its source, its tokens, and what is asked beside it."""
+"""Whether a plan that was read still fits: its source, its tokens, and what is asked together with it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceToken
 
 
 def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, Any]:
-    """A plan's facts after a person changed its tokens: scripts are counted again, evidence speaks of other tokens."""
+    """A plan's facts after a person changed its tokens: scripts are counted again, criteria speak of other tokens."""
     from langslice.vocabulary.facts import script_facts
 
     kept = {name: value for name, value in made.facts.items() if name != "evidence"}
@@ -59,7 +59,7 @@ def refuse_beside_plan(choice: Choice) -> None:
     if beside:
         flags = ", ".join("--" + name.replace("_", "-") for name in beside)
         raise PlanError(
-            f"--plan says what to keep, so {flags} cannot be given beside it",
+            f"--plan says what to keep, so {flags} cannot be given together with it",
             hint="make a new plan with `langslice plan`",
         )
 

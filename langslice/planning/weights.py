@@ -75,10 +75,10 @@ def prune_request(fields: Mapping[str, Any]) -> Any:
 def prune_staged(
     staging: Path, fields: Mapping[str, Any], work: Path, ray: str | None, report: Report
 ) -> SparsityReport:
-    """Prune the weights of a slice that stands in its staging folder.
+    """Prune the weights of a slice that is in its staging folder.
 
     ray   see `sparsify`
-    work  folder of the journal; where an earlier run left one, pruning goes on behind its last finished block
+    work  folder of the journal; where an earlier run left one, pruning continues after its last finished block
     """
     from langslice.sparsity.main import sparsify
 

@@ -17,7 +17,7 @@ from langslice.files.hashing import file_sha256
 from langslice.version import __version__
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# The digest stands in folder names.
+# The digest is in folder names.
 _LENGTH = 24
 # Of Linux, in bytes; glob takes the square of a pattern's length.
 _LONGEST_PATH = 4096

@@ -25,7 +25,7 @@ Lines = Mapping[tuple[str, ...], int]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is asked, and where it stands.
+    """What is asked, and where it is.
 
     document  part -> its entries; without entries that are null, and without parts that are false
     place     file, or how else to name it in messages
@@ -44,7 +44,7 @@ class Recipe:
 
 
 def place_of(place: str, lines: Lines, path: Sequence[str]) -> str:
-    """File, line, and the part that an entry stands in."""
+    """File, line, and the part that an entry is in."""
     line = next((lines[tuple(path[:end])] for end in range(len(path), 0, -1) if tuple(path[:end]) in lines), None)
     return ", ".join(filter(None, [place if line is None else f"{place}:{line}", ".".join(path[:-1])]))
 
@@ -75,7 +75,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[tuple[str, ...], int], str]:
         for where, line in _lines(node, ()):
             if where in lines:
                 raise RecipeError(
-                    f"{path}:{line}: `{'.'.join(where)}` stands there twice", f"it is also in line {lines[where]}"
+                    f"{path}:{line}: `{'.'.join(where)}` is there twice", f"it is also in line {lines[where]}"
                 )
             lines[where] = line
         document = None if node is None else loader.construct_document(node)

@@ -1,6 +1,6 @@
-"""A first recipe, written after a short look at a model: what each cut would save, which its family allows, how to measure.
+"""A first recipe, written after a short look at a model: what each slice would save, which its family allows, how to measure.
 
-It runs as it is written; what is optional stands there as a comment, ready to be used.
+It runs as it is written; what is optional is there as a comment, ready to be used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Look:
     languages  as they were named, and their tags
     kind       "causal", "seq2seq" or "encoder"
     sentences  whether it is an encoder of sentences (sentence-transformers)
-    cuts       "layers", "heads", "neurons" -> how such a cut is written, or why it cannot be
+    cuts       "layers", "heads", "neurons" -> how such a slice is written, or why it cannot be
     share      of the heads, to drop: a quarter, or the least that can go from every layer alike
     """
 
@@ -96,13 +96,13 @@ def _look(model: str, languages: Sequence[str], checkpoint: Checkpoint, report: 
 
 
 def _allowed(checkpoint: Checkpoint) -> tuple[dict[str, str], float]:
-    """For a cut of each kind that is the same in all layers: its form, or the reason against it; and the share of heads."""
+    """For a slice of each kind that is the same in all layers: its form, or the reason against it; and the share of heads."""
     from langslice.model.anatomy import read_anatomy
 
     try:
         anatomy = read_anatomy(checkpoint)
     except PlanError as error:
-        return dict.fromkeys(("layers", "heads", "neurons"), f"cannot be cut: {error.message}"), 0.25
+        return dict.fromkeys(("layers", "heads", "neurons"), f"cannot be sliced: {error.message}"), 0.25
     stack = next(iter(anatomy.layers))
     layers = {stack: tuple(range(anatomy.layers[stack] - 1))}
     # Heads that share a key-value head go together, unless all do.
@@ -125,7 +125,7 @@ def _form(anatomy: Anatomy, **cut: Any) -> str:
     try:
         kept = express(anatomy, **{"layers": {}, "heads": {}, "neurons": {}, **cut})
     except PlanError as error:
-        return f"cannot be cut: {error.message}"
+        return f"cannot be sliced: {error.message}"
     return client_note(anatomy, kept)
 
 
@@ -166,7 +166,7 @@ def _cuts(look: Look) -> list[str]:
     ):
         units = [unit for unit in found.units if unit.name.split()[0] in words]
         worth = [_worth(look, unit, shares.get(name), len(units) > 1) for unit in units]
-        refused = look.cuts[name].startswith("cannot be cut")
+        refused = look.cuts[name].startswith("cannot be sliced")
         text = _comment(f"{name.capitalize()}: {'; '.join(worth) or 'none'}. A slice with fewer {look.cuts[name]}."
                         if not refused else f"{name.capitalize()} {look.cuts[name]}.")  # fmt: skip
         blocks.append((text + ("" if refused else _off(entries))).rstrip())
@@ -182,7 +182,7 @@ def _cuts(look: Look) -> list[str]:
 
 
 def _worth(look: Look, unit: Unit, share: float | None, several: bool) -> str:
-    """What the cut that is offered would save of a kind: one layer, or a share of its heads or neurons."""
+    """What the slice that is offered would save of a kind: one layer, or a share of its heads or neurons."""
     parameters = unit.parameters * (1 if share is None else share * unit.count)
     noun, _, rest = unit.name.partition(" ")
     many = f"{unit.count:,} {noun}s{' ' if rest else ''}{rest}{f' of {unit.place}' if several else ''}"
@@ -191,7 +191,7 @@ def _worth(look: Look, unit: Unit, share: float | None, several: bool) -> str:
 
 
 def _after(look: Look) -> list[str]:
-    """Parts behind the cut."""
+    """Parts after the slice."""
     heal: dict[str, Any] = {"corpus": [f"{language}.txt" for language in look.languages]}
     if look.sentences:
         heal = {"pairs": [f"{'-'.join(look.languages[:2])}.tsv"], "objective": "contrastive"}

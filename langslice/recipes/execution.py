@@ -1,4 +1,4 @@
-"""Parts of a recipe, done: inputs laid out and counted, models cut and healed, measured and compared.
+"""Parts of a recipe, done: inputs laid out and counted, models sliced and healed, measured and compared.
 
 What each part means is the room's that does it; this file only calls it. Which parts there are, and in which order, is steps.py's.
 """
@@ -58,7 +58,7 @@ def make_model(
     step: str, entries: Mapping[str, Any], source: str | Path, out: Path, *, data: str | None = None,
     work: Path | None = None, report: Report = silent,
 ) -> None:  # fmt: skip
-    """Do a step to a model, without proof; an earlier output is replaced.
+    """Do a step to a model, without verification; an earlier output is replaced.
 
     step    slice, sparsify or heal
     source  the model before it

@@ -2,7 +2,7 @@
 
 A step's key is a digest of its part of the recipe, of the content of every file that it names, of the model, and of the keys
 of the steps that it builds on; so a changed step is done again, and those after it. The key is written when the step's output
-stands under its final name, so that a run that was killed goes on with the step that it was at.
+is under its final name, so that a run that was killed goes on with the step that it was at.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _make(recipe: Recipe, step: Step, key: str, place: StepContext, made: Mappin
     out = place.folder / step.out
     out.parent.mkdir(parents=True, exist_ok=True)
     state = _state_file(place.folder, step)
-    # From here to the end, what stands at `out` is not known to be this step's.
+    # From here to the end, what is at `out` is not known to be this step's.
     state.unlink(missing_ok=True)
     place.scratch.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""What may stand in a recipe: its parts and their entries, which are the options of the rooms that do them.
+"""What may be in a recipe: its parts and their entries, which are the options of the rooms that do them.
 
 A part is named as the command that does it, and its entries as that command's options. Nothing is listed here twice.
 """
@@ -71,7 +71,7 @@ def parts() -> Mapping[str, RecipePart]:
     found = {
         "count": RecipePart("Counts of the model's tokens in text, for `counts`: `$NAME`.", options_of(CountOptions), named=True),
         "score": RecipePart(
-            "Scores of layers, heads or neurons, for cuts to choose by: `$NAME`.", options_of(ScoreOptions), named=True
+            "Scores of layers, heads or neurons, for slices to choose by: `$NAME`.", options_of(ScoreOptions), named=True
         ),
         "demonstrations": RecipePart(
             "Text laid out for weight pruning and features, for `keep_demos` and others: `$NAME`.",
@@ -82,11 +82,11 @@ def parts() -> Mapping[str, RecipePart]:
         ),
         "plan": RecipePart("Choose what to keep, and write it as a plan, without a slice.", choice),
         "slice": RecipePart(
-            "Choose what to keep, and cut the model to it.",
+            "Choose what to keep, and slice the model to it.",
             {**_own("plan", str | None, Entry("Do what this plan says, instead of choosing.", "FILE")), **choice},
         ),
         "verify": RecipePart(
-            "How the slice is proven, which happens unless this is false, before it appears.", {"text": text}, switch=True
+            "How the slice is verified, which happens unless this is false, before it appears.", {"text": text}, switch=True
         ),
         "sparsify": RecipePart(
             "Set weights to zero, in a copy of the model.",
@@ -94,7 +94,7 @@ def parts() -> Mapping[str, RecipePart]:
             nested={"keep": laid_out, "avoid": laid_out},
         ),
         "evaluate": RecipePart(
-            "Measure the model, and beside it what is made of it: after the cuts, and after healing.",
+            "Measure the model, and next to it what is made of it: after the slices, and after healing.",
             {**options_of(EvaluateOptions), **_own("beside", str | None, beside)},
         ),
         "restore": RecipePart(
@@ -105,7 +105,7 @@ def parts() -> Mapping[str, RecipePart]:
     }  # fmt: skip
     healing = _healing_entries()
     if healing is not None:
-        found["heal"] = RecipePart("Train the cut model on a little text, so that it recovers.", healing)
+        found["heal"] = RecipePart("Train the slice model on a little text, so that it recovers.", healing)
     order = ("count", "score", "demonstrations", "features", "plan", "slice", "verify", "sparsify", "evaluate", "heal",
              "restore", "report")  # fmt: skip
     return {name: found[name] for name in order if name in found}
@@ -121,7 +121,7 @@ def room(name: str) -> ModuleType:
 
 
 def options_of(kind: type) -> Entries:
-    """Options by the names that recipes give them, but for those of the model, which stand beside it."""
+    """Options by the names that recipes give them, but for those of the model, which is next to it."""
     return {option.called: option for name, option in declared(kind).items() if name not in declared(SourceOptions)}
 
 

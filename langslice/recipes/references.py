@@ -14,12 +14,12 @@ from langslice.recipes.parts import INPUTS
 
 MODEL: Final = "model"
 """The name of the recipe's own model."""
-# Alone, before a weight or a count (`=0.5`, `:4`), or behind a name (`mt=`).
+# Alone, before a weight or a count (`=0.5`, `:4`), or after a name (`mt=`).
 _REFERENCE = re.compile(r"(?:^|(?<==))\$([A-Za-z][\w-]*)")
 
 
 def references(value: Any) -> Iterator[str]:
-    """Names that stand as `$NAME` in a part's entries, once for each place."""
+    """Names that are as `$NAME` in a part's entries, once for each place."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from references(item)
@@ -40,7 +40,7 @@ def resolved(value: Any, made: Mapping[str, Path]) -> Any:
 
 
 def input_names(document: Mapping[str, Any]) -> list[str]:
-    """What may stand behind a `$`."""
+    """What may follow a `$`."""
     return [MODEL, *(name for kind in INPUTS for name in document.get(kind) or ())]
 
 
@@ -59,4 +59,4 @@ def check_references(recipe: Recipe) -> None:
                     f"did you mean `${near[0]}`?" if near else f"there is {', '.join(f'${each}' for each in known)}",
                 )
             if part in INPUTS and name != MODEL:
-                raise RecipeError(f"{recipe.at(part, '')}: `${name}` cannot stand here", "inputs are made from files")
+                raise RecipeError(f"{recipe.at(part, '')}: `${name}` cannot be here", "inputs are made from files")

@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 def recipe_schema(*, sweep: bool = False) -> Schema:
     """The JSON schema of recipes.
 
-    sweep  of recipes that are swept over: a list in the place of any value, a null beside it
+    sweep  of recipes that are swept over: a list in the place of any value, a null next to it
     """
     from langslice.recipes.parts import SWEEPING
 
@@ -66,7 +66,7 @@ def mapping_schema(found: Entries, nested: Mapping[str, Entries]) -> Schema:
 
 
 def _lifted(schema: Schema, name: str, shared: Schema) -> Schema:
-    """A schema, or a list of what fits it; what fits stands once, among the shared definitions."""
+    """A schema, or a list of what fits it; what fits is once, among the shared definitions."""
     inner = dict(schema)
     if "properties" in inner:
         inner["properties"] = {

@@ -4,9 +4,9 @@ count, score, demonstrations   WORK/<part>/<name>      read by name: `$NAME`
 features                       WORK/features
 measure                        WORK/original.json      measurements of the model as it is
 plan                           WORK/plan.json          what to keep, for people to read
-slice                          WORK/slice              exactly that, proven before it appears
+slice                          WORK/slice              exactly that, verified before it appears
 sparsify                       WORK/sparsified
-evaluate                       WORK/evaluation.json    what was made, beside the model
+evaluate                       WORK/evaluation.json    what was made, next to the model
 heal, evaluate healed          WORK/healed, WORK/evaluation-healed.json
 restore                        WORK/restored
 report                         WORK/report.html
@@ -118,7 +118,7 @@ def _input_steps(document: Mapping[str, Any]) -> list[Step]:
 
 
 def _cut_steps(name: str, document: Mapping[str, Any], made: Mapping[str, str], last: str | None) -> list[Step]:
-    """A cut of the model; `slice` of the model itself is two steps, with the plan between them."""
+    """A slice of the model; `slice` of the model itself is two steps, with the plan between them."""
     part = document[name]
     needs = _needs(part, made, last)
     if name == "sparsify":

@@ -78,7 +78,7 @@ def _hint(value: Any, schema: Schema, path: tuple[str, ...]) -> str | None:
     if isinstance(value, list) and path and "array" not in schema["type"]:
         return "a list spans an axis: `langslice sweep` runs a recipe with lists"
     if is_json(value, "number") and not {"number", "integer"} & set(schema["type"]) and "string" in schema["type"]:
-        return f'as text it stands in quotes: {path[-1]}: "{value}"'
+        return f'as text it is in quotes: {path[-1]}: "{value}"'
     return near_value(value, schema) or schema.get("description")
 
 
@@ -110,7 +110,7 @@ def refuse_unknown(where: str, name: Any, known: Sequence[str]) -> None:
     if name == "token":
         hint = "a recipe holds no secrets: set HF_TOKEN, or log in with `hf auth login`"
     elif name == "revision":
-        hint = "it stands beside `model`, for all parts"
+        hint = "it is next to `model`, for all parts"
     elif name == "cache_dir":
         hint = "a recipe holds no places of one machine: set HF_HUB_CACHE"
     elif name == "heal" and "slice" in known:

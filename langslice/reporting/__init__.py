@@ -124,7 +124,7 @@ def _unmeasured(report: Report, plan: SlicePlan) -> list[tuple[str, str]]:
     name, model = report.name, report.source.model
     found: list[tuple[str, str]] = []
     if report.checks is None:
-        found.append(("the proof", f"langslice verify {model} {name}"))
+        found.append(("verification", f"langslice verify {model} {name}"))
     if not any(results.scores for results in report.results):
         found.append(("quality by language", f"langslice evaluate {model} {name} -o results.json"))
     if not any(one.task == "speed" for results in report.results for one in results.speed):

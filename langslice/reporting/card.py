@@ -1,6 +1,6 @@
 """The model card of a slice: README.md with the metadata that the hub reads, from the same data as the report.
 
-A card ends in a comment with the hash of what stands above it: a card that a person has edited since is never replaced
+A card ends in a comment with the hash of what is above it: a card that a person has edited since is never replaced
 without being asked to.
 """
 
@@ -50,7 +50,7 @@ PIPELINES = {
 
 
 def write_card(folder: Path, report: Report, *, overwrite: bool = False) -> bool:
-    """Write README.md, unless a person wrote or edited the one that stands there.
+    """Write README.md, unless a person wrote or edited the one that is there.
 
     overwrite  replace it all the same
     Returns    whether it was written
@@ -58,7 +58,7 @@ def write_card(folder: Path, report: Report, *, overwrite: bool = False) -> bool
     path = folder / CARD
     if path.exists() and not overwrite and card_edited(path):
         return False
-    with staging_file(path) as partial:  # a card that a kill cut short would pass for one that a person edited
+    with staging_file(path) as partial:  # a card that a kill truncated would pass for one that a person edited
         partial.write_text(card_text(report, architectures(folder)), encoding="utf-8")
     return True
 

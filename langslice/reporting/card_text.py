@@ -1,4 +1,4 @@
-"""The text of a model card: what was cut, how to load it, the proof, scores, limits, the command."""
+"""The text of a model card: what was removed, how to load it, verification, scores, limits, the command."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def _opening(report: Report) -> str:
             f"{stay} of {len(stack.layers)} layers" + ("" if stack.name == "layers" else f" of the {stack.name}")
         )
     what = f", with {', '.join(kept)}" if kept else ""
-    return f"# {plain(report.name)}\n\nA slice of {of}{what}, cut with langslice. {weights_text(report)}"
+    return f"# {plain(report.name)}\n\nA slice of {of}{what}, sliced with langslice. {weights_text(report)}"
 
 
 def weights_text(report: Report) -> str:
-    """What became of the weights that were kept."""
+    """What happened to the weights that were kept."""
     if report.healing is not None:
-        return "It was trained after the cut."
+        return "It was trained after the slice."
     if report.sparsity is not None and report.sparsity.request.get("score") == "sparsegpt":
         return "Nothing was trained; SparseGPT adjusted the weights that it left."
     return "Nothing was trained: every weight that is left is the source's."
 
 
 def _what(report: Report) -> str:
-    lines = ["## What was cut", "", "| | before | after | change |", "|---|---:|---:|---:|"]
+    lines = ["## What was removed", "", "| | before | after | change |", "|---|---:|---:|---:|"]
     lines.append(_row("parameters", report.parameters))
     if report.size_bytes is not None:
         sizes = report.size_bytes
@@ -146,11 +146,11 @@ def _loading(report: Report, names: Sequence[str]) -> str:
 
 def _proof(report: Report) -> str:
     if report.checks is None:
-        return "## Proof\n\n**Not proven**: this slice was not compared with its source."
+        return "## Verification\n\n**Not verified**: this slice was not compared with its source."
     lines = [
-        "## Proof",
+        "## Verification",
         "",
-        "Compared with the model that it was cut from:",
+        "Compared with the model that it was sliced from:",
         "",
         "| check | source and slice | what was compared |",
     ]
@@ -159,7 +159,7 @@ def _proof(report: Report) -> str:
     for check in report.checks:
         lines += ["", f"**Warning**: {plain(check.warning)}."] if check.warning else []
     if report.healing is not None:
-        lines += ["", "The proof is of the cut; the weights were trained afterwards."]
+        lines += ["", "Verification describes the slice as it was written; its weights were trained afterwards."]
     return "\n".join(lines)
 
 
@@ -256,7 +256,7 @@ def _fenced(text: str) -> str:
 
 
 def _without_folders(word: str) -> str:
-    """A path without the folders that it stands in on the machine of who made the slice, for a page that is public."""
+    """A path without the folders that it is in on the machine of who made the slice, for a page that is public."""
     name, equals, path = word.rpartition("=")
     if PurePath(path).is_absolute() or path.startswith("~"):
         return f"{name}{equals}{PurePath(path).name}"

@@ -1,8 +1,8 @@
 """Charts as HTML and inline SVG: bars, strips of cells, lines, intervals.
 
 Text is HTML, at its own size on every screen, and only marks are drawn, in SVG that stretches to the width there is. So a
-page needs no script, prints, follows the colour scheme, and a phone shows the same chart as a wall. Each chart stands
-in a figure with a caption that names its unit, beside a table of the same numbers.
+page needs no script, prints, follows the colour scheme, and a phone shows the same chart as a wall. Each chart is
+in a figure with a caption that names its unit, next to a table of the same numbers.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def line_plot(
     """Lines over one pair of axes; ticks, titles and marks are HTML placed by percent.
 
     x_text, y_text  functions that write a tick
-    alternative     what the picture shows, for who does not see it
+    alternative     what the plot shows, for who does not see it
     """
     write_x = x_text if callable(x_text) else str
     write_y = y_text if callable(y_text) else str
@@ -296,7 +296,7 @@ class Range:
 
 
 def interval_track(ranges: Sequence[Range], low: float, high: float) -> Markup:
-    """Values and intervals above one another on a common scale from low to high; decoration, the numbers stand beside."""
+    """Values and intervals above one another on a common scale from low to high; decoration, as the numbers are next to it."""
 
     def place(value: float) -> float:
         return min(max((value - low) / max(high - low, 1e-12), 0.0), 1.0)

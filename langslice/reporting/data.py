@@ -72,10 +72,10 @@ class Script:
 class KeptLanguage:
     """Tokens that one language asked for.
 
-    tokens   that its evidence speaks for in the source; None where the record does not say
+    tokens   that its criterion selects in the source; None where the record does not say
     kept     of these
     alone    kept for this language and for no other reason
-    covered  share of the occurrences in its evidence that kept tokens make up; None without weights
+    covered  share of the occurrences in its criterion that kept tokens make up; None without weights
     examples some of `alone`, by their spelling in the vocabulary
     """
 
@@ -90,12 +90,12 @@ class KeptLanguage:
 
 @dataclass(frozen=True)
 class Curve:
-    """Coverage of one piece of evidence by its most frequent tokens.
+    """Coverage of one criterion by its most frequent tokens.
 
     label    "Korean (word list)", "corpus"
     points   (tokens, share of occurrences), ascending
     tokens   weighed tokens that were kept: the chosen point, whose height is `covered`
-    asked    share that was asked for, None where no cut was
+    asked    share that was asked for, None where there was no limit
     """
 
     label: str
@@ -207,7 +207,7 @@ class FeatureMaps:
 
     layers      names, the embeddings first
     magnitudes  condition -> (layers) x (bins): the largest magnitude in each bin of dimensions
-    hidden      dimensions; `bin_size` of them stand in a bin
+    hidden      dimensions; `bin_size` of them are in a bin
     overlap     (large in, small in) -> share of the dimensions, by layer
     particular  set -> rows (layer, dimension, rank, magnitude, prominence)
     ablation    set -> rows (zeroed, condition, dimensions, loss, answer loss); of translations (zeroed, pair, metric, score)
@@ -237,11 +237,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Healing:
-    """Training after the cut: facts of the record, and named curves of (step, loss)."""
+    """Training after the slice: facts of the record, and named curves of (step, loss)."""
 
     facts: Mapping[str, Any]
     curves: Mapping[str, tuple[tuple[float, float], ...]]
-    unit: str = "loss, nats a token"
+    unit: str = "loss, nats per token"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A line chart as SVG: one line a group, a band for its interval. No library is needed to draw or to look at it."""
+"""A line chart as SVG: one line per group, a band for its interval. No library is needed to draw or to look at it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def line_chart(
 
 
 class _Scale:
-    """Map a range of values to a range of the picture."""
+    """Map a range of values to a range of the plot."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self._low, self._start = low, start

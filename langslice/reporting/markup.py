@@ -71,7 +71,7 @@ def join(*children: Child) -> Markup:
 
 
 def breakable(name: str) -> Markup:
-    """A dotted name that may be broken behind its dots and underscores."""
+    """A dotted name that may be broken after its dots and underscores."""
     return Markup(re.sub(r"([._])", r"\1<wbr>", text_of(name)))
 
 

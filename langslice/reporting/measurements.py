@@ -21,7 +21,7 @@ from langslice.reporting.data import FeatureMaps, Healing, Report, Results, Scor
 _SCORES_FORMAT = "langslice-scores-1"
 # Tasks of `evaluate` that say what a model needs, not what it can do.
 _COSTS = ("speed", "size")
-# Bins of hidden dimensions in a picture.
+# Bins of hidden dimensions in a plot.
 _BINS = 96
 HEALING_FILE = "healing.parquet"
 # Columns of healing.parquet that are losses, and what their curves are called.
@@ -239,7 +239,7 @@ def _binned(table: np.ndarray, size: int) -> tuple[tuple[float, ...], ...]:
 
 
 def read_healing(folder: Path, facts: Mapping[str, Any] | None) -> Healing | None:
-    """What the record says of training after the cut, and the curves of losses beside it.
+    """What the record says of training after the slice, and the curves of losses next to it.
 
     facts   the record's entry `healed`; None where there was no training
     Raises  ReportError when healing.parquet is there and is no table of steps and losses

@@ -69,7 +69,7 @@ def _header(report: Report) -> Markup:
 
 
 def _short(model: str) -> str:
-    """A hub id or a relative path as it was typed; of an absolute one the last part, the whole stands further down."""
+    """A hub id or a relative path as it was typed; of an absolute one the last part, the whole is further down."""
     return PurePath(model).name if PurePath(model).is_absolute() else model
 
 

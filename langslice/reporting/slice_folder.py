@@ -134,7 +134,7 @@ def _source(folder: Path, head: Mapping[str, Any], plan: SlicePlan) -> SourceMod
 
 
 def _public(source: Mapping[str, Any] | None) -> str | None:
-    """Hub id of the source, or of what it was itself cut from; a model with a commit came from the hub."""
+    """Hub id of the source, or of what it was itself sliced from; a model with a commit came from the hub."""
     while source:
         if source.get("revision"):
             return str(source["model"])
@@ -144,22 +144,22 @@ def _public(source: Mapping[str, Any] | None) -> str | None:
 
 def _vocabulary(plan: SlicePlan) -> Vocabulary:
     scripts = plan.facts.get("scripts", {})
-    evidence = plan.facts.get("evidence", [])
+    criteria = plan.facts.get("evidence", [])
     return Vocabulary(
         rows=Sizes(plan.rows, len(plan.kept) + len(plan.padding)),
         padding=len(plan.padding),
         scripts=tuple(Script(name, script_label(name), Sizes(*counts)) for name, counts in scripts.items()),
-        languages=_languages(plan, {entry["reason"]: entry for entry in evidence}),
+        languages=_languages(plan, {entry["reason"]: entry for entry in criteria}),
         reasons=tuple(_reasons(plan).most_common()),
         curves=tuple(
             Curve(
-                label=evidence_label(entry["reason"]),
+                label=criterion_label(entry["reason"]),
                 points=tuple((int(tokens), float(share)) for tokens, share in entry["curve"]),
                 tokens=int(entry["weighed"]),
                 covered=float(entry["covered"]),
                 asked=None if plan.request.get("coverage") is None else float(plan.request["coverage"]),
             )
-            for entry in evidence
+            for entry in criteria
             if "curve" in entry
         ),
     )
@@ -174,13 +174,13 @@ def _reasons(plan: SlicePlan) -> Counter[str]:
     return found
 
 
-def _languages(plan: SlicePlan, evidence: Mapping[str, Mapping[str, Any]]) -> tuple[KeptLanguage, ...]:
+def _languages(plan: SlicePlan, criteria: Mapping[str, Mapping[str, Any]]) -> tuple[KeptLanguage, ...]:
     reasons = _reasons(plan)
     alone = Counter(plan.reasons)
     found = []
-    for reason in dict.fromkeys([*(name for name in evidence if name.startswith("language:")), *reasons]):
+    for reason in dict.fromkeys([*(name for name in criteria if name.startswith("language:")), *reasons]):
         if reason.startswith("language:"):
-            entry = evidence.get(reason, {})
+            entry = criteria.get(reason, {})
             tag = reason.partition(":")[2]
             kept = int(entry.get("kept", reasons[reason]))
             found.append(
@@ -214,8 +214,8 @@ def language_label(tag: str) -> str:
         return tag
 
 
-def evidence_label(reason: str) -> str:
-    """Name of a piece of evidence for people: "language:ko" -> "Korean, word list"."""
+def criterion_label(reason: str) -> str:
+    """Name of a criterion for people: "language:ko" -> "Korean, word list"."""
     kind, _, rest = reason.partition(":")
     return f"{language_label(rest)}, word list" if kind == "language" else f"{rest}, {kind}" if rest else kind
 

@@ -1,4 +1,4 @@
-"""The source's model card: where it lies beside a slice's own, and what its metadata says."""
+"""The source's model card: where it is next to a slice's own, and what its metadata says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def set_source_card_aside(folder: Path) -> None:
 
 
 def source_card(folder: Path) -> Path | None:
-    """The card of the model that a slice was cut from, None where it had none.
+    """The card of the model that a slice was made from, None where it had none.
 
     In slices made before cards were set aside it is README.md itself, unless that was written by langslice.
     """
@@ -53,7 +53,7 @@ def read_card(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _aside(folder: Path) -> list[tuple[int, Path]]:
-    """Cards of sources beside a slice, with their numbers, the direct source's last."""
+    """Cards of sources next to a slice, with their numbers, the direct source's last."""
     found = []
     for path in folder.glob("SOURCE_README*.md"):
         matched = _NUMBERED.fullmatch(path.name)

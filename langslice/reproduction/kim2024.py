@@ -61,9 +61,9 @@ def kim2024(
     model   XGLM, mGPT or BLOOM in the paper; any causal model; `mini` for a small run with the package's sentences
     out     folder of the sweep; it goes on where it was interrupted
     flores  flores200_dataset, with dev and devtest
-    xnli    folder with xnli.test.tsv (XNLI-1.0), or one file a language
+    xnli    folder with xnli.test.tsv (XNLI-1.0), or one file per language
     marc    folder with dataset_CODE_test.json
-    data    folder that holds data sets in their usual layouts, beside or instead of these
+    data    folder that holds data sets in their usual layouts, next to or instead of these
     code    source files for the code-refined condition, or HumanEval's jsonl
     limit   most items of each task and language
     tasks   of the paper's, those to run

@@ -1,4 +1,4 @@
-"""Kim and Kim 2026, arXiv 2604.16235: the vocabulary cut to English and Korean, or with Chinese too, by Unicode script.
+"""Kim and Kim 2026, arXiv 2604.16235: the vocabulary sliced to English and Korean, or with Chinese too, by Unicode script.
 
 Blocks stay as they are. Reported: vocabulary, size, memory, speed, perplexity, translation, language confusion. The paper
 scores translation by XCOMET, which needs a model of its own; here it is BLEU and chrF++.
@@ -28,8 +28,8 @@ ROUNDS: Final = 5
 SIZES: Final = "Vocabulary and size"
 # Title of each further table -> task and metric.
 TABLES: Final = {
-    "Prefill, tokens a second": ("speed", "prefill, tokens a second"),
-    "Decode, tokens a second": ("speed", "decode, tokens a second"),
+    "Prefill, tokens per second": ("speed", "prefill, tokens per second"),
+    "Decode, tokens per second": ("speed", "decode, tokens per second"),
     "First token, seconds": ("speed", "first token, seconds"),
     "Peak memory, bytes": ("speed", "peak memory, bytes"),
     "Perplexity per byte": ("perplexity", "perplexity per byte"),
@@ -46,7 +46,7 @@ PUBLISHED: Final = {
         ("vocabulary, tokens", "65,269", "41,704", "56,660"),
         ("latency against Original", "", "−0.9%", "−0.4%"),
     ),
-    "qwen3-4b": (("word pass rate", "0.888", "0.992 (which of the two cuts is not said)", ""),),
+    "qwen3-4b": (("word pass rate", "0.888", "0.992 (which of the two slices is not said)", ""),),
 }  # fmt: skip
 
 

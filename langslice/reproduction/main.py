@@ -1,4 +1,4 @@
-"""A paper's experiment, run again: its conditions, its tables, and the paper's own figures beside ours."""
+"""A paper's experiment, run again: its conditions, its tables, and the paper's own figures next to ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures that a paper printed, beside ours: its reader fills them into a form, because none are made up here.
+"""Figures that a paper printed, next to ours: its reader fills them into a form, because none are made up here.
 
     source: Table 2 of arXiv 2409.16911, XGLM-2.9B
     tables:
@@ -30,7 +30,7 @@ _EMPTY: Final = ("", "null", "~")
 
 @dataclass(frozen=True)
 class Published:
-    """Figures by title of the table, condition and column; `source` says where they stand."""
+    """Figures by title of the table, condition and column; `source` says where they are."""
 
     source: str
     figures: Mapping[str, Mapping[str, Mapping[str, str]]]

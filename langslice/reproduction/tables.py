@@ -1,4 +1,4 @@
-"""Tables of a reproduction: conditions as rows, languages as columns, a mark where a cut differs for sure."""
+"""Tables of a reproduction: conditions as rows, languages as columns, a mark where a slice differs for sure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langslice.sweeps.result import Finished, Sweep
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table: its title, its columns beside the first, and rows of (name, cells)."""
+    """One table: its title, its columns next to the first, and rows of (name, cells)."""
 
     title: str
     columns: tuple[str, ...]
@@ -64,7 +64,7 @@ def sheet(done: Sweep, names: Sequence[str], title: str, task: str, metric: str)
 
 
 def with_mean(found: Sheet) -> Sheet:
-    """The table with the mean of each row behind it, where every column has a figure."""
+    """The table with the mean of each row after it, where every column has a figure."""
     if len(found.columns) < 2:
         return found
     rows = []

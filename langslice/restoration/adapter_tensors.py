@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TOKENS = ".token_adapter.trainable_tokens_delta"
 BASE_COPY = ".base_layer.weight"
-# A bias that LoRA trains beside a layer that it wraps, and parameters that the adapter holds instead of the base's.
+# A bias that LoRA trains next to a layer that it wraps, and parameters that the adapter holds instead of the base's.
 WHOLE = (".base_layer.bias", ".weight", ".bias")
 
 
@@ -160,7 +160,7 @@ def carry_tensor(name: str, value: Tensor, way: Route) -> Carried | str:
         return "a copy of the base's own table, which peft reads from the base"
     found = find_tensor(module, parameter_of(ending), way.weights)
     weight = _head(module, ending, value, way) if found is None else way.weights[found]
-    if weight is None:  # a classification head: as wide as the hidden size, which no slice cuts
+    if weight is None:  # a classification head: as wide as the hidden size, which no slice changes
         return Carried(name, value, (module, module))
     if weight.edit.action == "drop":
         return f"its layer is not in the slice: {weight.edit.reason}"
@@ -258,7 +258,7 @@ def _whole(name: str, value: Tensor, weight: Weight, way: Route) -> Tensor:
             f"the adapter holds {name} whole, and the slice has not all of it", "name the original: --base MODEL"
         )
     if len(weight.edit.indices) != 1:
-        raise PlanError(f"{name} is cut along two dimensions, and a whole table in an adapter cannot follow that")
+        raise PlanError(f"{name} is sliced along two dimensions, and a whole table in an adapter cannot follow that")
     full = torch.from_numpy(float_rows(entry, np.arange(entry.shape[0]))).to(value.dtype)
     ((dim, _),) = weight.edit.indices.items()
     place = _distinct(name, value, dim, weight, dim, way)

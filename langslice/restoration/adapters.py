@@ -285,7 +285,7 @@ def _trained_tokens(module: str, config: Mapping[str, Any]) -> tuple[str, list[i
 
 
 def _stale_files(folder: Path) -> dict[str, str]:
-    """Files beside the adapter that belong to its old base or to its training."""
+    """Files other than the adapter's weights that belong to its old base or to its training."""
     return {
         path.name: "belongs to the adapter's old base or its training"
         for path in sorted(folder.iterdir())

@@ -1,4 +1,4 @@
-"""The model card of a restored model: the base's card stays beside it, as it does not describe the trained weights."""
+"""The model card of a restored model: the base's card stays next to it, as it does not describe the trained weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_restored_card(folder: Path, name: str, base: Checkpoint, plan: SlicePl
         if cut
         else "Everything that the slice did not have is the base's, byte for byte.",
         "",
-        "`restore.json` says from what it was put together, and holds the proof.",
+        "`restore.json` says from what it was put together, and holds its verification.",
     ]
     if aside is not None:
         lines += ["", f"The base's own card: [{aside.name}]({aside.name})."]

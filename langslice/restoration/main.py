@@ -1,8 +1,8 @@
-"""Put what was trained on a slice back into the model that it was cut from: the inverse of `slice`.
+"""Put what was trained on a slice back into the model that it was sliced from: the inverse of `slice`.
 
 By default the vocabulary comes back and the structure stays as it is in the slice, so that kept text is scored as the
 slice scores it. With `everything`, layers, heads, neurons and pruned weights that were removed return with the base's
-values between the trained ones. Either way the proof is one sentence: slicing the restored model by the same plan gives
+values between the trained ones. Either way verification is one sentence: slicing the restored model by the same plan gives
 the trained slice again, and what was outside the slice is the base's, byte for byte.
 """
 
@@ -63,7 +63,7 @@ class RestoreResult:
     rows     tokens of the slice, and of the restored model
     tensors  "trained" (whole from the slice), "merged" (both), "base" -> number of tensors
     written  bytes and files
-    proof    None when verification was switched off
+    verification    None when verification was switched off
     notes    what else a user should know
     """
 
@@ -81,7 +81,7 @@ def restore(
 ) -> RestoreResult:
     """Write the full model again, with the rows and blocks that were trained on a slice in their old places.
 
-    healed      the trained slice: a folder with slice.json, or any checkpoint of the slice's shapes beside `plan`
+    healed      the trained slice: a folder with slice.json, or any checkpoint of the slice's shapes next to `plan`
     out         folder to make
     options     see RestoreOptions; `plan` may be slice.json, plan or folder of the slice, `verify` slices the result again in
                 thought, and compares it with `healed`

@@ -62,7 +62,7 @@ class TensorOrigin:
 
     @property
     def laid_over(self) -> bool:
-        """Whether the base's bytes are needed beside the trained ones."""
+        """Whether the base's bytes are needed next to the trained ones."""
         return self.trained is not None and (bool(self.places) or self.fill)
 
 
@@ -160,7 +160,7 @@ def _masked(plan: SlicePlan) -> frozenset[str]:
 
 
 def _place(axis: str, values: Indices, plan: SlicePlan, entry: TensorEntry, dim: int) -> Placement:
-    """Where the indices of one dimension go; of an old index that stands in the slice more than once, the first counts.
+    """Where the indices of one dimension go; of an old index that is in the slice more than once, the first counts.
 
     Example   values (0, 4, 4): taken (0, 1), target (0, 4)
     Raises    PlanError when copies of a head were trained apart, because both would belong into one place
@@ -185,7 +185,7 @@ def merged_checkpoint(base: Checkpoint, origins: Mapping[str, TensorOrigin], scr
     """The base with every tensor's bytes taken from where they are to be written from first, in the trained float type.
 
     scratch   an empty folder for tables that must be widened
-    Raises    CheckpointError when the trained weights have a narrower float type than the base's rows beside them
+    Raises    CheckpointError when the trained weights have a narrower float type than the base's rows next to them
     """
     wanted = _float_types(base, origins)
     shards = []

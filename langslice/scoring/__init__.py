@@ -1,4 +1,4 @@
-"""What a layer, an attention head or a feed-forward neuron is worth: scores, their file, and the choices made by them.
+"""The importance of layers, attention heads and feed-forward neurons: scores, their file, and the choices made by them.
 
 Reading order: table.py (the result), methods.py (which methods there are, and `compute`), magnitude.py (from the weights
 alone), passes.py with forward.py and gradients.py (from text), selection.py (what to drop), pictures.py.

@@ -88,7 +88,7 @@ class Reader:
 
 
 def open_reader(checkpoint: Checkpoint, anatomy: Anatomy, model: Any, max_tokens: int) -> Reader:
-    """Find out how a stock model reads text.
+    """Find out how an unmodified model reads text.
 
     Raises   ScoreError for a model that reads sound; TokenizerError as open_tokenizer does
     """

@@ -1,4 +1,4 @@
-"""What a cut of heads and neurons costs, measured by silencing them, and beside it the same number chosen at random."""
+"""What a slice of heads and neurons costs, measured by silencing them, and next to it the same number chosen at random."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Dropped = Mapping[str, Mapping[int, Sequence[int]]]
 
 @dataclass(frozen=True)
 class Cost:
-    """Loss of one language with and without a cut, in nats a token; of a sentence encoder, 1 - cosine to its embeddings.
+    """Loss of one language with and without a slice, in nats per token; of a sentence encoder, 1 - cosine to its embeddings.
 
     language  a code, "" for text without one
     whole     of the whole model
-    chosen    rise of the loss by the cut
+    chosen    rise of the loss by the slice
     control   mean rise by as many heads and neurons of the same layers, chosen at random
     spread    standard deviation of that rise over the seeds; NaN for one seed
     """
@@ -45,7 +45,7 @@ def pruning_costs(
     text_field: str = "text",
     report: Report = silent,
 ) -> tuple[Cost, ...]:
-    """Measure a cut on text that its scores should not have seen, one layer's weights in memory at a time.
+    """Measure a slice on text that its scores should not have seen, one layer's weights in memory at a time.
 
     texts    as `compute` takes them
     heads    attention -> layer -> heads, and neurons stack -> layer -> neurons, as selection.py gives them
@@ -71,7 +71,7 @@ def pruning_costs(
     with one_layer_at_a_time(running.model, running.sites, running.weights):
         references = {language: running.references(given) for language, given in batches.items()}
         for number, cut in enumerate(cuts):
-            report(f"measuring the cut and its controls, {number} of {len(cuts)}", 0, 0)
+            report(f"measuring the slice and its controls, {number} of {len(cuts)}", 0, 0)
             with hooked(silencing(running.sites, running.anatomy, *cut)):
                 for language, given in batches.items():
                     measured.setdefault(language, []).append(running.mean_loss(given, references[language]))

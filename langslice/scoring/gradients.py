@@ -131,7 +131,7 @@ def _gradients(
             return (args[0] + zero, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": kwargs["hidden_states"] + zero}
 
-    # Parameters have no gradient; without one at the first layers nothing behind them would.
+    # Parameters have no gradient; without one at the first layers nothing after them would.
     hooks = [
         layers[min(layers)].register_forward_pre_hook(begin, with_kwargs=True)
         for layers in running.sites.layers.values()
@@ -184,7 +184,7 @@ def head_gates(
     """Train one gate a head, the model frozen, and give the probability that it is open.
 
     steps    of Adam, one batch each
-    penalty  lambda: nats a token that one open gate costs
+    penalty  lambda: nats per token that one open gate costs
     """
     import torch
 

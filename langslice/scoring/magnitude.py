@@ -116,7 +116,7 @@ def power_sums(entry: TensorEntry, dim: int, order: int) -> npt.NDArray[np.float
             hint="score the model that was quantised, and use the scores' choice by hand",
         )
     dtype = _NUMPY[entry.dtype]
-    # Windows run along the first dimension; the dimension asked for stays whole or is the one that is cut.
+    # Windows run along the first dimension; the dimension asked for stays whole or is the one that is sliced.
     row_elements = max(prod(entry.shape[1:]), 1)
     step = max(_WINDOW_BYTES // (row_elements * dtype.itemsize), 1)
     total = np.zeros(entry.shape[dim])

@@ -1,6 +1,6 @@
-"""The stock model over the checkpoint's own bytes: mapped, not read, and made float32 one layer at a time.
+"""The unmodified model over the checkpoint's own bytes: mapped, not read, and made float32 one layer at a time.
 
-Every tensor is a view of a private memory map, so that loading costs no memory; stock transformers renames, ties and
+Every tensor is a view of a private memory map, so that loading costs no memory; unmodified transformers renames, ties and
 completes the weights as it always does. While a layer runs, its weights are converted to float32 and its pages are in
 memory; afterwards both go. Of an embedding only the rows that the text uses are touched.
 """
@@ -62,7 +62,7 @@ def load_unmodified(checkpoint: Checkpoint, anatomy: Anatomy, weights: MappedWei
     """The class that config.json names, in eval mode, without gradients of its parameters.
 
     whole    convert every weight to float32 now; otherwise the stored type stays, and with it the map
-    Raises   ScoreError where there is no stock class, the weights are quantised, or a weight of a layer is missing
+    Raises   ScoreError where there is no unmodified class, the weights are quantised, or a weight of a layer is missing
     """
     import torch
     import transformers

@@ -1,7 +1,7 @@
-"""Run a stock model for scores: its loss line by line, and what can be hooked into a run.
+"""Run an unmodified model for scores: its loss line by line, and what can be hooked into a run.
 
 Skipping a layer puts its input in the place of its output; silencing a head or a neuron puts zeros in the place of what
-it gives to the matrix behind it. Both say what a cut would do, without making it.
+it gives to the matrix after it. Both say what a slice would do, without making it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Running:
 
 
 def open_running(checkpoint: Checkpoint, anatomy: Anatomy, *, whole: bool, max_tokens: int = 128) -> Running:
-    """Load the stock model of a checkpoint, ready to run.
+    """Load the unmodified model of a checkpoint, ready to run.
 
     whole       in memory and in float32, for gradients and for many runs; otherwise mapped, see mapped_model.py
     max_tokens  longest line that it will read
@@ -155,7 +155,7 @@ def skipping_layers(sites: Sites, dropped: Mapping[str, Sequence[int]]) -> list[
 def silencing(
     sites: Sites, anatomy: Anatomy, heads: Dropped | None = None, neurons: Dropped | None = None
 ) -> list[Any]:
-    """Hooks that put zeros in the place of what heads and neurons give to the matrix behind them."""
+    """Hooks that put zeros in the place of what heads and neurons give to the matrix after them."""
     import torch
 
     hooks = []

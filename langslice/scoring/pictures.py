@@ -1,4 +1,4 @@
-"""Scores as a picture: layers x heads as a heat map, layers and neurons as bars, languages side by side."""
+"""Scores as a plot: layers x heads as a heat map, layers and neurons as bars, languages side by side."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ def heads_to_drop(
     """Choose the lowest-scored heads; at least one of each attention of each layer stays.
 
     share         of all heads, 0 <= share < 1, rounded down
-    even          the same number in every layer, so that stock classes can express the result: whole groups or equally many
+    even          the same number in every layer, so that unmodified classes can express the result: whole groups or equally many
                   within each where queries share keys and values (whichever comes nearer to the share), the same heads in
                   every layer where the first layer's position bias serves all
     whole_groups  drop heads only with all others that share their keys and values
     Returns       attention -> layer -> heads
-    Raises        ScoreError for scores of another kind; PlanError where an even cut of this share is no head at all
+    Raises        ScoreError for scores of another kind; PlanError where a uniform slice of this share is no head at all
     Source        normalised within a layer and compared globally: Michel et al. 2019, arXiv 1905.10650
     Example       scores [3, 4] and [1, 0] are compared as [.6, .8] and [1, 0]: half of them are head 1 and head 0
     """
@@ -106,7 +106,7 @@ def _even_heads_of_layer(row: npt.NDArray[np.float64], heads: Heads, place: str,
     if share and not groups and not within:
         least = 1 / max(heads.key_value if heads.key_value > 1 else 1, heads.group)
         raise PlanError(
-            f"{share:g} of {heads.query} heads of {place} is less than the smallest even cut",
+            f"{share:g} of {heads.query} heads of {place} is less than the smallest uniform slice",
             hint=f"the smallest takes {least:.4g} of the heads; or do without --even",
         )
     by_group = row.reshape(heads.key_value, heads.group)
@@ -308,7 +308,7 @@ def _arrange(flat: npt.NDArray[np.int64], places: Sequence[tuple[str, int, int]]
 
 
 def random_control(dropped: Mapping[str, Mapping[int, Sequence[int]]], anatomy: Anatomy, seed: int) -> Dropped:
-    """Choose as many heads or neurons in each layer as `dropped` has, at random: what the same cut costs without scores.
+    """Choose as many heads or neurons in each layer as `dropped` has, at random: what the same slice costs without scores.
 
     dropped   of heads (attentions as keys) or of neurons (stacks as keys); where a layer's heads are whole groups, so is the
               control

@@ -1,4 +1,4 @@
-"""Where a stock model computes heads and neurons: its modules, found by the same table as the tensors on disk."""
+"""Where an unmodified model computes heads and neurons: its modules, found by the same table as the tensors on disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sites:
 
 
 def find_sites(model: Any, anatomy: Anatomy) -> Sites:
-    """Find the modules of a stock model. Experts in one tensor have no module of their own and are left out."""
+    """Find the modules of an unmodified model. Experts in one tensor have no module of their own and are left out."""
     config = model.config.to_dict()
     family = family_of(config)
     transposed = any(rule.layout == "conv1d" for rule in family.rules)

@@ -1,1 +1,1 @@
-"""The main job: open, plan, write, verify; and what stands around it: inspect, demo, publish."""
+"""The main job: open, plan, write, verify; and the jobs around it: inspect, demo, publish."""

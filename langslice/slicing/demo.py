@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langslice.slicing.main import SliceResult
 
 LANGUAGES = ("ko", "en")
-# What else can be cut, on top of the languages; heads and neurons by scores on text that is not measured on.
+# What else can be sliced, on top of the languages; heads and neurons by scores on text that is not measured on.
 FURTHER: tuple[tuple[str, Choice], ...] = (
     ("one layer of six (--drop-layers 3)", {"drop_layers": "3"}),
     ("a quarter of the heads (--heads-sparsity 0.25)", {"heads_sparsity": 0.25, "even": True}),
@@ -86,7 +86,7 @@ class Demo:
 
 
 def run_demo(out: str | Path | None = None, *, report: Report = silent) -> Demo:
-    """Slice the packaged model to Korean and English, prove it, and measure both.
+    """Slice the packaged model to Korean and English, verify it, and measure both.
 
     out  folder for the slice; a temporary one, removed at the end, unless given
     """
@@ -116,21 +116,21 @@ def _run(out: Path, report: Report, seconds: dict[str, float]) -> Demo:
         load_libraries()
     with _timed("the look at the model", seconds, report):
         inspection = job.inspect(source, languages=[",".join(LANGUAGES), "ar,fr"], report=report)
-    with _timed("the slice and its proof", seconds, report):
+    with _timed("the slice and its verification", seconds, report):
         result = job.slice(source, out, languages=LANGUAGES, report=report)
     with _timed("speed and memory, in processes of their own", seconds, report):
         speed = compare_speed({"before": source, "after": out}, rounds=1)
     with _timed("perplexity", seconds, report):
         quality = measure_quality(source, out, result.plan.kept)
     disk = {"before": _size(source), "after": _size(out)}
-    with _timed("four further cuts", seconds, report):
+    with _timed("four further slices", seconds, report):
         further = [_further(out, name, choice, report) for name, choice in FURTHER]
     return Demo(inspection, result, disk, speed, quality, further, seconds=seconds)
 
 
 def _further(slice_folder: Path, name: str, choice: Choice, report: Report) -> FurtherCut:
     """Cut the slice once more, and measure what is left of the kept languages."""
-    report(f"cutting {name}", 0, 0)
+    report(f"slicing {name}", 0, 0)
     with tempfile.TemporaryDirectory(prefix="langslice-demo-") as folder:
         out = Path(folder) / "cut"
         if "heads_sparsity" in choice or "neurons_sparsity" in choice:
@@ -146,7 +146,7 @@ def _further(slice_folder: Path, name: str, choice: Choice, report: Report) -> F
 
 
 def _score_texts(folder: Path) -> list[str]:
-    """Files of held-out lines behind those that are measured."""
+    """Files of held-out lines after those that are measured."""
     texts = []
     for language in LANGUAGES:
         path = folder / f"{language}.txt"
@@ -178,5 +178,5 @@ def measure_quality(source: Path, out: Path, kept: np.ndarray) -> list[LanguageQ
 
 
 def _size(folder: Path) -> int:
-    """Bytes of a model folder, without the record that a slice carries beside it."""
+    """Bytes of a model folder, without the record that a slice carries next to it."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "slice.json")

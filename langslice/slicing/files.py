@@ -1,4 +1,4 @@
-"""What is made of a slice at its end: its files once more for the proof, what was left out, slice.json and the card."""
+"""What is made of a slice at its end: its files once more for verification, what was left out, slice.json and the card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_again(
     checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], folder: Path,
     *, finished: bool,
 ) -> None:  # fmt: skip
-    """Make the files of a slice beside its weights once more, in an empty folder, for the proof to compare.
+    """Make the files of a slice other than its weights once more, in an empty folder, for verification to compare.
 
     finished  the slice has its own card, and the source's is set aside
     """

@@ -51,8 +51,8 @@ class Saving:
     """What keeping only these languages would leave.
 
     rows         vocabulary rows kept
-    parameters   of the whole model after the cut
-    size_bytes   of all its tensors after the cut
+    parameters   of the whole model after the slice
+    size_bytes   of all its tensors after the slice
     """
 
     languages: tuple[str, ...]
@@ -63,10 +63,10 @@ class Saving:
 
 @dataclass(frozen=True)
 class Unit:
-    """What one layer, attention head or neuron is worth.
+    """What removing one layer, attention head or neuron would save.
 
     name        "layer", "head", "group of 2 heads" (that share a key-value head), "neuron"
-    place       stack or attention that it stands in
+    place       stack or attention that it is in
     count       how many of them there are
     parameters  of one
     size_bytes  of one
@@ -83,7 +83,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model by part, its vocabulary by script and kind, and what vocabulary cuts would save."""
+    """A model by part, its vocabulary by script and kind, and what vocabulary slices would save."""
 
     model: str
     model_type: str

@@ -1,6 +1,6 @@
 """Models and tokenizers in memory: a slice loaded, and loaded objects sliced.
 
-Objects go through a temporary folder: they are saved as their classes save them, sliced and proven as any checkpoint is, and
+Objects go through a temporary folder: they are saved as their classes save them, sliced and verified as any checkpoint is, and
 loaded again. The disk must hold the model and its slice for that time.
 """
 

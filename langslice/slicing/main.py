@@ -65,7 +65,7 @@ class SliceResult:
     parameters  part -> number of parameters before and after
     written     bytes and files, by method
     left_out    file of the source -> why it is not in the output
-    proof       None when verification was switched off
+    verification       None when verification was switched off
     notes       what else a user should know: stale partial outputs removed, weights that had to be converted first
     """
 
@@ -199,11 +199,11 @@ def slice(
     overwrite: bool = False,
     report: Report = silent,
 ) -> SliceResult:
-    """Slice a model into a new folder: vocabulary, layers, heads and neurons, in one pass; and prove the result.
+    """Slice a model into a new folder: vocabulary, layers, heads and neurons, in one pass; and verify the result.
 
     model      a local folder, or the id of a model on the hub
-    out        folder to make; nothing that looks finished appears there before the work is done and proven
-    options    see SliceOptions; beside a plan only how the result is proven and written, carry, leave_out, revision, token and
+    out        folder to make; nothing that looks finished appears there before the work is done and verified
+    options    see SliceOptions; with a plan only how the result is verified and written, carry, leave_out, revision, token and
                cache_dir. With `ray`, demonstrations of weight pruning are spread over a cluster that sees `out`
     plan       a plan or its file; without one, it is made from `options`
     overwrite  replace an existing `out`
@@ -237,7 +237,7 @@ def slice(
     ) as staging:
         cut = None if key is None else read_written_slice(staging, key)
         rewrite = write_files(checkpoint, tokenizer, made, files, staging) if cut is None else cut.rewrite
-        # The proof reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
+        # Verification reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
         del tokenizer
         return_freed_memory()
         if cut is None:
@@ -246,7 +246,7 @@ def slice(
             )
             verification = None
             if verify:
-                # What is cut is proven before weights are pruned: after that, outputs differ on purpose.
+                # What is sliced is verified before weights are pruned: after that, outputs differ on purpose.
                 both = _compared(
                     checkpoint, source_tokenizer(checkpoint, needed=False), staging, made, files, finished=False
                 )
@@ -288,12 +288,12 @@ def mask(
 
 @taking(VerifyOptions)
 def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report: Report = silent) -> Verification:
-    """Compare a slice with the model that it was cut from.
+    """Compare a slice with the model that it was sliced from.
 
     out      a folder that `slice` made
     options  see VerifyOptions
-    Returns  the proof; `passed` is False when anything differs
-    Raises   PlanError when `out` is no slice or was cut from another source
+    Returns  verification; `passed` is False when anything differs
+    Raises   PlanError when `out` is no slice or was sliced from another source
     """
     checkpoint = open_checkpoint(model, **options.source())
     made = read_record(Path(out))
@@ -309,7 +309,7 @@ def _compared(
     checkpoint: Checkpoint, tokenizer: SourceTokenizer, out: Path, made: SlicePlan, files: Sequence[SideFile],
     *, finished: bool,
 ) -> SlicePair:  # fmt: skip
-    """The two sides of a proof; of a finished slice it is more thorough than of one that was written a moment ago."""
+    """The two sides of a verification; of a finished slice it is more thorough than of one that was written a moment ago."""
     from langslice.verification.main import SlicePair
 
     remake = partial(make_again, checkpoint, tokenizer, made, files, finished=finished)
@@ -349,7 +349,7 @@ def _settled_plan(
 
 
 def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
-    """The plan with what was said of unknown files beside it, so that `verify` finds it in the record."""
+    """The plan with what was said of unknown files next to it, so that `verify` finds it in the record."""
     settled: dict[str, list[str]] = {}
     for name in ("carry", "leave_out"):
         patterns = dict.fromkeys([*listed(made.request.get(name)), *listed(choice.get(name))])
@@ -394,10 +394,10 @@ def _prune(
     notes: list[str],
     report: Report,
 ) -> tuple[SlicePlan, Verification | None]:
-    """Zero weights of what was cut: the plan with what came of it, and the proof with what is checked again."""
+    """Zero weights of what was removed: the plan with what came of it, and verification with what is checked again."""
     done = prune_staged(staging, made.weights or {}, journal_folder(staging), ray, report)
     made = replace(made, pruned=done.to_json())
-    resumed = f"went on behind {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
+    resumed = f"continued after {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
     notes += [*done.notes, *([resumed] if done.resumed else [])]
     return made, None if verification is None else verify_pruned(verification, checkpoint, staging, made)
 

@@ -1,6 +1,6 @@
 """Put a slice on the hub: what would be uploaded is said first, and nothing goes that should not.
 
-A slice without a proof, or with a failed one, is refused unless asked for; so is every file that neither `slice` nor a later
+A slice without verification, or with a failed one, is refused unless asked for; so is every file that neither `slice` nor a later
 command of langslice wrote. Uploading itself, its retries and deduplication, is huggingface_hub's own.
 """
 
@@ -58,7 +58,7 @@ def plan_upload(
 ) -> Upload:
     """Say what of a slice would be uploaded; nothing is written and nothing is sent.
 
-    unproven   take a slice without a proof, with a failed one, or changed since
+    unproven   take a slice without verification, with a failed one, or changed since
     include    patterns of further files to upload
     leave_out  patterns of files to leave here
     Raises     PlanError when the folder is no slice; PublishError
@@ -78,7 +78,7 @@ def plan_upload(
     if report.source.licence_files:
         notes.append(f"licence files of the source that go along: {', '.join(report.source.licence_files)}")
     notes += [
-        f"the proof left out `{check.name}`: {check.detail}" for check in report.checks or () if check.passed is None
+        f"verification left out `{check.name}`: {check.detail}" for check in report.checks or () if check.passed is None
     ]
     card = (
         "new"
@@ -180,7 +180,7 @@ def _check_proof(folder: Path, head: Mapping[str, Any]) -> None:
     if verification.get("passed") is not True:
         failed = [str(check.get("name")) for check in verification.get("checks", []) if check.get("passed") is False]
         raise PublishError(
-            f"the proof of {folder} failed: {', '.join(failed) or 'it says so'}",
+            f"verification of {folder} failed: {', '.join(failed) or 'it says so'}",
             hint="`langslice verify` shows the differences; --unproven publishes it all the same",
         )
 
@@ -220,14 +220,14 @@ def _files(folder: Path, head: Mapping[str, Any], include: Sequence[str], leave_
 
 
 def _check_unchanged(folder: Path, head: Mapping[str, Any], files: Mapping[str, int]) -> None:
-    """Refuse weights of another size than was proven, unless training after the cut explains them."""
+    """Refuse weights of another size than was verified, unless training after the slice explains them."""
     if head.get("healed") is not None:
         return
     written = dict(head.get("files") or {})
     for name, size in files.items():
         if name.endswith(_WEIGHTS) and name in written and size != written[name]:
             raise PublishError(
-                f"{name} in {folder} is not the file that was proven\n  {written[name]:,} bytes then, {size:,} now",
+                f"{name} in {folder} is not the file that was verified\n  {written[name]:,} bytes then, {size:,} now",
                 hint="slice again, or pass --unproven",
             )
 

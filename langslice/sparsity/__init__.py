@@ -1,6 +1,6 @@
 """Weights to zero: which ones matter least on a few demonstrations, and zeroing them in place, one block at a time.
 
-Reading order: request.py (what is asked), blocks.py and skeleton.py (the stock model without its weights: empty_model.py,
+Reading order: request.py (what is asked), blocks.py and skeleton.py (the unmodified model without its weights: empty_model.py,
 parameter_locations.py, experts.py), block_pass.py (prompts pass through it block by block), input_statistics.py (what reaches each
 linear layer), scores.py and masks.py (which weights go), sparsegpt.py (the peer that also updates the rest), journal.py
 (surviving a kill), weight_bytes.py (the bytes on disk), main.py (the main flow), pruned_copy.py (the same into a new folder).

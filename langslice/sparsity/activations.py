@@ -51,7 +51,7 @@ class Activations:
 
 
 class Answer(tuple[Any, ...]):
-    """What a block returned, handed to the stock forward again; it notes which items are read.
+    """What a block returned, handed to the unmodified forward again; it notes which items are read.
 
     Some classes return attention weights that nobody asked for, larger than all else together: what the forward does not
     read of the first prompt need not be kept of any.

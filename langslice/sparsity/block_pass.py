@@ -1,7 +1,7 @@
-"""Prompts pass through a stock model block by block, with one block's weights in memory.
+"""Prompts pass through an unmodified model block by block, with one block's weights in memory.
 
-The stock class does all the plumbing (masks, positions, cross-attention): its forward runs for every prompt up to the
-block at hand. Blocks behind it answer at once with what they made of the prompt before (activations.py), and the block at
+The unmodified class does all the plumbing (masks, positions, cross-attention): its forward runs for every prompt up to the
+block at hand. Blocks after it answer at once with what they made of the prompt before (activations.py), and the block at
 hand stops the run and hands over what it was called with. So each prompt sees the very calls that the whole model makes,
 and no family needs code of its own.
 
@@ -72,7 +72,7 @@ def walk(
     offload        folder for activations, instead of memory
     compute        "float32" or "bfloat16", of matrix products
     pack           see packed_weights.py; None decides by the number of tokens
-    on_hidden      told the hidden states before the first block and behind each; prompts pass even the last block then
+    on_hidden      told the hidden states before the first block and after each; prompts pass even the last block then
     Raises         CheckpointError for an infinite or NaN activation, naming the block
     """
     skeleton.load_surroundings(token for prompt in prompts for token in prompt.all_tokens())
@@ -133,7 +133,7 @@ class _Run:
         self.passed: list[Block] = []
         # What each stack made of the prompt at hand; read once for a replay, whichever of its blocks asks.
         self._answers: dict[str, Any] = {}
-        # By stack: what the stock forward reads of a block's outputs, and what is therefore not kept.
+        # By stack: what the unmodified forward reads of a block's outputs, and what is therefore not kept.
         self._read: dict[str, set[int]] = {}
         self._dropped: dict[str, frozenset[int]] = {}
         self._prompt = 0
@@ -153,7 +153,7 @@ class _Run:
         self.activations.close()
 
     def next_block(self) -> Block | None:
-        """The block that the first prompt reaches next; None behind the last."""
+        """The block that the first prompt reaches next; None after the last."""
         if len(self.passed) == len(self.skeleton.blocks):
             return None
         reached = self._replay(0)
@@ -192,7 +192,7 @@ class _Run:
         return packed(block, self._compute) if self.pack else nullcontext()
 
     def _keep(self, number: int, block: Block, output: Any) -> None:
-        """Remember what a block made of a prompt, as far as the stock forward reads it."""
+        """Remember what a block made of a prompt, as far as the unmodified forward reads it."""
         if isinstance(output, tuple) and block.stack not in self._dropped:
             self._read[block.stack] = set()
             self.activations.put(number, block.stack, output)
@@ -233,7 +233,7 @@ class _Run:
         return reached
 
     def _replay(self, number: int) -> _Reached | None:
-        """Run the stock forward until a block that was not passed yet is called."""
+        """Run the unmodified forward until a block that was not passed yet is called."""
         self._prompt = number
         self._answers.clear()
         try:
@@ -265,7 +265,7 @@ def _input_of(reached: _Reached) -> Any:
     if hidden.is_meta:
         raise CheckpointError(
             f"a weight that {reached.block.name} depends on is not in the checkpoint",
-            "the checkpoint is incomplete, or of another version of the stock class",
+            "the checkpoint is incomplete, or of another version of the unmodified class",
         )
     return hidden
 

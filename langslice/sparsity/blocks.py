@@ -1,4 +1,4 @@
-"""Blocks of a stock model and the linear layers in them."""
+"""Blocks of an unmodified model and the linear layers in them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def is_of_expert(name: str) -> bool:
 class Linear:
     """One linear layer of a block.
 
-    name        of the module in the stock class, such as "model.layers.0.mlp.down_proj"
+    name        of the module in the unmodified class, such as "model.layers.0.mlp.down_proj"
     entry       its weight on disk
     transposed  stored as (inputs, outputs), as GPT-2's Conv1D is
-    first       of an expert that the stock class merges with others: see experts.py; None for a module of that class
+    first       of an expert that the unmodified class merges with others: see experts.py; None for a module of that class
     """
 
     name: str
@@ -67,5 +67,5 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Its path in the stock class."""
+        """Its path in the unmodified class."""
         return f"{self.stack}.{self.index}"

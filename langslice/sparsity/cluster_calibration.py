@@ -164,7 +164,7 @@ class Walker:
         self._block: Block | None = None
 
     def observe(self) -> Found:
-        """Pass the prompts through the block that was pruned last, and sum what they make of the next; "" behind the last."""
+        """Pass the prompts through the block that was pruned last, and sum what they make of the next; "" after the last."""
         if self._block is not None:
             self._skeleton.load(self._block)  # as it is on disk now
         visit = next(self._visits, None)

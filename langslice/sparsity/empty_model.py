@@ -1,4 +1,4 @@
-"""The stock class of a checkpoint with its buffers and without its weights."""
+"""The unmodified class of a checkpoint with its buffers and without its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langslice.model.transformers_classes import model_class, quiet_transformers
 
 
 def empty_model(checkpoint: Checkpoint) -> Any:
-    """The stock class with its buffers and without its weights."""
+    """The unmodified class with its buffers and without its weights."""
     import transformers
     from accelerate import init_empty_weights
 

@@ -1,8 +1,8 @@
-"""Experts that a stock class keeps in one tensor, as linear layers of their own: where their weights lie, and what they read.
+"""Experts that an unmodified class keeps in one tensor, as linear layers of their own: where their weights lie, and what they read.
 
 Checkpoints store a matrix for each expert (`experts.3.up_proj.weight`). From version 5 on transformers merges those of a
 block into one tensor, and multiplies a part of it with the tokens that the router sent to the expert. Here each expert's
-layer is a module whose weight is a view of that part; what it reads is seen by watching torch's `linear`. The stock forward
+layer is a module whose weight is a view of that part; what it reads is seen by watching torch's `linear`. The unmodified forward
 runs unchanged. Earlier versions have a module for each expert, which needs nothing from here.
 """
 
@@ -43,7 +43,7 @@ class ExpertMatrix:
 def merged_parts(
     model: Any, tensors: Mapping[str, TensorEntry], renamings: Sequence[Any], converters: Sequence[Any]
 ) -> dict[str, tuple[ExpertMatrix, ...]]:
-    """Parameter of the stock class -> the matrices that it is merged from, where all of them are there and fit.
+    """Parameter of the unmodified class -> the matrices that it is merged from, where all of them are there and fit.
 
     renamings, converters  of transformers, for this model
     """
@@ -89,7 +89,7 @@ def _fitted(shape: tuple[int, ...], matrices: Iterable[tuple[int, int, str, Tens
 def watching(linears: Iterable[Linear], hook: Callable[[Any, tuple[Any, ...]], None]) -> AbstractContextManager[Any]:
     """Call the hook with a module and its input for every product with a part of a merged tensor.
 
-    linears   loaded; those that are modules of the stock class are left to their own hooks
+    linears   loaded; those that are modules of the unmodified class are left to their own hooks
     """
     import torch
     from torch.overrides import TorchFunctionMode

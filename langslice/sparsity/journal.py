@@ -1,4 +1,4 @@
-"""What a pruning run has done so far, on disk, so that a killed run goes on behind its last finished block.
+"""What a pruning run has done so far, on disk, so that a killed run continues after its last finished block.
 
 The edits of a block are written here before its tensors are touched: a run that dies in between writes them again, and
 never looks at half-pruned weights. Without a folder nothing is written and nothing can be resumed.

@@ -51,11 +51,11 @@ def sparsify(
 
     folder   a checkpoint that the caller owns, never a user's source: safetensors files, config.json, tokenizer
     request  see SparsityRequest
-    work     a folder that survives a kill: a later call with the same arguments goes on behind the last finished block;
+    work     a folder that survives a kill: a later call with the same arguments continues after the last finished block;
              without it an interrupted checkpoint must be thrown away
     ray      address of a Ray cluster whose machines all see `folder`, or `local`: demonstrations are spread over it
     report   told each block
-    Returns  what became of every pruned tensor; all other bytes are as they were
+    Returns  what happened to every pruned tensor; all other bytes are as they were
     Raises   PlanError for the request; CorpusError for the demonstrations; CheckpointError for the model, among them
              infinite or NaN activations, naming the layer
     """

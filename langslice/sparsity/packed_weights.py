@@ -60,7 +60,7 @@ def packed(block: Block, compute: str) -> Iterator[None]:
 
 
 def _is_plain(linear: Linear) -> bool:
-    """Whether the layer is the stock product, not a subclass that does more."""
+    """Whether the layer is the unmodified product, not a subclass that does more."""
     import torch
     from transformers.pytorch_utils import Conv1D
 

@@ -1,4 +1,4 @@
-"""Where each parameter of a stock class lies in a checkpoint, whatever either calls it."""
+"""Where each parameter of an unmodified class lies in a checkpoint, whatever either calls it."""
 
 from __future__ import annotations
 

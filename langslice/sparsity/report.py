@@ -35,12 +35,12 @@ class TensorSparsity:
 class SparsityReport:
     """What `sparsify` did.
 
-    tensors        name on disk -> what became of it; every other tensor is as it was
+    tensors        name on disk -> what happened to it; every other tensor is as it was
     layers         blocks pruned, in the order in which they were reached
     resumed        how many of these an earlier run had finished
     prompts        condition ("keep", "avoid") -> number of demonstrations
     tokens         condition -> tokens that were counted
-    notes          what a user should know: towers that text does not reach, demonstrations that were cut
+    notes          what a user should know: towers that text does not reach, demonstrations that were truncated
     """
 
     request: SparsityRequest

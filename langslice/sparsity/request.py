@@ -22,7 +22,7 @@ UNSTRUCTURED = "unstructured"
 
 @dataclass(frozen=True)
 class SparsityRequest:
-    """How many weights become zero, which, and on what evidence. Each entry is a command-line option of the same name.
+    """How many weights become zero, which, and by which criteria. Each entry is a command-line option of the same name.
 
     sparsity       share of the weights of each chosen linear layer, 0 < sparsity < 1; may be left out with an N:M pattern
     pattern        "unstructured", or "N:M": in every M consecutive inputs of an output row, N weights become zero
@@ -34,7 +34,7 @@ class SparsityRequest:
                    other shares for the linear layers that match
     linears        patterns of linear layers such as "*.mlp.*"; a leading "!" leaves the matching ones out; () is all
     offload        keep activations on disk instead of in memory
-    max_tokens     longest demonstration, in tokens; the rest is cut
+    max_tokens     longest demonstration, in tokens; the rest is truncated
     count_padding  pad each demonstration to `max_tokens` and count the padding, as the reference code of Kim et al. does
     seed           of "random"
     compute        "float32", or "bfloat16": matrix products in bfloat16 (weights, statistics and scores stay float32), about

@@ -1,4 +1,4 @@
-"""How much each weight matters: every score that a mask can be cut from.
+"""How much each weight matters: every score that a mask can be made from.
 
     wanda      |W| * norm of its input over the demonstrations          Sun et al. 2023, arXiv 2306.11695, equation 1
     avoiding   |W| * keep norm^2 / avoid norm                           Kim et al. 2024, arXiv 2409.16911, section 5

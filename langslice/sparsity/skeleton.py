@@ -1,4 +1,4 @@
-"""The stock model of a checkpoint without its weights: loaded and released one block at a time.
+"""The unmodified model of a checkpoint without its weights: loaded and released one block at a time.
 
 Everything outside the blocks (norms, positions, projections) is loaded once, except what is as long as the vocabulary:
 of embeddings only the rows that the prompts use are read, and the output head is never reached. Computation is in float32
@@ -55,7 +55,7 @@ class _Spare:
 
 
 class Skeleton:
-    """A stock model whose weights come and go."""
+    """An unmodified model whose weights come and go."""
 
     def __init__(self, folder: Path) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(folder)
@@ -266,6 +266,6 @@ def _quantised(checkpoint: Checkpoint, why: str) -> CheckpointError:
 def _misplaced(name: str, shape: tuple[int, ...], entry: TensorEntry | None) -> CheckpointError:
     found = "no such tensor" if entry is None else f"{entry.name} {entry.shape}"
     return CheckpointError(
-        f"weight {name} of the stock class has no counterpart in the checkpoint\n  expected shape {shape}, found {found}",
+        f"weight {name} of the unmodified class has no counterpart in the checkpoint\n  expected shape {shape}, found {found}",
         "the checkpoint is incomplete, or stores this weight in a form that is not read here",
     )

@@ -1,4 +1,4 @@
-"""SparseGPT: remove weights one column after another, and let the ones behind make good the error.
+"""SparseGPT: remove weights one column after another, and let later ones compensate for the error.
 
 Source: Frantar and Alistarh 2023, arXiv 2301.00774, algorithm 1; masks are chosen for 128 columns at a time, over all rows
 together when unstructured, and the Hessian is damped by 1% of its mean diagonal, as the paper does.

@@ -17,7 +17,7 @@ from langslice.structure.output_form import (
 
 
 def refuse_by_score(anatomy: Anatomy, *, heads: bool, neurons: bool, even: bool, style: str) -> None:
-    """Refuse a cut by score that cannot be written whatever the scores are, by the smallest cut of its kind.
+    """Refuse a slice by score that cannot be written whatever the scores are, by the smallest slice of its kind.
 
     even     the same number goes in every layer; else other numbers in each
     Raises   PlanError with the reason
@@ -31,7 +31,7 @@ def refuse_by_score(anatomy: Anatomy, *, heads: bool, neurons: bool, even: bool,
 
 
 def _smallest(places: Mapping[str, Mapping[int, Heads | int]], even: bool) -> dict[str, dict[int, tuple[int, ...]]]:
-    """What the smallest cut keeps of every layer, or of the first one alone; a layer that has too little stays whole."""
+    """What the smallest slice keeps of every layer, or of the first one alone; a layer that has too little stays whole."""
     smallest: dict[str, dict[int, tuple[int, ...]]] = {}
     for place, layers in places.items():
         rows = {layer: stay for layer, size in layers.items() if (stay := _one_less(size))}

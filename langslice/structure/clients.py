@@ -17,7 +17,7 @@ def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
     if quantised:
         return (
             f"the weights are quantised ({quantised}) and carried as they are; clients other than transformers were not tried "
-            "with such a slice, transformers where the proof says that it loads"
+            "with such a slice, transformers where verification says that it loads"
         )
     if kept.style == "masked" or not (kept.layers or kept.heads or kept.neurons):
         return "loads wherever the source does: shapes and configuration are the source's"

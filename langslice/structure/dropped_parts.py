@@ -65,15 +65,15 @@ def kept_layers(
     for stack, layers in cut.items():
         if not anatomy.fields(stack).layers:
             raise PlanError(
-                "one set of weights serves all layers of this model, so that none of them can be cut out of the file",
+                "one set of weights serves all layers of this model, so that none of them can be removed from the file",
                 hint="lower `num_hidden_layers` in config.json yourself: it changes how often the layer is applied",
             )
         if not layers:
             raise PlanError(f"no layer of the {stack} stack would be left", hint="keep at least one")
         if anatomy.body.first_layer and 0 not in layers:
             raise PlanError(
-                f"layer 0 of a {anatomy.body.model_types[0]} model cannot be cut: {anatomy.body.first_layer}",
-                hint=f"the nearest cut that can be expressed keeps layer 0: --layers 0,{_listing(sorted(layers)[1:])}",
+                f"layer 0 of a {anatomy.body.model_types[0]} model cannot be removed: {anatomy.body.first_layer}",
+                hint=f"the nearest slice that can be expressed keeps layer 0: --layers 0,{_listing(sorted(layers)[1:])}",
             )
     return {stack: tuple(sorted(layers)) for stack, layers in cut.items()}
 

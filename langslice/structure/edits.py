@@ -20,16 +20,16 @@ _OUTPUT = ("hidden", "heads")
 
 
 def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorEdit]:
-    """Edits of all tensors that stand in a layer; vocabularies are not looked at.
+    """Edits of all tensors that are in a layer; vocabularies are not looked at.
 
-    Raises   PlanError for a tensor of a cut layer of which the table does not know the axes
+    Raises   PlanError for a tensor of a sliced layer of which the table does not know the axes
     """
     edits: dict[str, TensorEdit] = {}
     for name, place in anatomy.places.items():
         new_name, indices = name, {}
         if _owns_first_bias(anatomy, name):
             # Stock code looks for it in block 0, whichever block that was.
-            # With sizes by layer it keeps the columns of all heads, of which each block takes its own.
+            # With per-layer sizes it keeps the columns of all heads, of which each block takes its own.
             if kept.style == "stock":
                 indices = _indices(anatomy, kept, name, place, shapes[name])
         elif not kept.keeps_layer(place.stack, place.layer):
@@ -88,7 +88,7 @@ def _owns_first_bias(anatomy: Anatomy, name: str) -> bool:
 def _indices(
     anatomy: Anatomy, kept: Kept, name: str, place: TensorLocation, shape: tuple[int, ...]
 ) -> dict[int, Indices]:
-    """Old indices that stay along each dimension that is cut."""
+    """Old indices that stay along each dimension that is sliced."""
     layer = place.layer
     if _owns_first_bias(anatomy, name):
         # All layers that stay have the same heads: `express` has seen to that.
@@ -99,8 +99,8 @@ def _indices(
     if axes is None:
         if _may_need_cut(place, query, neurons):
             raise PlanError(
-                f"{name}, shape {shape}: the table does not say along which axes it runs, so its layer cannot be cut",
-                hint="quantised weights cannot be cut; for a new layout add a line to langslice/model/families.py",
+                f"{name}, shape {shape}: the table does not say along which axes it runs, so its layer cannot be sliced",
+                hint="quantised weights cannot be sliced; for a new layout add a line to langslice/model/families.py",
             )
         return {}
     found: dict[int, Indices] = {}
@@ -116,7 +116,7 @@ def _indices(
 
 
 def _may_need_cut(place: TensorLocation, query: Sequence[int] | None, neurons: Sequence[int] | None) -> bool:
-    """Whether a tensor without axes stands in a part that loses something; masks and buffers without a size do not."""
+    """Whether a tensor without axes is in a part that loses something; masks and buffers without a size do not."""
     buffers = ("bias", "masked_bias", "inv_freq")
     if place.rest.rpartition(".")[2] in buffers and place.rest.count(".") == 1:
         return False

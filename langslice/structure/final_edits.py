@@ -10,7 +10,7 @@ from langslice.structure.kept import Kept
 
 
 def finish_structure(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
-    """Complete the staging folder of a slice whose shards and configuration stand there.
+    """Complete the staging folder of a slice whose shards and configuration are there.
 
     The shards must be files of their own: zeros would be written through a link into the source.
     """
@@ -28,7 +28,7 @@ def finish_structure(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
 
 
 def finish_files(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
-    """Write the code of a slice whose layers differ, beside the configuration that stands there."""
+    """Write the code of a slice whose layers differ, next to the configuration that is there."""
     if kept.style == "sliced":
         from langslice.structure.sliced_files import write_module
 

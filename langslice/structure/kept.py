@@ -15,7 +15,7 @@ STYLES = ("stock", "sliced", "masked")
 class Kept:
     """Old indices that stay; a stack, attention or layer that is not named stays whole.
 
-    style      "stock": other sizes in config.json; "sliced": sizes by layer, with model/modeling_sliced.py; "masked": zeros
+    style      "stock": other sizes in config.json; "sliced": per-layer sizes, with model/modeling_sliced.py; "masked": zeros
     layers     stack -> ascending old layers
     heads      attention -> old layer -> ascending old query heads
     key_value  attention -> old layer -> old key-value head of each new one; one may repeat (replicated)

@@ -1,7 +1,7 @@
-"""In which form a structural cut can be written, and what it asks of config.json.
+"""In which form a structural slice can be written, and what it asks of config.json.
 
 Stock code has one number of heads and one width for all layers of a stack, and some families tie the number of heads to the
-hidden size. What it cannot express is written with sizes by layer, or refused with the reason.
+hidden size. What it cannot express is written with per-layer sizes, or refused with the reason.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def express(
 
     layers          stack -> layers that stay
     heads, neurons  place -> old layer -> heads or neurons that go
-    style           "auto" takes stock where stock code can express the cut, else sliced
+    style           "auto" takes stock where unmodified code can express the slice, else sliced
     replicate       give every query head a key-value head of its own where groups become uneven
-    Raises          PlanError with the reason and the nearest cut that can be expressed
+    Raises          PlanError with the reason and the nearest slice that can be expressed
     """
     if style not in STYLE_NAMES:
         raise PlanError(f"--output-style {style}: not one of {', '.join(STYLE_NAMES)}")
@@ -76,20 +76,20 @@ def refuse_common_norm(anatomy: Anatomy, kept: Kept) -> None:
 
 
 def refuse_sizes_by_layer(anatomy: Anatomy, kept: Kept, style: str, reason: str) -> None:
-    """Refuse a cut that asks for sizes by layer where they are not wanted, or cannot be written.
+    """Refuse a slice that asks for per-layer sizes where they are not wanted, or cannot be written.
 
-    reason  why stock code cannot express it
+    reason  why unmodified code cannot express it
     """
     if style == "stock":
         raise PlanError(
-            f"stock code cannot express this cut: {reason}",
-            hint="--output-style sliced writes sizes by layer, masked writes zeros; --even cuts all layers alike",
+            f"unmodified code cannot express this slice: {reason}",
+            hint="--output-style sliced writes per-layer sizes, masked writes zeros; --even slices all layers alike",
         )
     refused = _not_sliced(anatomy, kept)
     if refused:
         raise PlanError(
-            f"this cut cannot be written\n  stock code cannot express it: {reason}\n  with sizes by layer: {refused}",
-            hint="--even cuts all layers alike; --output-style masked writes zeros instead",
+            f"this slice cannot be written\n  unmodified code cannot express it: {reason}\n  with per-layer sizes: {refused}",
+            hint="--even slices all layers alike; --output-style masked writes zeros instead",
         )
 
 
@@ -179,7 +179,7 @@ def _key_value_masked(anatomy: Anatomy, kept: Kept) -> dict[str, dict[int, tuple
 
 
 def key_value_heads(anatomy: Anatomy, kept: Kept, replicate: bool) -> dict[str, dict[int, tuple[int, ...]]]:
-    """Key-value heads of every layer whose heads are cut; of all layers of the attention when they are replicated.
+    """Key-value heads of every layer whose heads are pruned; of all layers of the attention when they are replicated.
 
     A single key-value head serves any number of query heads, so that it never has to be replicated.
     """
@@ -215,13 +215,13 @@ def _uneven(place: str, layer: int, heads: Heads, groups: list[int]) -> str:
 
 
 def not_stock(anatomy: Anatomy, kept: Kept) -> str:
-    """Why stock code cannot express the sizes; "" where it can."""
+    """Why unmodified code cannot express the sizes; "" where it can."""
     body = anatomy.body
     if kept.heads and body.slopes:
-        return "positions enter by a slope for each head, which stock code derives from the number of heads"
+        return "positions enter by a slope for each head, which unmodified code derives from the number of heads"
     if kept.heads and not body.head_size:
         why = f" with `{body.tied_if}`" if body.tied_if else ""
-        return f"stock code of `{body.model_types[0]}`{why} ties the size of a head to the number of heads"
+        return f"unmodified code of `{body.model_types[0]}`{why} ties the size of a head to the number of heads"
     for fields, sizes in _head_sizes(anatomy, kept).items():
         if kept.heads and len(sizes) > 1:
             counts = sorted({query for query, _ in sizes})
@@ -236,7 +236,7 @@ def not_stock(anatomy: Anatomy, kept: Kept) -> str:
                 return f"block 0 holds the position bias of all blocks, so that {place} needs the same heads in every layer"
     for fields, widths in _widths(anatomy, kept).items():
         if kept.neurons and not fields:
-            return f"stock code of `{body.model_types[0]}` ties the feed-forward width to the hidden size"
+            return f"unmodified code of `{body.model_types[0]}` ties the feed-forward width to the hidden size"
         if kept.neurons and len(widths) > 1:
             return f"layers keep {min(widths):,} to {max(widths):,} neurons, and `{fields}` holds one number"
     if kept.neurons and any(anatomy.experts.values()):
@@ -276,12 +276,12 @@ def _experts_field(anatomy: Anatomy) -> str:
 
 
 def _not_sliced(anatomy: Anatomy, kept: Kept) -> str:
-    """Why sizes by layer cannot express a cut; "" where they can."""
+    """Why per-layer sizes cannot express a slice; "" where they can."""
     body = anatomy.body
     if body.section:
-        return "the text model stands inside a wrapper with other towers"
+        return "the text model is inside a wrapper with other towers"
     if body.renamed:
-        return "stock code gives the tensors of this family other names as it loads them"
+        return "unmodified code gives the tensors of this family other names as it loads them"
     if kept.heads and body.even_heads:
         return body.even_heads
     if kept.heads and anatomy.config.get("alibi"):
@@ -310,12 +310,12 @@ def _config(anatomy: Anatomy, kept: Kept, *, sizes: bool) -> dict[str, Any]:
 
 
 def _layer_fields(anatomy: Anatomy, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Fields that change with the layers: counts, lists with one entry a layer, places of layers."""
+    """Fields that change with the layers: counts, lists with one entry per layer, places of layers."""
     config: dict[str, Any] = {}
     if layers and anatomy.config.get("scale_attn_by_inverse_layer_idx"):
         raise PlanError(
-            "layers of this model cannot be cut: `scale_attn_by_inverse_layer_idx` makes each depend on its number",
-            hint="heads and neurons can be cut",
+            "layers of this model cannot be removed: `scale_attn_by_inverse_layer_idx` makes each depend on its number",
+            hint="heads and neurons can be pruned",
         )
     for stack, stay in layers.items():
         fields = anatomy.fields(stack)
@@ -349,7 +349,7 @@ def _refuse_unwritten_lists(anatomy: Anatomy, stay: tuple[int, ...]) -> None:
             import transformers
 
             raise PlanError(
-                f"only the last layers of this model can be cut here: config.json has no `{name}`, and transformers "
+                f"only the last layers of this model can be removed here: config.json has no `{name}`, and transformers "
                 f"{transformers.__version__} derives it from a layer's place",
                 hint="transformers 5 writes the list out: update it, or drop only the last layers",
             )
@@ -365,7 +365,7 @@ def _refuse_unknown_lists(anatomy: Anatomy, count: int) -> None:
         if isinstance(value, list) and len(value) == count:
             raise PlanError(
                 f"config.json: `{name}` has {count} entries, as many as there are layers, and is not in the table",
-                hint="add it to the family's `lists` in langslice/model/layer_fields.py if it holds one entry a layer",
+                hint="add it to the family's `lists` in langslice/model/layer_fields.py if it holds one entry per layer",
             )
 
 
@@ -380,7 +380,7 @@ def _aliases(anatomy: Anatomy) -> dict[str, str]:
 
 
 def _refused_by_class(anatomy: Anatomy, kept: Kept) -> str:
-    """What the stock configuration class says against the new sizes; "" when it takes them.
+    """What the unmodified configuration class says against the new sizes; "" when it takes them.
 
     Fewer layers and neurons are always taken; a number of heads may have to divide the hidden size, and only where it does
     not is the class asked, which takes seconds for its imports.

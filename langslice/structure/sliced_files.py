@@ -14,7 +14,7 @@ from langslice.structure.kept import Kept
 from langslice.structure.output_form import key_values, queries
 
 MODULE = "modeling_sliced"
-# Auto class -> transformers' own table of the stock classes behind it.
+# Auto class -> transformers' own table of its classes.
 _AUTO_CLASSES = {
     "AutoModel": "MODEL_MAPPING_NAMES",
     "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
@@ -28,7 +28,7 @@ _AUTO_CLASSES = {
 
 
 def stock_classes(model_type: str, architectures: tuple[str, ...]) -> dict[str, str]:
-    """Auto class -> stock class, for all tasks that transformers has the model type for.
+    """Auto class -> unmodified class, for all tasks that transformers has the model type for.
 
     Raises   PlanError where transformers knows none
     """
@@ -46,7 +46,7 @@ def stock_classes(model_type: str, architectures: tuple[str, ...]) -> dict[str, 
             found.setdefault("AutoModelForPreTraining", name)
     if not found:
         raise PlanError(
-            f"this version of transformers has no class for `{model_type}`, so sizes by layer cannot be written",
+            f"this version of transformers has no class for `{model_type}`, so per-layer sizes cannot be written",
             hint="--output-style masked writes zeros instead",
         )
     return found
@@ -55,7 +55,7 @@ def stock_classes(model_type: str, architectures: tuple[str, ...]) -> dict[str, 
 def sliced_fields(
     anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Fields that config.json needs beside those of the plan: `sliced_shapes`, `auto_map`.
+    """Fields that config.json needs next to those of the plan: `sliced_shapes`, `auto_map`.
 
     shapes  of the source's tensors
     """
@@ -97,7 +97,7 @@ def _biases(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, Any]:
 
 
 def _body_prefix(classes: Mapping[str, str]) -> str:
-    """What stands before the names of the body's tensors in a model with a head."""
+    """What is before the names of the body's tensors in a model with a head."""
     import transformers
 
     prefix: str = getattr(transformers, next(iter(classes.values()))).base_model_prefix
@@ -128,7 +128,7 @@ def _modules(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[tuple[str, int],
 
 
 def _attributes(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, dict[str, int]]:
-    """What attention modules of the stock class remember of their number of heads."""
+    """What attention modules of the unmodified class remember of their number of heads."""
     attributes: dict[str, dict[str, int]] = {}
     for place, layer, module in _attention_modules(anatomy, kept, prefix):
         heads = anatomy.heads[place][layer]
@@ -143,7 +143,7 @@ def _attributes(anatomy: Anatomy, kept: Kept, prefix: str) -> dict[str, dict[str
 
 
 def write_module(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write model/modeling_sliced.py, with one class for each stock class that config.json maps."""
+    """Write model/modeling_sliced.py, with one class for each unmodified class that config.json maps."""
     source = (Path(__file__).parents[1] / "model" / f"{MODULE}.py").read_text(encoding="utf-8")
     names = sorted({entry.rpartition(".")[2] for entry in config["auto_map"].values()})
     lines = [f"{name} = sliced(transformers.{name}, __file__)" for name in names]

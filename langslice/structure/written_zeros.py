@@ -1,4 +1,4 @@
-"""Zeros in place of what a masked slice drops, written into shards that already stand in the staging folder."""
+"""Zeros in place of what a masked slice drops, written into shards that already are in the staging folder."""
 
 from __future__ import annotations
 

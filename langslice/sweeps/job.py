@@ -1,4 +1,4 @@
-"""One job of a sweep: measure a model as it is, or make a cut and measure that beside it. No job knows of others."""
+"""One job of a sweep: measure a model as it is, or make a slice and measure that next to it. No job knows of others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def perform(job: Mapping[str, Any], work: Path) -> dict[str, Any]:
     """Do a job.
 
     job      {"model", "evaluate"} to measure a model; with steps and "original", the measurements of the model as it is,
-             to cut it and compare
+             to slice it and compare
     work     folder for what is made on the way; emptied first, removed afterwards unless the job says `keep`
     Returns  {"measured": …} or the evaluation as JSON
     """

@@ -1,4 +1,4 @@
-"""The flow of a sweep: expand the recipe, measure each model as it is once, then every cut beside it, then tabulate."""
+"""The flow of a sweep: expand the recipe, measure each model as it is once, then every slice next to it, then tabulate."""
 
 from __future__ import annotations
 

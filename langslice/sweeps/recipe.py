@@ -117,7 +117,7 @@ def _mapping_points(entries: Sequence[tuple[Any, Any]], path: str) -> Iterator[t
 
 
 def _label(value: Any) -> str:
-    """A value as text; of a mapping, what stands in it."""
+    """A value as text; of a mapping, what is in it."""
     if isinstance(value, dict):
         return ", ".join(f"{name}={_label(item)}" for name, item in value.items())
     if value is None:
@@ -140,7 +140,7 @@ def check_run(run: SweepRun, grid: Recipe) -> None:
     if "beside" in run.recipe["evaluate"]:
         raise RecipeError(
             f"{place_of(grid.place, grid.lines, ('evaluate', 'beside'))}: `beside` has no meaning in a sweep",
-            "its runs are measured beside `model`",
+            "its runs are measured next to `model`",
         )
     check_references(Recipe(run.recipe, grid.place, grid.lines))
     _check_tasks(run, grid)

@@ -37,7 +37,7 @@ Done = Callable[[str], None]
 
 
 def run_in_processes(jobs: Mapping[str, Job], folder: Path, *, processes: int, done: Done) -> None:
-    """Perform jobs, so many at a time; what becomes of each stands in its folder.
+    """Perform jobs, so many at a time; what happens to each is in its folder.
 
     jobs    key -> job
     folder  holds a folder for each key

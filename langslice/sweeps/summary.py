@@ -57,7 +57,7 @@ def axis_names(sweep: Sweep) -> list[str]:
 
 
 def table_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """One row for each run, task, language and metric; `value` is the cut model's, or the model's where nothing was cut."""
+    """One row for each run, task, language and metric; `value` is the sliced model's, or the model's where nothing was removed."""
     axes = axis_names(sweep)
     for run in sweep.runs:
         for score in _scores(run):

@@ -1,4 +1,4 @@
-"""A model folder without a tokenizer: what stands in its place for jobs that leave all tokens as they are."""
+"""A model folder without a tokenizer: what is in its place for jobs that leave all tokens as they are."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class Spelling:
     """How a text becomes the symbols that merging starts from.
 
     index          token string -> id
-    prefix         continuing_subword_prefix: stands before every symbol of a word but the first
-    suffix         end_of_word_suffix: stands after the last symbol of a word
+    prefix         continuing_subword_prefix: is before every symbol of a word but the first
+    suffix         end_of_word_suffix: is after the last symbol of a word
     byte_fallback  a character without a token becomes its UTF-8 bytes <0x00>..<0xFF>
     """
 

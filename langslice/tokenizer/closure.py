@@ -102,7 +102,7 @@ def _routes(
 
 
 def _can_be_built(source: SourceTokenizer, old: int) -> bool:
-    """Whether merges can lead to a token: added tokens are cut out of text before, unless inside a word."""
+    """Whether merges can lead to a token: added tokens are split out of text before, unless inside a word."""
     if source.document is None or old not in source.special_ids:
         return True
     entry = source.document.added.get(str(source.tokens[old]))

@@ -39,7 +39,7 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
     settings = read_settings(folder)
     if is_marian(
         folder
-    ):  # first, since its stock class reads its three files even where a tokenizer.json stands beside
+    ):  # first, since its unmodified class reads its three files even where a tokenizer.json is next to
         return open_marian(folder, settings)
     if path.is_file():
         return _from_document(folder, read_document(path), settings, lambda: _load_file(path), rows)
@@ -52,7 +52,7 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
         return open_characters(folder)
     raise NoTokenizerError(
         f"{folder} holds no tokenizer: neither tokenizer.json nor a vocabulary file",
-        hint="download the model's tokenizer files into the folder; layers, heads and neurons can be cut without them",
+        hint="download the model's tokenizer files into the folder; layers, heads and neurons can be pruned without them",
     )
 
 

@@ -1,8 +1,8 @@
-"""M2M100: one SentencePiece model, vocab.json, and the languages that its class numbers behind them.
+"""M2M100: one SentencePiece model, vocab.json, and the languages that its class numbers after them.
 
-A piece is looked up in vocab.json, as in Marian. The language tokens stand in no file: the class gives the n-th language of
-its own list the id n behind the last entry of vocab.json. All of them stay, in their order, whatever languages are kept.
-Rows behind them belong to made-up words, which no text can be cut into.
+A piece is looked up in vocab.json, as in Marian. The language tokens are in no file: the class gives the n-th language of
+its own list the id n after the last entry of vocab.json. All of them stay, in their order, whatever languages are kept.
+Rows after them belong to made-up words, which no text can be split into.
 
 Source: M2M100Tokenizer of transformers 4.50 to 5.
 """
@@ -51,7 +51,7 @@ def open_m2m100(folder: Path, settings: Mapping[str, Mapping[str, Any]]) -> Sour
     languages = _languages(folder, settings)
     tokens = (*read, *(token for token in languages if token not in index))
     if len(tokens) != len(read) + len(languages):
-        raise TokenizerError(f"{folder / VOCABULARY_FILE} holds language tokens, which its class numbers behind it")
+        raise TokenizerError(f"{folder / VOCABULARY_FILE} holds language tokens, which its class numbers after it")
     index = {**index, **{token: len(read) + place for place, token in enumerate(languages)}}
     special = {index[token] for token in (*_SPECIAL, *languages) if token in index}
     for content, _, _ in declared_tokens(settings):

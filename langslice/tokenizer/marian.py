@@ -1,7 +1,7 @@
 """Marian: two SentencePiece models and one joint vocab.json, which alone numbers the tokens.
 
-Text is cut into pieces by source.spm (the target language by target.spm) and each piece is looked up in vocab.json; a
-piece that it lacks is unknown. Pieces whose token goes are removed from both models, so that their text is cut into
+Text is split into pieces by source.spm (the target language by target.spm) and each piece is looked up in vocab.json; a
+piece that it lacks is unknown. Pieces whose token goes are removed from both models, so that their text is split into
 smaller pieces instead; pieces that vocab.json never had stay, so that what was unknown stays unknown. m2m100.py reads and
 writes its one model and vocab.json in the same way.
 """

@@ -1,4 +1,4 @@
-"""Write the tokenizer files of a slice and check them: the vocabulary files and the settings beside them."""
+"""Write the tokenizer files of a slice and check them: the vocabulary files and the settings next to them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _real_tokens(source: SourceTokenizer, kept: Sequence[int]) -> list[int]:
     if real != kept[: len(real)]:
         hole = next(old for old in kept if old >= len(source.tokens) or source.tokens[old] is None)
         raise TokenizerError(
-            f"{source.folder}: id {hole} has no token but stands before kept tokens, which would give it one",
+            f"{source.folder}: id {hole} has no token but is before kept tokens, which would give it one",
             hint="drop the id, or keep it only after all tokens",
         )
     return real

@@ -2,7 +2,7 @@
 
 Everything that holds an id is renumbered: model.vocab, Unigram's unk_id, post-processors, padding and added tokens.
 The normalizer, pre-tokenizer and decoder hold none and pass unchanged. The library gives added tokens that
-model.vocab lacks the ids after it, in list order, so model.vocab must be dense and every added token that stands
+model.vocab lacks the ids after it, in list order, so model.vocab must be dense and every added token that is
 before a model token must be part of it.
 """
 
@@ -156,7 +156,7 @@ def _kept_merges(document: Document, kept: Sequence[int]) -> Iterator[tuple[str 
 
 
 def _write_entries(entries: Iterator[Any], brackets: str, file: HashedFile) -> None:
-    """Write a large array or object, one entry a line, some thousand entries at a time."""
+    """Write a large array or object, one entry per line, some thousand entries at a time."""
     window: list[str] = []
     separator = brackets[0] + "\n      "
     wrote = False

@@ -1,7 +1,7 @@
 """Tokens that a tokenizer declares and its model has no row for: left out, as the model could never read them.
 
 Published example: Gemma 3's text models share the tokenizer of the multimodal ones, whose `<image_soft_token>` has the id
-just behind the last row.
+just after the last row.
 """
 
 from __future__ import annotations

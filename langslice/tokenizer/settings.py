@@ -1,6 +1,6 @@
 """tokenizer_config.json, special_tokens_map.json and added_tokens.json: the tokens they name and the ids they carry.
 
-These files stand beside the vocabulary and are read by transformers only. Tokens that they name are always kept;
+These files are next to the vocabulary and are read by transformers only. Tokens that they name are always kept;
 their ids are renumbered; every other key is left as it is.
 """
 
@@ -96,7 +96,7 @@ def declared_named(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def named_tokens(settings: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
-    """Every text that stands in a settings file in a place of its own; lists of tokens and tables by id only list."""
+    """Every text that is in a settings file in a place of its own; lists of tokens and tables by id only list."""
     found: set[str] = set()
     for name in (CONFIG_FILE, SPECIAL_FILE):
         for key, value in settings.get(name, {}).items():

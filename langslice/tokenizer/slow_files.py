@@ -1,4 +1,4 @@
-"""The vocabulary files that slow tokenizers and other runtimes read, rewritten beside tokenizer.json.
+"""The vocabulary files that slow tokenizers and other runtimes read, rewritten next to tokenizer.json.
 
 vocab.txt; vocab.json with merges.txt; SentencePiece models; tiktoken rank files; tekken.json. Each is rewritten from itself, and
 only where it agrees with the tokenizer id by id; otherwise it is left out, with the reason. None of them is trusted
@@ -236,7 +236,7 @@ def _tekken(path: Path, change: Renumbering) -> Iterator[bytes]:
             kept.append(old)
             entries.append({**entry, "rank": len(entries)})
     if len(kept) - len(entries) != first:
-        raise _Unfaithful("special tokens are dropped, behind which it counts")
+        raise _Unfaithful("special tokens are dropped, after which it counts")
     _require_first(kept, change)
     sizes = {"num_vocab_tokens": len(entries), "default_vocab_size": len(kept)}
     written = {**document, "config": {**config, **sizes}, "vocab": entries}

@@ -59,7 +59,7 @@ class SourceTokenizer:
 
     @cached_property
     def backend(self) -> Tokenizer | None:
-        """The `tokenizers.Tokenizer` behind `encode`, loaded on first use; None for marian, m2m100 and characters."""
+        """The `tokenizers.Tokenizer` that `encode` uses, loaded on first use; None for marian, m2m100 and characters."""
         return self.load_backend() if self.load_backend else None
 
     def release(self) -> None:
@@ -73,7 +73,7 @@ class SourceTokenizer:
     def reserved_ids(self) -> frozenset[int]:
         """Special and added tokens that nothing of the tokenizer needs: kept in reserve for later use (reserved.py).
 
-        None where a tekken.json numbers its other tokens from behind all of them.
+        None where a tekken.json numbers its other tokens from after all of them.
         """
         if TEKKEN_FILE in self.files:
             return frozenset()

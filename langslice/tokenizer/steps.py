@@ -12,7 +12,7 @@ def open_tokenizer(folder: Path, *, model_type: str | None = None, rows: int | N
     """Read the tokenizer of a model folder.
 
     model_type  of config.json; needed only where the folder has neither tokenizer.json nor config.json
-    rows        of the model's vocabulary; added tokens behind them are left out, with a note
+    rows        of the model's vocabulary; added tokens after them are left out, with a note
     Raises      TokenizerError when there is none, or it is damaged, inconsistent or not understood
     """
     from langslice.tokenizer.folder import open_folder

@@ -1,7 +1,7 @@
 """Unigram: what a choice needs so that the best path through kept pieces stays the best.
 
 Dropping pieces only takes paths away, so a path of kept pieces that was best stays best. Two things could still move:
-the score of an unknown character, which is the lowest score of all minus ten, and the piece behind a string that is
+the score of an unknown character, which is the lowest score of all minus ten, and the piece after a string that is
 listed twice, of which the last counts.
 """
 

@@ -25,7 +25,7 @@ _LEAST: Final = 0.02
 
 
 def can_learn(original: Loaded) -> bool:
-    """Whether a model predicts text, token by token, and its tokenizer says where in the text tokens stand."""
+    """Whether a model predicts text, token by token, and its tokenizer says where in the text tokens are."""
     return original.kind == "causal" and bool(original.tokenizer.is_fast)
 
 
@@ -59,7 +59,7 @@ def token_costs(
 
 
 def _read(loaded: Loaded, lines: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each line its ids, where in the line they begin, and the nats that each loses; lines too long for the model are cut."""
+    """Of each line its ids, where in it they begin, and the nats that each loses; lines too long for the model are truncated."""
     encoded = loaded.tokenizer(list(lines), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     most = None if loaded.max_length is None else loaded.max_length - 1
     start = start_token(loaded.model.config)

@@ -68,7 +68,7 @@ def slice_in_memory(checkpoint: Checkpoint, tokenizer: SourceTokenizer, plan: Sl
 
 
 def gathered(checkpoint: Checkpoint, edits: dict[str, TensorEdit]) -> dict[str, Any]:
-    """Tensors of the source, memory-mapped, and rows of those that are cut: name -> tensor."""
+    """Tensors of the source, memory-mapped, and rows of those that are sliced: name -> tensor."""
     import torch
 
     found: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _encoder(folder: Path) -> Loaded:
 
 
 def _encoder_with_tokenizer(checkpoint: Checkpoint, plan: SlicePlan, folder: Path, inner: Path) -> Loaded:
-    """The source's own modules behind the smaller tokenizer, whose ids become the source's: what embeds is the same rows."""
+    """The source's own modules after the smaller tokenizer, whose ids become the source's: what embeds is the same rows."""
     import torch
 
     (inner / "config.json").unlink()

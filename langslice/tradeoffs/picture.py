@@ -1,4 +1,4 @@
-"""The picture of a trade-off: loss over rows, a line for each language and order of dropping."""
+"""The plot of a trade-off: loss over rows, a line for each language and order of dropping."""
 
 from __future__ import annotations
 

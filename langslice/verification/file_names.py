@@ -1,5 +1,5 @@
-"""Names of the files that stand beside a slice's own."""
+"""Names of the files that are next to a slice's own."""
 
 FILE_NAME = "slice.json"
-# Written beside a slice after its record, by langslice or the person who publishes it; no loader reads them.
+# Written next to a slice after its record, by langslice or the person who publishes it; no loader reads them.
 LATER_FILES = ("README.md", FILE_NAME, "report.html", "healing.*", "LICENSE*", "LICENCE*", "NOTICE*", ".gitattributes")

@@ -1,7 +1,7 @@
-"""The proof that a slice is intact: files, names, shapes, ids, bytes, tokenisation, model outputs, and as clients load it.
+"""Verification that a slice is intact: files, names, shapes, ids, bytes, tokenisation, model outputs, and as clients load it.
 
-Every check compares the written folder with the source through a road of its own: files beside the weights are made again,
-headers are read back, the stock class is built on the meta device and asked which keys it misses, ids are compared by the
+Every check compares the written folder with the source by means of its own: files other than the weights are made again,
+headers are read back, the unmodified class is built on the meta device and asked which keys it misses, ids are compared by the
 token that they name, rows byte by byte, text by encoding it with both tokenizers, outputs by running both models.
 """
 
@@ -55,7 +55,7 @@ class Verification:
         return all(check.passed is not False for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
-        """The proof as JSON-ready data."""
+        """Verification as JSON-ready data."""
         return {
             "passed": self.passed,
             "checks": [asdict(check) for check in self.checks],
@@ -64,7 +64,7 @@ class Verification:
 
 
 def verification_from_json(document: Mapping[str, Any]) -> Verification:
-    """The proof that `to_json` gave."""
+    """Verification that `to_json` gave."""
     checks = [Check(**{**check, "examples": tuple(check["examples"])}) for check in document["checks"]]
     texts = [{name: value for name, value in text.items() if name != "growth"} for text in document["texts"]]
     return Verification(tuple(checks), tuple(TextComparison(**text) for text in texts))
@@ -72,10 +72,10 @@ def verification_from_json(document: Mapping[str, Any]) -> Verification:
 
 @dataclass(frozen=True)
 class SlicePair:
-    """The two sides of a proof: the source, the slice in `out`, and the plan that leads from one to the other.
+    """The two sides of a verification: the source, the slice in `out`, and the plan that leads from one to the other.
 
-    side_files  what becomes of every other file of the source
-    remake      makes the slice's files beside its weights again; None where they are not the slice's to compare
+    side_files  what happens to every other file of the source
+    remake      makes the slice's files next to its weights again; None where they are not the slice's to compare
     thorough    load the source through AutoTokenizer too, even where the slice does what the source's files say, and run
                 the pipeline of sentence-transformers even where its modules see hidden states alone
     """
@@ -93,7 +93,7 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
     """Compare a written slice with its source.
 
     texts    encoded with both tokenizers; the first feed the models
-    Returns  the proof; what cannot be opened, or is missing, is a check that failed
+    Returns  verification; what cannot be opened, or is missing, is a check that failed
     """
     checks: list[Check] = []
     comparisons: list[TextComparison] = []

@@ -1,7 +1,7 @@
 """The source with the parts that a slice removed made ineffective in memory: what the slice must compute.
 
-Nothing here knows how a slice is written. The stock class loads the source as it is; then zeros stand in the place of what
-a head or a neuron that is gone gives to the matrix behind it, and a layer that is gone hands on its input. Only rows that
+Nothing here knows how a slice is written. The unmodified class loads the source as it is; then zeros are in the place of what
+a head or a neuron that is gone gives to the matrix after it, and a layer that is gone hands on its input. Only rows that
 were pruned on purpose are zeroed in the weights, by the plan's own list.
 """
 
@@ -22,10 +22,10 @@ Gone = dict[str, dict[int, list[int]]]
 
 
 def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) -> Any:
-    """The stock model with what `kept` leaves out silenced and skipped.
+    """The unmodified model with what `kept` leaves out silenced and skipped.
 
     options  of `from_pretrained`
-    Raises   PlanError where the stock model has no module for a head or neuron that is gone
+    Raises   PlanError where the unmodified model has no module for a head or neuron that is gone
     """
     from langslice.scoring.model_runs import silencing, skipping_layers
     from langslice.scoring.sites import find_sites
@@ -54,7 +54,7 @@ def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) 
 
 
 def _load(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) -> Any:
-    """The stock model, with the rows zeroed that a plan prunes on purpose."""
+    """The unmodified model, with the rows zeroed that a plan prunes on purpose."""
     import torch
     from transformers import AutoConfig
     from transformers.modeling_utils import load_state_dict

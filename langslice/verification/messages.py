@@ -1,4 +1,4 @@
-"""The proof of a slice inside the job: its text, what of it still holds after pruning, and the message when it fails."""
+"""Verification of a slice inside the job: its text, what of it still holds after pruning, and the message when it fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def verify_pruned(verification: Verification, checkpoint: Checkpoint, out: Path, made: SlicePlan) -> Verification:
-    """A slice's proof with what still holds, and is checked again, after its weights were pruned."""
+    """A slice's verification with what still holds, and is checked again, after its weights were pruned."""
     from langslice.verification.tensors import check_bytes
     from langslice.verification.zeros import check_zeros
 
@@ -43,7 +43,7 @@ def verify_slice(both: SlicePair, text: Sequence[str], report: Report) -> Verifi
 
 
 def failure_text(verification: Verification, headline: str) -> str:
-    """One message for a proof that failed: which checks, with their first ten examples."""
+    """One message for a verification that failed: which checks, with their first ten examples."""
     lines = [headline]
     for check in verification.checks:
         if check.passed is False:

@@ -1,8 +1,8 @@
 """Run the source and the slice on the same tokens and compare what they compute.
 
-One model is in memory at a time. Where only the vocabulary is cut, hidden states must be equal bit for bit: the blocks are
+One model is in memory at a time. Where only the vocabulary is sliced, hidden states must be equal bit for bit: the blocks are
 the same bytes and see the same embeddings. Logits of kept tokens may differ by float rounding, because a matrix product of
-another width may be summed in another order. Where layers, heads or neurons are cut, the slice is compared with the source
+another width may be summed in another order. Where layers, heads or neurons are pruned, the slice is compared with the source
 in which these are masked and skipped, both in float32, and its last hidden states, too, may differ by rounding.
 """
 
@@ -43,7 +43,7 @@ _WINDOWS = re.compile(
 )
 _POSITIONS = re.compile(r"max_position_embeddings|n_positions|original_max_position_embeddings|max_target_positions")
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
-_MOST_OFFSET = 8  # RoBERTa counts positions from behind the padding token's id, which is a low one
+_MOST_OFFSET = 8  # RoBERTa counts positions from after the padding token's id, which is a low one
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
 # What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
@@ -280,7 +280,7 @@ def _head_at_last(model: Any) -> Iterator[None]:
 
 
 def load_unmodified(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
-    """The stock model on the CPU, with plain attention, in the type it is stored in unless another is given.
+    """The unmodified model on the CPU, with plain attention, in the type it is stored in unless another is given.
 
     aligned  copy every tensor out of its file: where one begins there may change the order in which a product is summed
     """

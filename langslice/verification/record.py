@@ -1,4 +1,4 @@
-"""slice.json: what was done to which source, the maps back to it, and the proof."""
+"""slice.json: what was done to which source, the maps back to it, and verification."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_record(
     pruned: Mapping[str, Any] | None = None,
     parts: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> dict[str, Any]:
-    """Write slice.json into the output: plan, maps, versions, hashes of the source, and the proof.
+    """Write slice.json into the output: plan, maps, versions, hashes of the source, and verification.
 
     pruned   the report of weight pruning, with the zeros of each tensor
     parts    what `part_table` gives
@@ -96,14 +96,14 @@ def part_table(
 
 
 def _file_sizes(folder: Path) -> dict[str, int]:
-    """Every file of the slice and its size, by which what is added later can be told from what was proven."""
+    """Every file of the slice and its size, by which what is added later can be told from what was verified."""
     return {
         path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a slice.json as it stands.
+    """Read a slice.json as it is.
 
     Raises   PlanError when it is missing, damaged or of another format
     """
@@ -136,7 +136,7 @@ def read_whole_record(folder: Path) -> tuple[dict[str, Any], SlicePlan]:
     plan = plan_from_json(document.get("plan"), place=str(path))
     if document.get("new_to_old") != plan.new_to_old.tolist():
         raise PlanError(
-            f"{path}: `new_to_old` is not the map of the plan beside it", hint="the file was edited; slice again"
+            f"{path}: `new_to_old` is not the map of the plan next to it", hint="the file was edited; slice again"
         )
     head = {key: value for key, value in document.items() if key not in ("plan", "new_to_old")}
     return head, replace(plan, pruned=document.get("sparsity") or {}, trained=bool(document.get("healed")))

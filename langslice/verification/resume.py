@@ -1,8 +1,8 @@
-"""A slice that is cut and proven, but whose weights are not all pruned yet: kept so that a killed run goes on.
+"""A slice that is written and verified, but whose weights are not all pruned yet: kept so that a killed run goes on.
 
 Cutting takes minutes and is done again; pruning takes hours. So the unfinished folder of a slice that prunes weights carries,
-in `.unfinished`, what the cut has found out and the journal of pruning (sparsity/journal.py). The same command finds it
-by a key over everything that decides the result, goes on behind the last finished block, and removes it at the end.
+in `.unfinished`, what the slice has found out and the journal of pruning (sparsity/journal.py). The same command finds it
+by a key over everything that decides the result, continues after the last finished block, and removes it at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _JOURNAL = "pruning"
 
 @dataclass(frozen=True)
 class WrittenSlice:
-    """What is known of a slice once its shards are written and compared with the source; proof is None without one."""
+    """What is known of a slice once its shards are written and compared with the source; verification is None without one."""
 
     rewrite: Rewrite
     written: WriteReport
@@ -86,27 +86,27 @@ def check_unchanged(checkpoint: Checkpoint, files: Sequence[SideFile], before: l
 
 
 def _state_of(path: Path) -> list[Any]:
-    """Enough to notice that a file was written since: hashing gigabytes would take longer than cutting them."""
+    """Enough to notice that a file was written since: hashing gigabytes would take longer than slicing them."""
     found = path.stat()
     return [str(path), found.st_size, found.st_mtime_ns]
 
 
 def journal_folder(staging: Path) -> Path:
-    """Where the journal of pruning stands in an unfinished slice."""
+    """Where the journal of pruning is in an unfinished slice."""
     return staging / FOLDER / _JOURNAL
 
 
-def save_written_slice(staging: Path, key: str, cut: WrittenSlice) -> None:
-    """Remember a cut, after every byte of it is on disk."""
+def save_written_slice(staging: Path, key: str, state: WrittenSlice) -> None:
+    """Remember a slice, after every byte of it is on disk."""
     for path in (*staging.rglob("*"), staging):
         fsync_path(path)
     folder = staging / FOLDER
     folder.mkdir()
     document = {
         "key": key,
-        "rewrite": asdict(cut.rewrite),
-        "written": asdict(cut.written),
-        "proof": None if cut.verification is None else cut.verification.to_json(),
+        "rewrite": asdict(state.rewrite),
+        "written": asdict(state.written),
+        "proof": None if state.verification is None else state.verification.to_json(),
     }
     temporary = folder / (_STATE + ".new")
     temporary.write_text(json.dumps(document), encoding="utf-8")
@@ -116,7 +116,7 @@ def save_written_slice(staging: Path, key: str, cut: WrittenSlice) -> None:
 
 
 def read_written_slice(staging: Path, key: str) -> WrittenSlice | None:
-    """The cut that stands in an unfinished folder; None where there is none, or it is of other work."""
+    """The slice that is in an unfinished folder; None where there is none, or it is of other work."""
     try:
         document = json.loads((staging / FOLDER / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

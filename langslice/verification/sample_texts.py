@@ -1,4 +1,4 @@
-"""Text for the proof: the counted corpus, the user's held-out files, and sentences that come with the package."""
+"""Text for verification: the counted corpus, the user's held-out files, and sentences that come with the package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORD_LINES = 400
 
 
 def verification_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[str, Callable[[], Iterable[str]]]:
-    """Name every text that a slice is proven on.
+    """Name every text that a slice is verified on.
 
     request  what the plan was asked for: its corpus is read again, whole
     text     held-out files of the user

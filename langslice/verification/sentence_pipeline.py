@@ -106,7 +106,7 @@ def _compare(before: np.ndarray, after: np.ndarray, sentences: Sequence[str]) ->
 
 
 def _files(checkpoint: Checkpoint, without: Collection[str]) -> dict[Path, Path]:
-    """Every file of a checkpoint by its name, without some that lie beside its weights."""
+    """Every file of a checkpoint by its name, without some that are next to its weights."""
     inner = checkpoint.model_folder.relative_to(checkpoint.folder)
     names = {path.relative_to(checkpoint.folder): path for path in checkpoint.folder.rglob("*") if path.is_file()}
     return {name: path for name, path in names.items() if name not in {inner / one for one in without}}

@@ -1,7 +1,7 @@
-"""Every file of a slice beside its weights: made again from source and plan in a temporary folder, and compared.
+"""Every file of a slice other than its weights: made again from source and plan in a temporary folder, and compared.
 
 JSON is compared key by key, everything else byte by byte. A file that nothing names is a difference too, since loaders look
-for files by name: a pickle, code or a chat template laid beside a slice would be read.
+for files by name: a pickle, code or a chat template laid next to a slice would be read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from langslice.verification.check import MAX_EXAMPLES, Check
 from langslice.verification.file_names import LATER_FILES
 
 Remake = Callable[[Path], object]
-"""Writes the files of a slice beside its weights into an empty folder, as `slice` did."""
+"""Writes the files of a slice other than its weights into an empty folder, as `slice` did."""
 
 # What other programs leave in a folder, and no loader reads.
 _NOT_OURS = (".cache/*", ".git/*", "__pycache__/*", "*/__pycache__/*", "*.DS_Store")
@@ -45,7 +45,7 @@ def check_files(out: Path, remake: Remake, weights: Collection[str]) -> Check:
         for name in sorted(found - named)
         if not any(fnmatch(name, pattern) for pattern in (*LATER_FILES, *_NOT_OURS))
     ]
-    detail = f"{len(expected)} files beside the weights made again from source and plan, and compared"
+    detail = f"{len(expected)} files other than the weights made again from source and plan, and compared"
     return Check("files", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
 
 

@@ -1,4 +1,4 @@
-"""The tensors of a slice: names, types and shapes on disk, the keys of the stock class, and every byte.
+"""The tensors of a slice: names, types and shapes on disk, the keys of the unmodified class, and every byte.
 
 Bytes are compared through windows: peak memory does not grow with the model. Source and slice are read once each.
 """
@@ -43,7 +43,7 @@ def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -
 
 
 def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
-    """The stock class, built on the meta device, misses no key that it did not miss in the source."""
+    """The unmodified class, built on the meta device, misses no key that it did not miss in the source."""
     try:
         before = loading_report(checkpoint)
     except CheckpointError as error:
@@ -51,7 +51,7 @@ def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
     try:
         after = loading_report(sliced)
     except CheckpointError as error:
-        return Check("loading", False, "the stock class takes the source and not the slice", (str(error),))
+        return Check("loading", False, "the unmodified class takes the source and not the slice", (str(error),))
     if before is None:
         return Check("loading", None, "config.json names no class that transformers has (`architectures`)")
     if after is None:
@@ -63,7 +63,7 @@ def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
     ]
     already = sum(len(before[kind]) for kind in before)
     note = f"; {already} keys that the source already misses or has too many" if already else ""
-    detail = "no missing, unexpected or mismatched key in the stock class" + note
+    detail = "no missing, unexpected or mismatched key in the unmodified class" + note
     return Check("loading", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
 
 

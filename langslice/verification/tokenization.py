@@ -1,7 +1,7 @@
 """Compare two tokenizers on text: the source's and the slice's.
 
-Text is cut into pieces as for counting, so that each distinct one is encoded once; the first lines of every text are
-encoded whole as well, as a check on the cutting itself.
+Text is split into pieces as for counting, so that each distinct one is encoded once; the first lines of every text are
+encoded whole as well, as a check on the splitting itself.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def compare_tokenisation(
 ) -> tuple[TextComparison, list[Sample]]:
     """Encode text with both tokenizers, each distinct piece once, and its first lines whole.
 
-    Returns  the proof, and the first four covered lines of some length, with their new ids, to feed the models
+    Returns  verification, and the first four covered lines of some length, with their new ids, to feed the models
     """
     new_of = new_ids(plan, len(source.tokens))
     count: Counter[str] = Counter()
@@ -114,7 +114,7 @@ def _compare(
     batch: Sequence[tuple[str, int]],
     examples: list[str],
 ) -> Counter[str]:
-    """Encode weighted pieces with both tokenizers and count what became of them; differences go to `examples`."""
+    """Encode weighted pieces with both tokenizers and count what happened to them; differences go to `examples`."""
     count: Counter[str] = Counter()
     texts = [text for text, _ in batch]
     for (text, weight), old, new in zip(batch, source.encode(texts), result.encode(texts), strict=True):

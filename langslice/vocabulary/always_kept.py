@@ -1,8 +1,8 @@
-"""Tokens that stay whatever the evidence, each with its reason, and the user's own lists of tokens.
+"""Tokens that stay whatever the criteria, each with its reason, and the user's own lists of tokens.
 
 Special and added tokens, ids that the configuration names, bytes, digits, punctuation, white space, the tokens of texts that
 the model is always called with, ASCII letters, pieces that steer the model, and the single characters of the kept scripts,
-without which a word outside the evidence would become unknown.
+without which a word outside the criteria would become unknown.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _unquote(quoted: str) -> str:
 
 
 def listed_tokens(tokenizer: SourceTokenizer, path: Path) -> set[int]:
-    """Ids of the tokens in a file, one a line: as the vocabulary spells them, or as the text that they stand for.
+    """Ids of the tokens in a file, one per line: as the vocabulary spells them, or as the text that they stand for.
 
     A text that several tokens stand for keeps all of them. A tokenizer.json stands for all its tokens.
     Raises  CorpusError for a missing or empty file or invalid UTF-8; PlanError for entries that are no token
@@ -152,7 +152,7 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise CorpusError(f"the list of tokens {path} is not valid UTF-8 (byte {error.start})") from error
     if not lines:
-        raise CorpusError(f"the list of tokens {path} is empty", hint="write one token a line")
+        raise CorpusError(f"the list of tokens {path} is empty", hint="write one token per line")
     return lines
 
 

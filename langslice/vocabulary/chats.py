@@ -51,7 +51,7 @@ class _Generation(Extension):
 
 
 def read_templates(folder: Path) -> dict[str, str]:
-    """Name -> Jinja source of every chat template beside a model: files of their own, or in tokenizer_config.json."""
+    """Name -> Jinja source of every chat template next to a model: files of their own, or in tokenizer_config.json."""
     found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*chat_template*.jinja"))}
     found |= {
         path.stem: path.read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """Tokens of source code: indentation, operators, keywords, common identifiers.
 
 Evidence for `--keep-code`. The words are the languages' own reserved words and Python's builtins, which the running
-interpreter lists; counts from a corpus of code are better evidence where there is one.
+interpreter lists; counts from a corpus of code say more where there is one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ RESERVED: Final = {
 
 
 def code_texts() -> list[str]:
-    """Texts that hold the everyday pieces of source code in the places where they stand."""
+    """Texts that hold the everyday pieces of source code in the places where they are."""
     words = sorted({*itertools.chain.from_iterable(text.split() for text in RESERVED.values())} | _python_words())
     texts = [f"\n{character * width}x" for character in " \t" for width in range(1, 65)]
     texts += ["\n" * count + "x" for count in range(1, 9)] + [f"\n\n{' ' * width}x" for width in range(4, 33, 4)]

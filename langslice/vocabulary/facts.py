@@ -1,4 +1,4 @@
-"""What a choice of tokens rested on, as plain data for reports: tokens by script, and how evidence was cut."""
+"""What a choice of tokens rested on, as plain data for reports: tokens by script, and how each criterion was limited."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from langslice.tokenizer import SourceTokenizer
 from langslice.vocabulary.scripts import token_scripts
 from langslice.vocabulary.selection_criteria import SelectionCriterion, by_value
 
-# Points of a coverage curve; more than a picture can show.
+# Points of a coverage curve; more than a plot can show.
 _POINTS = 96
 
 
@@ -29,29 +29,29 @@ def script_facts(tokenizer: SourceTokenizer, kept: np.ndarray) -> dict[str, list
 
 
 def criteria_facts(pieces: Sequence[tuple[SelectionCriterion, np.ndarray]], kept: np.ndarray) -> list[dict[str, Any]]:
-    """Each piece of evidence: how many tokens it speaks for, how many stay, and the curve of its coverage.
+    """Each criterion: how many tokens it speaks for, how many stay, and the curve of its coverage.
 
-    pieces   evidence, and (size,) bool what was taken of it before closing
+    pieces   criterion, and (size,) bool what was taken of it before closing
     kept     (n,) old rows of the result
     Returns  reason; tokens it speaks for, taken and kept; `covered`, the share of its occurrences that the kept tokens
              make up; `curve`, points [tokens, share] of its most frequent tokens. The last two only where it has weights.
     """
     found: list[dict[str, Any]] = []
-    for evidence, taken in pieces:
+    for criterion, taken in pieces:
         stays = np.zeros(len(taken), dtype=bool)
         stays[kept[kept < len(taken)]] = True
-        spoken = evidence.whole | (evidence.weights > 0)
+        spoken = criterion.whole | (criterion.weights > 0)
         entry: dict[str, Any] = {
-            "reason": evidence.reason,
+            "reason": criterion.reason,
             "tokens": int(spoken.sum()),
             "taken": int(taken.sum()),
             "kept": int((spoken & stays).sum()),
         }
-        total = float(evidence.weights.sum())
+        total = float(criterion.weights.sum())
         if total > 0:
-            entry["covered"] = round(float(evidence.weights[stays].sum()) / total, 9)
-            entry["curve"] = coverage_curve(evidence.weights)
-            entry["weighed"] = int(((evidence.weights > 0) & stays).sum())
+            entry["covered"] = round(float(criterion.weights[stays].sum()) / total, 9)
+            entry["curve"] = coverage_curve(criterion.weights)
+            entry["weighed"] = int(((criterion.weights > 0) & stays).sum())
         found.append(entry)
     return found
 

@@ -1,4 +1,4 @@
-"""Texts that a model is always called with: prompts, prefixes, chats. A slice keeps all their tokens, and its proof encodes them.
+"""Texts that a model is always called with: prompts, prefixes, chats. A slice keeps all their tokens; verification encodes them.
 
 They come from the configuration (sentence-transformers' `prompts`, T5's task prefixes), from the catalogue of known models, from
 the chat templates, and from the user (`--keep-text`).
@@ -38,7 +38,7 @@ def fixed_texts(checkpoint: Checkpoint, keep_text: Sequence[str] = ()) -> dict[s
     Raises     PlanError for an empty text; CheckpointError, TokenizerError for a file that cannot be read
     """
     if not all(text.strip() for text in keep_text):
-        raise PlanError("--keep-text is empty", hint='write the text as it stands in front: --keep-text "query: "')
+        raise PlanError("--keep-text is empty", hint='write the text as it is in front: --keep-text "query: "')
     found = {KEPT_TEXT: tuple(dict.fromkeys(keep_text)), PROMPT: prompts(checkpoint), CHAT: chats(checkpoint)}
     return {reason: texts for reason, texts in found.items() if texts}
 

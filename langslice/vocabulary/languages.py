@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Languages that are everyday written in a second script too, which CLDR's likely script, one for a language, hides.
 SECOND_SCRIPTS: Final = {"sr": ("Latn",)}
 
-# Members of a macrolanguage, and relatives, whose words stand in the list of another code: (code -> wordfreq's code).
+# Members of a macrolanguage, and relatives, whose words are in the list of another code: (code -> wordfreq's code).
 WORD_LISTS: Final = {"no": "nb", "sr": "sh", "hr": "sh", "bs": "sh", "cnr": "sh", "hbs": "sh", "tl": "fil", "in": "id"}
 
 

@@ -1,7 +1,7 @@
 """Which tokens the words of a language need, weighed by how frequent the words are.
 
 Words come from wordfreq (Speer 2022, built from Wikipedia, subtitles, news, books and the web) or from the user's own
-files. Each word is encoded in the surroundings in which text has it: after a space, at the start of a line, behind a
+files. Each word is encoded in the surroundings in which text has it: after a space, at the start of a line, after a
 bracket, quote or hyphen, with a capital, in capitals. Words of equal frequency are joined into one text, so that
 100,000 words take a few hundred encodings for each form.
 
@@ -29,7 +29,7 @@ WORD_LIMIT: Final = 100_000
 INITIALS: Final = (1e-4, tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 FOREIGN_LIMIT: Final = 10_000  # rank beyond which Latin words in other scripts' lists add tokens but no coverage
 WORDS_A_TEXT: Final = 200
-ANCHOR: Final = "0"  # stands before the first word of a text; digits are kept in any case
+ANCHOR: Final = "0"  # is before the first word of a text; digits are kept in any case
 
 # Languages that join words with an apostrophe: l’été, dell’arte, l’home.
 ELIDING: Final = frozenset({"fr", "it", "ca"})
@@ -164,7 +164,7 @@ def recompose(word: str) -> str:
 
 
 def read_lexicon(path: Path) -> list[tuple[float, list[str]]]:
-    """Words of a user's file, one a line, optionally `word<TAB>weight` (default 1); groups as in language_words.
+    """Words of a user's file, one per line, optionally `word<TAB>weight` (default 1); groups as in language_words.
 
     Raises  CorpusError for a missing or empty file, invalid UTF-8, or a weight that is not a positive number
     """
@@ -182,7 +182,7 @@ def read_lexicon(path: Path) -> list[tuple[float, list[str]]]:
         if word.strip():
             by_weight.setdefault(_weight(weight, path, number), []).append(word.strip())
     if not by_weight:
-        raise CorpusError(f"the lexicon {path} holds no word", hint="write one word a line, UTF-8")
+        raise CorpusError(f"the lexicon {path} holds no word", hint="write one word per line, UTF-8")
     return [(weight, by_weight[weight]) for weight in sorted(by_weight, reverse=True)]
 
 
@@ -201,7 +201,7 @@ def _weight(text: str, path: Path, number: int) -> float:
 def forms_for(tokenizer: SourceTokenizer, code: str = "") -> tuple[Form, ...]:
     """The surroundings that make a difference to a kind of tokenizer, for a language.
 
-    WordPiece cuts at punctuation, so a word is the same everywhere. Unigram and Marian turn a line end into a space,
+    WordPiece splits at punctuation, so a word is the same everywhere. Unigram and Marian turn a line end into a space,
     and join nothing with punctuation: a bracket stands for every place without a space. SentencePiece BPE keeps line
     ends. Only byte-level vocabularies hold tokens of punctuation and letters ('"The', "-year", "’est").
     """

@@ -93,7 +93,7 @@ def _utf8(points: np.ndarray[Any, np.dtype[np.int64]], size: int) -> np.ndarray[
 
 
 def scripts_of_piece(key: int) -> frozenset[frozenset[str]]:
-    """Script sets that the character behind a piece can have; {"Zzzz"} when no assigned character holds it."""
+    """Script sets that the character after a piece can have; {"Zzzz"} when no assigned character holds it."""
     keys, classes, examples = _piece_table()
     low, high = np.searchsorted(keys, [key, key + 1])
     found = {scripts_of_character(chr(examples[number])) for number in classes[low:high]}

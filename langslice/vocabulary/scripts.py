@@ -91,7 +91,7 @@ class TokenScripts:
         return self._reduce(np.asarray(fits, dtype=bool), every=False)
 
     def han_in(self, codec: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Mark tokens whose Han characters all stand in a national character set, such as "gb2312" (size,)."""
+        """Mark tokens whose Han characters all are in a national character set, such as "gb2312" (size,)."""
         han = frozenset({frozenset({"Hani"})})
         fits = [
             group != han or (element >= 0 and _encodes(chr(element), codec))
@@ -174,7 +174,7 @@ def _split(
 ) -> tuple[
     np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.bool_]]
 ]:
-    """Elements of all tokens in a row: code points, and for pieces of characters their negative key."""
+    """Elements of all tokens in sequence: code points, and for pieces of characters their negative key."""
     texts: list[str] = []
     broken: dict[int, list[int]] = {}
     for index, surface in enumerate(surfaces):

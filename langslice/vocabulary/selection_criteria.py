@@ -1,6 +1,6 @@
-"""Evidence for tokens: weights that say how often each is needed, and the cuts that a user can put on them.
+"""Selection criteria: weights that say how often each token is needed, and the limits that a user can put on them.
 
-A piece of evidence is a language, a lexicon, the corpus, a script, or code. Each is cut by itself, so that a language
+A criterion is a language, a lexicon, the corpus, a script, or code. Each is limited by itself, so that a language
 with much text does not push out one with little.
 """
 
@@ -65,7 +65,7 @@ WHOLE_SCRIPTS: Final = frozenset(
         "Goth",
     }
 )
-# Chinese and Japanese Han tokens likewise, as far as the characters stand in the national set; Korean uses few.
+# Chinese and Japanese Han tokens likewise, as far as the characters are in the national set; Korean uses few.
 HAN_SETS: Final = frozenset({"gb2312", "big5hkscs", "gb18030", "shift_jis"})
 
 
@@ -120,26 +120,26 @@ def has_criterion(language: Language) -> bool:
 
 
 def select(
-    evidence: SelectionCriterion, *, coverage: float | None = None, min_weight: float = 0.0, top_k: int | None = None
+    criterion: SelectionCriterion, *, coverage: float | None = None, min_weight: float = 0.0, top_k: int | None = None
 ) -> Mask:
-    """Tokens that a piece of evidence keeps: (size,) bool.
+    """Tokens that a criterion keeps: (size,) bool.
 
     coverage    keep the most frequent tokens until they make up this share of the occurrences
     min_weight  least weight of a kept token
     top_k       most tokens kept by weight
-    Tokens of `whole` have no weight to be cut by; they stay.
+    Tokens of `whole` have no weight to be selected by; they stay.
 
     Weights 6, 3, 1 and coverage 0.9 keep the first two.
     """
-    order = by_value(evidence.weights)
-    order = order[evidence.weights[order] > 0]
+    order = by_value(criterion.weights)
+    order = order[criterion.weights[order] > 0]
     if coverage is not None and len(order):
-        share = np.cumsum(evidence.weights[order]) / evidence.weights[order].sum()
+        share = np.cumsum(criterion.weights[order]) / criterion.weights[order].sum()
         order = order[: int(np.searchsorted(share, coverage - 1e-12)) + 1]
     if top_k is not None:
         order = order[:top_k]
-    mask = evidence.whole.copy()
-    mask[order[evidence.weights[order] >= min_weight]] = True
+    mask = criterion.whole.copy()
+    mask[order[criterion.weights[order] >= min_weight]] = True
     return mask
 
 
@@ -149,13 +149,13 @@ def by_value(values: Weights) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def value_of(pieces: list[tuple[SelectionCriterion, Mask]]) -> Weights:
-    """Value of each token over all evidence, every piece adding up to one: (size,) float64.
+    """Value of each token over all criteria, each adding up to one: (size,) float64.
 
-    A token without a weight counts as the median of those of its piece that have one.
+    A token without a weight counts as the median of those of its criterion that have one.
     """
     total = np.zeros_like(pieces[0][0].weights) if pieces else np.zeros(0, dtype=np.float64)
-    for evidence, mask in pieces:
-        weights = np.where(mask, evidence.weights, 0.0)
+    for criterion, mask in pieces:
+        weights = np.where(mask, criterion.weights, 0.0)
         positive = weights[weights > 0]
         weights[mask & (weights == 0)] = np.median(positive) if len(positive) else 1.0
         if weights.any():

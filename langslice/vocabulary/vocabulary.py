@@ -1,7 +1,7 @@
 """Which tokens to keep, and why.
 
 Evidence says what text in the wanted languages needs, what must stay in any case is added, and the tokenizer's closure
-adds what the chosen tokens are made of. How evidence is weighed stands in selection_criteria.py and lexicon.py, what always stays
+adds what the chosen tokens are made of. How criteria are weighed is in selection_criteria.py and lexicon.py, what always stays
 in always_kept.py, closing in langslice.tokenizer.
 """
 
@@ -40,16 +40,16 @@ class VocabularyRequest:
     """What the user asked for; every field combines with the others.
 
     languages     BCP-47 codes
-    lexicons      files of words, one a line, optionally `word<TAB>weight`
+    lexicons      files of words, one per line, optionally `word<TAB>weight`
     scripts       ISO 15924 codes whose tokens are kept
-    drop_scripts  ISO 15924 codes whose tokens are dropped, whatever the evidence
-    coverage      share of the weighted token occurrences to cover, 0 < coverage <= 1, of each piece of evidence
+    drop_scripts  ISO 15924 codes whose tokens are dropped, whatever the criteria
+    coverage      share of the weighted token occurrences to cover, 0 < coverage <= 1, of each criterion
     min_count     least corpus count of a token kept for the corpus
     max_vocab     most tokens in the result, closure included
-    top_k         most tokens taken from each piece of evidence
-    keep_tokens   files of tokens, one a line
+    top_k         most tokens taken from each criterion
+    keep_tokens   files of tokens, one per line
     keep_code     keep indentation, operators and identifiers
-    only_tokens   files of tokens, one a line: these, what they and the configuration demand, and nothing else
+    only_tokens   files of tokens, one per line: these, what they and the configuration demand, and nothing else
     keep_all_language_codes  keep the codes of all languages that steer the model, not those of `languages` alone
     limited_by    what `max_vocab` comes from, as the user wrote it
     """
@@ -76,7 +76,7 @@ class VocabularyChoice:
     reasons          kept id -> reasons, ids ascending ("special", "byte", "language:ko", "corpus", "closure of ▁hello")
     corpus_coverage  share of the corpus's token occurrences that are kept, None without a corpus
     notes            what the user should know about how the request was met
-    pieces           each piece of evidence, and what was taken of it before closing
+    pieces           each criterion, and what was taken of it before closing
     """
 
     reasons: Mapping[int, tuple[str, ...]]
@@ -102,7 +102,7 @@ def choose_vocabulary(
     released   special tokens that need not stay
     costs      (size,) what it costs to lose an occurrence of each token; under a limit, tokens go by frequency times this
     Raises  PlanError for a request that asks for nothing, contradicts itself, or cannot be met; LanguageError for an
-            unknown language or script, or a language without evidence; CorpusError for a file that cannot be read
+            unknown language or script, or a language without a criterion; CorpusError for a file that cannot be read
     """
     _check(request, counts, tokenizer)
     if request.only_tokens:
@@ -122,7 +122,7 @@ def choose_vocabulary(
     always |= _characters(tokenizer, classes, languages, asked, dropped)
     pieces = _cut_all(_gather(tokenizer, classes, request, languages, asked, counts), request)
     refused = classes.touching(dropped)
-    pieces = [(evidence, mask & ~refused) for evidence, mask in pieces]
+    pieces = [(criterion, mask & ~refused) for criterion, mask in pieces]
     closure = _fit(tokenizer, always, pieces, request, costs)
     return VocabularyChoice(
         reasons=_reasons(always, pieces, closure),
@@ -174,7 +174,7 @@ def _check(request: VocabularyRequest, counts: TokenCounts | None, tokenizer: So
 
 
 def _check_alone(request: VocabularyRequest, counts: TokenCounts | None) -> None:
-    """Refuse anything beside --only-tokens that would add tokens or drop them."""
+    """Refuse anything together with --only-tokens that would add tokens or drop them."""
     names = {"lexicons": "lexicon", "max_vocab": request.limited_by.split()[0].removeprefix("--").replace("-", "_")}
     beside = [names.get(name, name) for name, value in vars(request).items() if value]
     beside = [name for name in beside if name not in ("only_tokens", "limited_by")]
@@ -185,7 +185,7 @@ def refuse_beside_only_tokens(beside: Sequence[str]) -> None:
     """Refuse entries of a choice that --only-tokens would leave without effect."""
     if beside:
         raise PlanError(
-            f"--only-tokens keeps exactly what its file lists, so --{beside[0].replace('_', '-')} beside it has no effect",
+            f"--only-tokens keeps exactly what its file lists, so --{beside[0].replace('_', '-')} together with it has no effect",
             hint="write all tokens into the file, or use --keep-tokens, which adds to a choice",
         )
 
@@ -245,39 +245,39 @@ def _gather(
     asked: Sequence[str],
     counts: TokenCounts | None,
 ) -> list[SelectionCriterion]:
-    """Every piece of evidence that the request names, uncut."""
+    """Every criterion that the request names, uncut."""
     size = len(tokenizer.tokens)
     nothing = np.zeros(size, dtype=bool)
     cuts = request.coverage is not None or request.min_count is not None or request.top_k is not None
     use_whole = counts is None or not cuts
-    evidence = [language_criterion(tokenizer, classes, language, use_whole=use_whole) for language in languages]
+    criteria = [language_criterion(tokenizer, classes, language, use_whole=use_whole) for language in languages]
     for path in request.lexicons:
         groups = read_lexicon(path)
         weights = weigh_words(tokenizer, groups, forms_for(tokenizer))
         weights[classes.neutral & classes.ascii_only] = 0.0
-        evidence.append(SelectionCriterion(f"lexicon:{path.name}", weights, nothing))
+        criteria.append(SelectionCriterion(f"lexicon:{path.name}", weights, nothing))
     if counts is not None:
-        evidence.append(SelectionCriterion("corpus", np.asarray(counts.counts, dtype=np.float64), nothing))
+        criteria.append(SelectionCriterion("corpus", np.asarray(counts.counts, dtype=np.float64), nothing))
     if request.keep_code:
-        evidence.append(
+        criteria.append(
             SelectionCriterion("code", weigh_code(tokenizer), nothing | (classes.ascii_only & classes.neutral))
         )
     none = np.zeros(size, dtype=np.float64)
     for script in asked:
         mask = classes.touching({script}) & classes.within(asked)
-        evidence.append(SelectionCriterion(f"script:{script}", none, mask))
-    return evidence
+        criteria.append(SelectionCriterion(f"script:{script}", none, mask))
+    return criteria
 
 
 def _cut_all(
-    evidence: Sequence[SelectionCriterion], request: VocabularyRequest
+    criteria: Sequence[SelectionCriterion], request: VocabularyRequest
 ) -> list[tuple[SelectionCriterion, Mask]]:
     least = float(request.min_count or 1)
     return [
         (piece, select(piece, coverage=request.coverage, top_k=request.top_k, min_weight=least))
         if piece.reason == "corpus"
         else (piece, select(piece, coverage=request.coverage, top_k=request.top_k))
-        for piece in evidence
+        for piece in criteria
     ]
 
 
@@ -306,7 +306,7 @@ def _fit(
     smallest = close(tokenizer, np.flatnonzero(must).tolist())
     if len(smallest.kept) > max_vocab:
         raise FewerRowsError(
-            f"the vocabulary cannot be cut to {max_vocab:,} tokens: {len(smallest.kept):,} always stay ({request.limited_by})",
+            f"the vocabulary cannot be sliced to {max_vocab:,} tokens: {len(smallest.kept):,} always stay ({request.limited_by})",
             hint=f"set --max-vocab to at least {len(smallest.kept):,}, or --max-size so that as many fit; special tokens, "
             "bytes, punctuation and the single characters of the kept scripts are never dropped",
             least=len(smallest.kept),
@@ -347,7 +347,7 @@ def _reasons(
     """Reasons of every kept token, ids ascending."""
     kept = set(closure.kept)
     found: dict[int, list[str]] = {index: [] for index in closure.kept}
-    for reason, mask in (*always.items(), *((evidence.reason, mask) for evidence, mask in pieces)):
+    for reason, mask in (*always.items(), *((criterion.reason, mask) for criterion, mask in pieces)):
         for index in np.flatnonzero(mask).tolist():
             if index in kept:
                 found[index].append(reason)
@@ -375,9 +375,11 @@ def _notes(
         if not language.lexicon and counts is not None:
             notes.append(f"no lexicon for {language.name}: its words come from the corpus alone")
     if request.coverage is not None or request.top_k is not None:
-        uncut = [evidence.reason for evidence, _ in pieces if evidence.whole.any()]
+        uncut = [criterion.reason for criterion, _ in pieces if criterion.whole.any()]
         if uncut:
-            notes.append(f"tokens kept by script have no counts, so no cut applies to them: {', '.join(uncut)}")
+            notes.append(
+                f"tokens kept by script have no counts, so coverage, counts and limits do not apply to them: {', '.join(uncut)}"
+            )
     chosen = np.zeros(0, dtype=bool)
     for _, mask in pieces:
         chosen = mask if not len(chosen) else chosen | mask

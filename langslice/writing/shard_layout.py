@@ -114,7 +114,7 @@ def lay_out(
 
 
 def _header_of(path: Path, data_bytes: int) -> bytes:
-    """Read the header as it stands; it is all that the data leave of the file."""
+    """Read the header as it is; it is all that the data leave of the file."""
     with path.open("rb") as file:
         return file.read(path.stat().st_size - data_bytes)
 

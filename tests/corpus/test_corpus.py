@@ -57,7 +57,7 @@ def refused(corpus: str, message: str, **options: object) -> CorpusError:
     return caught.value
 
 
-# Every road gives the same units
+# Every way gives the same units
 
 
 @pytest.mark.parametrize("pack", PACK)

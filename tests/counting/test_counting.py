@@ -24,7 +24,7 @@ from langslice.counting import (
     load_counts,
     merge_counts,
 )
-from langslice.counting import split_points as cutting
+from langslice.counting import split_points as splitting
 from langslice.counting.blocks import TextBlock, Totals, UnitTable, take_rare, unit_blocks
 from langslice.counting.counter import count_blocks
 from langslice.counting.pieces import NO_PIECES, Pieces, PieceTable, distinct, split_units, split_words
@@ -47,7 +47,7 @@ REAL = (
     "weights/all-MiniLM-L6-v2",
     "weights/stories260K-llama",
 )
-# What made counts differ, or might: white space of every kind beside spaces, characters that normalisers remove or turn
+# What made counts differ, or might: white space of every kind next to spaces, characters that normalisers remove or turn
 # into white space, marks, prepended signs, added tokens, SentencePiece's own space, runs of spaces, our own marks.
 NASTY = (
     [
@@ -146,7 +146,7 @@ def texts_of(pieces: Pieces) -> list[str]:
     return [text for text, _ in pieces.texts()]
 
 
-def cut(rules: SplitRules, *units: str) -> list[str]:
+def split(rules: SplitRules, *units: str) -> list[str]:
     return texts_of(split_units(rules, block_of(list(units)).data))
 
 
@@ -213,17 +213,17 @@ def test_units_that_cannot_stand_in_a_block(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_chunks_by_hand(letters: SourceTokenizer) -> None:
     rules = count.prepare(letters)[1]
-    assert cut(rules, "to be  or", " not\u00a0 to be ", "a\u00a0b c") == (
+    assert split(rules, "to be  or", " not\u00a0 to be ", "a\u00a0b c") == (
         ["\x02to", " be", "  or"] + ["\x02", " not\u00a0 to", " be "] + ["\x02a\u00a0b", " c"]
     )
     assert rules.indents
-    assert cut(rules, "    def f", "  \u00a0x y", "   ") == (
+    assert split(rules, "    def f", "  \u00a0x y", "   ") == (
         ["\x02   ", " def", " f"] + ["\x02  \u00a0x", " y"] + ["\x02   "]
     )
-    assert cut(rules, "é 한 😀 x") == ["\x02é", " 한", " 😀", " x"]
+    assert split(rules, "é 한 😀 x") == ["\x02é", " 한", " 😀", " x"]
 
 
-def test_punctuation_is_cut_off_where_the_pre_tokeniser_parts_it(tmp_path: Path) -> None:
+def test_punctuation_is_split_off_where_the_pre_tokeniser_parts_it(tmp_path: Path) -> None:
     words = {
         "type": "Split",
         "pattern": {"Regex": r"'s| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+"},
@@ -234,22 +234,22 @@ def test_punctuation_is_cut_off_where_the_pre_tokeniser_parts_it(tmp_path: Path)
     tokenizer = open_tokenizer(byte_level_folder(tmp_path / "parts", [("h", "e")], pre_tokenizer=parts))
     rules = count.prepare(tokenizer)[1]
     assert rules.points == "digit"
-    pieces = cut(rules, "he(the, 3.1)", "he's hé.\u0301")
+    pieces = split(rules, "he(the, 3.1)", "he's hé.\u0301")
     assert pieces == ["\x02he", "(the", ",", " 3", ".1", ")", "\x02he's", " hé", ".\u0301"]
     units = ["he(he, 3.1)", "he(he)", "he's he.\u0301", "he(he)"]
     assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
 
 
-def test_punctuation_that_a_token_joins_to_a_letter_is_not_cut_off(tmp_path: Path) -> None:
+def test_punctuation_that_a_token_joins_to_a_letter_is_not_split_off(tmp_path: Path) -> None:
     tokens = ["<unk>", "▁", "a", "b", ".", ",", "(", "0", "a.", "0("]
     merges = [("a", "."), ("0", "(")]
     tokenizer = open_written(tmp_path, bpe(tokens, merges, unk_token="<unk>"), normalizer=SENTENCE_SPACE)
     rules = count.prepare(tokenizer)[1]
     assert rules.points == "alone"
-    marked = {point for point in cutting.POINTS if rules.classes[ord(point)] & cutting.POINT}
+    marked = {point for point in splitting.POINTS if rules.classes[ord(point)] & splitting.POINT}
     assert marked == {","}, "`.` has a token with a letter, `(` one with the anchor, the others have none of their own"
     units = ["a.b,a", "b.a", "ab,(a", "a,b"]
-    assert cut(rules, "a.b,a") == ["\x02a.b", ",a"]
+    assert split(rules, "a.b,a") == ["\x02a.b", ",a"]
     assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
 
 
@@ -273,7 +273,7 @@ def test_merging_by_hand() -> None:
     assert (half.units, half.characters, half.size_bytes, half.note) == (2, 4, 6, "n")
 
 
-# Two roads that must agree
+# Two ways that must agree
 
 
 @pytest.mark.assets
@@ -368,7 +368,7 @@ def test_take_rare_keeps_what_is_frequent() -> None:
     assert not table
 
 
-# Unigram: words cut before punctuation where rounding cannot matter
+# Unigram: words split before punctuation where rounding cannot matter
 
 
 SCORES = [("<unk>", 0.0), ("▁", -3.0), ("▁a", -4.0), *((letter, -5.0) for letter in "abc0.,)(x"), ("))", -6.25)]
@@ -393,11 +393,11 @@ def test_decided_by_hand() -> None:
     assert token_tree([("é", 0.0)]) == ()
 
 
-def test_unigram_words_are_cut_before_punctuation(tmp_path: Path) -> None:
+def test_unigram_words_are_split_before_punctuation(tmp_path: Path) -> None:
     tokenizer = unigram_with_words(tmp_path, ("a,", -6.0), ("ab", -7.0), ("ba", -7.0))
     rules = count.prepare(tokenizer)[1]
     assert (rules.reason, rules.points) == ("", "letter")
-    marked = {point for point in cutting.POINTS if rules.classes[ord(point)] & cutting.POINT}
+    marked = {point for point in splitting.POINTS if rules.classes[ord(point)] & splitting.POINT}
     assert marked == {".", "(", ")"}, "`,` has a token with a letter, the others have none of their own"
     words = distinct([split_units(rules, b"\x02x a(x))) b.aba) c.x).aba c,x")])
     assert texts_of(words) == ["\x02x", " a(x)))", " b.aba)", " c.x).aba", " c,x"]
@@ -421,7 +421,7 @@ def test_a_self_check_of_words_leaves_them_whole(tmp_path: Path) -> None:
     assert counts.tolist() == (3 * np.bincount(memory_of_the_word(["a(x)"])[0], minlength=len(counts))).tolist()
 
 
-# Tokenizers that cannot be cut everywhere, or anywhere
+# Tokenizers that cannot be split everywhere, or anywhere
 
 
 def open_written(folder: Path, model: dict[str, object], **parts: object) -> SourceTokenizer:
@@ -455,7 +455,7 @@ def test_tokens_that_reach_over_spaces_are_not_made_by_joining(tmp_path: Path) -
     assert count_tokens(tokenizer, units).counts.tolist() == brute(tokenizer, units).tolist()
 
 
-def test_pre_tokeniser_that_joins_words_is_not_cut(tmp_path: Path) -> None:
+def test_pre_tokeniser_that_joins_words_is_not_split(tmp_path: Path) -> None:
     pairs = {"type": "Split", "pattern": {"Regex": r"\w+ \w+"}, "behavior": "Isolated", "invert": False}
     tokenizer = open_written(
         tmp_path, bpe(["<unk>", "a", "b", " ", "a "], [("a", " ")], unk_token="<unk>"), pre_tokenizer=pairs
@@ -470,7 +470,7 @@ def test_pre_tokeniser_that_joins_words_is_not_cut(tmp_path: Path) -> None:
     assert dict(pair for batch in distinct_chunks(tokenizer, units) for pair in batch) == {"a b a b": 2, "a a": 1}
 
 
-def test_unigram_without_pre_tokeniser_is_not_cut(tmp_path: Path) -> None:
+def test_unigram_without_pre_tokeniser_is_not_split(tmp_path: Path) -> None:
     tokenizer = open_written(tmp_path, unigram([("<unk>", 0.0), ("▁", -2.0), ("a", -1.0)]), normalizer=SENTENCE_SPACE)
     counted = count_tokens(tokenizer, ["a a a", "a b"])
     assert counted.counts.tolist() == brute(tokenizer, ["a a a", "a b"]).tolist()
@@ -536,7 +536,7 @@ def test_self_check_sends_a_block_the_slow_road(letters: SourceTokenizer) -> Non
     the = letters.tokens.index("Ġthe")
 
     def memory_of_the_start(texts: list[str]) -> list[list[int]]:
-        """An encoder that no cut is safe for: what opens a text changes every later token."""
+        """An encoder that no split is safe for: what opens a text changes every later token."""
         return [[the if text.startswith("x") else old for old in encode([text])[0]] for text in texts]
 
     units = [["he the he", "he the he", "a b"], ["xa he the"] * 3 + ["x y"]]

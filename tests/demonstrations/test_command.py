@@ -109,7 +109,7 @@ def test_features_of_one_set_without_pictures(zoo, demos):
         (
             ["--demos", "mt.jsonl", "--against", "fr.jsonl", "--share", "0.01", "--ablate"],
             PlanError,
-            "no dimension behind a layer is large in mt and small in every other set",
+            "no dimension after a layer is large in mt and small in every other set",
         ),
     ],
 )

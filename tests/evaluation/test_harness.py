@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on a slice, and our own figures beside its own where the prompt is the same."""
+"""lm-evaluation-harness on a slice, and our own figures next to its own where the prompt is the same."""
 
 from __future__ import annotations
 

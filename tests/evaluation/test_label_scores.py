@@ -223,7 +223,7 @@ def in_float64(loaded):
 def check_against_naive_loop(loaded, examples):
     """Each kind of label score, computed from its definition, one label of one example at a time."""
     exact = in_float64(loaded)
-    assert packing.can_pack(exact, 99), "the road that float32 takes"
+    assert packing.can_pack(exact, 99), "the way that float32 takes"
     scores = label_scores(exact, ("t", str(id(examples))), examples, KINDS)
     for number, example in enumerate(examples):
         prompt = loaded.tokenizer(example.prompt).input_ids
@@ -250,7 +250,7 @@ def check_against_naive_loop(loaded, examples):
 
 
 def check_rounding(loaded, examples):
-    """In float32 every road is as near to the exact scores as a naive loop in float32 is on this processor."""
+    """In float32 every way is as near to the exact scores as a naive loop in float32 is on this processor."""
     groups = [each.groups for each in fill_examples(loaded, examples)]
     flat = [ids for sequences in groups for ids in sequences]
     model = in_float64(loaded).model

@@ -109,11 +109,11 @@ def test_speed_is_paired_by_round(sliced, monkeypatch):
     found = evaluate("mini", sliced, tasks="speed", device="cpu", rounds=6)
     assert turns == [(["original", "slice"], 6, ("cpu", "float32"))]
     scores = {score.metric: score for score in found.scores if score.task == "speed"}
-    assert scores["prefill, tokens a second"].difference.value == 1.0
+    assert scores["prefill, tokens per second"].difference.value == 1.0
     assert scores["peak memory, bytes"].difference.value == -100
-    assert scores["decode, tokens a second"].difference.p == 1.0
+    assert scores["decode, tokens per second"].difference.p == 1.0
     assert set(scores) == {
-        "prefill, tokens a second", "decode, tokens a second", "first token, seconds", "peak memory, bytes",
+        "prefill, tokens per second", "decode, tokens per second", "first token, seconds", "peak memory, bytes",
     }  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_zeroing_equals_an_independent_hook_and_its_change_a_bootstrap_of_its_ow
     plain = measure_translation(loaded, pair, new_tokens=10)
     before = translate(loaded, pair, new_tokens=10)
 
-    # Layer 2 of the table is behind block 1, and so in front of block 2; likewise 5.
+    # Layer 2 of the table is after block 1, and so in front of block 2; likewise 5.
     def project(block, given, named):
         states = given[0] if given else named["hidden_states"]
         which = [3, 50, 117] if block is loaded.model.model.layers[2] else [7]
@@ -144,7 +144,7 @@ def test_what_cannot_be_translated_is_refused(zoo, measured):
     (pair,) = read_pairs_to_translate("fr-en", 2, shots=1)
     with pytest.raises(TaskError, match="translation needs a model that writes, and this is an encoder"):
         translate_ablated(zoo("bert"), measured, "fr-en", marks(), [pair])
-    with pytest.raises(PlanError, match="no dimension behind a layer is large in fr-en"):
+    with pytest.raises(PlanError, match="no dimension after a layer is large in fr-en"):
         translate_ablated(mini_model_path(), measured, "fr-en", marks(each=0), [pair])
 
 

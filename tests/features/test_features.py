@@ -36,7 +36,7 @@ def test_magnitudes_equal_those_of_the_loaded_model(zoo, model_type):
         for prompt in own:
             with torch.no_grad():
                 states = model(**prompt.inputs(), output_hidden_states=True).hidden_states
-            # transformers gives the last one behind the final norm.
+            # transformers gives the last one after the final norm.
             total = total + np.stack([state[0].double().square().sum(0).sqrt().numpy() for state in states[:-1]])
         assert np.allclose(measured.values[place, :-1], total / len(own), rtol=1e-5)
     assert measured.layers[0] == "embeddings" and len(measured.layers) == 4

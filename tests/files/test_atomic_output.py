@@ -98,12 +98,12 @@ def test_special_files_and_links_are_written_as_they_are(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(OutputError, match="cannot write beside the output"), staging_file(tmp_path / "loop" / "x"):
+    with pytest.raises(OutputError, match="cannot write next to the output"), staging_file(tmp_path / "loop" / "x"):
         pass
 
 
 def test_folders_that_cannot_be_written(tmp_path):
-    message = r"cannot write beside the output\n  /proc/\d+\n"
+    message = r"cannot write next to the output\n  /proc/\d+\n"
     with pytest.raises(OutputError, match=message), staging_file(Path("/proc/self/counts")):
         pass
     with pytest.raises(OutputError, match=f"{tmp_path / 'missing'} cannot be written to"):

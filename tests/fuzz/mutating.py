@@ -77,7 +77,7 @@ def change(holder: Any, key: Any, document: Any, choose: random.Random) -> None:
 
 
 def damage(raw: bytes, choose: random.Random) -> bytes:
-    """Bytes with some flipped, cut off, put in, or repeated."""
+    """Bytes with some flipped, truncated, put in, or repeated."""
     data = bytearray(raw)
     for _ in range(choose.randint(1, 4)):
         at = choose.randrange(len(data) + 1)

@@ -3,7 +3,7 @@
     python -m tests.fuzz.run --seconds 600 --write benchmarks/results/fuzzing.md
 
 Every kind of file takes its turn, each with a time limit of its own. A fault is anything but a good end or a LangsliceError: a
-traceback, ten seconds without an end, a gigabyte of memory, an output that stands although the command failed, a message
+traceback, ten seconds without an end, a gigabyte of memory, an output although the command failed, a message
 that does not name the file. The bytes of each are kept.
 """
 

@@ -79,7 +79,7 @@ def read_recipe(folder: Path) -> None:
 
 
 def preview_run(folder: Path) -> None:
-    """From a folder of its own, which is home, too: what stands in the recipe may name either, or the one above."""
+    """From a folder of its own, which is home, too: what is in the recipe may name either, or the one above."""
     from langslice.recipes.main import preview
 
     place, home = Path.cwd(), os.environ.get("HOME")
@@ -194,7 +194,7 @@ def wronged(example: Path, target: Target, choose: random.Random) -> Iterator[by
 def attempt(example: Path, target: Target) -> str:
     """Do a target's work; gives "" where it ended well, else its message.
 
-    Raises  AssertionError for an output that stands although the work failed, and whatever is no LangsliceError
+    Raises  AssertionError for an output although the work failed, and whatever is no LangsliceError
     """
     outputs = [example / name for name in ("out2", "again")] + (
         [] if target.file.startswith("out/") else [example / "out"]

@@ -169,7 +169,7 @@ def test_healed_again_the_first_time_is_kept(cut, text, tmp_path):
 
 
 def test_sizes_by_layer(text, tmp_path):
-    """A slice that brings modeling_sliced.py is healed by the stock class with its sizes."""
+    """A slice that brings modeling_sliced.py is healed by the unmodified class with its sizes."""
     cut, out = tmp_path / "cut", tmp_path / "out"
     langslice.slice(mini_model_path(), cut, languages="ko,en", drop_neurons="1:0-99", drop_layers="3-5", verify=False)
     assert "sliced_shapes" in json.loads((cut / "config.json").read_text())
@@ -186,6 +186,17 @@ def test_precision_checkpointing_and_accumulation(cut, text, tmp_path, precision
     settings = quick(text, precision=precision, gradient_checkpointing=True, gradient_accumulation=2, packing=False)
     result = heal(cut, tmp_path / "out", settings)
     assert result.loss["last"] < 8
+
+
+def test_bfloat16_where_there_is_nothing_but_a_cpu(text, tmp_path, monkeypatch):
+    """Trainer itself refuses it there, unless it is asked for the CPU."""
+    import torch
+
+    from langslice.healing.trainer import training_arguments
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    arguments = training_arguments(quick(text, precision="bfloat16", device="auto"), tmp_path)
+    assert (arguments.bf16, arguments.use_cpu) == (True, True)
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -483,7 +494,7 @@ def test_two_processes(cut, text, tmp_path):
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_what_is_merged_on_pruned_weights_is_what_was_trained(text, tmp_path, family):
-    """Two roads: the loss of the adapted model in memory, and that of the merged one read from disk. gpt2 stores (in, out)."""
+    """Two ways: the loss of the adapted model in memory, and that of the merged one read from disk. gpt2 stores (in, out)."""
     source = add_tokenizer(build(family, tmp_path / "source"))
     langslice.slice(source, tmp_path / "cut", scripts="Latn", sparsity=0.4, score="magnitude", verify=False)
     trained = heal(tmp_path / "cut", tmp_path / "out", quick(text, lora=3, learning_rate=3e-2, heldout=0.3, steps=6))

@@ -24,7 +24,7 @@ def test_packing_by_hand():
     assert listed(_packed([ids(5, 6), ids(7, 8, 9)], ENDS, 5, causal=True)) == [[0, 5, 6, 0, 7], [8, 9, 0]]
     # A token for the beginning and another for the end.
     assert listed(_packed([ids(5, 6), ids(7)], Frame((1,), (), 2), 9, causal=True)) == [[1, 5, 6, 2, 1, 7, 2]]
-    # What stands around a text is added to each row of a masked model later.
+    # What is around a text is added to each row of a masked model later.
     assert listed(_packed([ids(5, 6), ids(7)], Frame((1,), (2,), 2), 9, causal=False)) == [[5, 6, 2, 7, 2]]
     # A last row of one token has nothing to predict.
     assert listed(_packed([ids(5, 6, 7, 8)], ENDS, 5, causal=True)) == [[0, 5, 6, 7, 8]]

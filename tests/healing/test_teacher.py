@@ -108,7 +108,7 @@ def test_hidden_distance_by_hand():
 
 
 def test_a_slice_of_all_layers_says_what_its_teacher_says(whole):
-    """Two roads: the slice's own logits, and the teacher's over kept rows; hidden states too."""
+    """Two ways: the slice's own logits, and the teacher's over kept rows; hidden states too."""
     from langslice.healing.student import load_student
 
     mapped = find_teacher(open_source(whole), str(mini_model_path()), any_teacher=False)
@@ -216,7 +216,7 @@ def test_a_teacher_with_other_weights(cut, text, tmp_path):
     proven = tmp_path / "proven"
     langslice.slice(mini_model_path(), proven, languages="ko,en", drop_layers="2-4")
     with pytest.raises(
-        HealError, match=r"wrong teacher: model.safetensors of .* holds other weights than when the slice was cut"
+        HealError, match=r"wrong teacher: model.safetensors of .* holds other weights than when the slice was made"
     ):
         heal(proven, tmp_path / "out", quick(text, teacher=str(other)))
     result = heal(proven, tmp_path / "out", quick(text, teacher=str(other), any_teacher=True, steps=1))
@@ -224,7 +224,7 @@ def test_a_teacher_with_other_weights(cut, text, tmp_path):
 
 
 def test_a_teacher_of_another_shape_or_vocabulary(cut, zoo, text, tmp_path):
-    with pytest.raises(HealError, match=r"wrong teacher: the slice was cut from .*\n  fingerprint in slice.json"):
+    with pytest.raises(HealError, match=r"wrong teacher: the slice was made from .*\n  fingerprint in slice.json"):
         heal(cut, tmp_path / "out", quick(text, teacher=str(zoo("llama"))))
     with pytest.raises(
         HealError, match=r"wrong teacher: .* has another vocabulary .*\n  expected 12,288 rows .* found 131"
@@ -246,7 +246,7 @@ def test_a_wrong_plan(cut, text, tmp_path):
     record = json.loads((edited / "slice.json").read_text())
     record["new_to_old"][5] += 1
     (edited / "slice.json").write_text(json.dumps(record))
-    with pytest.raises(langslice.LangsliceError, match="`new_to_old` is not the map of the plan beside it"):
+    with pytest.raises(langslice.LangsliceError, match="`new_to_old` is not the map of the plan next to it"):
         heal(edited, tmp_path / "out", quick(text))
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / ".out.healing").exists()

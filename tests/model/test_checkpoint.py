@@ -100,7 +100,7 @@ def test_safetensors_win_over_pickles_and_a_single_file_over_an_index(folder: Pa
     checkpoint = open_checkpoint(folder)
     assert [shard.name for shard in checkpoint.shards] == ["model.safetensors"]
     assert checkpoint.notes == (
-        "model.safetensors was read; model.safetensors.index.json beside it was not, as in transformers",
+        "model.safetensors was read; model.safetensors.index.json next to it was not, as in transformers",
     )
 
 
@@ -366,7 +366,7 @@ def test_a_folder_where_a_shard_should_be(folder: Path) -> None:
 
 
 class Hub:
-    """A hub whose cache is laid out as the real one's, with blobs behind symlinks; files come one pattern at a time."""
+    """A hub whose cache is laid out as the real one's, with blobs after symlinks; files come one pattern at a time."""
 
     def __init__(self, cache: Path) -> None:
         self.repo = cache / "models--org--name"

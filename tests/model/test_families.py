@@ -1,4 +1,4 @@
-"""The table of families against the tensors that stock transformers writes."""
+"""The table of families against the tensors that unmodified transformers writes."""
 
 from __future__ import annotations
 

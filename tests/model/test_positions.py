@@ -1,4 +1,4 @@
-"""The longest text that config.json promises is the longest that the stock class reads."""
+"""The longest text that config.json promises is the longest that the unmodified class reads."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_scores_read_as_much_as_the_model_does(model_type, zoo):
 
 
 def test_no_other_place_lists_model_types():
-    """Names of model types stand in the two tables of model/ and nowhere else in the code."""
+    """Names of model types are in the two tables of model/ and nowhere else in the code."""
     import ast
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What stock transformers says of a folder, whichever of its versions is installed."""
+"""What unmodified transformers says of a folder, whichever of its versions is installed."""
 
 from __future__ import annotations
 

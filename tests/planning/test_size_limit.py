@@ -1,4 +1,4 @@
-"""`--max-size`: the written weights stay at or below it, whatever else is cut, and use what there is."""
+"""`--max-size`: the written weights stay at or below it, whatever else is sliced, and use what there is."""
 
 import pytest
 
@@ -71,5 +71,5 @@ def test_a_size_that_nothing_fits(zoo):
 
 
 def test_a_size_in_which_what_always_stays_does_not_fit(zoo):
-    with pytest.raises(PlanError, match=r"cannot be cut to \d+ tokens: \d+ always stay \(`max_size=.85kB.`\)"):
+    with pytest.raises(PlanError, match=r"cannot be sliced to \d+ tokens: \d+ always stay \(`max_size=.85kB.`\)"):
         langslice.plan(zoo("llama"), scripts="Latn", max_size="85kB")

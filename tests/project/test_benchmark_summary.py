@@ -1,4 +1,4 @@
-"""The README's figures stand in the summary of the benchmarks, the summary says what its pages say, and none is left out."""
+"""The README's figures are in the summary of the benchmarks, the summary says what its pages say, and none is left out."""
 
 from __future__ import annotations
 

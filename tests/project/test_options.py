@@ -176,7 +176,7 @@ def test_a_function_takes_options_by_name_by_place_or_as_one_value():
     assert inspect.signature(sample).parameters["size"].default == 3
     assert sample("m", 5, names="a", loud=True) == ("m", Sample(size=5, names="a"), True)
     assert sample("m", size=5) == sample("m", 5) == sample("m", options=Sample(size=5))
-    with pytest.raises(OptionError, match="`size` cannot be given beside it"):
+    with pytest.raises(OptionError, match="`size` cannot be given together with it"):
         sample("m", options=Sample(), size=4)
     with pytest.raises(OptionError, match="`options` must be Sample, found dict"):
         sample("m", options={})

@@ -123,7 +123,7 @@ def test_a_demonstration_window_is_the_written_format(data):
     labels = [piece.split(": ", 1)[0] for piece in pieces]
     assert len(set(labels[::2])) == len(set(labels[1::2])) == 1
     assert labels[0] != labels[1]
-    # Two roads: the written string, encoded at once, gives the ids that were put together from single lines.
+    # Two ways: the written string, encoded at once, gives the ids that were put together from single lines.
     assert data.tokenizer.encode(text).ids == np.concatenate(parts).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Recipes: read by the rules of editors, refused with their place, run step by step, kept by content, shown by commands."""
+"""Recipes: read by the rules of editors, refused with their place, run step by step, cached by content hash, shown by commands."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def weights_and_tokenizer(folder):
 
 # What is read
 
-# ruff: noqa: E501 - a recipe and the message about it stand on one line
+# ruff: noqa: E501 - a recipe and the message about it are on one line
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: {max_vocab: [1, 2]}\n", "hint: a list spans an axis: `langslice sweep` runs a recipe with lists"),
         ("model: mini\nslice: {max_vocab: true}\n", "`max_vocab` must be a whole number at least 1, found True"),
         ("model: mini\nslice: {corpus: [[a], b]}\n", "`corpus` must be a list of text, found ['a'] in it"),
-        ("model: mini\nslice: {revision: 3}\n", "unknown entry `revision`\nhint: it stands beside `model`, for all parts"),
+        ("model: mini\nslice: {revision: 3}\n", "unknown entry `revision`\nhint: it is next to `model`, for all parts"),
         ("model: mini\nslice: {cache_dir: x}\n", "hint: a recipe holds no places of one machine: set HF_HUB_CACHE"),
         ("model: mini\nslice: {token: abc}\n", "hint: a recipe holds no secrets: set HF_TOKEN"),
-        ("model: mini\nrevision: 3\nslice: {}\n", 'r.yaml:2: `revision` must be text, found 3\nhint: as text it stands in quotes: revision: "3"'),
+        ("model: mini\nrevision: 3\nslice: {}\n", 'r.yaml:2: `revision` must be text, found 3\nhint: as text it is in quotes: revision: "3"'),
         ("model: mini\nslice: {sparsity: 0.3, score: wander}\n", "`score` must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'\nhint: did you mean `wanda`?"),
         ("model: mini\nslice: ko\n", "r.yaml:2: `slice` must be a mapping, found str"),
-        ("model: mini\nslice: {}\nslice: {}\n", "r.yaml:3: `slice` stands there twice\nhint: it is also in line 2"),
+        ("model: mini\nslice: {}\nslice: {}\n", "r.yaml:3: `slice` is there twice\nhint: it is also in line 2"),
         ("model: mini\nscore: {kind: heads}\n", "r.yaml:2, score: `kind` must be a mapping, found 'heads'"),
         ("model: mini\nscore: {a: {kind: heads}}\n", "r.yaml:2, score.a: `method` is missing"),
         ("model: mini\nscore: {2: {kind: heads}}\n", "`2` is no name"),
@@ -108,7 +108,7 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: {languages: ko}\nevaluate: {languages: ko, beside: x}\n", "`beside` stands for what the recipe would make"),
         ("model: mini\nslice: {languages: kokoko}\n", "r.yaml:2, slice: "),
         ("model: mini\nslice: {languages: ko, compute: bfloat16}\n", "r.yaml:2, slice: `compute` has no effect"),
-        ("model: mini\nslice: {plan: p.json, languages: ko}\n", "`languages` cannot be given beside it"),
+        ("model: mini\nslice: {plan: p.json, languages: ko}\n", "`languages` cannot be given together with it"),
         ("model: mini\nevaluate: {languages: ko, dtype: int8}\n", "r.yaml:2, evaluate: `dtype` must be one of float32, bfloat16, float16, found 'int8'"),
         ("- model\n", "r.yaml: expected a mapping, found list"),
         ("", "r.yaml: expected a mapping, found NoneType"),
@@ -494,7 +494,7 @@ def test_the_run_command(tiny, tmp_path, capsys, monkeypatch):
     assert code == 0
     assert re.findall(r"^ ?(\w+) +done", out, re.M) == ["measure", "plan", "slice", "evaluate"]
     assert (
-        f"proof of {tmp_path / 'work' / 'slice'}: equal in files, tensors, loading, bytes, tokenizer, ids, tokenisation, "
+        f"verification of {tmp_path / 'work' / 'slice'}: equal in files, tensors, loading, bytes, tokenizer, ids, tokenisation, "
         "clients, outputs\n" in out
     )
     assert "bits per byte" in out
@@ -554,7 +554,7 @@ def test_what_a_draft_offers_works(rooms, tmp_path, monkeypatch):
     [
         ("bert", ["tasks: bitext", "objective: masked", "trust_remote_code"]),
         ("m2m_100", ["tasks: translation", "objective: denoising", "drop_layers_by: encoder.block-influence:1"]),
-        ("olmo2", ["Heads cannot be cut: no head of this model can be removed", "tasks: perplexity"]),
+        ("olmo2", ["Heads cannot be sliced: no head of this model can be removed", "tasks: perplexity"]),
     ],
 )
 def test_a_draft_is_of_its_model(zoo, model_type, words):
@@ -587,7 +587,7 @@ def test_examples_run(name, tmp_path, monkeypatch):
 
 
 def test_the_example_of_the_whole_job(tmp_path, monkeypatch):
-    """Everything for real: cut, proven, measured, healed, measured again, restored, reported."""
+    """Everything for real: cut, verified, measured, healed, measured again, restored, reported."""
     monkeypatch.chdir(EXAMPLES.parents[1])
     done = langslice.run(EXAMPLES / "whole-job.yaml", tmp_path / "work")
     assert [step.name for step in done.steps] == [

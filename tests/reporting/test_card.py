@@ -36,7 +36,7 @@ def test_slice_writes_a_card_and_keeps_the_sources(sliced):
     card = ModelCard.load(sliced / "README.md")
     assert card.data.license == "other" and card.data.license_name == "tiny-licence"
     assert card.data.license_link == "LICENSE"
-    assert card.data.language == ["ko", "en"]  # not French, which was cut away
+    assert card.data.language == ["ko", "en"]  # not French, which was dropped
     assert card.data.library_name == "transformers" and card.data.pipeline_tag == "text-generation"
     assert card.data.tags == ["langslice", "vocabulary-pruning", "pruning"]
     assert card.data.base_model is None  # a folder, not a model of the hub
@@ -120,7 +120,7 @@ def test_slices_of_slices_keep_every_card(copied, tmp_path):
 
 
 def make_slice_plain(folder, tmp_path):
-    """A slice that can be sliced again: of a source with a card, and with a report beside it."""
+    """A slice that can be sliced again: of a source with a card, and with a report next to it."""
     from tests.zoo import add_tokenizer, build
 
     source = add_tokenizer(build("gpt2", tmp_path / "gpt2"))

@@ -182,7 +182,7 @@ def test_hostile_text_stays_text(report):
     shown = "".join(reader.text)
     assert "<script>alert(1)</script>" in shown and "&amp;" in shown
     assert "\u202e" not in shown and "⟨U+202E⟩gnp.exe" in shown and "⟨U+D83D⟩" in shown and "a⟨U+0000⟩b" in shown
-    assert "Proof failed" in shown
+    assert "Verification failed" in shown
 
 
 def test_sections_without_data_are_left_out(zoo, tmp_path):

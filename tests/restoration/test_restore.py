@@ -357,7 +357,7 @@ def test_what_does_not_belong_together_is_refused(zoo, tmp_path, capsys, monkeyp
 
 
 def test_a_row_that_went_astray_is_found(zoo, tmp_path, monkeypatch):
-    """Must fail: the proof of a restored model sees a trained row in the wrong place, and one that is not the base's."""
+    """Must fail: verification of a restored model sees a trained row in the wrong place, and one that is not the base's."""
     from langslice.restoration import main as restoring
 
     source = zoo("llama")

@@ -1,4 +1,4 @@
-"""`langslice score` as a user meets it: a table on stdout, a file, a picture, and one message for every bad input."""
+"""`langslice score` as a user meets it: a table on stdout, a file, a plot, and one message for every bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cut costs, and what the random control beside it costs."""
+"""What a slice costs, and what the random control next to it costs."""
 
 from __future__ import annotations
 

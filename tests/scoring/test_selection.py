@@ -1,4 +1,4 @@
-"""What is dropped by scores: hand-worked choices, even cuts, languages, and the random control."""
+"""What is dropped by scores: hand-worked choices, uniform cuts, languages, and the random control."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_even_cuts_keep_groups_equal(llama, plain):
     row = [4, 1, 4, 4, 4, 4, 1, 4, 1, 4, 4, 4]
     assert heads_to_drop(heads(row), wide, 0.25, even=True) == {"layers.self": {0: (1, 6, 8)}}
     with pytest.raises(
-        PlanError, match=r"0\.1 of 12 heads of layers\.self is less than the smallest even cut"
+        PlanError, match=r"0\.1 of 12 heads of layers\.self is less than the smallest uniform slice"
     ) as refused:
         heads_to_drop(heads(row), wide, 0.1, even=True)
     assert refused.value.hint == "the smallest takes 0.25 of the heads; or do without `even`"

@@ -111,7 +111,7 @@ def test_layers_of_a_tokenizer_cannot_be_cut(tokenizer_folder):
 
 
 def gliner_like(zoo, folder, *, named=True, pickled=True):
-    """An ordinary encoder under a prefix, heads behind it, and a configuration of the wrapper's own."""
+    """An ordinary encoder under a prefix, heads after it, and a configuration of the wrapper's own."""
     import torch
     from safetensors.torch import load_file, save_file
 

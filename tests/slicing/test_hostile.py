@@ -186,7 +186,7 @@ def test_results_on_a_disk_that_is_full(model, tmp_path, disk, write):
 @pytest.mark.parametrize("write", WRITERS)
 def test_results_on_a_disk_that_cannot_be_written(model, tmp_path, disk, write):
     place = disk("size=1m,ro")
-    with pytest.raises(OutputError, match=r"cannot (write beside|be written)"):
+    with pytest.raises(OutputError, match=r"cannot (write next to|be written)"):
         write(model, tmp_path, place / "out")
 
 
@@ -212,7 +212,7 @@ def test_slices_on_a_disk_that_fills_up(model, tmp_path, disk, monkeypatch, duri
 
 def test_a_slice_on_a_disk_that_cannot_be_written(model, disk):
     place = disk("size=64m,ro")
-    with pytest.raises(OutputError, match=f"cannot write beside the output\n  {place}\n  Read-only file system"):
+    with pytest.raises(OutputError, match=f"cannot write next to the output\n  {place}\n  Read-only file system"):
         sliced(model, place / "out")
 
 

@@ -125,5 +125,5 @@ def test_nothing_beside_only_tokens(models, tmp_path):
         "corpus": str(tmp_path / "one.txt"),
     }  # fmt: skip
     for name, value in refused.items():
-        with pytest.raises(PlanError, match=f"so `{name}` beside it has no effect"):
+        with pytest.raises(PlanError, match=f"so `{name}` together with it has no effect"):
             langslice.plan(models / "multilingual-e5-small", only_tokens=tmp_path / "one.txt", **{name: value})

@@ -103,7 +103,7 @@ def test_unproven_slices_are_refused(sliced):
         sliced,
         verification={"passed": False, "checks": [{"name": "bytes", "passed": False, "detail": "x"}], "texts": []},
     )
-    with pytest.raises(PublishError, match=r"the proof of .* failed: bytes"):
+    with pytest.raises(PublishError, match=r"verification of .* failed: bytes"):
         plan_upload(sliced, "org/name")
     assert plan_upload(sliced, "org/name", unproven=True).files
 
@@ -111,14 +111,14 @@ def test_unproven_slices_are_refused(sliced):
 def test_changed_weights_are_refused(sliced):
     with (sliced / "model.safetensors").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(PublishError, match=r"model\.safetensors in .* is not the file that was proven"):
+    with pytest.raises(PublishError, match=r"model\.safetensors in .* is not the file that was verified"):
         plan_upload(sliced, "org/name")
     assert plan_upload(sliced, "org/name", unproven=True).files
     edit_record(sliced, healed={"steps": 1, "settings": {"learning_rate": 1e-4}})
     upload = plan_upload(sliced, "org/name")
     assert "Nothing was trained" in (sliced / "README.md").read_text()
     send(upload, api=Hub())
-    assert "It was trained after the cut" in (sliced / "README.md").read_text()
+    assert "It was trained after the slice" in (sliced / "README.md").read_text()
 
 
 def test_unknown_files_are_refused(sliced):

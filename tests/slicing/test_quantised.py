@@ -1,4 +1,4 @@
-"""Quantised sources: what can be cut is cut with every other byte as it was, what cannot is said before anything is written."""
+"""Quantised sources: what can be sliced is, every other byte as it was; what cannot is said before anything is written."""
 
 from __future__ import annotations
 

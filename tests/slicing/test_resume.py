@@ -101,7 +101,7 @@ def test_a_killed_command_goes_on_behind_its_last_block(zoo, tmp_path, undisturb
     state = json.loads((left / ".unfinished/pruning/sparsity.json").read_text())
     assert state["finished"] == ["model.layers.0"]
     printed = run(command, capsys)
-    assert "went on behind 1 of 2 blocks, which a run that was stopped had pruned" in printed
+    assert "continued after 1 of 2 blocks, which a run that was stopped had pruned" in printed
     assert partials(tmp_path) == []
     same_but_for_place(lasting(tmp_path / "out"), undisturbed)
 
@@ -147,7 +147,7 @@ def interrupted(zoo, tmp_path, monkeypatch):
 def test_an_interrupted_call_keeps_what_is_finished(interrupted, tmp_path):
     model, choice = interrupted
     done = job.slice(model, tmp_path / "out", **choice)
-    assert done.notes == ("went on behind 1 of 3 blocks, which a run that was stopped had pruned",)
+    assert done.notes == ("continued after 1 of 3 blocks, which a run that was stopped had pruned",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "mt.jsonl", "out"]
     job.slice(model, tmp_path / "whole", **choice)
     assert lasting(tmp_path / "out") == lasting(tmp_path / "whole")

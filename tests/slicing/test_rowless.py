@@ -1,4 +1,4 @@
-"""Ids and tokens for which the model has no row: named, never written, and in no way of a cut that does not touch them."""
+"""Ids and tokens for which the model has no row: named, never written, and in no way of a slice that does not touch them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tokenizer_samples import added
 
 
 def with_one_token_more(source: Path, folder: Path) -> Path:
-    """A copy whose tokenizer has a token behind the model's last row; returns the folder."""
+    """A copy whose tokenizer has a token after the model's last row; returns the folder."""
     shutil.copytree(source, folder)
     rows = json.loads((folder / "config.json").read_text())["vocab_size"]
     document = json.loads((folder / "tokenizer.json").read_text())

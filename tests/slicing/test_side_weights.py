@@ -1,4 +1,4 @@
-"""Weights beside the weights: heads and adapters stay, what runs along a cut axis is cut, and only copies are left out."""
+"""Weights other than the main ones: heads and adapters stay, sliced axes are followed, and only copies are left out."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_weights_that_transformers_does_not_read_are_left_out_and_what_they_held
     save(source / "pytorch_model.bin", more=torch.randn(3))
     result = langslice.slice(source, tmp_path / "out", **LATIN)
     assert result.left_out["pytorch_model.bin"] == (
-        "weights that nothing reads beside model.safetensors; 1 of its tensors differ, such as more"
+        "weights that nothing reads next to model.safetensors; 1 of its tensors differ, such as more"
     )
 
 

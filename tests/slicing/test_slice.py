@@ -1,4 +1,4 @@
-"""The whole job on every family: plan, slice, prove, reload in stock transformers, and compare by another road."""
+"""The whole job on every family: plan, slice, verify, reload in unmodified transformers, and compare by another way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stored(folder):
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))
 def test_slice_of_every_family_is_proven(model_type, zoo, tmp_path):
     source = zoo(model_type)
-    multiple = 1 if model_type == "whisper" else 8  # behind its time stamps nothing may stand
+    multiple = 1 if model_type == "whisper" else 8  # after its time stamps nothing may be
     result = langslice.slice(source, tmp_path / "out", pad_to_multiple_of=multiple, **CHOICE)
     assert result.verification.passed
     assert {check.name: check.passed for check in result.verification.checks} == dict.fromkeys(
@@ -36,7 +36,7 @@ def test_slice_of_every_family_is_proven(model_type, zoo, tmp_path):
     rows = result.plan.new_to_old
     assert len(rows) % multiple == 0
     assert 40 < len(result.plan.kept) < 100
-    # Another road: gather in memory with torch, and compare every tensor of the file.
+    # Another way: gather in memory with torch, and compare every tensor of the file.
     before, after = stored(source), stored(tmp_path / "out")
     assert list(before) == list(after)
     for name, tensor in before.items():
@@ -208,7 +208,7 @@ def test_a_field_of_the_wrong_type_is_one_message(zoo, tmp_path):
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "num_hidden_layers": "x"}))
     if transformers.__version__.startswith("4."):
-        # Version 4 accepts any type in a configuration; the class then cannot be built, and the proof says so.
+        # Version 4 accepts any type in a configuration; the class then cannot be built, and verification says so.
         checks = langslice.slice(source, tmp_path / "out", **CHOICE).verification.checks
         details = [check.detail for check in checks if check.name in {"loading", "outputs"} and check.passed is None]
         assert len(details) == 2
@@ -297,7 +297,7 @@ def test_a_wrong_slice_is_never_proven(damage, zoo, tmp_path):
     else:
         document = json.loads((out / "tokenizer.json").read_text())
         vocabulary = document["model"]["vocab"]
-        # One piece becomes so likely that covered text is cut elsewhere.
+        # One piece becomes so likely that covered text is split elsewhere.
         at = next(index for index, (piece, _) in enumerate(vocabulary) if piece == "ing")
         vocabulary[at][1] = -100.0
         (out / "tokenizer.json").write_text(json.dumps(document))
@@ -385,7 +385,7 @@ def test_an_added_token_without_a_row_is_left_out_and_named(zoo, tmp_path):
 
     source = tmp_path / "source"
     shutil.copytree(zoo("gemma3_text"), source)
-    # Fill the ids up to the last row, so that the next token lies behind it.
+    # Fill the ids up to the last row, so that the next token lies after it.
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     rows = json.loads((source / "config.json").read_text())["vocab_size"]
     fillers = [f"<unused{number}>" for number in range(rows - tokenizer.get_vocab_size())]

@@ -1,4 +1,4 @@
-"""Weight pruning as a step of `slice`: with other cuts in one job, recorded, verified, and refused where it has no sense."""
+"""Weight pruning as a step of `slice`: with other slices in one job, recorded, verified, and refused where it has no sense."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from langslice.sparsity.block_pass import walk
 from langslice.sparsity.skeleton import Skeleton
 from tests.zoo import FAMILIES
 
-# The last three have other names on disk than in stock code.
+# The last three have other names on disk than in unmodified code.
 REFUSED = {
     "albert", "whisper", "gemma3n_text", "gte", "jina_embeddings_v3", "nomic_bert",
 }  # fmt: skip

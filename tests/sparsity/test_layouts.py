@@ -1,4 +1,4 @@
-"""Pruning models whose blocks are not alike: sizes by layer, and experts, against naive loops on the loaded model."""
+"""Pruning models whose blocks are not alike: per-layer sizes, and experts, against naive loops on the loaded model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONE = (Demonstration("mono", ("a",)),)  # too short to reach every expert
 
 @pytest.fixture(scope="module")
 def sized(zoo, tmp_path_factory):
-    """Slices with sizes by layer, as langslice writes them."""
+    """Slices with per-layer sizes, as langslice writes them."""
     made: dict[str, Path] = {}
 
     def get(model_type: str) -> Path:
@@ -228,6 +228,8 @@ def test_an_expert_that_is_missing_is_refused(zoo, tmp_path):
     tensors = load_file(source / "model.safetensors")
     del tensors["model.layers.1.mlp.experts.2.up_proj.weight"]
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"weight model\.layers\.1\.mlp\.experts\.\S+ of the stock class has no"):
+    with pytest.raises(
+        CheckpointError, match=r"weight model\.layers\.1\.mlp\.experts\.\S+ of the unmodified class has no"
+    ):
         prune_copy(source, tmp_path / "out", SparsityRequest(0.3, keep_demos=KEEP))
     assert not (tmp_path / "out").exists()

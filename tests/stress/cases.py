@@ -27,7 +27,7 @@ class Case:
     target   what it writes, below a folder of its own
     clock    entries of the target's JSON files that tell how the run went, and not what came of it
     went_on  what it prints when it goes on where a killed run stopped
-    steps    whether the target is a work folder, in which finished steps may stand before the end
+    steps    whether the target is a work folder, in which finished steps may be before the end
     """
 
     name: str
@@ -35,7 +35,7 @@ class Case:
     reads: Path
     target: str = "out"
     clock: frozenset[str] = frozenset()
-    went_on: str = "went on behind"
+    went_on: str = "continued after"
     steps: bool = False
 
 

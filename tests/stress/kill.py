@@ -4,11 +4,11 @@
 
 Every run is a process group of its own, forked from this one after the libraries were imported, so that the moments fall into
 the work and not into Python's start; a kill is SIGKILL to the whole group. After each one:
-- at the target stands nothing, or the very bytes of a run that nobody disturbed; in the work folder of `run` stand whole outputs
+- the target holds nothing, or the very bytes of a run that nobody disturbed; in the work folder of `run` are whole outputs
   of its steps, and hidden names;
 - the source is unchanged, file by file (sha256);
 - the same command ends well and gives the very bytes of the undisturbed run;
-- beside the target nothing is left.
+- next to the target nothing is left.
 Some of the second runs are killed as well. slice.json is compared whole, but for how a healing run went: its seconds, and the step
 at which it was taken up again; the page, too, but for these and the hash of slice.json.
 """
@@ -52,7 +52,7 @@ CHAIN = 0.25  # share of second runs that are killed too
 
 @dataclass
 class Tally:
-    """What became of the kills of one case."""
+    """What happened to the kills of one case."""
 
     seconds: float = 0.0
     kills: int = 0
@@ -167,14 +167,14 @@ def stress(case: Case, kills: int, folder: Path, seed: int) -> Tally:
         tally.found["same command: went on"] += case.went_on in log.read_text()
         left = [path.name for path in place.iterdir() if path != target]
         if left:
-            tally.faults.append(f"{note}: left beside the target: {left}")
+            tally.faults.append(f"{note}: left next to the target: {left}")
         empty(place)
     shutil.rmtree(place)
     return tally
 
 
 def count_what_is_left(tally: Tally, case: Case, target: Path, expected: dict[str, str]) -> bool:
-    """Count what stands after a kill; whether the target is whole."""
+    """Count what is after a kill; whether the target is whole."""
     near = [*target.parent.iterdir(), *(target.iterdir() if case.steps and target.exists() else ())]
     tally.found["left: unfinished, hidden"] += any(is_unfinished(path) for path in near if path != target)
     whole = target.exists() and contents(target, case.clock) == expected
@@ -190,7 +190,7 @@ def faults_after_kill(
     if target.exists() and case.steps:
         yield from faults_in_work(case, target, expected)
     elif target.exists() and (found := contents(target, case.clock)) != expected:
-        yield f"something else than the whole output stands at the target: {differing(found, expected)}"
+        yield f"something else than the whole output is at the target: {differing(found, expected)}"
     if contents(case.reads) != before:
         yield "the source changed"
     for path in target.parent.iterdir():

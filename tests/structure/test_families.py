@@ -103,7 +103,7 @@ def whole_group(heads, number):
 
 
 def even_cut(anatomy, model_type):
-    """The same number in every layer, other ones in each where stock code allows that."""
+    """The same number in every layer, other ones in each where unmodified code allows that."""
     same = model_type in ("t5", "mt5")
     heads, neurons = [], []
     for place, rows in anatomy.heads.items():

@@ -120,7 +120,7 @@ def test_half_a_model(name, model_type, stack, tmp_path):
 
 
 def test_an_encoder_alone_through_the_command_line_of_a_client(tmp_path):
-    """Layers, heads and neurons of a T5EncoderModel, loaded by its stock class, against the source by hand."""
+    """Layers, heads and neurons of a T5EncoderModel, loaded by its unmodified class, against the source by hand."""
     import transformers
 
     folder = add_tokenizer(build_class("T5EncoderModel", "t5", tmp_path / "source"))
@@ -165,7 +165,7 @@ def test_an_incomplete_model_is_not_taken_for_half_a_model(tmp_path):
     tensors = load_file(folder / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoder.")}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(PlanError, match="no tensor of this checkpoint stands in a layer of its decoder stack"):
+    with pytest.raises(PlanError, match="no tensor of this checkpoint is in a layer of its decoder stack"):
         read_anatomy(open_checkpoint(folder))
 
 

@@ -70,7 +70,7 @@ def test_a_norm_over_all_heads_keeps_its_queries(tmp_path):
 
 
 def test_the_proof_finds_queries_that_were_zeroed_as_well(tmp_path):
-    """The proof's reference does not share the writer's idea of what masking zeroes."""
+    """Verification's reference does not share the writer's idea of what masking zeroes."""
     from safetensors.torch import load_file, save_file
 
     source = add_tokenizer(build("olmo2", tmp_path / "source"))
@@ -102,7 +102,7 @@ def test_the_proof_does_not_follow_the_writer(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("style", ["masked", "stock"])
 def test_neurons_of_experts(style, tmp_path):
-    """Experts in one tensor have no module that could be silenced: the proof zeroes what they read in memory."""
+    """Experts in one tensor have no module that could be silenced: verification zeroes what they read in memory."""
     source = add_tokenizer(build("qwen3_moe", tmp_path / "source"))
     cut = [f"{layer}:2-5" for layer in range(3)] if style == "stock" else "1:2-5"
     result = langslice.slice(source, tmp_path / "out", drop_neurons=cut, output_style=style)

@@ -1,4 +1,4 @@
-"""What cannot be cut is said before anything is scored or written."""
+"""What cannot be sliced is said before anything is scored or written."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ REFUSED = [
     ("qwen3_moe", NEURONS, "one tensor"),
     ("olmo2", HEADS, "a norm spans"),
     ("olmo2", {**HEADS, "even": True}, "a norm spans"),
-    ("bert", {**HEADS, "output_style": "stock"}, "stock code cannot express"),
-    ("bert", {**HEADS, "output_style": "stock", "even": True}, "stock code cannot express"),
+    ("bert", {**HEADS, "output_style": "stock"}, "unmodified code cannot express"),
+    ("bert", {**HEADS, "output_style": "stock", "even": True}, "unmodified code cannot express"),
     ("gte", {"language_neurons": True, "languages": "ko", "even": True}, RENAMED),
 ]  # fmt: skip
 

@@ -157,7 +157,7 @@ def test_trained_models_equal_their_masked_source(assets, tmp_path, model, cut):
 
 @pytest.mark.assets
 def test_minilm_of_four_layers_finds_translations_as_well_as_skipping(assets, tmp_path):
-    """The cut model through sentence-transformers: the embeddings of the model whose last two layers are skipped."""
+    """The sliced model through sentence-transformers: the embeddings of the model whose last two layers are skipped."""
     source, out = assets / "weights/all-MiniLM-L6-v2", tmp_path / "out"
     langslice.slice(source, out, first_layers="4", verify=False)
     text = assets / "data/ntrex128"
@@ -292,7 +292,7 @@ def test_onnx_export_runs(uneven, tmp_path):
         (["--drop-heads", "cross.3:0"], "there is no attention `cross`"),
         (["--drop-heads", "3"], "no heads"),
         (["--drop-heads", "3:0-7"], "no head of layers.self layer 3 would be left"),
-        (["--drop-heads", "3:0,1", "--output-style", "stock"], "stock code cannot express this cut"),
+        (["--drop-heads", "3:0,1", "--output-style", "stock"], "unmodified code cannot express this slice"),
         (["--drop-heads", "3:0,1", "--drop-layers", "3"], "is dropped as a whole"),
         (["--drop-neurons", "3:512"], "neuron 512 does not exist"),
         (["--heads-sparsity", "1.5"], "1.5"),

@@ -1,4 +1,4 @@
-"""Structural cuts of a folder that holds weights and config.json alone."""
+"""Structural slices of a folder that holds weights and config.json alone."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_cuts_of_tokens_need_one(cut, bare, tmp_path, capsys, monkeypatch):
     code, said = run(capsys, monkeypatch, "slice", bare, *cut, "-o", tmp_path / "out")
     assert code == 2
     assert "holds no tokenizer" in said
-    assert "can be cut without" in said
+    assert "can be pruned without" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""The real tokenizers on real text: kept text keeps its tokens, and stock classes agree. Full sweep: benchmarks/."""
+"""The real tokenizers on real text: kept text keeps its tokens, and unmodified classes agree. Full sweep: benchmarks/."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_reading_and_closing_are_lean(assets: Path) -> None:
 def test_stock_classes_agree_on_the_slow_files(
     assets: Path, tmp_path: Path, name: str, class_name: str, files: list[str]
 ) -> None:
-    """A stock class opens the rewritten slow files alone, and cuts kept text as it does with the source's."""
+    """An unmodified class opens the rewritten slow files alone, and splits kept text as it does with the source's."""
     import transformers
 
     source = open_tokenizer(assets / "tokenizers" / name)

@@ -36,7 +36,7 @@ def test_by_form_alone():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Byte-level BPE with two reserved tokens in the model's vocabulary and three behind it, one of them in use."""
+    """Byte-level BPE with two reserved tokens in the model's vocabulary and three after it, one of them in use."""
     extra = ["<unused0>", "<unused1>"]
     size = 256 + len(extra)
     names = [*extra, "<s>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>", "</s>"]

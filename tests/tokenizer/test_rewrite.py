@@ -270,7 +270,7 @@ def test_kept_ids_must_ascend(tmp_path: Path, kept: list[int]) -> None:
 def test_rows_without_a_token_may_only_follow(tmp_path: Path) -> None:
     source = open_tokenizer(write_tokenizer_json(tmp_path, {**bpe([], []), "vocab": {"a": 0, "b": 2}}))
     (tmp_path / "out").mkdir()
-    with pytest.raises(TokenizerError, match="id 1 has no token but stands before kept tokens"):
+    with pytest.raises(TokenizerError, match="id 1 has no token but is before kept tokens"):
         write_tokenizer(source, [0, 1, 2], tmp_path / "out")
     write_tokenizer(source, [0, 2, 3, 4], tmp_path / "out")
     assert Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).get_vocab() == {"a": 0, "b": 1}

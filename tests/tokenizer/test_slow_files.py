@@ -1,4 +1,4 @@
-"""Vocabulary files beside tokenizer.json: against the libraries that read them."""
+"""Vocabulary files next to tokenizer.json: against the libraries that read them."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ def test_marian_keeps_all_bytes(tmp_path: Path) -> None:
 
 
 def test_marian_files_beside_a_tokenizer_json(tmp_path: Path) -> None:
-    """The stock class reads its three files, whatever stands beside them."""
+    """The unmodified class reads its three files, whatever is next to them."""
     joint = marian_folder(tmp_path)
     write_tokenizer_json(tmp_path, unigram([(token, -1.0) for token in joint], unk_id=1))
     source, kept, out, left_out = slice_folder(tmp_path, [joint.index("▁the")])

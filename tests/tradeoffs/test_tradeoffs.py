@@ -134,7 +134,7 @@ def test_refusals(zoo):
     assert "de=FILE" in (caught.value.hint or "")
     with pytest.raises(PlanError, match="are no sizes"):
         langslice.tradeoff("mini", languages="ko", sizes="many")
-    with pytest.raises(FewerRowsError, match="cannot be cut to 100"):
+    with pytest.raises(FewerRowsError, match="cannot be sliced to 100"):
         langslice.tradeoff("mini", languages="ko", sizes="100")
     with pytest.raises(CheckpointError, match="reads input_features, not text"):
         langslice.tradeoff(zoo("whisper"), languages="en")

@@ -121,7 +121,7 @@ def test_a_layer_cut_runs_the_whole_pipeline_against_the_masked_source(tmp_path)
 
 
 def test_a_pooling_that_counts_layers_is_never_passed_over(tmp_path):
-    """After a layer cut it is cut along, refused, or seen by the proof: a slice that is written embeds."""
+    """After a layer slice it is sliced along, refused, or seen by verification: a slice that is written embeds."""
     import torch
 
     with warnings.catch_warnings():
@@ -152,7 +152,7 @@ def test_a_pooling_that_counts_layers_is_never_passed_over(tmp_path):
 
 
 def test_an_id_that_a_tokenizer_class_has_built_in_never_moves_unseen(tmp_path):
-    """RemBERT's class writes id 2 for unknown characters, whatever the file says: [UNK] stays there, or the proof fails."""
+    """RemBERT's class writes id 2 for unknown characters, whatever the file says: [UNK] stays there, or verification fails."""
     source = make_rembert(tmp_path / "source")
     try:
         result = langslice.slice(source, tmp_path / "out", scripts="Latn")

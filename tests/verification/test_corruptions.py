@@ -187,7 +187,7 @@ CORRUPTIONS = {
     "unk_id": ("windowed", tokenizer(lambda d: d["model"].update(unk_id=0)), "files tokenizer"),
     "broken tokenizer.json": ("windowed", laid_beside("tokenizer.json", "{"), "files tokenizer"),
     "no tokenizer.json": ("windowed", gone("tokenizer.json"), "files tokenizer"),
-    # beside it
+    # next to it
     "one bit of a SentencePiece model": ("pieces", flipped("sentencepiece.bpe.model", 0.5), "files"),
     "another chat template": ("mini", fields("tokenizer_config.json", chat_template="{{ messages }}"), "files"),
     "chat_template.jinja": ("mini", laid_beside("chat_template.jinja", "{{ messages }}"), "files"),

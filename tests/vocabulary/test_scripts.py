@@ -104,7 +104,7 @@ def test_national_han_character_sets():
 
 
 def scripts_by_search(piece):
-    """All assigned characters whose UTF-8 holds the piece and more: the slow road."""
+    """All assigned characters whose UTF-8 holds the piece and more: the slow way."""
     table = script_table()
     codes = np.flatnonzero(table.codes != table.names.index("Zzzz"))
     found = set()

@@ -169,7 +169,7 @@ def test_max_vocab_is_never_exceeded_and_is_used(words, limit):
 
 
 def test_max_vocab_that_cannot_be_met(words):
-    with pytest.raises(PlanError, match="cannot be cut to 6 tokens: 7 always stay") as caught:
+    with pytest.raises(PlanError, match="cannot be sliced to 6 tokens: 7 always stay") as caught:
         choose_vocabulary(words, VocabularyRequest(max_vocab=6), counts=counted(("the", 1)))
     assert "`max_vocab` to at least 7" in caught.value.hint
 

@@ -1,4 +1,4 @@
-"""Writing shards: slices on disk equal slices in memory, every road of the bytes, and every way to fail cleanly."""
+"""Writing shards: slices on disk equal slices in memory, every way of the bytes, and every way to fail cleanly."""
 
 import errno
 import fcntl
@@ -149,7 +149,7 @@ def write(source: Path, out: Path, edits: dict[str, TensorEdit], **options) -> t
     return written, report
 
 
-# ---- two roads that must agree -------------------------------------------------------------------------------------
+# ---- two ways that must agree -------------------------------------------------------------------------------------
 
 
 def test_slices_by_hand(source: Path, out: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_source_that_shrinks_meanwhile(source: Path, out: Path) -> None:
         out.mkdir()
 
 
-# ---- roads of whole files: links and reflinks ----------------------------------------------------------------------
+# ---- ways of whole files: links and reflinks ----------------------------------------------------------------------
 
 
 def two_shards(source: Path, metadata: dict | None = None) -> dict[str, TensorEdit]:
@@ -666,7 +666,7 @@ def test_an_unwritable_parent(source: Path, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with (
-        pytest.raises(OutputError, match="cannot write beside the output"),
+        pytest.raises(OutputError, match="cannot write next to the output"),
         staging_folder(tmp_path / "o", source=source),
     ):
         pytest.fail("entered")

@@ -52,7 +52,7 @@ def print_ablation(condition: str, rows: Sequence[Ablation]) -> None:
         table.add_row(kind, str(count), *cells)
     console = Console()
     console.print(
-        f"Loss in nats a token, with dimensions of [bold]{escape(condition)}[/bold] zeroed behind every layer"
+        f"Loss in nats per token, with dimensions of [bold]{escape(condition)}[/bold] zeroed after every layer"
     )
     console.print(table)
 
@@ -72,7 +72,7 @@ def print_translations(condition: str, rows: Sequence[AblatedTranslation]) -> No
         table.add_row(pair, kind, number, f"{first.unchanged} of {first.lines}", *cells)
     console = Console()
     console.print(
-        f"Translations with dimensions of [bold]{escape(condition)}[/bold] zeroed behind every layer; below, 95% "
+        f"Translations with dimensions of [bold]{escape(condition)}[/bold] zeroed after every layer; below, 95% "
         "intervals, and p of the paired bootstrap"
     )
     console.print(table)

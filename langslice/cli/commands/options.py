@@ -36,7 +36,7 @@ def choosing(kind: type[Options]) -> Callable[[Command], Command]:
     """Give a command the options of a room in place of its `**` parameter.
 
     kind     a dataclass of options
-    Returns  a decorator. The command's own parameters stand before the options, its keyword-only ones behind them; it is
+    Returns  a decorator. The command's own parameters are before the options, its keyword-only ones after them; it is
              called with what was given, as the functions of langslice take it, and without what was not
     Example  @choosing(VerifyOptions)
              def verify(model: Model, *, quiet: Quiet = False, **given: Any) -> None: ...
@@ -52,7 +52,7 @@ def choosing(kind: type[Options]) -> Callable[[Command], Command]:
         before = [parameter for parameter in own if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD]
         behind = [parameter for parameter in own if parameter.kind is Parameter.KEYWORD_ONLY]
         options = [_parameter(option) for option in taken.values()]
-        # All by keyword, so that options with a default may stand before those without.
+        # All by keyword, so that options with a default may be before those without.
         shown = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*before, *options, *behind)]
 
         @wraps(command)
@@ -105,7 +105,7 @@ def _scalars(kind: Any) -> list[Any]:
 
 
 def _given(values: dict[str, Any], taken: dict[str, Declared]) -> dict[str, Any]:
-    """What was typed, without what stands there of itself."""
+    """What was typed, without what is there of itself."""
     return {
         name: value
         for name, value in values.items()

@@ -47,7 +47,7 @@ def print_recipe(
     """The recipe that a command with these arguments amounts to, on stdout.
 
     name  output of a command whose part is named, which is named by it
-    more  parts beside it
+    more  parts next to it
     """
     from langslice.recipes.equivalent import input_name, part_recipe, recipe_text
 

@@ -65,7 +65,7 @@ def print_steps(done: RunResult, *, todo: str) -> None:
 
 
 def print_results(done: RunResult) -> None:
-    """What was proven, the tables of the evaluations, then the page."""
+    """What was verified, the tables of the evaluations, then the page."""
     import json
 
     from langslice.evaluation.results import evaluation_from_json
@@ -76,7 +76,10 @@ def print_results(done: RunResult) -> None:
     for step in done.steps:
         if step.name == "slice":
             console.print(
-                f"\nproof of {step.path}: {_proof_text(step.path)}", highlight=False, markup=False, soft_wrap=True
+                f"\nverification of {step.path}: {_verification_text(step.path)}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
     for path in done.results:
         console.print(f"\n[bold]{path.name}[/]", highlight=False)
@@ -85,8 +88,8 @@ def print_results(done: RunResult) -> None:
         console.print(f"report: {done.report}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _proof_text(folder: Path) -> str:
-    """What slice.json says of the proof: `equal in tensors, bytes, outputs`."""
+def _verification_text(folder: Path) -> str:
+    """What slice.json says of verification: `equal in tensors, bytes, outputs`."""
     import json
 
     verification = json.loads((folder / "slice.json").read_text(encoding="utf-8")).get("proof")

@@ -68,9 +68,7 @@ def _magnitudes(features: FeatureMaps) -> Markup:
     keys += [("mark-key", "dimensions that set this condition apart")] if marks else []
     left = len(features.layers) - len(groups)
     note_text = (
-        f"{left} of {len(features.layers)} layers are left out of the picture; the table has them all."
-        if left
-        else None
+        f"{left} of {len(features.layers)} layers are left out of the plot; the table has them all." if left else None
     )
     details = data_table(["layer", "condition", "largest", "at dimension"], numbers, caption=caption, text_columns=2)
     unit = "root of the squares summed over tokens, mean over demonstrations"
@@ -159,7 +157,7 @@ def _pairs(features: FeatureMaps, pairs: list[tuple[str, str]]) -> Markup:
 
 
 def _ablation(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """What zeroing a set's dimensions costs in each condition, beside other large ones and random ones."""
+    """What zeroing a set's dimensions costs in each condition, next to other large ones and random ones."""
     losses: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         losses.setdefault(str(row["condition"]), {}).setdefault(str(row["zeroed"]), []).append(float(row["loss"]))
@@ -185,8 +183,8 @@ def _ablation(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:
     columns = ["condition", "loss", *(f"{kind}: change" for kind in kinds)]
     caption = f"Loss when the dimensions of {name} are zeroed"
     key = legend([(f"part-{tone}", kind) for tone, kind in enumerate(kinds)])
-    numbers = data_table(columns, table, caption=f"{caption}, nats a token")
-    return figure(caption, "change of the loss, nats a token", join(bars(drawn), key), note=remark, table=numbers)
+    numbers = data_table(columns, table, caption=f"{caption}, nats per token")
+    return figure(caption, "change of the loss, nats per token", join(bars(drawn), key), note=remark, table=numbers)
 
 
 def _translations(name: str, rows: Sequence[Mapping[str, Any]]) -> Markup:

@@ -1,4 +1,4 @@
-"""The proof, and where the slice comes from: command, recipe, hashes, versions, what was left out, what was not measured."""
+"""Verification, and where the slice comes from: command, recipe, hashes, versions, what was left out, what was not measured."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def verification_section(report: Report) -> Section:
     """Each check, what it compared, and its result."""
     if report.checks is None:
         text = "This slice was not compared with its source (--no-verify). Run `langslice verify` before it is used."
-        return Section("proof", "Proof", (tag("p", text),))
+        return Section("proof", "Verification", (tag("p", text),))
     rows = [_check(check) for check in report.checks]
     examples = [
         tag("li", tag("strong", check.name), ": ", example) for check in report.checks for example in check.examples
     ]
     head = tag("tr", *(tag("th", name, scope="col") for name in ("check", "source and slice", "what was compared")))
-    table = tag("table", tag("caption", "Checks of the proof"), tag("thead", head), tag("tbody", *rows), class_="proof")
-    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label="Checks of the proof")
-    body: list[Child] = [tag("p", "The slice as it was written, compared with the model that it was cut from."), box]
+    table = tag("table", tag("caption", "Verification checks"), tag("thead", head), tag("tbody", *rows), class_="proof")
+    box = tag("div", table, class_="scroll", tabindex="0", role="group", aria_label="Verification checks")
+    body: list[Child] = [tag("p", "The slice as it was written, compared with the model that it was sliced from."), box]
     if examples:
         body += [subheading("Differences"), tag("ul", *examples)]
     body += [note(f"Warning: {check.warning}.") for check in report.checks if check.warning]
     if report.healing is not None:
-        body.append(note("The proof is of the cut: training after it has changed the weights since."))
-    return Section("proof", "Proof", tuple(body))
+        body.append(note("Verification describes the slice as it was written; training has changed its weights since."))
+    return Section("proof", "Verification", tuple(body))
 
 
 def _check(check: VerificationCheck) -> Markup:
@@ -66,7 +66,9 @@ def origin_section(report: Report) -> Section:
     made: list[list[Child]] = [[name, _hash(digest), f"{size:,}"] for name, (size, digest) in origin.files.items()]
     body += [
         subheading("Files of the slice"),
-        data_table(["file", "sha256", "bytes"], made, caption="Files of the slice, beside this report", text_columns=2),
+        data_table(
+            ["file", "sha256", "bytes"], made, caption="Files of the slice, next to this report", text_columns=2
+        ),
         subheading("Versions"),
         _versions(report),
     ]

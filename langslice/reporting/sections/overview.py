@@ -43,15 +43,15 @@ def _listed(names: list[str]) -> str:
 
 
 def verification_badge(report: Report) -> Markup:
-    """In a word: whether the slice is proven."""
+    """In a word: whether the slice is verified."""
     if report.checks is None:
-        return tag("p", "Not proven: verification was switched off", class_="badge open")
+        return tag("p", "Not verified: verification was switched off", class_="badge open")
     failed = [check for check in report.checks if check.passed is False]
     undone = [check for check in report.checks if check.passed is None]
     if failed:
-        return tag("p", f"Proof failed: {', '.join(check.name for check in failed)}", class_="badge bad")
+        return tag("p", f"Verification failed: {', '.join(check.name for check in failed)}", class_="badge bad")
     passed = len(report.checks) - len(undone)
-    text = f"Proven: {passed} of {len(report.checks)} checks passed"
+    text = f"Verified: {passed} of {len(report.checks)} checks passed"
     return tag("p", f"{text}, {len(undone)} could not be made" if undone else text, class_="badge good")
 
 
@@ -74,7 +74,7 @@ def tiles(report: Report) -> Markup:
 
 
 def unit_totals(report: Report) -> dict[str, Sizes]:
-    """Layers, heads and neurons of the whole model before and after, as far as they are known and something was cut."""
+    """Layers, heads and neurons of the whole model before and after, as far as they are known and something was removed."""
     rows = [row for stack in report.stacks for row in stack.layers]
     found = {}
     if rows:
@@ -100,7 +100,7 @@ def _tile(label: str, sizes: Sizes, text: object) -> Markup:
 
 
 def parts_section(report: Report) -> Section:
-    """What was cut from where: parameters and bytes by part."""
+    """What was removed from where: parameters and bytes by part."""
     colours = tones(report)
     whole = max(report.parameters.before, report.parameters.after, 1)
     rows: list[list[Child]] = []
@@ -132,7 +132,7 @@ def parts_section(report: Report) -> Section:
     key = legend([("outline", "before"), ("filled", "after, in the colour of the part")])
     body: list[Child] = [
         figure("The whole model", "parameters", both),
-        figure("What was cut from where", "parameters, and bytes of weights", join(bars(drawn), key), table=table),
+        figure("What was removed from where", "parameters, and bytes of weights", join(bars(drawn), key), table=table),
     ]
     if report.size_bytes is None:
         body.append(note("Bytes by part are not in this slice's record, which an earlier version wrote."))

@@ -18,7 +18,7 @@ from langslice.reporting.slice_folder import language_label
 
 # Beyond this ratio of the largest to the smallest value a scale is logarithmic.
 _LOG_RATIO = 30
-# One picture for each task that measures the same thing in several units; the others stand in the table.
+# One plot for each task that measures the same thing in several units; the others are in the table.
 _SHOWN_METRIC = {"perplexity": "bits per byte"}
 _COLUMNS = ["language", "metric", "n", "original", "95% from", "to", "slice", "95% from", "to", "difference", "p"]
 
@@ -216,7 +216,7 @@ def _cost(title: str, unit: str, score: Score) -> Markup:
 
 
 def healing_section(report: Report) -> Section | None:
-    """Training after the cut, where there was any."""
+    """Training after the slice, where there was any."""
     healing = report.healing
     if healing is None:
         return None

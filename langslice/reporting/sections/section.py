@@ -9,7 +9,7 @@ from langslice.reporting.markup import Child, Markup, tag
 
 @dataclass(frozen=True)
 class Section:
-    """A heading of the second level, its anchor, and what stands under it."""
+    """A heading of the second level, its anchor, and what is under it."""
 
     anchor: str
     title: str

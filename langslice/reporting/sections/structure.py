@@ -101,7 +101,7 @@ def scores_section(report: Report) -> Section | None:
     if not report.scores:
         return None
     body: list[Child] = [
-        tag("p", "Scores are of the model before the cut; a higher score is a more important part."),
+        tag("p", "Scores are of the model before the slice; a higher score is a more important part."),
     ]
     by_file: dict[tuple[str, str, str], list[ScoreMap]] = {}
     for one in report.scores:

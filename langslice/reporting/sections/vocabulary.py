@@ -84,7 +84,7 @@ def _languages(languages: tuple[KeptLanguage, ...]) -> Markup:
     columns = [
         "language",
         "code",
-        "tokens in its evidence",
+        "tokens of its criterion",
         "kept",
         "dropped",
         "for it alone",
@@ -98,7 +98,7 @@ def _languages(languages: tuple[KeptLanguage, ...]) -> Markup:
         if one.examples
     ]  # fmt: skip
     chart = join(bars(drawn), *samples)
-    return figure("Tokens by language", "tokens that the language's evidence speaks for", chart, table=table)
+    return figure("Tokens by language", "tokens that the language's criterion selects", chart, table=table)
 
 
 def _reasons(vocabulary: Vocabulary) -> Markup:
@@ -135,10 +135,12 @@ def _curves(vocabulary: Vocabulary) -> Markup:
         [curve.label, f"{tokens:,}", percent(share, 4)] for curve in curves for tokens, share in curve.points[::4]
     ]
     table = data_table(
-        ["evidence", "tokens", "occurrences covered, %"], rows, caption="Coverage curve, every fourth point"
+        ["criterion", "tokens", "occurrences covered, %"], rows, caption="Coverage curve, every fourth point"
     )
-    remark = "The dot is what this slice keeps. A cut asked for with --coverage goes along this curve."
-    return figure("Coverage", "share of the occurrences in the evidence, %", join(chart, key), note=remark, table=table)
+    remark = "The dot is what this slice keeps. --coverage moves it along this curve."
+    return figure(
+        "Coverage", "share of the occurrences in the criterion, %", join(chart, key), note=remark, table=table
+    )
 
 
 def texts_section(report: Report) -> Section | None:
