@@ -50,6 +50,7 @@ class Body:
     renamed       tensors have other names on disk than in unmodified code, which converts them as it loads
     clients       other clients (see structure/clients.py) -> what they take: "layers", "heads", "neurons"
     places        stack -> what stands before the number of a layer, as a regular expression; empty where it has a usual name
+    strided       gate and up projections that are fused alternate: gate, up, gate, up
     refused       "layers", "heads" or "neurons" -> why none of them can be cut
     """
 
@@ -74,6 +75,7 @@ class Body:
     renamed: bool = False
     clients: Mapping[str, frozenset[str]] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    strided: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def needs_defaults(self, config: Mapping[str, Any]) -> bool:

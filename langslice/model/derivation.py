@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from langslice.model.axes import Family, LiveRows
 from langslice.model.body import Body, StackFields
-from langslice.model.class_shapes import ClassShapes, Path, UnreadableClassError, full_document, read_class
+from langslice.model.class_shapes import ClassShapes, Path, Shapes, UnreadableClassError, full_document, read_class
 from langslice.model.derived_layers import Class, Stack, find_stacks
 from langslice.model.derived_parts import Attention, Axes, Widths, find_heads, find_widths
 from langslice.model.derived_rules import rules_for
@@ -37,11 +37,13 @@ class Row:
     family   axes of its tensors
     body     fields of its layers, None where no list of layers was found
     why      why it was not, "" where it was
+    inside   tensors of its layers -> shape
     """
 
     family: Family
     body: Body | None
     why: str = ""
+    inside: Shapes = field(default_factory=dict)
 
 
 def derive_row(config: Mapping[str, Any]) -> Row:
@@ -68,14 +70,14 @@ def _derived(text: str) -> Row:
         return Row(_family(model_type, read, vocabulary, {}, ()), None, str(error))
     widths = {stack.name: find_widths(of, stack, stacks) for stack in stacks}
     attentions = {stack.name: find_heads(of, stack, stacks) for stack in stacks}
-    parts = [*widths.values(), *attentions.values()]
+    parts = [*(one.axes for one in widths.values()), *(one.axes for one in attentions.values())]
     body = _body(of, stacks, widths, attentions)
-    return Row(_family(model_type, read, vocabulary, _union([part.axes for part in parts]), stacks), body)
+    shapes = {**read.stored, **read.on_disk}
+    inside = {name: shapes[name] for stack in stacks for name, _, _ in stack.tensors(shapes)}
+    return Row(_family(model_type, read, vocabulary, _union(parts), stacks), body, inside=inside)
 
 
-def _family(
-    model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, stacks: tuple[Stack, ...]
-) -> Family:
+def _family(model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, stacks: tuple[Stack, ...]) -> Family:
     live = None if read.text_only else LiveRows("what the model reads beside text")
     rows = read.stored[read.tables[0]][0]
     shapes = {**read.stored, **read.on_disk}
@@ -112,6 +114,7 @@ def _body(
         norm_all=any(one.norm_all for one in attentions.values()),
         head_counts=(),
         renamed=named != set(of.read.stored),
+        strided=any(one.strided for one in widths.values()),
         places={stack.name: stack.place for stack in stacks},
         refused={kind: why for kind, why in refused.items() if why},
     )

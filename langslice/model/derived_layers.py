@@ -111,7 +111,9 @@ def _outermost(read: ClassShapes) -> list[str]:
 
 def _stack(of: Class, path: str, others: Sequence[str]) -> Stack | None:
     count = of.read.lists[path]
-    names = [name for name, value in of.fields.items() if type(value) is int and value == count and _COUNTS.fullmatch(name)]
+    names = [
+        name for name, value in of.fields.items() if type(value) is int and value == count and _COUNTS.fullmatch(name)
+    ]
     side = next((side for side in ("encoder", "decoder") if side in path), "")
     names.sort(key=lambda name: (side not in name, "hidden" not in name, name))
     listed = [
@@ -142,7 +144,9 @@ def _place(before: ClassShapes, after: ClassShapes, path: str, last: int, others
             if found is None:
                 return ""
             prefixes.add(found[1])
-    if {name for name in before.stored if name.startswith(f"{path}.{last}.")} != before.stored.keys() - after.stored.keys():
+    if {
+        name for name in before.stored if name.startswith(f"{path}.{last}.")
+    } != before.stored.keys() - after.stored.keys():
         return ""
     if any(before.passing[name] != shape for name, shape in after.passing.items() if name in before.passing):
         return ""

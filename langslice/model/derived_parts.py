@@ -13,7 +13,9 @@ from langslice.model.derived_layers import Class, Stack
 Axes = dict[str, dict[int, str]]
 """Tensor -> dimension -> axis."""
 _WIDTHS = re.compile(r".*(?:intermediate|ffn|ff|inner|mlp|hidden_dim|feed_forward|ffw).*")
-_QUERIES = re.compile(r"(?!.*(?:kv|key_value|linear|mamba|index|group|conv|ssm)).*(?:n_heads?|num_heads|attention_heads)")
+_QUERIES = re.compile(
+    r"(?!.*(?:kv|key_value|linear|mamba|index|group|conv|ssm)).*(?:n_heads?|num_heads|attention_heads)"
+)
 _KEY_VALUES = re.compile(r"(?!.*(?:linear|index)).*(?:kv_heads|key_value_heads|kv_n_heads)")
 _HEAD_SIZES = (
     "head_dim", "d_kv", "attention_head_dim", "kv_channels", "attention_head_size", "dim_head", "d_head", "v_head_dim",
@@ -27,12 +29,14 @@ class Widths:
 
     dense, experts   fields, "" for none
     axes             what runs along them
-    refused          why no neuron can be cut, "" where they can
+    strided          gate and up projection alternate where they are fused
+    refused          why no neuron can be removed, "" where they can
     """
 
     dense: str = ""
     experts: str = ""
     axes: Axes = field(default_factory=dict)
+    strided: bool = False
     refused: str = ""
 
 
@@ -108,7 +112,8 @@ def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
         axes |= measured
     if not axes:
         return Widths(refused="no field of its configuration sets the width of the feed-forward part alone")
-    return Widths(dense, experts, axes)
+    strided = any("gate_up" in dims.values() and name in of.read.strided for name, dims in axes.items())
+    return Widths(dense, experts, axes, strided)
 
 
 def _width_fields(of: Class, stack: Stack) -> Iterator[tuple[str, Any]]:
@@ -120,10 +125,15 @@ def _width_fields(of: Class, stack: Stack) -> Iterator[tuple[str, Any]]:
             continue
         if value is None:
             yield name, 4 * hidden
-        elif type(value) is int and value > 1:
+        elif _is_width(value):
             yield name, value
-        elif isinstance(value, list) and value and all(type(one) is int and one == value[0] for one in value):
-            yield name, value
+
+
+def _is_width(value: Any) -> bool:
+    """A number, or the same one for each layer."""
+    if isinstance(value, list):
+        return len(set(map(str, value))) == 1 and _is_width(value[0])
+    return type(value) is int and value > 1
 
 
 def _neuron_axes(
@@ -137,7 +147,7 @@ def _neuron_axes(
         ((dim, by),) = dims.items()
         if (by, shapes[name][dim]) == (_STEP, width):
             axes[name] = {dim: "neurons"}
-        elif (by, shapes[name][dim]) == (2 * _STEP, 2 * width):
+        elif (by, shapes[name][dim]) == (2 * _STEP, 2 * width) and "shared" not in name:
             axes[name] = {dim: "gate_up"}
         else:
             return None
@@ -162,7 +172,7 @@ def find_heads(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Attention:
                 if found is not None and not own.isdisjoint(found.axes):
                     return found
     if queries and growth(of, {queries[0]: 2 * of.fields[queries[0]]}) == {}:
-        return Attention(refused="stock code ties the size of a head to the number of heads")
+        return Attention(refused="unmodified code ties the size of a head to the number of heads")
     return Attention(refused="no field of its configuration sets the number of heads alone")
 
 
@@ -182,7 +192,7 @@ def _attention(of: Class, inside: set[str], query: str, key_value: str, size: st
     if not both or not alone or any(name not in inside for name in (*both, *alone)):
         return None
     axes = _head_axes(_shapes(of), both, alone, heads, pairs, grouped=grouped)
-    if axes is None or not any("heads" in dims.values() or "qkv" in dims.values() for dims in axes.values()):
+    if axes is None or not _has_output(axes):
         return None
     spans = any(
         len(_shapes(of)[name]) == 1 and "norm" in name and set(dims.values()) & {"heads", "kv_heads"}
@@ -192,6 +202,12 @@ def _attention(of: Class, inside: set[str], query: str, key_value: str, size: st
     fused = any("qkv" in dims.values() for dims in axes.values())
     written = size or next((name for name in _HEAD_SIZES if of.fields.get(name)), "")
     return Attention(query, key_value, written, own, fused, spans, axes) if written else None
+
+
+def _has_output(axes: Axes) -> bool:
+    """Whether some matrix reads what heads put out: stored as (out, in), or the other way round beside fused queries."""
+    turned = any(dims.get(1) == "qkv" for dims in axes.values())
+    return any(dims.get(0 if turned else 1) == "heads" for dims in axes.values())
 
 
 def _head_axes(
@@ -238,4 +254,6 @@ def _ungrouped(name: str, length: int, heads: int) -> str:
 
 
 def _hidden(of: Class) -> int:
-    return next((int(of.fields[name]) for name in ("hidden_size", "n_embd", "d_model", "dim") if of.fields.get(name)), 0)
+    return next(
+        (int(of.fields[name]) for name in ("hidden_size", "n_embd", "d_model", "dim") if of.fields.get(name)), 0
+    )

@@ -38,7 +38,13 @@ def rules_for(
 
 
 def _is_said(
-    family: Family, rules: list[Rule], name: str, shapes: Shapes, axes: Mapping[str, Dims], inside: frozenset[str], rows: int
+    family: Family,
+    rules: list[Rule],
+    name: str,
+    shapes: Shapes,
+    axes: Mapping[str, Dims],
+    inside: frozenset[str],
+    rows: int,
 ) -> bool:
     row = Family(family.model_types, tuple(rules))
     try:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from langslice.errors import PlanError, UnknownFamilyError
+from langslice.errors import CheckpointError, PlanError, UnknownFamilyError
+from langslice.model.axes import Family, LiveRows, Rule, describe_tensor
 from langslice.model.body import Body
-from langslice.model.axes import Family, LiveRows, Rule
 from langslice.model.class_shapes import NoClassError, UnreadableClassError
-from langslice.model.derivation import derive_row
+from langslice.model.derivation import Row, derive_row
 from langslice.model.layer_fields import table_body
 
 TOKENIZER_ALONE = (
@@ -195,6 +196,8 @@ def body_of(config: Mapping[str, Any]) -> Body:
     except UnreadableClassError as error:
         why = str(error) if not isinstance(error, NoClassError) else "transformers has no class for it"
     else:
+        if row.body is not None and is_known_type(model_type):
+            return _beside_table(_BY_TYPE[str(model_type)], row, row.body)
         if row.body is not None:
             return row.body
         why = row.why
@@ -202,3 +205,28 @@ def body_of(config: Mapping[str, Any]) -> Body:
         f"the layers of model type `{model_type}` are not in the table, and could not be read off its class: {why}",
         hint="its vocabulary can be cut; to add its layers, see docs/adding-a-family.md",
     )
+
+
+_KINDS = {
+    "heads": frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv", "kv"}),
+    "neurons": frozenset({"neurons", "gate_up"}),
+}
+
+
+def _beside_table(family: Family, row: Row, body: Body) -> Body:
+    """A derived row of layers for a family that has its axes in the table: where the two disagree, neither is trusted."""
+    refused = dict(body.refused)
+    for name, shape in row.inside.items():
+        for kind, known in _KINDS.items():
+            ours, theirs = (_axes_of(one, name, shape, known) for one in (family, row.family))
+            if kind not in refused and ours != theirs:
+                refused[kind] = f"the table and the class do not agree about {name}, shape {shape}"
+    return replace(body, refused=refused)
+
+
+def _axes_of(family: Family, name: str, shape: tuple[int, ...], known: frozenset[str]) -> dict[int, str]:
+    try:
+        said = describe_tensor(family, name, shape, frozenset()).axes
+    except CheckpointError:
+        return {-1: "unknown"}
+    return {dim: axis for dim, axis in enumerate(said or ()) if axis in known}

@@ -122,7 +122,7 @@ def make_plan(
         structure=structure,
         weights=weights,
         facts=_facts(tokenizer, chosen, kept, anatomy),
-        row=derived_text(checkpoint.config),
+        row=derived_text(checkpoint.config, structure=structure is not None),
     )
     plan = with_structure(plan, checkpoint, anatomy)
     _check_renumbering(checkpoint, files, plan)
