@@ -109,7 +109,7 @@ model of this size hardly does better than chance at either (1/3, 1/2); the diff
 
 {table(["data", "language", "measure", "n", "original", "slice", "difference"], rows, text_columns=3)}
 ## Written
-The likeliest {WRITTEN} tokens behind half a line of NTREX-128, in float32: the same text in {same} of {len(document["written"])}.
+The likeliest {WRITTEN} tokens after half a line of NTREX-128, in float32: the same text in {same} of {len(document["written"])}.
 
 {samples}
 """

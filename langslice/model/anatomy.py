@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langslice.errors import PlanError
-from langslice.model.axes import describe_tensor, find_vocabulary_size, is_tower
+from langslice.model.axes import TensorAxes, describe_tensors, find_vocabulary_size, is_tower
 from langslice.model.body import Body, StackFields
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import body_of, family_of
@@ -148,9 +148,10 @@ def _find_derived(name: str, body: Body) -> TensorLocation | None:
     return None
 
 
-def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
+def read_anatomy(checkpoint: Checkpoint, described: Mapping[str, TensorAxes] | None = None) -> Anatomy:
     """Find stacks, heads and neurons of a checkpoint.
 
+    described  axes of its tensors, where they are known
     Raises   PlanError where a family is not in the table, or the tensors contradict config.json
     """
     from langslice.model.transformers_classes import full_config
@@ -169,16 +170,12 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
             "this model is a slice with layers of different sizes, which cannot be sliced again",
             hint="slice the model it was made from, with everything that goes in one job",
         )
-    rows = find_vocabulary_size(family, checkpoint.shapes)
-    places: dict[str, TensorLocation] = {}
-    axes: dict[str, tuple[str, ...] | None] = {}
-    for name, tensor in checkpoint.tensors.items():
-        place = find_place(name, body)
-        if place is not None:
-            places[name] = place
-            # bitsandbytes packs two weights of four bits into a byte, whatever their rows and columns were.
-            packed = tensor.dtype == "U8"
-            axes[name] = None if packed else describe_tensor(family, name, tensor.shape, frozenset({rows})).axes
+    places = {name: place for name in checkpoint.tensors if (place := find_place(name, body)) is not None}
+    # bitsandbytes packs two weights of four bits into a byte, whatever their rows and columns were.
+    plain = {name: checkpoint.shapes[name] for name in places if checkpoint.tensors[name].dtype != "U8"}
+    if described is None:
+        described = describe_tensors(family, plain, find_vocabulary_size(family, checkpoint.shapes), cut=True)
+    axes = {name: described[name].axes if name in plain else None for name in places}
     body = _with_its_stacks(body.settled(whole), places, checkpoint.config)
     layers = _count_layers(body, places, whole)
     shapes = {name: checkpoint.tensors[name].shape for name in places}

@@ -78,7 +78,7 @@ def _derived(text: str) -> Row:
 
 
 def _family(model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, stacks: tuple[Stack, ...]) -> Family:
-    live = None if read.text_only else LiveRows("what the model reads beside text")
+    live = None if read.text_only else LiveRows("what the model reads next to text")
     rows = read.stored[read.tables[0]][0]
     shapes = {**read.stored, **read.on_disk}
     inside = frozenset(name for stack in stacks for name, _, _ in stack.tensors(shapes)) if parts else frozenset()

@@ -144,7 +144,10 @@ class SlicePlan:
 
 
 def digest_rows(kept: np.ndarray) -> str:
-    """sha256 of the kept rows, to see whether a plan was edited after its closure was checked."""
+    """sha256 of the kept rows, to see whether a plan was edited after its closure was checked.
+
+    kept  (n,) int64 old rows, in the order of the new ones
+    """
     return hashlib.sha256(np.ascontiguousarray(kept, dtype="<i8").tobytes()).hexdigest()
 
 

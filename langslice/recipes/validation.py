@@ -10,11 +10,11 @@ from typing import Any
 
 from langslice.errors import RecipeError
 from langslice.options import codes
+from langslice.options.values import expected, is_json, misfit, near_value
 from langslice.recipes.document import Lines, Recipe, place_of, placed, read_yaml
 from langslice.recipes.parts import STEPS, SWEEPING, parts
 from langslice.recipes.references import MODEL, check_references
 from langslice.recipes.schema import Schema, recipe_schema
-from langslice.values import expected, is_json, misfit, near_value
 
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 

@@ -65,7 +65,10 @@ def _masked(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]])
 
 
 def zeros(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, Indices]]:
-    """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor."""
+    """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor.
+
+    Returns  indices (n,) int64
+    """
     if kept.style == "masked":
         return _masked(anatomy, kept, shapes)
     found: dict[str, dict[int, Indices]] = {}
@@ -134,6 +137,7 @@ def along_heads(
 
     order   inside "qkv", see `_fused`
     length  of the axis, where queries or keys may be wider than what heads put out
+    Returns  (n,) int64
     """
     if axis == "num_heads":
         return np.asarray(query, dtype=np.int64)

@@ -10,12 +10,11 @@ from typing import Any, Final
 
 from langslice.errors import PlanError
 from langslice.files.atomic_output import staging_file
-from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
+from langslice.model.checkpoint import open_checkpoint
 from langslice.options import Choice, codes, taking
 from langslice.planning.plan import SlicePlan
+from langslice.planning.source import Source, settled
 from langslice.progress import Report, silent
-from langslice.tokenizer import SourceTokenizer
 from langslice.tradeoffs.ladder import EXPECTED, FREQUENCY, Ladder, Rung, ladder_sizes, smallest_within
 from langslice.tradeoffs.losses import measure_of
 from langslice.tradeoffs.options import TradeoffOptions
@@ -72,8 +71,8 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     Raises   PlanError, LanguageError, CorpusError for what was asked; CheckpointError, TokenizerError for the model
     """
     checkpoint = open_checkpoint(model, **options.source())
-    tokenizer = source_tokenizer(checkpoint)
-    ladder = _ladder(checkpoint, tokenizer, options.choice(), report)
+    choice = options.choice()
+    ladder = _ladder(settled(checkpoint, choice, needs_tokenizer=True), choice, report)
     orders, notes = _orders(ladder, options.order)
     rungs = []
     for size in _sizes(options.sizes, ladder):
@@ -91,14 +90,10 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     )  # fmt: skip
 
 
-def plan_within_loss(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report
-) -> tuple[SlicePlan, str]:
+def plan_within_loss(source: Source, choice: Choice, report: Report) -> tuple[SlicePlan, str]:
     """The plan of the smallest vocabulary that loses less than `max_loss` of a choice, and a note of what was measured."""
     limit = float(choice["max_loss"])
-    ladder = _ladder(
-        checkpoint, tokenizer, {name: value for name, value in choice.items() if name != "max_loss"}, report
-    )
+    ladder = _ladder(source, {name: value for name, value in choice.items() if name != "max_loss"}, report)
     plan, rung = smallest_within(ladder, limit, FREQUENCY)
     lost = ", ".join(
         f"{code or 'text'} {one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for code, one in rung.loss.items()
@@ -111,22 +106,22 @@ def plan_within_loss(
     return plan, note
 
 
-def _ladder(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> Ladder:
+def _ladder(source: Source, choice: Choice, report: Report) -> Ladder:
     languages = [language.tag for language in parse_languages(codes(choice.get("languages")))]
     texts = read_texts(choice.get("loss_texts"), languages, int(choice.get("loss_lines") or 100))
-    return Ladder(checkpoint, tokenizer, choice, fingerprint_of(checkpoint, tokenizer), texts, report)
+    return Ladder(source, choice, texts, report)
 
 
 def _orders(ladder: Ladder, asked: str) -> tuple[list[str], list[str]]:
     """The orders to drop by, and what is to be said of them."""
     if asked == FREQUENCY:
         return [FREQUENCY], []
-    if ladder.learn(ladder.least()):
+    if ladder.learn(ladder.least):
         return ([EXPECTED] if asked == EXPECTED else [FREQUENCY, EXPECTED]), []
     if asked == EXPECTED:
         raise PlanError(
-            f"--order {EXPECTED}: {ladder.checkpoint.model_id} does not predict text token by token, so it does not tell what "
-            "a token costs",
+            f"--order {EXPECTED}: {ladder.source.checkpoint.model_id} does not predict text token by token, so it does not tell "
+            "what a token costs",
             hint=f"--order {FREQUENCY}",
         )
     return [FREQUENCY], ["tokens are dropped by frequency alone: the model does not predict text token by token"]
@@ -136,7 +131,7 @@ def _sizes(asked: str | Sequence[int | str], ladder: Ladder) -> list[int]:
     """The sizes that are asked for, or those of the whole choice downwards. Raises PlanError for what is no size."""
     full = len(ladder.plan(None).kept)
     if not codes(asked if isinstance(asked, str) else [str(one) for one in asked]):
-        return ladder_sizes(full, ladder.least())
+        return ladder_sizes(full, ladder.least)
     try:
         sizes = [int(one) for one in codes(asked if isinstance(asked, str) else [str(one) for one in asked])]
     except ValueError as error:

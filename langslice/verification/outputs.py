@@ -22,6 +22,7 @@ import numpy as np
 
 from langslice.model.anatomy import is_cross_attention
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.verification.check import MAX_EXAMPLES, Check
@@ -37,13 +38,11 @@ _LAST_POSITIONS = 16
 _MOST_TOKENS = 1024
 # The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
 _HEAD_POSITIONS = 4
-# Fields that say how far a token sees, and how many positions there are.
+# Fields that say how far a token sees.
 _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
 )
-_POSITIONS = re.compile(r"max_position_embeddings|n_positions|original_max_position_embeddings|max_target_positions")
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
-_MOST_OFFSET = 8  # RoBERTa counts positions from after the padding token's id, which is a low one
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
 # What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
@@ -109,7 +108,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
     new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
     longest, longer = _long_sample(full_config(checkpoint.config) or checkpoint.config)
-    every = _every_token(rng, size, min(longest, _RANDOM_LENGTH * 4)) if plan.row else []
+    every = _every_token(rng, size, min(longest, _RANDOM_LENGTH * 4)) if plan.row and not plan.keeps_vocabulary else []
     new_ids += every
     new_ids.append(rng.integers(0, size, longest).tolist())
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
@@ -194,13 +193,12 @@ def _long_sample(config: Mapping[str, Any]) -> tuple[int, int]:
 
     Where positions have a table, it is as long as the table.
     """
-    windows, positions = ([value for value in _numbers(config, names) if value > 0] for names in (_WINDOWS, _POSITIONS))
-    padding = config.get("pad_token_id")
-    offset = padding + 1 if isinstance(padding, int) and 0 <= padding < _MOST_OFFSET else 0
-    limit = min([_LONGEST, *(value - offset for value in positions)])
+    windows = [value for value in _numbers(config, _WINDOWS) if value > 0]
+    table = longest_text(config)
+    limit = min(_LONGEST, table or _LONGEST)
     wanted = [value + _LAST_POSITIONS for value in windows if value < _LONGEST]
-    wanted += [value for value in positions if value <= _LONGEST]
-    longer = [value for value in windows if value >= limit and value not in positions]
+    wanted += [table] if table is not None and table <= _LONGEST else []
+    longer = [value for value in windows if value >= limit and (table is None or value < table)]
     return max(1, min(limit, max(wanted, default=_RANDOM_LENGTH))), max(longer, default=0)
 
 

@@ -4,7 +4,7 @@
     python -m tests.families.sweep --types mamba,rwkv  these, printed
 
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
-more, by a few lines that share nothing with the proof: "wrong" is what such a comparison finds.
+more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ import langslice
 from langslice.errors import LangsliceError, PlanError
 from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import open_checkpoint
-from tests.families.tiny import VOCABULARY, build
+from langslice.model.transformers_classes import model_class
+from tests.families.tiny import build
 
 RECORD = Path(__file__).with_name("record.json")
 AXES = ("vocabulary", "layers", "heads", "neurons")
+_FEW = 131  # rows where the vocabulary stays, and no tokenizer is needed
 _TABLES = {
     "causal": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "masked": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
@@ -58,11 +60,14 @@ def pairs() -> Iterator[tuple[str, str]]:
 def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = AXES) -> dict[str, str]:
     """Axis -> "exact", "refused: why", "wrong: how" of one class; all "not built: why" where transformers does not build it."""
     source = folder / "source"
+    bare = folder / "bare"
     try:
         build(model_type, class_name, source)
+        if axes != ["vocabulary"]:
+            build(model_type, class_name, bare, tokens=_FEW)
     except Exception as error:  # noqa: BLE001 - classes raise anything
         return dict.fromkeys(axes, f"not built: {_short(error)}")
-    return {axis: _tried(_CUTS[axis], source, folder / axis) for axis in axes}
+    return {axis: _tried(_CUTS[axis], source if axis == "vocabulary" else bare, folder / axis) for axis in axes}
 
 
 def _tried(cut: Callable[[Path, Path], str], source: Path, out: Path) -> str:
@@ -116,19 +121,17 @@ def _pruned(source: Path, out: Path, anatomy: Anatomy, kind: str, **choice: list
     langslice.slice(source, out, **choice)
     zeroed = out.with_name(f"{out.name}-zeroed")
     langslice.slice(source, zeroed, output_style="masked", **choice)
-    return _differs(zeroed, out, np.arange(VOCABULARY))
+    return _differs(zeroed, out, np.arange(_FEW))
 
 
 def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
     """How the outputs of two folders differ on the same random tokens; "" where they do not."""
     import torch
-    import transformers
 
-    name = json.loads((source / "config.json").read_text())["architectures"][0]
     ids = np.random.default_rng(1).integers(0, len(kept), (2, 16))
     found = []
     for folder, tokens in ((source, kept[ids]), (out, ids)):
-        model = getattr(transformers, name).from_pretrained(folder, attn_implementation="eager").eval()
+        model = model_class(folder).from_pretrained(folder, attn_implementation="eager").eval()
         known = signature(model.forward).parameters
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
         if model.config.is_encoder_decoder and "decoder_input_ids" in known:

@@ -18,11 +18,11 @@ import langslice
 from langslice.cli import app as cli
 from langslice.errors import CorpusError, HealError, LangsliceError, OptionError, PlanError, ScoreError, TaskError
 from langslice.options import Entry, Options, build, declared, taking
+from langslice.options.values import misfit
 from langslice.planning.options import PlanOptions
 from langslice.recipes.parts import parts
 from langslice.recipes.validation import load_recipe
 from langslice.slicing.options import SliceOptions
-from langslice.values import misfit
 from langslice.wording import ENTRIES, OPTIONS, speaking, worded
 
 OPTION_FILES = sorted(Path(langslice.__file__).parent.glob("*/options.py"))

@@ -31,3 +31,8 @@ def test_who_is_asked_to_open_an_issue_is_told_where():
         assert f"open an issue with the model's name at {PROJECT}/issues" in str(stop.value)
     elsewhere = [path for path in (ROOT / "langslice").rglob("*.py") if re.search(r"an issue", path.read_text())]
     assert elsewhere == [ROOT / "langslice/errors.py"]
+
+
+def test_few_modules_stand_beside_the_rooms():
+    loose = {path.stem for path in (ROOT / "langslice").glob("*.py")} - {"__init__", "__main__"}
+    assert len(loose) <= 8, loose

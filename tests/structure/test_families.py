@@ -76,9 +76,9 @@ def cut(folder, out, **choice):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     write_shards(checkpoint, edits, out)
-    config = restructured(checkpoint, kept, "config.json", json.loads((folder / "config.json").read_text()))
+    config = restructured(checkpoint, anatomy, kept, "config.json", json.loads((folder / "config.json").read_text()))
     (out / "config.json").write_text(json.dumps(config))
-    finish_structure(checkpoint, kept, out)
+    finish_structure(checkpoint, anatomy, kept, out)
     sliced = open_checkpoint(out)
     before, after = loading_report(checkpoint), loading_report(sliced)
     for kind in ("missing", "unexpected", "mismatched"):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from langslice.options import Declared, Options, declared
-from langslice.values import json_type
+from langslice.options.values import json_type
 
 Command = Callable[..., None]
 
