@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -115,10 +116,12 @@ def _neurons(source: Path, out: Path) -> str:
 
 
 def _pruned(source: Path, out: Path, anatomy: Anatomy, kind: str, **choice: list[str]) -> str:
-    """Slice, and compare with the same parts set to zero on disk."""
+    """Slice; with LANGSLICE_SWEEP_TWICE set, compare with the same parts set to zero on disk, too."""
     if not any(choice.values()):
         raise PlanError(anatomy.body.refused.get(kind) or f"the model has no {kind}")
     langslice.slice(source, out, **choice)
+    if not os.environ.get("LANGSLICE_SWEEP_TWICE"):
+        return ""
     zeroed = out.with_name(f"{out.name}-zeroed")
     langslice.slice(source, zeroed, output_style="masked", **choice)
     return _differs(zeroed, out, np.arange(_FEW))
