@@ -79,7 +79,7 @@ class Family:
 class TensorAxes:
     """What the table says of one tensor; `axes` is None where it says nothing about the dimensions.
 
-    packed  part of a table of the vocabulary that is stored quantised, so that its rows cannot be cut
+    packed  part of a table of the vocabulary that is stored quantised, so that its rows cannot be sliced
     """
 
     part: str
@@ -213,14 +213,14 @@ def describe_tensors(
 
     shapes  of the tensors by name
     rows    of the vocabulary
-    cut     whether it is cut; `refuse_packed` finds out later what this refuses at once
+    cut     whether it is sliced; `refuse_packed` finds out later what this refuses at once
     """
     sizes = frozenset({rows})
     return {name: describe_tensor(family, name, shape, sizes, cut=cut) for name, shape in shapes.items()}
 
 
 def refuse_packed(axes: Mapping[str, TensorAxes], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse to cut a vocabulary of which a table is stored quantised.
+    """Refuse to slice a vocabulary of which a table is stored quantised.
 
     Raises  UnknownTensorError that names the first such tensor
     """

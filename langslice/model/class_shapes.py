@@ -71,7 +71,7 @@ def read_class(config: Mapping[str, Any], changes: Mapping[Path, Any] | None = N
     """Build the class of a config.json on the meta device, and read it.
 
     changes   field -> value, in place of what the configuration says
-    Raises    UnreadableClassError with what stands against it
+    Raises    UnreadableClassError with what is against it
     """
     document = changed(config, changes or {})
     with quiet_transformers():
@@ -105,7 +105,7 @@ def full_document(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stock_config(document: Mapping[str, Any]) -> Any:
-    """An object of the stock configuration class; raises what that class raises, and ValueError where there is none."""
+    """An object of the unmodified configuration class; raises what that class raises, and ValueError where there is none."""
     import transformers
 
     plain = {key: value for key, value in copy.deepcopy(dict(document)).items() if key != "auto_map"}

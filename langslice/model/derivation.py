@@ -117,7 +117,7 @@ def _grown_dimension(name: str, old: tuple[int, ...], new: tuple[int, ...], step
 
 def family_from(model_type: str, read: ClassShapes, along: Mapping[str, tuple[int, str]]) -> Family:
     """The row that says of every tensor of a class what was measured, with as few rules as the common ones leave to say."""
-    live = None if read.text_only else LiveRows("what the model reads beside text")
+    live = None if read.text_only else LiveRows("what the model reads next to text")
     rules: list[Rule] = []
     shapes = {**read.stored, **read.on_disk}
     rows = frozenset({read.stored[read.tables[0]][0]})

@@ -17,7 +17,7 @@ def row_text(config: Mapping[str, Any]) -> str:
 
 
 def derived_text(config: Mapping[str, Any]) -> str:
-    """The row where it was derived; "" where it stands in the table."""
+    """The row where it was derived; "" where it is in the table."""
     return "" if is_known_type(config.get("model_type")) else row_text(config)
 
 

@@ -178,13 +178,9 @@ def _structure_remarks(source: Source, structure: Kept | None, choice: Choice, r
 
 
 def _choose_tokens(
-    source: Source,
-    choice: Choice,
-    protected: Mapping[int, str],
-    sizes: WeightSizes,
-    report: Report,
+    source: Source, choice: Choice, protected: Mapping[int, str], sizes: WeightSizes, report: Report,
     costs: np.ndarray | None,
-) -> tuple[VocabularyChoice, tuple[str, ...]]:
+) -> tuple[VocabularyChoice, tuple[str, ...]]:  # fmt: skip
     """The vocabulary that a choice asks for, and what is to be said of reserved tokens and of its size."""
     from langslice.vocabulary.fixed_texts import fixed_note, with_template_pieces
     from langslice.vocabulary.vocabulary import choose_vocabulary, refuse_beside_only_tokens

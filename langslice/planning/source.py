@@ -83,7 +83,7 @@ class Source:
 
     @cached_property
     def files(self) -> Sequence[SideFile]:
-        """What becomes of every file beside weights and tokenizer."""
+        """What happens to every file next to weights and tokenizer."""
         tokenizer = self.tokenizer
         return plan_side_files(
             self.checkpoint, tokenizer.files, carry=self.carry, leave_out=self.leave_out, tokens=tokenizer.tokens
@@ -113,5 +113,5 @@ class Source:
 
 
 def settled(checkpoint: Checkpoint, request: Mapping[str, Any], *, needs_tokenizer: bool) -> Source:
-    """The source of a job whose request, or plan, may say what becomes of unknown files."""
+    """The source of a job whose request, or plan, may say what happens to unknown files."""
     return Source(checkpoint, needs_tokenizer, listed(request.get("carry")), listed(request.get("leave_out")))

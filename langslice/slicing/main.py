@@ -214,7 +214,8 @@ def slice(
     if options.verify and text:
         find_corpora(text)
     checkpoint = open_checkpoint(model, **options.source())
-    check_output(out, source=checkpoint.folder, overwrite=overwrite)
+    folder = checkpoint.folder
+    check_output(out, source=folder, overwrite=overwrite)
     source, made = _settled_plan(checkpoint, plan, choice, report)
     if not options.verify:
         refuse_unproven(made)
@@ -227,9 +228,7 @@ def slice(
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(source, made, verify=options.verify, text=text)
     resumes = None if key is None else partial(_has_cut, key)
-    with staging_folder(
-        out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append, resumes=resumes
-    ) as staging:
+    with staging_folder(out, source=folder, overwrite=overwrite, notice=notes.append, resumes=resumes) as staging:
         cut = None if key is None else read_written_slice(staging, key)
         if cut is None:
             cut = _write(source, made, edits, staging, options, report)

@@ -16,7 +16,7 @@ def restructured(
 ) -> dict[str, Any]:
     """The document with the fields that the structure changes, in the order in which it has them.
 
-    anatomy  of the checkpoint, where something of it is cut
+    anatomy  of the checkpoint, where something of it is sliced
     kept     what stays of it; None for all
     name     path of the file below the model's root
     """

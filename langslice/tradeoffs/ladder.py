@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -64,6 +65,7 @@ class Ladder:
     _original: Loaded | None = None
     _before: Mapping[str, np.ndarray] = field(default_factory=dict)
     _rungs: dict[str, Rung] = field(default_factory=dict)
+    _plans: dict[tuple[int | None, bool], SlicePlan] = field(default_factory=dict)
 
     @property
     def original(self) -> Loaded:
@@ -76,10 +78,15 @@ class Ladder:
 
     def plan(self, rows: int | None, order: str = FREQUENCY) -> SlicePlan:
         """The plan of at most so many rows. Raises FewerRowsError where more must stay."""
-        limit = {} if rows is None else {"max_vocab": min(rows, self.choice.get("max_vocab") or rows)}
-        costs = self.costs if order == EXPECTED else None
-        return make_plan(self.source, {**self.choice, **limit}, silent, costs=costs)
+        costs = self.costs if order == EXPECTED and rows is not None else None
+        key = (rows, costs is not None)
+        if key not in self._plans:
+            limit = {} if rows is None else {"max_vocab": min(rows, self.choice.get("max_vocab") or rows)}
+            choice = {**self.choice, **limit}
+            self._plans[key] = make_plan(self.source, choice, silent, costs=costs)
+        return self._plans[key]
 
+    @cached_property
     def least(self) -> int:
         """Rows that always stay."""
         try:
@@ -129,7 +136,7 @@ def smallest_within(ladder: Ladder, limit: float, order: str) -> tuple[SlicePlan
             f"--max-loss {limit:g}: already the whole choice of {rung.rows:,} rows loses {rung.worst:.4f}",
             hint="allow more, or keep more tokens: leave --coverage, --top-k and --max-vocab away, add --corpus",
         )
-    low = ladder.least()
+    low = ladder.least
     best = (plan, rung)
     fewest = ladder.plan(low, order)
     if (found := ladder.measure(fewest, order)).worst < limit:

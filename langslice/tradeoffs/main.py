@@ -116,7 +116,7 @@ def _orders(ladder: Ladder, asked: str) -> tuple[list[str], list[str]]:
     """The orders to drop by, and what is to be said of them."""
     if asked == FREQUENCY:
         return [FREQUENCY], []
-    if ladder.learn(ladder.least()):
+    if ladder.learn(ladder.least):
         return ([EXPECTED] if asked == EXPECTED else [FREQUENCY, EXPECTED]), []
     if asked == EXPECTED:
         raise PlanError(
@@ -131,7 +131,7 @@ def _sizes(asked: str | Sequence[int | str], ladder: Ladder) -> list[int]:
     """The sizes that are asked for, or those of the whole choice downwards. Raises PlanError for what is no size."""
     full = len(ladder.plan(None).kept)
     if not codes(asked if isinstance(asked, str) else [str(one) for one in asked]):
-        return ladder_sizes(full, ladder.least())
+        return ladder_sizes(full, ladder.least)
     try:
         sizes = [int(one) for one in codes(asked if isinstance(asked, str) else [str(one) for one in asked])]
     except ValueError as error:

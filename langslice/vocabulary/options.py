@@ -1,4 +1,4 @@
-"""What can be asked of a vocabulary: on what evidence tokens stay, and how many."""
+"""Options of a vocabulary: by which criteria tokens stay, and how many."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class VocabularyOptions(Options):
     coverage: Annotated[
         float | None,
         Entry(
-            "Cut rare tokens: keep the most frequent that cover this share, such as 0.9999.", "SHARE", least=0, most=1
+            "Cut rare tokens: keep the most frequent that make up this share of running text, such as 0.99.",
+            "SHARE",
+            least=0,
+            most=1,
         ),
     ] = None
     min_count: Annotated[int | None, Entry("Least count in the corpus of a token kept for it.", "N", least=0)] = None

@@ -4,7 +4,7 @@
     python -m tests.families.sweep --types mamba,rwkv  these, printed
 
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
-more, by a few lines that share nothing with the proof: "wrong" is what such a comparison finds.
+more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
 """
 
 from __future__ import annotations

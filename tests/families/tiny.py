@@ -1,6 +1,6 @@
 """A tiny random model of any type that the installed transformers can build, with the packaged tokenizer.
 
-Most types take one generic shrinking of their default configuration; what their validators want beside it stands in OWN.
+Most types take one generic shrinking of their default configuration; what their validators want next to it is in OWN.
 Sizes are small and as different as heads and halves allow, so that axes can be told apart.
 """
 
@@ -15,7 +15,7 @@ from langslice.mini import mini_model_path
 
 VOCABULARY = 12288  # of the packaged tokenizer
 _HIDDEN, _HEADS, _HEAD, _NEURONS, _LAYERS = 32, 4, 8, 56, 4
-# Field -> value, wherever it stands.
+# Field -> value, wherever it is.
 SMALL: dict[str, Any] = {
     **dict.fromkeys(
         ("vocab_size", "n_words", "src_vocab_size", "tgt_vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input"),

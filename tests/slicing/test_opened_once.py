@@ -45,14 +45,14 @@ def calls(job):
     return found
 
 
-# The proof of a cut of layers looks, beside this, at the tensors of the source as its class loads them.
+# Verification of a slice of layers also looks at the tensors of the source as its class loads them.
 @pytest.mark.parametrize(("more", "verify"), [({}, False), ({}, True), ({"drop_layers": "1"}, False)])
 def test_a_slice_opens_its_source_once(zoo, tmp_path, more, verify):
     source = shutil.copytree(zoo("llama"), tmp_path / "source")
     (source / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
     found = calls(lambda: langslice.slice(source, tmp_path / "out", scripts="Latn", verify=verify, **more))
     edits = found.pop(("tensor_edits", ""))
-    assert edits == (2 if verify else 1)  # the proof works out for itself what should have become of each tensor
+    assert edits == (2 if verify else 1)  # verification works out for itself what should have become of each tensor
     assert {key: number for key, number in found.items() if number > 1} == {}
     assert {name for name, _ in found} >= {function.__name__ for function in COUNTED} - {"read_anatomy"}
     assert (("read_anatomy", "") in found) is bool(more)
