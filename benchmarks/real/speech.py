@@ -107,6 +107,7 @@ def main() -> None:
     """Measure, and write the page."""
     out, made = sliced(PAGE, "ko-en-fr", MODEL, "-l", ",".join(LANGUAGES))
     document = {"slice": made, "transcribed": step(PAGE, "transcribed", lambda: transcribed(out))}
+    document["machine"] = machine()
     write_page(PAGE, document, page(document))
 
 
@@ -142,7 +143,7 @@ def page(document: dict[str, Any]) -> str:
 `benchmarks/real/speech.py`: {CLIPS} sentences of the Universal Declaration of Human Rights in each language, read by espeak-ng.
 Its voice is synthetic, and the error rates speak of that as well. At most {TOKENS} tokens for each, greedy, with time stamps. The
 tokenizer that the models are fetched with lacks whisper's first merge (`Ġ t`); nothing here depends on it: no text is encoded.
-{machine()}
+{document["machine"]}
 
 {before["rows"]:,} → {after["rows"]:,} rows, {before["mb"]:.1f} → {after["mb"]:.1f} MB; slicing and verifying took
 {document["slice"]["cpu_seconds"]:.0f} CPU s and {document["slice"]["peak_mb"]:,.0f} MB.

@@ -1,4 +1,4 @@
-"""What can be asked of weights: how many become zero, which, and on what evidence."""
+"""Options of weight pruning: how many become zero, which, and on which calibration data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of a structure: which layers, heads, neurons and rows go, by number or by score, and how it is written."""
+"""Options of a structure: which layers, heads, neurons and rows go, by number or by score, and how it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of a vocabulary: on what evidence tokens stay, and how many."""
+"""Options of a vocabulary: by which criteria tokens stay, and how many."""
 
 from __future__ import annotations
 
