@@ -141,3 +141,22 @@ def test_the_glossary_has_each_term_once_and_is_linked():
     terms = [term for term in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) if term not in ("term", "---")]
     assert len(terms) == len(set(terms)) > 40
     assert "glossary.md" in (ROOT / "README.md").read_text() and "glossary.md" in (ROOT / "docs/README.md").read_text()
+
+
+def test_the_first_lines_of_the_readme_run(tmp_path, monkeypatch):
+    """As written, but for the model: the packaged one is at hand without a network."""
+    from typer.testing import CliRunner
+
+    from langslice.cli.app import app
+
+    page = (ROOT / "README.md").read_text(encoding="utf-8").replace("intfloat/multilingual-e5-small", "mini")
+    code = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[0]
+    words = shlex.split(commands(page)[0])[1:]
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    weights = (tmp_path / "e5-ko-en/model.safetensors").read_bytes()
+    assert len(scope["tokenizer"]) == scope["model"].get_input_embeddings().weight.shape[0] < 16_000
+    done = CliRunner().invoke(app, [*words, "--overwrite"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "e5-ko-en/model.safetensors").read_bytes() == weights
