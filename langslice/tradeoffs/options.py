@@ -33,7 +33,7 @@ class LadderOptions(Options):
         Entry(
             "By what tokens are dropped first: frequency, expected-loss (frequency times loss), or both.", values=ORDERS
         ),
-    ] = "both"
+    ] = "frequency"
 
 
 # Fields stand in the order of the classes from the last to the first.
