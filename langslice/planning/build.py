@@ -112,7 +112,7 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         structure=structure,
         weights=weights,
         facts=_facts(source, chosen, kept, structure),
-        row=derived_text(checkpoint.config),
+        row=derived_text(source.checkpoint.config, structure=structure is not None),
     )
     return _checked(with_structure(plan, source), source, cut=cut)
 

@@ -47,7 +47,7 @@ def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, A
 
 def _check_row(made: SlicePlan, checkpoint: Checkpoint) -> None:
     """Refuse a plan whose derived row is not what the class says here."""
-    if made.row != derived_text(checkpoint.config):
+    if made.row != derived_text(checkpoint.config, structure=made.structure is not None):
         raise PlanError(
             f"the plan's `row` is not the row of `{made.model_type}` here: another version of transformers may have made it",
             hint="make a new plan with `langslice plan`",

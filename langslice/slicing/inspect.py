@@ -188,19 +188,21 @@ def _units(source: Source, notes: list[str]) -> tuple[Unit, ...]:
                 _unit(checkpoint, anatomy, "layer", stack, count, Kept(layers={stack: tuple(range(1, count))}))
             )
     for place, rows in anatomy.heads.items():
-        heads = rows[0]
+        first = min(rows)
+        heads = rows[first]
         if heads.query > heads.group or heads.key_value == 1 < heads.query:
             gone = 1 if heads.key_value == 1 else heads.group
             kept = Kept(
-                heads={place: {0: tuple(range(gone, heads.query))}},
-                key_value={place: {0: (0,) if heads.key_value == 1 else tuple(range(1, heads.key_value))}},
+                heads={place: {first: tuple(range(gone, heads.query))}},
+                key_value={place: {first: (0,) if heads.key_value == 1 else tuple(range(1, heads.key_value))}},
             )
             name = "head" if gone == 1 else f"group of {gone} heads"
             number = sum(one.query // gone for one in rows.values())
             units.append(_unit(checkpoint, anatomy, name, place, number, kept))
     for stack, widths in anatomy.neurons.items():
-        if widths.get(0, 0) > 1:
-            kept = Kept(neurons={stack: {0: tuple(range(1, widths[0]))}})
+        first = min(widths, default=0)
+        if widths.get(first, 0) > 1:
+            kept = Kept(neurons={stack: {first: tuple(range(1, widths[first]))}})
             units.append(_unit(checkpoint, anatomy, "neuron", stack, sum(widths.values()), kept))
     return tuple(units)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import OPEN_AN_ISSUE, TokenizerError
-from langslice.files.json_forms import Row, check_form
+from langslice.files.json_forms import FixedList, check_form
 
 Json = Any
 """What `json.loads` returns."""
@@ -172,7 +172,9 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
         tokens = []
         for window in _windows(raw, spans["vocab"]):
             if not all(map(_is_piece, window)):
-                check_form(window, [Row(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError)
+                check_form(
+                    window, [FixedList(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError
+                )
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
         "".join(token for token in tokens if token).encode()
@@ -333,7 +335,9 @@ def _read_merges(
     left, right, product = array("i"), array("i"), array("i")
     for window in _windows(raw, span):
         if not all(map(_is_merge, window)):
-            check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
+            check_form(
+                window, [(str, FixedList(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError
+            )
         for entry in window:
             first, second = entry.split(" ") if isinstance(entry, str) else entry
             if skip and not second.startswith(prefix):  # the library panics on some of these (tokenizers 0.23)
