@@ -123,9 +123,10 @@ def alone(task: str, folder: Path) -> dict[str, float]:
 def measure_opening(folder: Path) -> dict[str, float]:
     """Read and check every header, and say of every tensor what happens to it."""
     from langslice.model.checkpoint import open_checkpoint
+    from langslice.planning.source import Source
     from langslice.planning.tensors import plan_tensors
 
-    seconds = timed(lambda: plan_tensors(open_checkpoint(folder), drop={}))
+    seconds = timed(lambda: plan_tensors(Source(open_checkpoint(folder))))
     return {"open_seconds": seconds}
 
 

@@ -68,6 +68,7 @@ def main() -> None:
     document["xcopa"] = evaluated(
         PAGE, "xcopa", source, other, "--tasks", "xcopa", "-l", "it,id", "--data", data(), "-n", CHOICES, *BF16
     )
+    document["machine"] = machine()
     write_page(PAGE, document, page(document))
 
 
@@ -99,7 +100,7 @@ def page(document: dict[str, Any]) -> str:
     return f"""# A language model for Korean and English: gemma-3-270m
 
 `benchmarks/real/korean_llm.py`, on weights that were quantised once (GGUF Q4_K_M) and made bfloat16 again: losses are against
-these, not against published figures. Bits per byte in float32; choices and confusion in bfloat16. {machine()}
+these, not against published figures. Bits per byte in float32; choices and confusion in bfloat16. {document["machine"]}
 
 ## Size
 {table(["languages", "rows", "M parameters", "weights, MB", "slicing and verifying, CPU s", "peak memory, MB"], sizes)}
@@ -109,7 +110,7 @@ model of this size hardly does better than chance at either (1/3, 1/2); the diff
 
 {table(["data", "language", "measure", "n", "original", "slice", "difference"], rows, text_columns=3)}
 ## Written
-The likeliest {WRITTEN} tokens behind half a line of NTREX-128, in float32: the same text in {same} of {len(document["written"])}.
+The likeliest {WRITTEN} tokens after half a line of NTREX-128, in float32: the same text in {same} of {len(document["written"])}.
 
 {samples}
 """

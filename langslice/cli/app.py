@@ -67,7 +67,14 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Work out anew what is kept in the user's cache (LANGSLICE_CACHE).")
+    ] = False,
 ) -> None:
+    if no_cache:
+        from langslice.files.user_cache import without_cache
+
+        context.with_resource(without_cache())
     # Until the command ends, messages name options as they are typed.
     context.with_resource(speaking(OPTIONS))
 

@@ -51,7 +51,10 @@ class Pieces:
         return first
 
     def take(self, which: np.ndarray) -> Pieces:
-        """Those at these places, in this order; or those that a mask marks."""
+        """Those at these places, in this order; or those that a mask marks.
+
+        which  (n,) int64 places, or bool (pieces,)
+        """
         import pyarrow as pa
 
         places = np.flatnonzero(which) if which.dtype == bool else which
@@ -202,7 +205,12 @@ def _before_points(rules: SplitRules, codes: np.ndarray) -> np.ndarray:
 
 
 def classes_before(rules: SplitRules, codes: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Classes of the characters that end before each of these bytes."""
+    """Classes of the characters that end before each of these bytes.
+
+    codes    (bytes,) uint8, UTF-8 text
+    ends     (n,) int64 byte offsets, each just after a character
+    Returns  (n,) uint8, as in `SplitRules.classes`
+    """
     found: np.ndarray = rules.classes[codes[ends - 1]]
     far = np.flatnonzero(codes[ends - 1] >= 0x80)
     starts = ends[far] - 1

@@ -142,6 +142,7 @@ def split_rules(backend: Any) -> SplitRules:
 def character_classes(normalizer: Any) -> np.ndarray:
     """Mark as OPAQUE white space and every character that the normaliser turns into white space or into nothing.
 
+    Returns  (0x110000,) uint8, by code point
     Source  found by comparing counts on real text: U+200B and U+00A0 in XLM-R's charsmap, `´` (space and accent in
             compatibility forms), U+2581 typed in the text itself, control characters in BERT's cleaning
     """

@@ -33,6 +33,7 @@ def count_in_processes(
 
     backend_json  tokenizer.json of the backend, without truncation and padding
     limit_bytes   memory for distinct chunks of each process
+    Returns       counts (size,) int64, and the self-check's mismatches
     Raises        LangsliceError when a process dies
     """
     queue: Queue[TextBlock | None] = Queue(maxsize=processes)

@@ -1,4 +1,4 @@
-"""What can be asked of demonstrations."""
+"""Options of demonstrations."""
 
 from __future__ import annotations
 

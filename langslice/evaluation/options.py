@@ -1,4 +1,4 @@
-"""What can be asked of an evaluation."""
+"""Options of an evaluation."""
 
 from __future__ import annotations
 

@@ -120,7 +120,10 @@ def plant(family: CandidateGroup) -> Tree:
 
 
 def score_trees(loaded: Loaded, families: Sequence[CandidateGroup], scores: list[np.ndarray]) -> None:
-    """Read families as trees, several in a pass; fill `scores` at their candidates' places."""
+    """Read families as trees, several in a pass; fill `scores` at their candidates' places.
+
+    scores  for each candidate of the caller (tokens - 1,) float32 log probabilities, in nats; filled in place
+    """
     trees = [plant(family) for family in families]
     for part in batch_rows([len(tree.tokens) for tree in trees], device_kind(loaded), pass_positions(loaded)):
         _score_part(loaded, [trees[number] for number in part], scores)

@@ -184,5 +184,8 @@ def _credit(scores: np.ndarray, answer: int) -> float:
 
 
 def rankings(scores: Mapping[str, Sequence[np.ndarray]], kind: str) -> list[list[int]]:
-    """Labels of every example, the likeliest first; ties in the order of the task."""
+    """Labels of every example, the likeliest first; ties in the order of the task.
+
+    scores  kind -> for each example (labels,) float64, as `label_scores` gives them
+    """
     return [np.argsort(-values, kind="stable").tolist() for values in scores[kind]]

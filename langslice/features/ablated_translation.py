@@ -116,6 +116,7 @@ def translate_ablated(
 ) -> list[AblatedTranslation]:
     """Translate pairs with nothing, the particular, other large and random dimensions zeroed after every layer.
 
+    particular                                    (layers, dimensions) bool
     magnitudes, wanted, particular, share, seeds  as for `ablate`, with the same choices
     pairs                                         see `read_pairs_to_translate`
     new_tokens, separator                         as for `langslice.evaluation.translation.translate`

@@ -84,7 +84,10 @@ def ablate(
 
 
 def check_marked(particular: Marks, wanted: str) -> Marks:
-    """A copy without the embeddings, which are not zeroed. Raises PlanError when nothing else is marked."""
+    """A copy without the embeddings, which are not zeroed. Raises PlanError when nothing else is marked.
+
+    particular, result  (layers, dimensions) bool; layer 0 is the embeddings
+    """
     particular = particular.copy()
     particular[0] = False
     if not particular.any():

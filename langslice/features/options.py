@@ -1,4 +1,4 @@
-"""What can be asked of hidden dimensions."""
+"""Options of the feature analysis."""
 
 from __future__ import annotations
 

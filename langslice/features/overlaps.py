@@ -25,7 +25,11 @@ def largest(values: npt.NDArray[np.float64], share: float) -> Marks:
 
 
 def smallest(values: npt.NDArray[np.float64], share: float) -> Marks:
-    """Mark the smallest dimensions of each layer; see `largest`."""
+    """Mark the smallest dimensions of each layer; see `largest`.
+
+    values   (..., dimensions) float64
+    Returns  (..., dimensions) bool
+    """
     return _first(np.argsort(values, axis=-1, kind="stable"), share)
 
 

@@ -54,7 +54,10 @@ def draw_bars(magnitudes: Magnitudes, condition: str, path: Path, *, top: int = 
 
 
 def draw_overlap(magnitudes: Magnitudes, values: np.ndarray, path: Path, *, share: float) -> None:
-    """One heat map: the mean over layers of what is large in the row's condition and small in the column's."""
+    """One heat map: the mean over layers of what is large in the row's condition and small in the column's.
+
+    values  (conditions, conditions, layers) float64, shares of the dimensions
+    """
     names = magnitudes.conditions
     mean = values.mean(axis=2)
     figure, axes = _grid(1, width=2.2 + 0.55 * len(names), height=1.6 + 0.5 * len(names))
@@ -74,7 +77,10 @@ def draw_overlap(magnitudes: Magnitudes, values: np.ndarray, path: Path, *, shar
 
 
 def draw_overlap_by_layer(magnitudes: Magnitudes, values: np.ndarray, path: Path) -> None:
-    """The heat map of each layer, on one scale."""
+    """The heat map of each layer, on one scale.
+
+    values  (conditions, conditions, layers) float64, shares of the dimensions
+    """
     figure, axes = _grid(len(magnitudes.layers), width=2.6, height=2.4)
     image: Any = None
     for layer, axis in enumerate(axes):

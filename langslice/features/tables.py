@@ -33,7 +33,10 @@ def write_magnitudes(magnitudes: Magnitudes, path: Path) -> None:
 
 
 def write_overlap(magnitudes: Magnitudes, values: np.ndarray, path: Path) -> None:
-    """Columns large_in, small_in, layer, overlap."""
+    """Columns large_in, small_in, layer, overlap.
+
+    values  (conditions, conditions, layers) float64, shares of the dimensions
+    """
     count, _, layers = values.shape
     names = np.array(magnitudes.conditions)
     _write(
@@ -50,7 +53,10 @@ def write_overlap(magnitudes: Magnitudes, values: np.ndarray, path: Path) -> Non
 def particular_rows(
     magnitudes: Magnitudes, marks: Marks, wanted: str, others: Sequence[str]
 ) -> list[dict[str, object]]:
-    """One row a marked dimension: layer, dimension, its magnitude and rank in `wanted`, and its prominence."""
+    """One row a marked dimension: layer, dimension, its magnitude and rank in `wanted`, and its prominence.
+
+    marks  (layers, dimensions) bool
+    """
     own = magnitudes.of(wanted)
     standing = prominence(magnitudes, wanted, others)
     ranks = np.argsort(np.argsort(-own, axis=1, kind="stable"), axis=1)

@@ -74,6 +74,7 @@ def split_gather(
 
     shape     of the source tensor, at least one dimension
     indices   dimension -> int64 indices, in output order; other dimensions stay whole
+              each (n,), along its dimension
     """
     rows = indices[0] if 0 in indices else np.arange(shape[0], dtype=np.int64)
     inner = {dim: values for dim, values in indices.items() if dim}

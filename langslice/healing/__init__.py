@@ -5,8 +5,8 @@ The files, in reading order:
     options.py      what a run is asked to do
     main.py       the main flow: check → read text → teach → train → write
     student.py       the model in float32, and which of its parameters train
-    sequences.py          text → rows of tokens, in an order that the seed fixes
-    objectives.py    rows → what the model reads and what it should say
+    sequences.py          text → sequences of tokens, in an order that the seed fixes
+    objectives.py    sequences → what the model reads and what it should say
     teacher.py       the original: is it the right one, and how its rows and layers map to the slice's
     teacher_cache.py its top-k logits, kept on disk
     distillation.py  losses towards it

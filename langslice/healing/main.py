@@ -179,7 +179,7 @@ def _rows(source: HealedFolder) -> int:
 def _guide(
     source: HealedFolder, settings: HealOptions, train: Examples, arguments: Any, causal: bool, report: Report
 ) -> tuple[Guide, str]:
-    """Teacher or its guesses, and a digest of what teaches; without a teacher a guide that does nothing."""
+    """Teacher or its top-k logits, and a digest of what teaches; without a teacher a guide that does nothing."""
     if settings.teacher is None:
         return Guide(settings, causal), ""
     import torch
@@ -194,10 +194,10 @@ def _guide(
         return Guide(settings, causal, mapped.layers, mapped.kept, teacher), mapped.digest
     cache, key = Path(settings.teacher_cache), cache_key(mapped, train, settings)
     with arguments.main_process_first(local=False, desc="asking the teacher"):
-        guesses = open_top_logits(cache, key) or cache_top_logits(
+        top_logits = open_top_logits(cache, key) or cache_top_logits(
             cache, key, mapped, train, settings, device=arguments.device, report=report
         )
-    return Guide(settings, causal, mapped.layers, mapped.kept, guesses=guesses), mapped.digest
+    return Guide(settings, causal, mapped.layers, mapped.kept, top_logits=top_logits), mapped.digest
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""What a model is asked on a row of tokens: the next token, the masked ones, or the text after a damaged one.
+"""What a model is asked on a sequence of tokens: the next token, the masked ones, or the text after a damaged one.
 
     causal      predict every token from those before it
     masked      15% of the tokens are chosen; 80% of these become the mask, 10% another token, 10% stay (Devlin et al. 2019)
@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from langslice.errors import HealError
-from langslice.healing.sequences import Frame, Ids, Order, TokenRows
+from langslice.healing.sequences import Frame, Ids, Order, TokenSequences
 from langslice.model.families import reading_of
 
 IGNORED: Final = -100  # no loss here; transformers' convention
@@ -50,16 +50,20 @@ class Objective:
     plain: Ids | None = None
     special: frozenset[int] = frozenset()
 
-    def example(self, row: Ids, rng: np.random.Generator) -> Example:
-        """Input and labels of a row."""
-        if self.name == "causal":
-            return {"input_ids": row.tolist(), "labels": row.tolist()}
-        if self.name == "masked" and self.mask is not None:
-            return self._masked(row, self.mask, rng)
-        return self._spans(row, rng) if self.sentinels else self._infilled(row, rng)
+    def example(self, sequence: Ids, rng: np.random.Generator) -> Example:
+        """Input and labels of a sequence.
 
-    def _masked(self, row: Ids, mask: int, rng: np.random.Generator) -> Example:
-        whole = np.concatenate([self.frame.before, row, self.frame.after]).astype(np.int32)
+        sequence  (tokens,) int32 ids
+        rng       decides what is masked or removed
+        """
+        if self.name == "causal":
+            return {"input_ids": sequence.tolist(), "labels": sequence.tolist()}
+        if self.name == "masked" and self.mask is not None:
+            return self._masked(sequence, self.mask, rng)
+        return self._spans(sequence, rng) if self.sentinels else self._infilled(sequence, rng)
+
+    def _masked(self, sequence: Ids, mask: int, rng: np.random.Generator) -> Example:
+        whole = np.concatenate([self.frame.before, sequence, self.frame.after]).astype(np.int32)
         choosable = np.flatnonzero(~np.isin(whole, list(self.special)))
         count = max(round(_MASKED_SHARE * choosable.size), min(choosable.size, 1))
         chosen = rng.choice(choosable, count, replace=False) if count else choosable
@@ -72,41 +76,41 @@ class Objective:
         whole[swapped] = rng.choice(others, swapped.size)
         return {"input_ids": whole.tolist(), "labels": labels.tolist()}
 
-    def _spans(self, row: Ids, rng: np.random.Generator) -> Example:
+    def _spans(self, sequence: Ids, rng: np.random.Generator) -> Example:
         """T5: each span becomes a sentinel; the target is each sentinel with what it hides, and one more at the end."""
-        hidden = round(_SPAN_SHARE * row.size) or 1
-        spans = min(max(round(hidden / _SPAN), 1), len(self.sentinels) - 1, max(row.size - hidden, 1))
+        hidden = round(_SPAN_SHARE * sequence.size) or 1
+        spans = min(max(round(hidden / _SPAN), 1), len(self.sentinels) - 1, max(sequence.size - hidden, 1))
         sizes = 1 + rng.multinomial(max(hidden - spans, 0), [1 / spans] * spans)
-        gaps = rng.multinomial(max(row.size - int(sizes.sum()), 0), [1 / (spans + 1)] * (spans + 1))
+        gaps = rng.multinomial(max(sequence.size - int(sizes.sum()), 0), [1 / (spans + 1)] * (spans + 1))
         source, target, at = list[int](), list[int](), 0
         for number, (gap, size) in enumerate(zip(gaps, sizes, strict=False)):
-            source += [*row[at : at + gap].tolist(), self.sentinels[number]]
-            target += [self.sentinels[number], *row[at + gap : at + gap + size].tolist()]
+            source += [*sequence[at : at + gap].tolist(), self.sentinels[number]]
+            target += [self.sentinels[number], *sequence[at + gap : at + gap + size].tolist()]
             at += int(gap + size)
-        source += row[at:].tolist()
+        source += sequence[at:].tolist()
         return {
             "input_ids": [*self.frame.before, *source, *self.frame.after],
             "labels": [*target, self.sentinels[spans], *self.frame.after],
         }
 
-    def _infilled(self, row: Ids, rng: np.random.Generator) -> Example:
+    def _infilled(self, sequence: Ids, rng: np.random.Generator) -> Example:
         """BART: spans become one mask each, spans of no token too; the target is the whole text."""
-        source, at, left = list[int](), 0, max(round(_INFILLING_SHARE * row.size), 1)
-        starts = set(rng.choice(row.size, min(max(round(left / _SPAN), 1), row.size), replace=False).tolist())
-        while at < row.size:
+        source, at, left = list[int](), 0, max(round(_INFILLING_SHARE * sequence.size), 1)
+        starts = set(rng.choice(sequence.size, min(max(round(left / _SPAN), 1), sequence.size), replace=False).tolist())
+        while at < sequence.size:
             if at in starts and left > 0 and self.mask is not None:
-                size = min(int(rng.poisson(_SPAN)), left, row.size - at)
+                size = min(int(rng.poisson(_SPAN)), left, sequence.size - at)
                 source.append(self.mask)
                 starts.discard(at)
                 left -= size
                 at += size
                 continue
-            source.append(int(row[at]))
+            source.append(int(sequence[at]))
             at += 1
         around = (self.frame.before, self.frame.after)
         return {
             "input_ids": [*around[0], *source, *around[1]],
-            "labels": [*around[0], *row.tolist(), *around[1]],
+            "labels": [*around[0], *sequence.tolist(), *around[1]],
         }
 
 
@@ -182,35 +186,41 @@ def _sentinels(folder: Path, tokenizer: Any) -> tuple[int, ...]:
 class Examples:
     """The examples of a run in their order; `torch.utils.data.DataLoader` reads it as a map-style dataset.
 
-    static  what is damaged depends on the row alone, not on the place: a cached teacher has seen each row once
+    static  what is damaged depends on the sequence alone, not on the place: a cached teacher has seen each sequence once
     """
 
     def __init__(
-        self, rows: TokenRows, objective: Objective, *, length: int, seed: int, order: bool, static: bool
+        self, sequences: TokenSequences, objective: Objective, *, length: int, seed: int, order: bool, static: bool
     ) -> None:
-        self.rows, self.objective, self.seed, self.static = rows, objective, seed, static
+        self.sequences, self.objective, self.seed, self.static = sequences, objective, seed, static
         self._length = length
-        self._order = Order(len(rows), seed) if order else None
+        self._order = Order(len(sequences), seed) if order else None
 
     def __len__(self) -> int:
         return self._length
 
-    def row(self, place: int) -> int:
-        """Which row is at a place."""
+    def sequence(self, place: int) -> int:
+        """Which sequence is at a place."""
         return self._order[place] if self._order else place
 
     def __getitem__(self, place: int) -> Mapping[str, Any]:
-        row = self.row(place)
+        sequence = self.sequence(place)
         if self.static:
-            return self.of_row(row)
-        return {**self.objective.example(self.rows[row], np.random.default_rng([self.seed, 4, place])), "row": row}
+            return self.of_sequence(sequence)
+        return {
+            **self.objective.example(self.sequences[sequence], np.random.default_rng([self.seed, 4, place])),
+            "sequence": sequence,
+        }
 
-    def of_row(self, row: int) -> Mapping[str, Any]:
-        """The one example of a row, where damage depends on the row alone."""
-        return {**self.objective.example(self.rows[row], np.random.default_rng([self.seed, 3, row])), "row": row}
+    def of_sequence(self, sequence: int) -> Mapping[str, Any]:
+        """The one example of a sequence, where damage depends on the sequence alone."""
+        return {
+            **self.objective.example(self.sequences[sequence], np.random.default_rng([self.seed, 3, sequence])),
+            "sequence": sequence,
+        }
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """A batch: `input_ids`, `attention_mask` (batch, tokens), `labels` (batch, tokens), `rows` (batch,)."""
+        """A batch: `input_ids`, `attention_mask` (batch, tokens), `labels` (batch, tokens), `sequences` (batch,)."""
         import torch
 
         pads = {"input_ids": self.objective.pad, "labels": IGNORED}
@@ -220,5 +230,5 @@ class Examples:
             batch[name] = torch.tensor([one[name] + [pad] * (width - len(one[name])) for one in examples])
         lengths = torch.tensor([len(one["input_ids"]) for one in examples])
         batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1])[None] < lengths[:, None]).long()
-        batch["rows"] = torch.tensor([one["row"] for one in examples])
+        batch["sequences"] = torch.tensor([one["sequence"] for one in examples])
         return batch

@@ -1,7 +1,7 @@
-"""Text as rows of tokens: encoded, held-out documents set apart, packed, and dealt out in an order that the seed fixes.
+"""Text as sequences of tokens: encoded, held-out documents set apart, packed, and dealt out in an order that the seed fixes.
 
-A document is what the corpus calls a unit: a line of a text file, a record of jsonl. What is asked of the model on a row is the
-business of objectives.py.
+A document is what the corpus calls a unit: a line of a text file, a record of jsonl. What a model is asked on a sequence is
+the business of objectives.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Frame:
 
     before     ids that its tokenizer puts in front, such as [CLS]
     after      ids that it puts after, such as [SEP]
-    separator  end of a document inside a packed row, None where the model has no such token
+    separator  end of a document inside a packed sequence, None where the model has no such token
     """
 
     before: tuple[int, ...]
@@ -40,11 +40,11 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class TokenRows:
-    """Rows of different lengths in one array: row i is `flat[starts[i]:starts[i + 1]]`.
+class TokenSequences:
+    """Sequences of different lengths in one array: sequence i is `flat[starts[i]:starts[i + 1]]`.
 
     flat    (tokens,) int32
-    starts  (rows + 1,) int64
+    starts  (sequences + 1,) int64
     """
 
     flat: Ids
@@ -53,11 +53,11 @@ class TokenRows:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, row: int) -> Ids:
-        return self.flat[self.starts[row] : self.starts[row + 1]]
+    def __getitem__(self, sequence: int) -> Ids:
+        return self.flat[self.starts[sequence] : self.starts[sequence + 1]]
 
     def digest(self) -> str:
-        """sha256 of the rows."""
+        """sha256 of the sequences."""
         found = hashlib.sha256(np.ascontiguousarray(self.flat, dtype="<i4").tobytes())
         found.update(np.ascontiguousarray(self.starts, dtype="<i8").tobytes())
         return found.hexdigest()
@@ -67,8 +67,8 @@ class TokenRows:
 class Text:
     """What is trained on and what is held out."""
 
-    train: TokenRows
-    heldout: TokenRows
+    train: TokenSequences
+    heldout: TokenSequences
     documents: int
     notes: tuple[str, ...] = ()
 
@@ -104,7 +104,7 @@ def read_text(
     """Encode a corpus and lay it out.
 
     folder   of the tokenizer
-    Returns  rows of at most `seq_length` tokens for a causal model; otherwise room is left for what is around a text
+    Returns  sequences of at most `seq_length` tokens for a causal model; otherwise room is left for what is around a text
     Raises   CorpusError when the text has no tokens
     """
     documents, unknown = _encode(folder, units, report)
@@ -174,8 +174,8 @@ def _split(documents: Sequence[Ids], heldout: float, seed: int) -> tuple[list[Id
     return kept, [documents[number] for number in sorted(chosen)]
 
 
-def _packed(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bool) -> TokenRows:
-    """One long run of documents with a separator after each, split into rows; the last may be shorter."""
+def _packed(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bool) -> TokenSequences:
+    """One long run of documents with a separator after each, split into sequences; the last may be shorter."""
     end = [] if frame.separator is None else [frame.separator]
     begin = list(frame.before) if causal else []
     # Where one token begins and ends a text, the end of one document is the beginning of the next.
@@ -188,34 +188,34 @@ def _packed(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bool) 
     if starts.size > 1 and flat.size - starts[-1] < 2:  # nothing can be predicted within one sequence of one token
         flat = flat[: starts[-1]]
         starts = starts[:-1]
-    return TokenRows(flat, np.append(starts, flat.size).astype(np.int64))
+    return TokenSequences(flat, np.append(starts, flat.size).astype(np.int64))
 
 
-def _one_by_one(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bool) -> TokenRows:
-    """A row for each document, further rows for what does not fit."""
+def _one_by_one(documents: Sequence[Ids], frame: Frame, room: int, *, causal: bool) -> TokenSequences:
+    """A sequence for each document, further sequences for what does not fit."""
     begin = np.array(frame.before if causal else (), dtype=np.int32)
     end = np.array([frame.separator] if causal and frame.separator is not None else [], dtype=np.int32)
-    rows: list[Ids] = []
+    sequences: list[Ids] = []
     for document in documents:
         whole = np.concatenate([begin, document, end])
         pieces = [whole[at : at + room] for at in range(0, whole.size, room)]
-        rows += [piece for piece in pieces if piece.size > 1 or len(pieces) == 1]
-    sizes = np.array([0, *(row.size for row in rows)], dtype=np.int64)
-    return TokenRows(np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32), np.cumsum(sizes))
+        sequences += [piece for piece in pieces if piece.size > 1 or len(pieces) == 1]
+    sizes = np.array([0, *(sequence.size for sequence in sequences)], dtype=np.int64)
+    return TokenSequences(np.concatenate(sequences) if sequences else np.zeros(0, dtype=np.int32), np.cumsum(sizes))
 
 
 class Order:
-    """Which row is at which place of a run: every pass over the text in a new order, a function of the seed alone.
+    """Which sequence is at which place of a run: every pass over the text in a new order, a function of the seed alone.
 
-    Example  Order(rows=3, seed=0)[0..2] are three different rows, and so are [3..5]
+    Example  Order(sequences=3, seed=0)[0..2] are three different sequences, and so are [3..5]
     """
 
-    def __init__(self, rows: int, seed: int) -> None:
-        self._rows, self._seed = rows, seed
+    def __init__(self, sequences: int, seed: int) -> None:
+        self._sequences, self._seed = sequences, seed
         self._pass = (-1, np.zeros(0, dtype=np.int64))
 
     def __getitem__(self, place: int) -> int:
-        number, at = divmod(place, self._rows)
+        number, at = divmod(place, self._sequences)
         if self._pass[0] != number:
-            self._pass = (number, np.random.default_rng([self._seed, 2, number]).permutation(self._rows))
+            self._pass = (number, np.random.default_rng([self._seed, 2, number]).permutation(self._sequences))
         return int(self._pass[1][at])

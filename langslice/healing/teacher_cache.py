@@ -1,11 +1,11 @@
-"""A teacher's top-k logits for every row that a run will read, on disk: teacher and slice need not be in memory together.
+"""A teacher's top-k logits for every sequence that a run will read, on disk: teacher and slice need not be in memory together.
 
     DIR/KEY/key.json      what the guesses belong to
     DIR/KEY/ids.npy       (positions, k) int32: the slice's rows, best first
     DIR/KEY/shares.npy    (positions, k) float16: log probabilities over all kept rows
-    DIR/KEY/starts.npy    (rows + 1,) int64: where the positions of each row of text begin
+    DIR/KEY/starts.npy    (sequences + 1,) int64: where the positions of each sequence of text begin
 
-KEY is a digest of teacher, rows of tokens, objective and settings: another text, tokenizer or teacher never meets old guesses.
+KEY is a digest of teacher, sequences of tokens, objective and settings: another text, tokenizer or teacher never meets old logits.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class TopLogits:
     shares: Any
     starts: Any
 
-    def of(self, rows: Sequence[int]) -> tuple[Any, Any]:
-        """Ids (positions, k) int64 and log probabilities (positions, k) of some rows of text, one after the other."""
+    def of(self, sequences: Sequence[int]) -> tuple[Any, Any]:
+        """Ids (positions, k) int64 and log probabilities (positions, k) of some sequences of text, one after the other."""
         import torch
 
-        spans = [slice(int(self.starts[row]), int(self.starts[row + 1])) for row in rows]
+        spans = [slice(int(self.starts[sequence]), int(self.starts[sequence + 1])) for sequence in sequences]
         ids = np.concatenate([self.ids[span] for span in spans]).astype(np.int64)
         shares = np.concatenate([self.shares[span] for span in spans]).astype(np.float32)
         return torch.from_numpy(ids), torch.from_numpy(shares)
@@ -56,7 +56,7 @@ def cache_key(mapped: Mapped, examples: Examples, settings: HealOptions) -> dict
     return {
         "format": _FORMAT,
         "teacher": mapped.digest,
-        "rows": examples.rows.digest(),
+        "rows": examples.sequences.digest(),
         "map": hashlib.sha256(np.ascontiguousarray(mapped.rows, dtype="<i8").tobytes()).hexdigest(),
         "objective": [objective.name, list(objective.frame.before), list(objective.frame.after), objective.mask],
         "sentinels": list(objective.sentinels),
@@ -91,7 +91,7 @@ def cache_top_logits(
     device: Any = "cpu",
     report: Report = silent,
 ) -> TopLogits:
-    """Ask the teacher about every row of the run; it is in memory only meanwhile.
+    """Ask the teacher about every sequence of the run; it is in memory only meanwhile.
 
     Raises  HealError when the folder cannot be made
     """
@@ -108,12 +108,12 @@ def cache_top_logits(
     try:
         teacher = Teacher(mapped, streamed=settings.stream_teacher, dtype=torch.float32, device=device)
         parts: dict[str, list[Any]] = {"ids": [], "shares": []}
-        counts = np.zeros(len(examples.rows), dtype=np.int64)
-        needed = sorted({examples.row(place) for place in range(len(examples))})
+        counts = np.zeros(len(examples.sequences), dtype=np.int64)
+        needed = sorted({examples.sequence(place) for place in range(len(examples))})
         for first in range(0, len(needed), settings.batch_size):
-            report(f"asking the teacher, {first:,} of {len(needed):,} rows", first, len(needed))
-            rows = needed[first : first + settings.batch_size]
-            batch = examples.collate([examples.of_row(row) for row in rows])
+            report(f"asking the teacher, {first:,} of {len(needed):,} sequences", first, len(needed))
+            sequences = needed[first : first + settings.batch_size]
+            batch = examples.collate([examples.of_sequence(sequence) for sequence in sequences])
             batch = {name: value.to(device) for name, value in batch.items()}
             logits = teacher(batch)["logits"]
             shifted = examples.objective.name == "causal"
@@ -122,7 +122,7 @@ def cache_top_logits(
             parts["ids"].append(best.indices.cpu().numpy().astype(np.int32))
             parts["shares"].append(best.values.cpu().numpy().astype(np.float16))
             labels = batch["labels"][:, 1:] if shifted else batch["labels"]
-            counts[rows] = (labels >= 0).sum(1).cpu().numpy()
+            counts[sequences] = (labels >= 0).sum(1).cpu().numpy()
         for name, arrays in parts.items():
             np.save(unfinished / f"{name}.npy", np.concatenate(arrays))
         np.save(unfinished / "starts.npy", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))

@@ -44,19 +44,19 @@ class Guide:
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     kept: int = 0
     teacher: Teacher | None = None
-    guesses: TopLogits | None = None
+    top_logits: TopLogits | None = None
 
     @property
     def active(self) -> bool:
         """Whether there is a teacher."""
-        return self.teacher is not None or self.guesses is not None
+        return self.teacher is not None or self.top_logits is not None
 
-    def loss(self, outputs: Any, batch: Mapping[str, Any], rows: Any) -> Any:
+    def loss(self, outputs: Any, batch: Mapping[str, Any], sequences: Any) -> Any:
         """Text and teacher together, in nats per token."""
         settings = self.settings
         own = labelled(outputs["logits"][..., : self.kept], batch["labels"], shifted=self.shifted)
-        if self.guesses is not None:
-            ids, shares = (one.to(own.device) for one in self.guesses.of(rows.tolist()))
+        if self.top_logits is not None:
+            ids, shares = (one.to(own.device) for one in self.top_logits.of(sequences.tolist()))
             soft = top_divergence(own, ids, shares, settings.temperature)
             return (1 - settings.alpha) * outputs["loss"] + settings.alpha * soft
         if self.teacher is None:
@@ -199,10 +199,10 @@ def _guided(base: Any, guide: Guide) -> Any:
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
             batch = dict(inputs)
-            rows = batch.pop("rows")
+            sequences = batch.pop("sequences")
             guided = guide.active and model.training
             outputs = model(**batch, output_hidden_states=guided and guide.settings.hidden > 0)
-            loss = guide.loss(outputs, batch, rows) if guided else outputs["loss"]
+            loss = guide.loss(outputs, batch, sequences) if guided else outputs["loss"]
             return (loss, outputs) if return_outputs else loss
 
     return GuidedTrainer

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langslice.errors import PlanError
-from langslice.model.axes import describe_tensor, find_vocabulary_size, is_tower
+from langslice.model.axes import TensorAxes, describe_tensors, find_vocabulary_size, is_tower
+from langslice.model.body import Body, StackFields
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import family_of
-from langslice.model.layer_fields import Body, StackFields, body_of
+from langslice.model.families import body_of, family_of
 
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|layer|block|h|albert_layers)\.)(?P<layer>\d+)\.(?P<rest>.+)")
 _CROSS = re.compile(r"(?:.*\.)?(?:encoder_attn|EncDecAttention|crossattention)\.")
+# Axes of the matrix that reads what the heads put out.
+OUTPUT = ("hidden", "heads")
 HEAD_AXES = frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv", "kv"})
 # Stack -> how the names of classes end that have it and not the other one.
 _HALVES = {
@@ -120,6 +122,8 @@ def find_place(name: str, body: Body) -> TensorLocation | None:
     """Where a tensor is; None outside the stacks."""
     if is_tower(name):
         return None
+    if body.places:
+        return _find_derived(name, body)
     found = _LAYER.fullmatch(name)
     if found is None:
         return None
@@ -133,9 +137,21 @@ def find_place(name: str, body: Body) -> TensorLocation | None:
     return TensorLocation(stack, int(found["layer"]), before, rest, "cross" if is_cross_attention(rest) else "self")
 
 
-def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
+def _find_derived(name: str, body: Body) -> TensorLocation | None:
+    """Where a tensor is by the paths of a row; None outside the stacks."""
+    for stack, path in body.places.items():
+        found = re.fullmatch(rf"(?P<before>(?:.*?\.)?(?:{path})\.)(?P<layer>\d+)\.(?P<rest>.+)", name)
+        if found is not None:
+            rest = found["rest"]
+            side = "cross" if is_cross_attention(rest) else "self"
+            return TensorLocation(stack, int(found["layer"]), found["before"], rest, side)
+    return None
+
+
+def read_anatomy(checkpoint: Checkpoint, described: Mapping[str, TensorAxes] | None = None) -> Anatomy:
     """Find stacks, heads and neurons of a checkpoint.
 
+    described  axes of its tensors, where they are known
     Raises   PlanError where a family is not in the table, or the tensors contradict config.json
     """
     from langslice.model.transformers_classes import full_config
@@ -154,16 +170,12 @@ def read_anatomy(checkpoint: Checkpoint) -> Anatomy:
             "this model is a slice with layers of different sizes, which cannot be sliced again",
             hint="slice the model it was made from, with everything that goes in one job",
         )
-    rows = find_vocabulary_size(family, checkpoint.shapes)
-    places: dict[str, TensorLocation] = {}
-    axes: dict[str, tuple[str, ...] | None] = {}
-    for name, tensor in checkpoint.tensors.items():
-        place = find_place(name, body)
-        if place is not None:
-            places[name] = place
-            # bitsandbytes packs two weights of four bits into a byte, whatever their rows and columns were.
-            packed = tensor.dtype == "U8"
-            axes[name] = None if packed else describe_tensor(family, name, tensor.shape, frozenset({rows})).axes
+    places = {name: place for name in checkpoint.tensors if (place := find_place(name, body)) is not None}
+    # bitsandbytes packs two weights of four bits into a byte, whatever their rows and columns were.
+    plain = {name: checkpoint.shapes[name] for name in places if checkpoint.tensors[name].dtype != "U8"}
+    if described is None:
+        described = describe_tensors(family, plain, find_vocabulary_size(family, checkpoint.shapes), cut=True)
+    axes = {name: described[name].axes if name in plain else None for name in places}
     body = _with_its_stacks(body.settled(whole), places, checkpoint.config)
     layers = _count_layers(body, places, whole)
     shapes = {name: checkpoint.tensors[name].shape for name in places}
@@ -218,6 +230,8 @@ def _heads_of(
     """Heads of one attention in each layer that has it."""
     stack = key.split(".")[0]
     fields = body.stacks[stack]
+    if not fields.heads:  # a derived row, which says why in `refused`
+        return {}
     query = _count_of(config, fields.heads)
     found: dict[int, Heads] = {}
     for name, place in places.items():
@@ -240,7 +254,9 @@ def _heads_of(
                         f"{name} has {length} rows, which {count} heads do not divide",
                         hint=f"is `{fields.heads}` in config.json right?",
                     )
-                found[place.layer] = Heads(query, key_value, length // count)
+                # Queries may be wider than what the output projection reads: it says the size of a head.
+                if place.layer not in found or named == OUTPUT:
+                    found[place.layer] = Heads(query, key_value, length // count)
     return found
 
 

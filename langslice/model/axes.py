@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from langslice.errors import CheckpointError, UnknownTensorError
@@ -77,10 +77,14 @@ class Family:
 
 @dataclass(frozen=True)
 class TensorAxes:
-    """What the table says of one tensor; `axes` is None where it says nothing about the dimensions."""
+    """What the table says of one tensor; `axes` is None where it says nothing about the dimensions.
+
+    packed  part of a table of the vocabulary that is stored quantised, so that its rows cannot be sliced
+    """
 
     part: str
     axes: tuple[str, ...] | None
+    packed: bool = False
 
 
 # fmt: off
@@ -191,7 +195,7 @@ def describe_tensor(
                 )
             if cut:
                 raise _quantised(name, shape)
-            return found
+            return replace(found, packed=True)
         if found.axes is not None and len(found.axes) != len(shape):
             raise _unknown(
                 family, name, shape, f"the table expects {len(found.axes)} dimensions ({', '.join(found.axes)})"
@@ -200,6 +204,29 @@ def describe_tensor(
     if vocabulary_sizes & set(shape):
         raise _unknown(family, name, shape, "one of its dimensions is as long as the vocabulary")
     return TensorAxes("other", None)
+
+
+def describe_tensors(
+    family: Family, shapes: Mapping[str, tuple[int, ...]], rows: int, *, cut: bool = False
+) -> dict[str, TensorAxes]:
+    """The axes of many tensors, as describe_tensor gives them.
+
+    shapes  of the tensors by name
+    rows    of the vocabulary
+    cut     whether it is sliced; `refuse_packed` finds out later what this refuses at once
+    """
+    sizes = frozenset({rows})
+    return {name: describe_tensor(family, name, shape, sizes, cut=cut) for name, shape in shapes.items()}
+
+
+def refuse_packed(axes: Mapping[str, TensorAxes], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse to slice a vocabulary of which a table is stored quantised.
+
+    Raises  UnknownTensorError that names the first such tensor
+    """
+    for name, tensor in axes.items():
+        if tensor.packed:
+            raise _quantised(name, shapes[name])
 
 
 def _unknown(family: Family, name: str, shape: tuple[int, ...], why: str) -> CheckpointError:

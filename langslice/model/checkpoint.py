@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,12 @@ class Checkpoint:
     config_section: tuple[str, ...] = ()
     vocabulary: int | None = None
 
-    @property
+    @cached_property
     def tensors(self) -> dict[str, TensorEntry]:
         """Every tensor by name, in file order."""
         return {tensor.name: tensor for shard in self.shards for tensor in shard.tensors}
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor by name, in file order."""
         return {tensor.name: tensor.shape for shard in self.shards for tensor in shard.tensors}

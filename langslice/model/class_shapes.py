@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import getsource, signature
 from typing import Any
 
 Path = tuple[str, ...]
@@ -56,6 +57,7 @@ class ClassShapes:
     tables    names of the input embedding, as the class calls it
     lists     path of a list of modules -> how many there are
     text_only whether token ids are all that it reads
+    strided   tensors of modules whose code takes every second entry: fused gate and up projections that alternate
     """
 
     kind: str
@@ -65,13 +67,14 @@ class ClassShapes:
     tables: tuple[str, ...]
     lists: dict[str, int]
     text_only: bool
+    strided: frozenset[str] = frozenset()
 
 
 def read_class(config: Mapping[str, Any], changes: Mapping[Path, Any] | None = None) -> ClassShapes:
     """Build the class of a config.json on the meta device, and read it.
 
     changes   field -> value, in place of what the configuration says
-    Raises    UnreadableClassError with what stands against it
+    Raises    UnreadableClassError with what is against it
     """
     document = changed(config, changes or {})
     with quiet_transformers():
@@ -99,13 +102,15 @@ def full_document(config: Mapping[str, Any]) -> dict[str, Any]:
     with quiet_transformers():
         try:
             found: dict[str, Any] = _known_config(config).to_dict()
+        except UnreadableClassError:
+            raise
         except Exception as error:
             raise UnreadableClassError(f"{type(error).__name__}: {_in_a_line(error)}") from error
     return found
 
 
 def stock_config(document: Mapping[str, Any]) -> Any:
-    """An object of the stock configuration class; raises what that class raises, and ValueError where there is none."""
+    """An object of the unmodified configuration class; raises what that class raises, and ValueError where there is none."""
     import transformers
 
     plain = {key: value for key, value in copy.deepcopy(dict(document)).items() if key != "auto_map"}
@@ -155,6 +160,7 @@ def _read(model: Any) -> ClassShapes:
         tuple(name for name, one in state.items() if id(one) in same),
         lists,
         model.main_input_name == "input_ids" and not _other_inputs(model),
+        frozenset(_strided(model)),
     )
 
 
@@ -165,10 +171,18 @@ def _parameters(table: Any) -> list[Any]:
     return list(table.parameters(recurse=False))
 
 
+def _strided(model: Any) -> Iterator[str]:
+    code: dict[type, bool] = {}
+    for path, module in model.named_modules():
+        kind = type(module)
+        if kind not in code:
+            code[kind] = kind.__module__.startswith("transformers") and "::2]" in getsource(kind)
+        if code[kind]:
+            yield from (f"{path}.{name}" for name, _ in module.named_parameters(recurse=False))
+
+
 def _other_inputs(model: Any) -> bool:
     """Whether the class reads pictures or sound too."""
-    from inspect import signature
-
     others = ("pixel_values", "input_features", "input_values", "image_embeds")
     return any(name.startswith(others) for name in signature(model.forward).parameters)
 

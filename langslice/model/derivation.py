@@ -2,68 +2,156 @@
 
 The class is built on the meta device, and again with a vocabulary that is larger by a number that no other size has. Tensors in
 which exactly one dimension grew by exactly that run along the vocabulary there; all others do not, whatever their length.
-What is ambiguous refuses by name. A derived row is only a proposal: outputs compared with the source decide
-(verification/derived.py).
+Layers (derived_layers.py), heads and neurons (derived_parts.py) are found the same way. What is ambiguous refuses by name. A
+derived row is only a proposal: outputs compared with the source decide (verification/derived.py).
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from langslice.errors import CheckpointError
-from langslice.model.axes import VOCABULARY_AXES, Family, LiveRows, Rule, describe_tensor
+from langslice.model.axes import Family, LiveRows
+from langslice.model.body import Body, StackFields
 from langslice.model.class_shapes import ClassShapes, Path, Shapes, UnreadableClassError, full_document, read_class
+from langslice.model.derived_layers import Class, Stack, find_stacks
+from langslice.model.derived_parts import Attention, Axes, Widths, find_heads, find_widths
+from langslice.model.derived_rules import rules_for
 from langslice.model.token_id_fields import find_sizes
 
 # Rows by which the vocabulary grows; no size of a model is a multiple of both.
 _STEPS = (41, 128)
 _PER_LAYER = "vocab_size_per_layer_input"
+# What a configuration says of the file that it came from, and not of the model.
+_PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "auto_map", "_attn_implementation")
+_FUSED_BY_HEAD = "query_key_value"
 
 
-def derive_family(config: Mapping[str, Any]) -> Family:
+@dataclass(frozen=True)
+class Row:
+    """What a class says of itself.
+
+    family   axes of its tensors
+    body     fields of its layers, None where no list of layers was found
+    why      why it was not, "" where it was
+    inside   tensors of its layers -> shape
+    """
+
+    family: Family
+    body: Body | None
+    why: str = ""
+    inside: Shapes = field(default_factory=dict)
+
+
+def derive_row(config: Mapping[str, Any]) -> Row:
     """The row of a model type, from its class and one configuration.
 
     config   config.json, or a configuration's `to_dict`; `architectures` names the class
     Raises   UnreadableClassError with what stays ambiguous
     """
-    return _derived(json.dumps(dict(config), sort_keys=True, default=str))
+    full = full_document(config)
+    plain = {name: value for name, value in full.items() if name not in _PASSING}
+    return _derived(json.dumps(plain, sort_keys=True, default=str))
 
 
 @lru_cache(maxsize=32)
-def _derived(text: str) -> Family:
+def _derived(text: str) -> Row:
     config: dict[str, Any] = json.loads(text)
-    before = read_class(config)
-    return family_from(str(config.get("model_type")), before, vocabulary_axes(config, before))
+    model_type = str(config.get("model_type"))
+    read = read_class(config)
+    vocabulary, section = vocabulary_axes(config, read)
+    of = Class(config, section, read)
+    try:
+        stacks = find_stacks(of)
+    except UnreadableClassError as error:
+        return Row(_family(model_type, read, vocabulary, {}, ()), None, str(error))
+    widths = {stack.name: find_widths(of, stack, stacks) for stack in stacks}
+    attentions = {stack.name: find_heads(of, stack, stacks) for stack in stacks}
+    parts = [*(one.axes for one in widths.values()), *(one.axes for one in attentions.values())]
+    body = _body(of, stacks, widths, attentions)
+    shapes = {**read.stored, **read.on_disk}
+    inside = {name: shapes[name] for stack in stacks for name, _, _ in stack.tensors(shapes)}
+    return Row(_family(model_type, read, vocabulary, _union(parts), stacks), body, inside=inside)
 
 
-def vocabulary_axes(config: Mapping[str, Any], before: ClassShapes) -> dict[str, tuple[int, str]]:
+def _family(model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, stacks: tuple[Stack, ...]) -> Family:
+    live = None if read.text_only else LiveRows("what the model reads next to text")
+    rows = read.stored[read.tables[0]][0]
+    shapes = {**read.stored, **read.on_disk}
+    inside = frozenset(name for stack in stacks for name, _, _ in stack.tensors(shapes)) if parts else frozenset()
+    family = Family((model_type,), (), live)
+    return replace(family, rules=rules_for(family, shapes, _union([vocabulary, parts]), inside, rows))
+
+
+def _body(
+    of: Class, stacks: tuple[Stack, ...], widths: Mapping[str, Widths], attentions: Mapping[str, Attention]
+) -> Body:
+    first = attentions[stacks[0].name]
+    fields = {
+        stack.name: StackFields(
+            stack.field, attentions[stack.name].query, widths[stack.name].dense, attentions[stack.name].key_value,
+            widths[stack.name].experts,
+        )
+        for stack in stacks
+    }  # fmt: skip
+    refused = {
+        kind: next((part.refused for part in found.values() if part.refused), "")
+        for kind, found in (("heads", attentions), ("neurons", widths))
+    }
+    named = {*of.read.stored, *of.read.on_disk}
+    return Body(
+        (str(of.config.get("model_type")),),
+        fields,
+        section=of.section,
+        head_size=first.size,
+        fused=_order(of, first) if any(one.fused for one in attentions.values()) else "",
+        key_values=first.key_values,
+        lists=tuple(dict.fromkeys(name for stack in stacks for name in stack.lists)),
+        first_bias=any(_only_in_first(stack, of, "relative_attention_bias") for stack in stacks),
+        norm_all=any(one.norm_all for one in attentions.values()),
+        head_counts=(),
+        renamed=named != set(of.read.stored),
+        strided=any(one.strided for one in widths.values()),
+        places={stack.name: stack.place for stack in stacks},
+        refused={kind: why for kind, why in refused.items() if why},
+    )
+
+
+def _order(of: Class, attention: Attention) -> str:
+    """A guess at the order inside a fused projection, by its name; the proof decides."""
+    if not any(_FUSED_BY_HEAD in name for name, dims in attention.axes.items() if "qkv" in dims.values()):
+        return "parts"
+    return "groups" if attention.key_value and of.fields[attention.key_value] != of.fields[attention.query] else "heads"
+
+
+def _only_in_first(stack: Stack, of: Class, part: str) -> bool:
+    return {layer for _, layer, rest in stack.tensors(of.read.stored) if part in rest} == {0}
+
+
+def vocabulary_axes(config: Mapping[str, Any], before: ClassShapes) -> tuple[Axes, str]:
     """Tensor -> the dimension that runs along a vocabulary, and its axis; names of memory and disk alike.
 
+    Returns  the axes, and the part of the configuration that sizes the vocabulary, "" for the top
     Raises   UnreadableClassError where anything else changes, or nothing does
     """
-    rows = _rows_of_table(before)
-    full = full_document(config)
-    fields = [(path, path[-1]) for path, size, _ in find_sizes(full, rows=rows, per_layer_rows=rows)]
-    own = [path for path, name in fields if name != _PER_LAYER and _at(full, path) == rows]
+    if not before.tables:
+        raise UnreadableClassError(f"{before.kind} has no input embedding")
+    rows = before.stored[before.tables[0]][0]
+    fields = [(path, path[-1]) for path, size, _ in find_sizes(config, rows=rows, per_layer_rows=rows)]
+    own = [path for path, name in fields if name != _PER_LAYER and _at(config, path) == rows]
     found = _grown(config, before, own, "vocab")
     if not any(name in found for name in before.tables):
         raise UnreadableClassError(
-            f"its input embedding has {rows} rows, and {_listing(own) or 'no field that is known'} does not change them"
+            f"its input embedding has {rows} rows, and {_listing(own) or 'no field that is known'} does not set their number"
         )
     per_layer = [path for path, name in fields if name == _PER_LAYER]
     if per_layer:
         found |= _grown(config, before, per_layer, "per_layer_vocab")
-    return found
-
-
-def _rows_of_table(read: ClassShapes) -> int:
-    if not read.tables:
-        raise UnreadableClassError(f"{read.kind} has no input embedding")
-    return read.stored[read.tables[0]][0]
+    inner = [path for path in own if len(path) == 2]
+    return found, inner[0][0] if inner and len(inner) == len(own) else ""
 
 
 def _at(document: Any, path: Path) -> Any:
@@ -72,14 +160,11 @@ def _at(document: Any, path: Path) -> Any:
     return document
 
 
-def _grown(config: Mapping[str, Any], before: ClassShapes, fields: list[Path], axis: str) -> dict[str, tuple[int, str]]:
+def _grown(config: Mapping[str, Any], before: ClassShapes, fields: list[Path], axis: str) -> Axes:
     """Tensors in which one dimension grows with fields, as much as these do."""
-    if not fields:
-        return {}
-    full = full_document(config)
-    for at, step in enumerate(_STEPS):
+    for at, step in enumerate(_STEPS if fields else ()):
         try:
-            after = read_class(config, {path: _at(full, path) + step for path in fields})
+            after = read_class(config, {path: _at(config, path) + step for path in fields})
             return _compare(before, after, step, axis)
         except UnreadableClassError:
             if at == len(_STEPS) - 1:
@@ -87,8 +172,8 @@ def _grown(config: Mapping[str, Any], before: ClassShapes, fields: list[Path], a
     return {}
 
 
-def _compare(before: ClassShapes, after: ClassShapes, step: int, axis: str) -> dict[str, tuple[int, str]]:
-    found: dict[str, tuple[int, str]] = {}
+def _compare(before: ClassShapes, after: ClassShapes, step: int, axis: str) -> Axes:
+    found: Axes = {}
     for old, new in ((before.stored, after.stored), (before.on_disk, after.on_disk)):
         if old.keys() != new.keys():
             name = sorted(old.keys() ^ new.keys())[0]
@@ -96,7 +181,7 @@ def _compare(before: ClassShapes, after: ClassShapes, step: int, axis: str) -> d
         for name, shape in old.items():
             dim = _grown_dimension(name, shape, new[name], step)
             if dim is not None:
-                found[name] = (dim, axis)
+                found[name] = {dim: axis}
     for name, shape in before.passing.items():
         if after.passing.get(name) != shape:
             raise UnreadableClassError(
@@ -115,60 +200,12 @@ def _grown_dimension(name: str, old: tuple[int, ...], new: tuple[int, ...], step
     return grown[0]
 
 
-def family_from(model_type: str, read: ClassShapes, along: Mapping[str, tuple[int, str]]) -> Family:
-    """The row that says of every tensor of a class what was measured, with as few rules as the common ones leave to say."""
-    live = None if read.text_only else LiveRows("what the model reads beside text")
-    rules: list[Rule] = []
-    shapes = {**read.stored, **read.on_disk}
-    rows = frozenset({read.stored[read.tables[0]][0]})
-    for name, shape in shapes.items():
-        family = Family((model_type,), tuple(rules))
-        if _said(family, name, shape, rows) != along.get(name):
-            rules.insert(0, _rule(name, shapes, along))
-    family = Family((model_type,), tuple(rules), live)
-    for name, shape in shapes.items():
-        if _said(family, name, shape, rows) != along.get(name):
-            raise UnreadableClassError(f"no rule can say of {name}, shape {shape}, along which axes it runs")
-    return family
-
-
-def _said(family: Family, name: str, shape: tuple[int, ...], rows: frozenset[int]) -> tuple[int, str] | str | None:
-    """Dimension and axis of the vocabulary that a row gives a tensor; "refused" where it stops the job."""
-    try:
-        axes = describe_tensor(family, name, shape, rows).axes
-    except CheckpointError:
-        return "refused"
-    return next(((dim, axis) for dim, axis in enumerate(axes or ()) if axis in VOCABULARY_AXES), None)
-
-
-def _rule(name: str, shapes: Shapes, along: Mapping[str, tuple[int, str]]) -> Rule:
-    """A rule for one tensor, and all that are called and run alike."""
-    module, _, leaf = name.rpartition(".")
-    dims = len(shapes[name])
-    whole = leaf not in ("weight", "bias") or (leaf == "weight" and dims != 2) or name not in along
-    others = [other for other in shapes if (along.get(other), len(shapes[other])) != (along.get(name), dims)]
-    if not whole:  # the layout says what the rule means for the other one of weight and bias
-        others = [other.rpartition(".")[0] for other in others if other.rpartition(".")[2] == leaf]
-    pattern = next(
-        end
-        for end in _ends(name if whole else module)
-        if not any(re.fullmatch(rf"(?:.*\.)?(?:{end})", other) for other in others)
-    )
-    if name not in along:
-        return Rule("other", pattern, (), "opaque")
-    dim, axis = along[name]
-    axes = tuple(axis if at == dim else "hidden" for at in range(dims))
-    layout = "raw" if whole else "bias" if leaf == "bias" else "linear" if dim == 0 else "conv1d"
-    return Rule("vocabulary", pattern, axes, layout)
-
-
-def _ends(name: str) -> Iterator[str]:
-    """Ends of a name, shortest first, with any number where it has one; at last the name itself."""
-    parts = [r"\d+" if step.isdigit() else re.escape(step) for step in name.split(".")]
-    shortest = len(parts) - (2 if parts[-1] in ("weight", "bias") else 1)
-    for start in range(max(shortest, 0), -1, -1):
-        yield r"\.".join(parts[start:])
-    yield re.escape(name)
+def _union(parts: list[Axes]) -> Axes:
+    union: Axes = {}
+    for axes in parts:
+        for name, dims in axes.items():
+            union[name] = {**union.get(name, {}), **dims}
+    return union
 
 
 def _listing(paths: list[Path]) -> str:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from langslice.errors import UnknownFamilyError
-from langslice.model.axes import Family, LiveRows, Rule
+from langslice.errors import CheckpointError, PlanError, UnknownFamilyError
+from langslice.model.axes import Family, LiveRows, Rule, describe_tensor
+from langslice.model.body import Body
 from langslice.model.class_shapes import NoClassError, UnreadableClassError
-from langslice.model.derivation import derive_family
+from langslice.model.derivation import Row, derive_row
+from langslice.model.layer_fields import table_body
 
 TOKENIZER_ALONE = (
     "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
@@ -158,7 +161,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
     try:
-        return derive_family(config)
+        return derive_row(config).family
     except NoClassError:
         near = difflib.get_close_matches(model_type, _BY_TYPE, n=3)
         likeness = f"; similar ones that are known: {', '.join(near)}" if near else ""
@@ -177,3 +180,53 @@ def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
 def reading_of(config: Mapping[str, Any]) -> Family:
     """The row of a config.json, for how a model reads; an empty one for a model type that is not in the table."""
     return _BY_TYPE.get(str(config.get("model_type")), Family(()))
+
+
+def body_of(config: Mapping[str, Any]) -> Body:
+    """The row of a config.json for its layers, from the table (layer_fields.py) or derived from its class.
+
+    Raises   PlanError where there is neither
+    """
+    model_type = config.get("model_type")
+    found = table_body(model_type)
+    if found is not None:
+        return found
+    try:
+        row = derive_row(config)
+    except UnreadableClassError as error:
+        why = str(error) if not isinstance(error, NoClassError) else "transformers has no class for it"
+    else:
+        if row.body is not None and is_known_type(model_type):
+            return _beside_table(_BY_TYPE[str(model_type)], row, row.body)
+        if row.body is not None:
+            return row.body
+        why = row.why
+    raise PlanError(
+        f"the layers of model type `{model_type}` are not in the table, and could not be read off its class: {why}",
+        hint="its vocabulary can be cut; to add its layers, see docs/adding-a-family.md",
+    )
+
+
+_KINDS = {
+    "heads": frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv", "kv"}),
+    "neurons": frozenset({"neurons", "gate_up"}),
+}
+
+
+def _beside_table(family: Family, row: Row, body: Body) -> Body:
+    """A derived row of layers for a family that has its axes in the table: where the two disagree, neither is trusted."""
+    refused = dict(body.refused)
+    for name, shape in row.inside.items():
+        for kind, known in _KINDS.items():
+            ours, theirs = (_axes_of(one, name, shape, known) for one in (family, row.family))
+            if kind not in refused and ours != theirs:
+                refused[kind] = f"the table and the class do not agree about {name}, shape {shape}"
+    return replace(body, refused=refused)
+
+
+def _axes_of(family: Family, name: str, shape: tuple[int, ...], known: frozenset[str]) -> dict[int, str]:
+    try:
+        said = describe_tensor(family, name, shape, frozenset()).axes
+    except CheckpointError:
+        return {-1: "unknown"}
+    return {dim: axis for dim, axis in enumerate(said or ()) if axis in known}

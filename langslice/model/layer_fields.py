@@ -8,102 +8,9 @@ row can have its vocabulary sliced, not its layers, heads or neurons: such a sli
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langslice.errors import PlanError
-
-
-@dataclass(frozen=True)
-class StackFields:
-    """Fields of config.json for one stack of layers.
-
-    layers    number of layers; "" where the layers share one set of weights
-    heads     number of query heads
-    neurons   feed-forward width; "" where unmodified code ties it to the hidden size
-    kv_heads  number of key-value heads, "" where every query head has its own
-    experts   feed-forward width of an expert, "" without experts
-    """
-
-    layers: str
-    heads: str
-    neurons: str
-    kv_heads: str = ""
-    experts: str = ""
-
-
-@dataclass(frozen=True)
-class Body:
-    """One row of the table.
-
-    stacks        "layers", or "encoder" and "decoder" -> its fields
-    section       part of config.json that holds them, "" for the top
-    head_size     field that holds the size of a head, "" where unmodified code divides the hidden size by the number of heads
-    tied_if       field that, where it is set, makes unmodified code divide all the same
-    fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "groups" [group:
-                  its queries, k, v], "falcon" one of these, as config.json says
-    key_values    number of key-value heads: "field" says it, "one" for all query heads, "own" one for each
-    lists         fields with one entry per layer, gathered by kept layer; written out where config.json leaves them implicit
-    alternates    layers are of several kinds, by their place where `lists` are written nowhere
-    consults      other fields on which a slice depends
-    first_bias    block 0 owns the position bias that all blocks use
-    first_layer   why layer 0 cannot go, "" where it can
-    first_if      field without which layer 0 can go all the same, "" where none decides
-    norm_all      a norm spans all heads, so that no head can go
-    slopes        positions enter by a slope for each head (ALiBi)
-    head_counts   attributes of an unmodified attention module that hold its number of query heads
-    head_widths   attributes that hold heads times head size
-    even_heads    why heads must be as many in every layer even with per-layer sizes, "" where they need not
-    renamed       tensors have other names on disk than in unmodified code, which converts them as it loads
-    clients       other clients (see structure/clients.py) -> what they take: "layers", "heads", "neurons"
-    """
-
-    model_types: tuple[str, ...]
-    stacks: Mapping[str, StackFields]
-    section: str = ""
-    head_size: str = ""
-    tied_if: str = ""
-    fused: str = ""
-    key_values: str = "field"
-    lists: tuple[str, ...] = ()
-    alternates: bool = False
-    consults: tuple[str, ...] = ()
-    first_bias: bool = False
-    first_layer: str = ""
-    first_if: str = ""
-    norm_all: bool = False
-    slopes: bool = False
-    head_counts: tuple[str, ...] = ("num_heads",)
-    head_widths: tuple[str, ...] = ()
-    even_heads: str = ""
-    renamed: bool = False
-    clients: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-    def needs_defaults(self, config: Mapping[str, Any]) -> bool:
-        """Whether config.json leaves something to its class that a slice depends on."""
-        fields = [*self.lists, *self.consults, *filter(None, (self.tied_if, self.first_if))]
-        for stack in self.stacks.values():
-            fields += [name for name in (stack.layers, stack.heads, stack.kv_heads) if name]
-        return any(name not in config for name in fields)
-
-    def settled(self, config: Mapping[str, Any]) -> Body:
-        """The row as one configuration makes it, with nothing left that depends on it.
-
-        config  with the defaults of its class
-        """
-        fused, key_values = self.fused, self.key_values
-        if fused == "falcon":
-            one = bool(config.get("multi_query"))
-            fused, key_values = ("parts", "one") if one else ("heads", "own")
-            if config.get("new_decoder_architecture"):
-                fused, key_values = "groups", "field"
-        return replace(
-            self,
-            fused=fused,
-            key_values=key_values,
-            head_size="" if self.tied_if and config.get(self.tied_if) else self.head_size,
-            first_layer="" if self.first_if and not config.get(self.first_if) else self.first_layer,
-        )
+from langslice.model.body import Body, StackFields
 
 
 def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size", **more: str) -> dict[str, StackFields]:
@@ -196,16 +103,6 @@ def shares_layers(config: Mapping[str, Any]) -> bool:
     return body is not None and not all(fields.layers for fields in body.stacks.values())
 
 
-def body_of(config: Mapping[str, Any]) -> Body:
-    """Find the row of a config.json.
-
-    Raises   PlanError for a family without one
-    """
-    model_type = str(config.get("model_type"))
-    body = _BY_TYPE.get(model_type)
-    if body is None:
-        raise PlanError(
-            f"the layers of model type `{model_type}` are not in the table, so none of its layers, heads or neurons can be pruned",
-            hint="its vocabulary can be; to add it, see docs/adding-a-family.md",
-        )
-    return body
+def table_body(model_type: object) -> Body | None:
+    """The row of a model type; None for one that is not in the table."""
+    return _BY_TYPE.get(str(model_type))

@@ -6,19 +6,29 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
-from langslice.model.families import family_of, is_known_type
+from langslice.errors import PlanError
+from langslice.model.families import body_of, family_of, is_known_type
+from langslice.model.layer_fields import table_body
 
 _WIDTH = 110
 
 
 def row_text(config: Mapping[str, Any]) -> str:
-    """The row of a configuration, from the table or derived from its class; raises as family_of does."""
-    return _text(family_of(config), "")
+    """Both rows of a configuration, from the tables or derived from its class; raises as family_of does."""
+    try:
+        body = _text(body_of(config), "")
+    except PlanError as error:
+        body = "".join(f"# {line}\n" for line in error.message.splitlines()).rstrip()
+    return f"# model/families.py\n{_text(family_of(config), '')}\n# model/layer_fields.py\n{body}"
 
 
-def derived_text(config: Mapping[str, Any]) -> str:
-    """The row where it was derived; "" where it stands in the table."""
-    return "" if is_known_type(config.get("model_type")) else row_text(config)
+def derived_text(config: Mapping[str, Any], *, structure: bool) -> str:
+    """Both rows where one that a plan rests on was derived; "" where the tables have it.
+
+    structure  whether the plan changes layers, heads or neurons
+    """
+    known = is_known_type(config.get("model_type")) and not (structure and table_body(config["model_type"]) is None)
+    return "" if known else row_text(config)
 
 
 def _text(value: Any, indent: str) -> str:

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from langslice.tokenizer import SourceTokenizer
 
 
-def source_tokenizer(checkpoint: Checkpoint, *, needed: bool = True) -> SourceTokenizer:
+def source_tokenizer(checkpoint: Checkpoint, *, rows: int | None = None, needed: bool = True) -> SourceTokenizer:
     """The tokenizer next to a checkpoint, read.
 
+    rows    of the vocabulary, where they are known
     needed  False for a job that leaves all tokens as they are: a folder without a tokenizer then gives an absent one
     """
     from langslice.tokenizer import open_tokenizer
     from langslice.tokenizer.absent import absent_tokenizer
 
     model_type = checkpoint.config.get("model_type") if checkpoint.config_file else None
+    rows = vocabulary_rows(checkpoint) if rows is None else rows
     try:
-        return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=vocabulary_rows(checkpoint))
+        return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=rows)
     except NoTokenizerError:
         if needed:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,26 +12,28 @@ import numpy as np
 
 from langslice.errors import PlanError, TokenizerError
 from langslice.formatting import bytes_text
+from langslice.model.axes import refuse_packed
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import family_of
 from langslice.model.folder_kinds import LAYERLESS
 from langslice.model.quantisation import quantisation
 from langslice.model.row_text import derived_text
-from langslice.model.token_id_fields import check_ignored
+from langslice.model.token_id_fields import IdField, check_ignored
 from langslice.options import Choice, asks, codes, listed, request_json
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
-from langslice.planning.side_files import SideFile, as_it_is, id_fields, plan_side_files, renumbered
+from langslice.planning.side_files import as_it_is, id_fields, renumbered
 from langslice.planning.size_limit import WeightSizes, rows_within, weight_sizes
-from langslice.planning.tensors import plan_tensors, with_structure
+from langslice.planning.source import Source
+from langslice.planning.tensors import along_vocabulary, plan_tensors, with_structure
 from langslice.planning.token_free_rows import live_rows, padding_rows, protected_rows, rows_note
+from langslice.planning.weights import refuse_unprunable, weights_request
+from langslice.progress import Report
 from langslice.tokenizer import SourceTokenizer, check_renumbering
 from langslice.tokenizer.absent import ABSENT
 
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
-    from langslice.model.anatomy import Anatomy
     from langslice.structure.kept import Kept
     from langslice.vocabulary.vocabulary import VocabularyChoice, VocabularyRequest
 
@@ -42,109 +45,129 @@ _VOCABULARY_ENTRIES = (
 )  # fmt: skip
 
 
-def make_plan(
-    checkpoint: Checkpoint,
-    tokenizer: SourceTokenizer,
-    choice: Choice,
-    source_fingerprint: str,
-    report: Callable[[str, int, int], None],
-    *,
-    costs: np.ndarray | None = None,
-) -> SlicePlan:
-    """Choose the vocabulary and say for every tensor of the checkpoint what happens to it.
+@dataclass(frozen=True)
+class _Rows:
+    """What is known of the vocabulary before tokens are chosen.
+
+    cut        whether any of its rows goes or comes
+    protected  row -> why it stays whatever is chosen
+    implied    path -> id or ids that config.json leaves to its class
+    sizes      path -> size of the vocabulary that it leaves to its class
+    """
+
+    cut: bool
+    protected: Mapping[int, str]
+    implied: Mapping[str, int | Sequence[int]]
+    sizes: Mapping[str, int]
+
+
+def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarray | None = None) -> SlicePlan:
+    """Choose what is kept of the vocabulary, and say for every tensor of the checkpoint what happens to it.
 
     costs   (tokens,) what it costs to lose an occurrence of each token, for which rows go first under a limit
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
-    from langslice.model.transformers_classes import implied_fields
-    from langslice.planning.layers import CUTS
-    from langslice.planning.weights import refuse_unprunable, weights_request
-
+    checkpoint, tokenizer = source.checkpoint, source.tokenizer
     ignore = frozenset(codes(choice.get("ignore_field")))
     check_ignored(ignore)
-    whole = asks(choice, (*CUTS, "sparsity", "pattern")) and not asks(choice, _VOCABULARY_ENTRIES)
+    whole = not needs_tokenizer(choice)
     cut = not whole or bool(choice.get("pad_to_multiple_of"))
-    rows, per_layer_rows, _ = plan_tensors(checkpoint, drop={}, cut=cut)
-    files = plan_side_files(
-        checkpoint, tokenizer.files, carry=listed(choice.get("carry")), leave_out=listed(choice.get("leave_out")),
-        tokens=tokenizer.tokens,
-    )  # fmt: skip
-    named = id_fields(checkpoint, files, rows=rows, ignore=ignore)
-    anatomy, structure = choose_layers(checkpoint, choice, report)
+    if cut:
+        refuse_packed(source.axes, checkpoint.shapes)
+    named = id_fields(checkpoint, source.files, rows=source.rows, ignore=ignore)
+    structure = choose_layers(source, choice, report)
     weights = weights_request(choice)
     if weights is not None:
         refuse_unprunable(checkpoint)
-    implied: Mapping[str, int | Sequence[int]] = {}
-    sizes: Mapping[str, int] = {}
-    if cut:
-        check_sizes(tokenizer, rows)
-        implied, sizes = implied_fields(checkpoint.config, rows=rows, per_layer_rows=per_layer_rows, ignore=ignore)
-    live = family_of(checkpoint.config).live_rows
-    protected = {**live_rows(live, tokenizer, rows), **protected_rows(named, implied)}
-    remarks = _structure_remarks(checkpoint, anatomy, structure, choice, report)
-    _, _, tensors = plan_tensors(checkpoint, drop=tied_copies(checkpoint), cut=cut)
+    rows = _rows(source, named, ignore, cut=cut)
+    remarks = _structure_remarks(source, structure, choice, report)
+    tensors = plan_tensors(source, drop=tied_copies(source))
     chosen = None
-    if whole:
-        reasons = dict.fromkeys(range(rows), "whole vocabulary")
-    else:
-        sizes_of = weight_sizes(checkpoint, tensors, anatomy, structure)
-        chosen, said = _choose_tokens(checkpoint, tokenizer, choice, files, protected, sizes_of, report, costs)
-        reasons = {**protected, **{row: ", ".join(why) for row, why in chosen.reasons.items()}}
-        remarks += (*said, rows_note(tokenizer, rows, reasons))
+    reasons: dict[int, str] = dict.fromkeys(range(source.rows), "whole vocabulary") if whole else {}
+    if not whole:
+        sizes = weight_sizes(checkpoint, tensors, source.anatomy if structure else None, structure)
+        chosen, said = _choose_tokens(source, choice, rows.protected, sizes, report, costs)
+        reasons = {**rows.protected, **{row: ", ".join(why) for row, why in chosen.reasons.items()}}
+        remarks += (*said, rows_note(tokenizer, source.rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
-    written_out = {
-        ".".join((*checkpoint.config_section, path)): value
-        for path, value in {**_moved(implied, kept), **sizes}.items()
-    }
     size = len(tokenizer.tokens)
     plan = SlicePlan(
         model=checkpoint.model_id,
         revision=checkpoint.revision,
         model_type=str(checkpoint.config["model_type"]),
-        fingerprint=source_fingerprint,
-        rows=rows,
-        per_layer_rows=per_layer_rows,
+        fingerprint=source.fingerprint,
+        rows=source.rows,
+        per_layer_rows=source.per_layer_rows,
         kept=kept,
         tokens=tuple(tokenizer.tokens[row] if row < size else None for row in kept.tolist()),
         reasons=tuple(reasons[row] for row in kept.tolist()),
         tensors=tensors,
-        padding=padding_rows(tokenizer, kept, rows, choice.get("pad_to_multiple_of"), live),
+        padding=padding_rows(tokenizer, kept, source.rows, choice.get("pad_to_multiple_of"), source.family.live_rows),
         checked=digest_rows(kept),
-        implied_ids={_config_name(checkpoint): written_out} if written_out else {},
+        implied_ids=_written_out(checkpoint, rows, kept),
         ignore_fields=tuple(sorted(ignore)),
         request=request_json(choice),
         coverage={} if chosen is None or chosen.corpus_coverage is None else {"corpus": chosen.corpus_coverage},
-        notes=(
-            *(() if not cut and tokenizer.kind != ABSENT else tokenizer.notes),
-            *(chosen.notes if chosen else ()),
-            *filter(None, remarks),
-        ),
+        notes=_notes(tokenizer, chosen, remarks, cut=cut),
         structure=structure,
         weights=weights,
-        facts=_facts(tokenizer, chosen, kept, anatomy),
-        row=derived_text(checkpoint.config),
+        facts=_facts(source, chosen, kept, structure),
+        row=derived_text(source.checkpoint.config, structure=structure is not None),
     )
-    plan = with_structure(plan, checkpoint, anatomy)
-    _check_renumbering(checkpoint, files, plan)
+    return _checked(with_structure(plan, source), source, cut=cut)
+
+
+def _rows(source: Source, named: Sequence[IdField], ignore: frozenset[str], *, cut: bool) -> _Rows:
+    """What configuration, its class and the family's code say of rows.
+
+    named  fields of configuration files that hold ids
+    """
+    from langslice.model.transformers_classes import implied_fields
+
+    implied: Mapping[str, int | Sequence[int]] = {}
+    sizes: Mapping[str, int] = {}
     if cut:
-        check_renumbering(tokenizer, [old for old in kept.tolist() if old < size])
-    check_derived(DerivedFileInputs(checkpoint, tokenizer, plan), files)
+        check_sizes(source.tokenizer, source.rows)
+        implied, sizes = implied_fields(
+            source.checkpoint.config, rows=source.rows, per_layer_rows=source.per_layer_rows, ignore=ignore
+        )
+    live = live_rows(source.family.live_rows, source.tokenizer, source.rows)
+    return _Rows(cut, {**live, **protected_rows(named, implied)}, implied, sizes)
+
+
+def _written_out(checkpoint: Checkpoint, rows: _Rows, kept: np.ndarray) -> dict[str, dict[str, Any]]:
+    """File -> field -> value of ids and sizes that the source leaves to its class, and that are other ones now."""
+    fields = {**_moved(rows.implied, kept), **rows.sizes}
+    written = {".".join((*checkpoint.config_section, path)): value for path, value in fields.items()}
+    return {_config_name(checkpoint): written} if written else {}
+
+
+def _notes(
+    tokenizer: SourceTokenizer, chosen: VocabularyChoice | None, remarks: Sequence[str], *, cut: bool
+) -> tuple[str, ...]:
+    """All that a user should know of a plan."""
+    of_tokenizer = tokenizer.notes if cut or tokenizer.kind == ABSENT else ()
+    return (*of_tokenizer, *(chosen.notes if chosen else ()), *filter(None, remarks))
+
+
+def _checked(plan: SlicePlan, source: Source, *, cut: bool) -> SlicePlan:
+    """The plan, when every file can follow it: what could not stops the plan, not the slice that is made from it."""
+    _check_renumbering(source, plan)
+    if cut:
+        size = len(source.tokenizer.tokens)
+        check_renumbering(source.tokenizer, [old for old in plan.kept.tolist() if old < size])
+    check_derived(DerivedFileInputs(source, plan))
     return plan
 
 
-def _structure_remarks(
-    checkpoint: Checkpoint,
-    anatomy: Anatomy | None,
-    structure: Kept | None,
-    choice: Choice,
-    report: Callable[[str, int, int], None],
-) -> tuple[str, ...]:
+def _structure_remarks(source: Source, structure: Kept | None, choice: Choice, report: Report) -> tuple[str, ...]:
     """What a user should know of layers, heads and neurons that go; "" among them where there is nothing to say."""
     from langslice.planning.layers import language_control, removal_offer
     from langslice.structure.clients import client_note, depth_note, place_note
 
-    if anatomy is None or structure is None:
+    if structure is None:
         return ()
+    checkpoint, anatomy = source.checkpoint, source.anatomy
     return (
         client_note(anatomy, structure, quantisation(checkpoint.config)),
         place_note(anatomy, structure),
@@ -155,33 +178,28 @@ def _structure_remarks(
 
 
 def _choose_tokens(
-    checkpoint: Checkpoint,
-    tokenizer: SourceTokenizer,
-    choice: Choice,
-    files: Sequence[SideFile],
-    protected: Mapping[int, str],
-    sizes: WeightSizes,
-    report: Callable[[str, int, int], None],
+    source: Source, choice: Choice, protected: Mapping[int, str], sizes: WeightSizes, report: Report,
     costs: np.ndarray | None,
-) -> tuple[VocabularyChoice, tuple[str, ...]]:
+) -> tuple[VocabularyChoice, tuple[str, ...]]:  # fmt: skip
     """The vocabulary that a choice asks for, and what is to be said of reserved tokens and of its size."""
-    from langslice.vocabulary.fixed_texts import fixed_note, fixed_texts, with_template_pieces
+    from langslice.vocabulary.fixed_texts import fixed_note, with_template_pieces
     from langslice.vocabulary.vocabulary import choose_vocabulary, refuse_beside_only_tokens
 
+    tokenizer = source.tokenizer
     size = len(tokenizer.tokens)
     if choice.get("only_tokens"):
         refuse_beside_only_tokens([name for name in ("keep_text", "drop_reserved") if choice.get(name)])
     counts = read_criteria(tokenizer, choice, report)
     report("choosing tokens", 0, 0)
-    unused = unused_reserved(checkpoint, tokenizer, files, protected)
+    unused = unused_reserved(source, protected)
     beyond = sum(row >= size for row in protected)
-    texts = {} if choice.get("only_tokens") else fixed_texts(checkpoint, listed(choice.get("keep_text")))
+    texts = {} if choice.get("only_tokens") else source.fixed_texts(listed(choice.get("keep_text")))
     chosen = choose_vocabulary(
         tokenizer,
         vocabulary_request(choice, sizes, beyond),
         counts=counts,
         protected=[row for row in protected if row < size],
-        texts=with_template_pieces(checkpoint, texts),
+        texts=with_template_pieces(texts, source.templates),
         released=unused if choice.get("drop_reserved") else (),
         costs=costs,
     )
@@ -194,30 +212,27 @@ def _choose_tokens(
     return chosen, tuple(notes)
 
 
-def _facts(
-    tokenizer: SourceTokenizer, chosen: VocabularyChoice | None, kept: np.ndarray, anatomy: Anatomy | None
-) -> dict[str, Any]:
+def _facts(source: Source, chosen: VocabularyChoice | None, kept: np.ndarray, structure: Kept | None) -> dict[str, Any]:
     """What the choice rests on, as far as a report can use it and it was looked at anyway."""
     from langslice.vocabulary.facts import criteria_facts, script_facts
 
     facts: dict[str, Any] = {}
     if chosen is not None:
-        facts["scripts"] = script_facts(tokenizer, kept)
+        facts["scripts"] = script_facts(source.tokenizer, kept)
         facts["evidence"] = criteria_facts(chosen.pieces, kept)
-    if anatomy is not None:
-        facts["sizes"] = anatomy.sizes()
+    if structure is not None:
+        facts["sizes"] = source.anatomy.sizes()
     return facts
 
 
-def choose_layers(
-    checkpoint: Checkpoint, choice: Choice, report: Callable[[str, int, int], None]
-) -> tuple[Anatomy | None, Kept | None]:
-    """The model's layers and what is kept of them; None twice where the choice does not touch them.
+def choose_layers(source: Source, choice: Choice, report: Report) -> Kept | None:
+    """What is kept of the model's layers; None where the choice does not touch them.
 
     Raises   PlanError for what does not exist or cannot be expressed, or an entry that would have no effect
     """
     from langslice.planning.layers import CUTS, MANNERS, choose_structure
 
+    config = source.checkpoint.config
     if not asks(choice, CUTS):
         given = [name for name in MANNERS if choice.get(name)]
         if given:
@@ -225,36 +240,33 @@ def choose_layers(
                 f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is pruned",
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
-        return None, None
-    if checkpoint.config["model_type"] in LAYERLESS:
+        return None
+    if config["model_type"] in LAYERLESS:
         raise PlanError(
-            f"{LAYERLESS[checkpoint.config['model_type']]} has no layers to remove",
-            hint="choose tokens alone, such as -l ko,en",
+            f"{LAYERLESS[config['model_type']]} has no layers to remove", hint="choose tokens alone, such as -l ko,en"
         )
-    method = quantisation(checkpoint.config)
+    method = quantisation(config)
     inside = [name for name in CUTS if "layer" not in name and asks(choice, (name,))]
     if method and inside:
         raise PlanError(
             f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be sliced",
             hint="slice the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
         )
-    if checkpoint.config_section:
+    if source.checkpoint.config_section:
         raise PlanError(
-            f"only the vocabulary of a model inside a wrapper ({checkpoint.config_file}) can be sliced, not its layers",
+            f"only the vocabulary of a model inside a wrapper ({source.checkpoint.config_file}) can be sliced, not its layers",
             hint="prune the layers of the encoder itself",
         )
-    from langslice.model.anatomy import read_anatomy
-
-    anatomy = read_anatomy(checkpoint)
-    return anatomy, choose_structure(checkpoint, anatomy, choice, report)
+    return choose_structure(source.checkpoint, source.anatomy, choice, report)
 
 
-def _check_renumbering(checkpoint: Checkpoint, files: Sequence[SideFile], plan: SlicePlan) -> None:
-    """Stop the plan, not the slice that is made from it, where a file cannot be renumbered."""
-    for file in files:
+def _check_renumbering(source: Source, plan: SlicePlan) -> None:
+    for file in source.files:
         if file.action == "renumber":
             ignore = frozenset(plan.ignore_fields)
-            renumbered(checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore, restructure=as_it_is)
+            renumbered(
+                source.checkpoint, file, plan.id_map(), implied=plan.implied_ids, ignore=ignore, restructure=as_it_is
+            )
 
 
 def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict[str, Any]:
@@ -270,7 +282,6 @@ def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict
 def needs_tokenizer(choice: Choice) -> bool:
     """Whether a choice is about tokens: one of layers, heads, neurons or weights alone leaves them as they are."""
     from langslice.planning.layers import CUTS
-    from langslice.planning.weights import weights_request
 
     return asks(choice, _VOCABULARY_ENTRIES) or not (asks(choice, CUTS) or weights_request(choice))
 
@@ -321,9 +332,7 @@ def vocabulary_request(choice: Choice, sizes: WeightSizes, beyond: int) -> Vocab
     return VocabularyRequest(**fields)
 
 
-def read_criteria(
-    tokenizer: SourceTokenizer, choice: Choice, report: Callable[[str, int, int], None]
-) -> TokenCounts | None:
+def read_criteria(tokenizer: SourceTokenizer, choice: Choice, report: Report) -> TokenCounts | None:
     """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
     from langslice.corpus import corpus_units
     from langslice.counting import load_counts, merge_counts
@@ -366,7 +375,7 @@ def count_sides(
     return [count_tokens(side, read(), processes=processes) for side in tokenizer.sides]
 
 
-def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
+def tied_copies(source: Source) -> dict[str, str]:
     """Names in a pickle that share their storage with another table and that the unmodified class ties anyway.
 
     Biases stay under every name: RoBERTa's head in transformers 4 reads `lm_head.decoder.bias` only, and starts from
@@ -374,13 +383,13 @@ def tied_copies(checkpoint: Checkpoint) -> dict[str, str]:
     """
     from langslice.model.transformers_classes import ties_embeddings
 
+    checkpoint = source.checkpoint
     if not checkpoint.aliases or not ties_embeddings(checkpoint.config):
         return {}
-    _, _, tensors = plan_tensors(checkpoint, drop={}, cut=False)
     return {
         name: f"the same storage as {other}, to which the model ties it"
         for name, other in checkpoint.aliases.items()
-        if tensors[name].action == "slice" and len(tensors[name].shape) > 1
+        if along_vocabulary(source.axes[name]) and len(checkpoint.shapes[name]) > 1
     }
 
 

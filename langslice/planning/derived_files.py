@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,13 @@ from langslice.errors import PlanError, TokenizerError
 from langslice.files.gather_rows import sliced_shape
 from langslice.files.safetensors_header import TensorEntry
 from langslice.model.adapter_names import FACTORS, LAYER_SETTINGS, ROOT
-from langslice.model.anatomy import Anatomy, TensorLocation, find_place, read_anatomy
-from langslice.model.checkpoint import Checkpoint, read_json_object
+from langslice.model.anatomy import Anatomy, TensorLocation, find_place
+from langslice.model.checkpoint import read_json_object
 from langslice.model.folder_kinds import TOKENIZER
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
 from langslice.planning.side_weights import SideTensors, open_side_weights
+from langslice.planning.source import Source
 from langslice.planning.tensors import expected_edits
 from langslice.planning.token_keys import write_keyed
 from langslice.tokenizer import SourceTokenizer, open_tokenizer, write_tokenizer
@@ -37,16 +38,18 @@ _ELSEWHERE = "or --leave-out it and carry it with `langslice adapter` where it i
 class DerivedFileInputs:
     """What files other than the weights need to know of a plan."""
 
-    checkpoint: Checkpoint
-    tokenizer: SourceTokenizer
+    source: Source
     plan: SlicePlan
 
     @cached_property
     def along(self) -> dict[int, np.ndarray]:
-        """Length of a dimension that runs along the vocabulary -> old rows that stay; {} where all do."""
+        """Length of a dimension that runs along the vocabulary -> old rows that stay; {} where all do.
+
+        Returns  values (n,) int64, in the order of the new rows
+        """
         if self.plan.keeps_vocabulary:
             return {}
-        tokens = len(self.tokenizer.tokens)
+        tokens = len(self.source.tokenizer.tokens)
         found = {tokens: self.plan.kept[self.plan.kept < tokens]}
         per_layer = self.plan.per_layer_new_to_old
         if self.plan.per_layer_rows is not None and per_layer is not None:
@@ -66,32 +69,32 @@ class DerivedFileInputs:
     @cached_property
     def anatomy(self) -> Anatomy | None:
         """Layers of the model; None where none of them is touched."""
-        return None if self.plan.structure is None else read_anatomy(self.checkpoint)
+        return None if self.plan.structure is None else self.source.anatomy
 
     @cached_property
     def edits(self) -> dict[str, TensorEdit]:
         """What happens to the main tensors."""
-        return expected_edits(self.plan, self.checkpoint, self.anatomy)
+        return expected_edits(self.plan, self.source)
 
 
-def check_derived(inputs: DerivedFileInputs, files: Sequence[SideFile]) -> None:
+def check_derived(inputs: DerivedFileInputs) -> None:
     """Refuse, before anything is written, what cannot follow the slice.
 
     Raises   PlanError, TokenizerError
     """
-    for file in files:
+    for file in inputs.source.files:
         if file.action == "weights":
-            _edits(inputs, file, open_side_weights(inputs.checkpoint.folder / file.name))
+            _edits(inputs, file, open_side_weights(inputs.source.checkpoint.folder / file.name))
         elif file.action == "tokenizer":
             _twin(inputs, file)
 
 
-def write_derived(inputs: DerivedFileInputs, files: Sequence[SideFile], out: Path) -> None:
+def write_derived(inputs: DerivedFileInputs, out: Path) -> None:
     """Write the files that follow the slice below `out`."""
-    for file in files:
+    for file in inputs.source.files:
         if file.action not in ("weights", "by token", "tokenizer"):
             continue
-        source, target = inputs.checkpoint.folder / file.name, out / file.name
+        source, target = inputs.source.checkpoint.folder / file.name, out / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.action == "tokenizer":
             _write_twin(inputs, file, target.parent)
@@ -105,7 +108,7 @@ def write_derived(inputs: DerivedFileInputs, files: Sequence[SideFile], out: Pat
 def _new_ids(inputs: DerivedFileInputs) -> dict[str, int | None]:
     """Token -> new id, None for one that goes."""
     new_of = {old: new for new, old in enumerate(inputs.plan.kept.tolist())}
-    return {token: new_of.get(old) for old, token in enumerate(inputs.tokenizer.tokens) if token is not None}
+    return {token: new_of.get(old) for old, token in enumerate(inputs.source.tokenizer.tokens) if token is not None}
 
 
 # ---- weights -------------------------------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ def _beside(
     inputs: DerivedFileInputs, file: SideFile, entry: TensorEntry, main: str, edit: TensorEdit
 ) -> dict[int, np.ndarray]:
     """Indices along the dimensions that a tensor shares with the weight it changes: all of them, or a factor's."""
-    shape = inputs.checkpoint.shapes[main]
+    shape = inputs.source.checkpoint.shapes[main]
     ending = next((one for one in FACTORS if entry.name.endswith(one)), "")
     if not ending:
         if edit.indices and entry.shape != shape:
@@ -214,7 +217,7 @@ def _beside(
 
 def _check_layer_settings(inputs: DerivedFileInputs, file: SideFile) -> None:
     """Refuse a LoRA whose settings count layers that are counted anew."""
-    path = (inputs.checkpoint.folder / file.name).with_name("adapter_config.json")
+    path = (inputs.source.checkpoint.folder / file.name).with_name("adapter_config.json")
     if inputs.plan.structure is None or not inputs.plan.structure.layers or not path.is_file():
         return
     config = read_json_object(path, "")
@@ -231,7 +234,7 @@ def _check_layer_settings(inputs: DerivedFileInputs, file: SideFile) -> None:
 
 def _refuse_other_rows(inputs: DerivedFileInputs, file: SideFile, found: SideTensors) -> None:
     """A table next to a tokenizer alone that has another number of rows would silently stay whole."""
-    tokens = len(inputs.tokenizer.tokens)
+    tokens = len(inputs.source.tokenizer.tokens)
     for entry in found.entries.values():
         if len(entry.shape) == 2 and tokens // 2 < entry.shape[0] <= 2 * tokens:
             raise PlanError(
@@ -282,16 +285,16 @@ def _twin(inputs: DerivedFileInputs, file: SideFile) -> SourceTokenizer:
 
     Raises   TokenizerError
     """
-    folder = (inputs.checkpoint.folder / file.name).parent
+    folder = (inputs.source.checkpoint.folder / file.name).parent
     twin = open_tokenizer(folder)
-    if twin.tokens != inputs.tokenizer.tokens:
+    if twin.tokens != inputs.source.tokenizer.tokens:
         at = next(
             (
                 at
-                for at, pair in enumerate(zip(twin.tokens, inputs.tokenizer.tokens, strict=False))
+                for at, pair in enumerate(zip(twin.tokens, inputs.source.tokenizer.tokens, strict=False))
                 if pair[0] != pair[1]
             ),
-            min(len(twin.tokens), len(inputs.tokenizer.tokens)),
+            min(len(twin.tokens), len(inputs.source.tokenizer.tokens)),
         )
         raise TokenizerError(
             f"the tokenizer in {folder} is not that of the model: they differ from id {at} on",

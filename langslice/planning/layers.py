@@ -30,6 +30,10 @@ CUTS = (
     "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows",
 )  # fmt: skip
 _LAYER_CUTS = ("layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by")
+_PARTS = {
+    "heads": ("drop_heads", "heads_sparsity", "language_neurons"),
+    "neurons": ("drop_neurons", "neurons_sparsity", "language_neurons"),
+}
 MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "score_texts")
 _DEFAULT_METHODS = {"heads": ("gradient", "l2"), "neurons": ("activation", "l2")}  # with text, and without
 
@@ -61,6 +65,7 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
 def _refuse_beforehand(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice) -> None:
     """Refuse what cannot be written whatever the scores say, before any is computed."""
     refuse_what_they_fix(checkpoint, anatomy, layers=asks(choice, _LAYER_CUTS))
+    _refuse_underived(anatomy, choice)
     by_language = bool(choice.get("language_neurons"))
     refuse_by_score(
         anatomy,
@@ -69,6 +74,17 @@ def _refuse_beforehand(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice)
         even=bool(choice.get("even")) and not by_language,
         style=choice.get("output_style") or "auto",
     )
+
+
+def _refuse_underived(anatomy: Anatomy, choice: Choice) -> None:
+    """Refuse what a derived row could not find, with the reason."""
+    for kind, entries in _PARTS.items():
+        why = anatomy.body.refused.get(kind)
+        if why and asks(choice, entries):
+            raise PlanError(
+                f"the {kind} of a `{anatomy.body.model_types[0]}` model could not be read off its class: {why}",
+                hint="to say them yourself, see docs/adding-a-family.md",
+            )
 
 
 def _layers(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What can be asked of a plan: all that vocabulary, structure and weights can be asked, and what becomes of files."""
+"""Options of a plan: those of vocabulary, structure and weights, and what happens to files."""
 
 from __future__ import annotations
 

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from langslice.formatting import bytes_text
-from langslice.model.checkpoint import Checkpoint
-from langslice.planning.side_files import SideFile
+from langslice.planning.source import Source
 from langslice.tokenizer import SourceTokenizer
-from langslice.vocabulary.chats import read_templates
 
 # Files of a model that may name a token: processors and their code, configuration, templates.
 _NAMING = (".json", ".py", ".jinja", ".yaml", ".yml")
 
 
-def unused_reserved(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, files: Sequence[SideFile], protected: Collection[int]
-) -> frozenset[int]:
+def unused_reserved(source: Source, protected: Collection[int]) -> frozenset[int]:
     """Reserved tokens that no id field, chat template, processor, settings or other file of the model names.
 
     protected  rows that the configuration names
     """
+    tokenizer = source.tokenizer
     candidates = tokenizer.reserved_ids - set(protected)
     if not candidates:
         return frozenset()
-    paths = [checkpoint.folder / file.name for file in files if file.action != "leave out"]
+    paths = [source.checkpoint.folder / file.name for file in source.files if file.action != "leave out"]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in paths if path.suffix in _NAMING]
-    naming = "\n".join([*texts, *read_templates(checkpoint.model_folder).values()])
+    naming = "\n".join([*texts, *source.templates.values()])
     return frozenset(old for old in candidates if str(tokenizer.tokens[old]) not in naming)
 
 

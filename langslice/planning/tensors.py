@@ -8,53 +8,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 import numpy as np
 
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
-from langslice.model.axes import VOCABULARY_AXES, describe_tensor
-from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import family_of
-from langslice.model.source_tokenizer import vocabulary_rows
+from langslice.model.axes import VOCABULARY_AXES, TensorAxes, refuse_packed
 from langslice.planning.plan import SlicePlan, TensorPlan
 from langslice.planning.sentence_modules import refuse_what_they_fix
+from langslice.planning.source import Source
 from langslice.writing.shards import TensorEdit
 
-if TYPE_CHECKING:
-    from langslice.model.anatomy import Anatomy
+
+def along_vocabulary(tensor: TensorAxes) -> bool:
+    """Whether a tensor runs along the vocabulary."""
+    return tensor.axes is not None and not set(tensor.axes).isdisjoint(VOCABULARY_AXES)
 
 
-def plan_tensors(
-    checkpoint: Checkpoint, *, drop: Mapping[str, str], cut: bool = True
-) -> tuple[int, int | None, dict[str, TensorPlan]]:
-    """Say for every tensor of the checkpoint whether it is kept, sliced along the vocabulary, or dropped.
+def plan_tensors(source: Source, *, drop: Mapping[str, str] = MappingProxyType({})) -> dict[str, TensorPlan]:
+    """Say for every tensor of the source whether it is kept, sliced along the vocabulary, or dropped.
 
-    drop     tensor -> reason
-    cut      whether the vocabulary is sliced, which quantised tables do not allow
-    Returns  rows of the vocabulary, rows of the per-layer table or None, and the plan of each tensor
-    Raises   UnknownTensorError, CheckpointError as model/families.py does
+    drop    tensor -> reason
+    Raises  UnknownTensorError, CheckpointError as model/families.py does
     """
-    family = family_of(checkpoint.config)
-    shapes = checkpoint.shapes
-    rows = vocabulary_rows(checkpoint)
     plans: dict[str, TensorPlan] = {}
-    per_layer_rows: int | None = None
-    for name, shape in shapes.items():
-        described = describe_tensor(family, name, shape, frozenset({rows}), cut=cut)
-        if described.axes and "per_layer_vocab" in described.axes:
-            per_layer_rows = shape[described.axes.index("per_layer_vocab")]
-        along = described.axes is not None and not set(described.axes).isdisjoint(VOCABULARY_AXES)
-        action = "drop" if name in drop else "slice" if along else "keep"
-        plans[name] = TensorPlan(shape, described.part, action, described.axes, drop.get(name, ""))
-    return rows, per_layer_rows, plans
+    for name, tensor in source.axes.items():
+        action = "drop" if name in drop else "slice" if along_vocabulary(tensor) else "keep"
+        shape = source.checkpoint.shapes[name]
+        plans[name] = TensorPlan(shape, tensor.part, action, tensor.axes, drop.get(name, ""))
+    return plans
 
 
-def with_structure(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> SlicePlan:
+def with_structure(plan: SlicePlan, source: Source) -> SlicePlan:
     """The plan with the action and name of every tensor as its own structure and vocabulary ask for."""
     tensors: dict[str, TensorPlan] = {}
-    edits = expected_edits(plan, checkpoint, anatomy)
+    edits = expected_edits(plan, source)
     for name, tensor in plan.tensors.items():
         edit = edits[name]
         reason = tensor.reason if tensor.action == "drop" else edit.reason
@@ -63,34 +52,31 @@ def with_structure(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | N
     return replace(plan, tensors=tensors)
 
 
-def tensor_edits(plan: SlicePlan, checkpoint: Checkpoint) -> dict[str, TensorEdit]:
-    """Turn the plan into gathers and new names, refusing a plan that does not name exactly the checkpoint's tensors."""
-    _check_names(plan, checkpoint)
-    anatomy = None
+def tensor_edits(plan: SlicePlan, source: Source) -> dict[str, TensorEdit]:
+    """Turn the plan into gathers and new names, refusing a plan that does not name exactly the source's tensors."""
+    _check_names(plan, source)
     if plan.structure is not None:
-        from langslice.model.anatomy import read_anatomy
         from langslice.structure.output_form import check_kept
 
-        anatomy = read_anatomy(checkpoint)
-        check_kept(anatomy, plan.structure)
-        refuse_what_they_fix(checkpoint, anatomy, layers=bool(plan.structure.layers))
-    edits = expected_edits(plan, checkpoint, anatomy)
+        check_kept(source.anatomy, plan.structure)
+        refuse_what_they_fix(source.checkpoint, source.anatomy, layers=bool(plan.structure.layers))
+    edits = expected_edits(plan, source)
     for name, tensor in plan.tensors.items():
-        edits[name] = _checked(plan, checkpoint, name, tensor, edits[name])
+        edits[name] = _checked(plan, name, tensor, edits[name])
     return edits
 
 
-def expected_edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | None) -> dict[str, TensorEdit]:
+def expected_edits(plan: SlicePlan, source: Source) -> dict[str, TensorEdit]:
     """What vocabulary and structure make of each tensor, whatever the plan says of it."""
     vocabulary: dict[str, np.ndarray] = {} if plan.keeps_vocabulary else {"vocab": plan.new_to_old}
     per_layer = plan.per_layer_new_to_old
     if per_layer is not None and not plan.keeps_vocabulary:
         vocabulary["per_layer_vocab"] = per_layer
     layers: dict[str, TensorEdit] = {}
-    if anatomy is not None and plan.structure is not None:
+    if plan.structure is not None:
         from langslice.structure.edits import layer_edits
 
-        layers = layer_edits(anatomy, plan.structure, checkpoint.shapes)
+        layers = layer_edits(source.anatomy, plan.structure, source.checkpoint.shapes)
     edits: dict[str, TensorEdit] = {}
     for name, tensor in plan.tensors.items():
         layer = layers.get(name, TensorEdit("keep"))
@@ -103,8 +89,8 @@ def expected_edits(plan: SlicePlan, checkpoint: Checkpoint, anatomy: Anatomy | N
     return edits
 
 
-def _check_names(plan: SlicePlan, checkpoint: Checkpoint) -> None:
-    found = checkpoint.tensors
+def _check_names(plan: SlicePlan, source: Source) -> None:
+    found = source.checkpoint.tensors
     missing = sorted(set(plan.tensors) - set(found))
     unplanned = sorted(set(found) - set(plan.tensors))
     if missing or unplanned:
@@ -114,11 +100,15 @@ def _check_names(plan: SlicePlan, checkpoint: Checkpoint) -> None:
             "the plan does not name the tensors of this checkpoint\n" + "\n".join(lines),
             hint="make a new plan for this model with `langslice plan`",
         )
-    family = family_of(checkpoint.config)
+    if plan.rows != source.rows:
+        raise PlanError(
+            f"the plan says that the vocabulary has {plan.rows} rows, the checkpoint has {source.rows}",
+            hint="make a new plan for this model with `langslice plan`",
+        )
+    if not plan.keeps_vocabulary:
+        refuse_packed(source.axes, source.checkpoint.shapes)
     for name, tensor in plan.tensors.items():
-        axes = describe_tensor(
-            family, name, found[name].shape, frozenset({plan.rows}), cut=not plan.keeps_vocabulary
-        ).axes
+        axes = source.axes[name].axes
         if tensor.axes != axes:
             raise PlanError(
                 f"the plan says {name} runs along {tensor.axes}, the family's table says {axes}",
@@ -131,7 +121,7 @@ def _check_names(plan: SlicePlan, checkpoint: Checkpoint) -> None:
             )
 
 
-def _checked(plan: SlicePlan, checkpoint: Checkpoint, name: str, tensor: TensorPlan, edit: TensorEdit) -> TensorEdit:
+def _checked(plan: SlicePlan, name: str, tensor: TensorPlan, edit: TensorEdit) -> TensorEdit:
     """The edit of a tensor, when the plan's own line says the same; a line may also drop a tensor, with a reason."""
     if tensor.action not in {"keep", "slice", "drop"}:
         raise PlanError(f"tensor {name}: action `{tensor.action}` is not keep, slice or drop")

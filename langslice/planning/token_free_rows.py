@@ -63,6 +63,8 @@ def padding_rows(
 
     The source's own padding rows come first: they are trained to be improbable. Then one row is repeated that no text
     can ask for: an impossible byte, the unknown token, or the last kept row.
+    kept     (n,) int64 old rows
+    rows     of the source
     Raises   PlanError where the model's code would read what follows its live rows as more of them
     """
     if multiple is None:

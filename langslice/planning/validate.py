@@ -8,31 +8,32 @@ from typing import TYPE_CHECKING, Any
 from langslice.errors import PlanError
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.row_text import derived_text
-from langslice.model.source_tokenizer import fingerprint_of
 from langslice.model.token_id_fields import check_ignored
 from langslice.options import Choice
 from langslice.planning.plan import SlicePlan, digest_rows
+from langslice.planning.source import Source
 from langslice.planning.weights import refuse_unprunable
 
 if TYPE_CHECKING:
     from langslice.tokenizer import SourceTokenizer
 
 
-def fitting_plan(made: SlicePlan, checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> SlicePlan:
+def fitting_plan(made: SlicePlan, source: Source) -> SlicePlan:
     """The plan, when it was made for this source; what a person edited in it is checked, and its facts are brought up to date.
 
     Raises   PlanError
     """
-    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
+    check_source(made, source)
     check_ignored(made.ignore_fields)
-    _check_row(made, checkpoint)
+    _check_row(made, source.checkpoint)
+    tokenizer = source.tokenizer
     size = len(tokenizer.tokens)
     own = tuple(tokenizer.tokens[old] if old < size else None for old in made.kept.tolist())
     if made.checked != digest_rows(made.kept) or made.tokens != own:
         check_edited(made, tokenizer)
         made = replace(made, facts=_facts_of_edited(made, tokenizer))
     if made.weights is not None:
-        refuse_unprunable(checkpoint)
+        refuse_unprunable(source.checkpoint)
     return made
 
 
@@ -46,7 +47,7 @@ def _facts_of_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> dict[str, A
 
 def _check_row(made: SlicePlan, checkpoint: Checkpoint) -> None:
     """Refuse a plan whose derived row is not what the class says here."""
-    if made.row != derived_text(checkpoint.config):
+    if made.row != derived_text(checkpoint.config, structure=made.structure is not None):
         raise PlanError(
             f"the plan's `row` is not the row of `{made.model_type}` here: another version of transformers may have made it",
             hint="make a new plan with `langslice plan`",
@@ -86,14 +87,15 @@ def check_edited(made: SlicePlan, tokenizer: SourceTokenizer) -> None:
         )
 
 
-def check_source(plan: SlicePlan, checkpoint: Checkpoint, found: str) -> None:
+def check_source(plan: SlicePlan, source: Source) -> None:
     """Refuse a plan that was made for another source."""
-    model_type = checkpoint.config.get("model_type")
+    model_type = source.checkpoint.config.get("model_type")
     if plan.model_type != model_type:
         raise PlanError(
             f"the plan was made for a `{plan.model_type}` model ({plan.model}), this is a `{model_type}` model",
             hint="make a new plan for this model with `langslice plan`",
         )
+    found = source.fingerprint
     if plan.fingerprint != found:
         raise PlanError(
             f"the plan was made for another source: {plan.model}\n"

@@ -15,6 +15,7 @@ from langslice.errors import LanguageError, PlanError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import codes, taking
+from langslice.planning.source import Source
 from langslice.progress import Report, silent
 from langslice.recipes.options import InitOptions
 from langslice.slicing.inspect import Inspection, Unit
@@ -74,33 +75,26 @@ def draft(model: str | Path, *, options: InitOptions, report: Report = silent) -
 
 def _look(model: str, languages: Sequence[str], checkpoint: Checkpoint, report: Report) -> Look:
     from langslice.evaluation.loaded_model import model_kind
-    from langslice.model.axes import find_vocabulary_size
-    from langslice.model.families import family_of
     from langslice.slicing.inspect import inspect_model
-    from langslice.tokenizer import open_tokenizer
     from langslice.vocabulary.languages import parse_languages
 
     tags = tuple(language.tag for language in parse_languages(languages))
     if not tags:
         raise LanguageError("no language was given", "name some with --languages: ko,en")
-    rows = find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)
-    model_type = checkpoint.config.get("model_type")
-    tokenizer = open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=rows)
-    found = inspect_model(checkpoint, tokenizer, sets=[tags], report=report)
+    source = Source(checkpoint)
+    found = inspect_model(source, sets=[tags], report=report)
     if not found.savings:
         raise LanguageError(found.notes[0], "name text in it in a recipe of your own: slice: {corpus: FILE}")
     report("what the family allows", 0, 0)
-    cuts, share = _allowed(checkpoint)
+    cuts, share = _allowed(source)
     sentences = (checkpoint.folder / "modules.json").is_file()
     return Look(model, tags, model_kind(checkpoint.model_folder), sentences, found, cuts, share)
 
 
-def _allowed(checkpoint: Checkpoint) -> tuple[dict[str, str], float]:
+def _allowed(source: Source) -> tuple[dict[str, str], float]:
     """For a slice of each kind that is the same in all layers: its form, or the reason against it; and the share of heads."""
-    from langslice.model.anatomy import read_anatomy
-
     try:
-        anatomy = read_anatomy(checkpoint)
+        anatomy = source.anatomy
     except PlanError as error:
         return dict.fromkeys(("layers", "heads", "neurons"), f"cannot be sliced: {error.message}"), 0.25
     stack = next(iter(anatomy.layers))

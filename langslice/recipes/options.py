@@ -1,4 +1,4 @@
-"""What can be asked of a first recipe."""
+"""Options of a first recipe."""
 
 from __future__ import annotations
 

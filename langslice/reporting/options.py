@@ -1,4 +1,4 @@
-"""What can be asked of a report."""
+"""Options of a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of a paper's experiment."""
+"""Options of a paper's experiment."""
 
 from __future__ import annotations
 

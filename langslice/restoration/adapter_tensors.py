@@ -113,6 +113,7 @@ def split_name(name: str) -> tuple[str, str]:
 def checked(tensors: object, path: Path) -> dict[str, Tensor]:
     """An adapter's tensors, each of a name, a type and as many dimensions as such an adapter has.
 
+    Returns  name -> tensor: (rank, in) and (out, rank) of a matrix, (n,) of a vector
     Raises   PlanError that names the first that is not
     """
     import torch
@@ -153,6 +154,7 @@ def parameter_of(ending: str) -> str:
 def carry_tensor(name: str, value: Tensor, way: Route) -> Carried | str:
     """The counterpart of a tensor of the adapter, or why there is none.
 
+    value    (rank, in), (out, rank), or (n,) for a bias; any float type, which the result keeps
     Raises   PlanError where there should be one and it cannot be told
     """
     module, ending = split_name(name)
@@ -307,6 +309,7 @@ def _distinct(name: str, value: Tensor, at: int, weight: Weight, dim: int, way: 
 def carry_tokens(name: str, value: Tensor, ids: list[int], way: Route) -> tuple[Tensor, list[int], list[int]]:
     """Rows of trained tokens.
 
+    value    (tokens, hidden), any float type, which the result keeps
     ids      their ids on this side
     Returns  rows that are carried, their ids on the other side, and the ids that are not carried
     """

@@ -21,6 +21,7 @@ from langslice.model.adapter_names import FACTORS
 from langslice.model.checkpoint import Checkpoint, Shard, open_checkpoint, read_json_object
 from langslice.options import taking
 from langslice.planning.plan import SlicePlan
+from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.restoration.adapter_config import carried_config, refuse_unknown
 from langslice.restoration.adapter_tensors import (  # fmt: skip
@@ -144,7 +145,7 @@ def _weights(plan: SlicePlan, place: Path, original: Checkpoint | None) -> list[
                 "name the original: --base MODEL",
             )
         config = {"model_type": plan.model_type}
-    edits = tensor_edits(plan, original or _imagined(plan, config))
+    edits = tensor_edits(plan, Source(original or _imagined(plan, config)))
     return [Weight(name, plan.tensors[name].shape, plan.tensors[name].axes or (), edit) for name, edit in edits.items()]
 
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langslice.errors import PlanError, VerificationError
+from langslice.model.axes import refuse_packed
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
 from langslice.options import listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, write_derived
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import write_side_files
-from langslice.planning.slice_files import side_files
+from langslice.planning.source import Source, settled
 from langslice.planning.tensors import plan_tensors, tensor_edits
 from langslice.planning.validate import check_source
 from langslice.progress import Report, adding_up, silent
@@ -94,26 +94,23 @@ def restore(
     for folder in (source.folder, trained.folder):
         check_output(out, source=folder, overwrite=overwrite)
     made, everything = _plan_of(trained.folder, options.plan), options.everything
-    tokenizer = source_tokenizer(source)
-    check_source(made, source, fingerprint_of(source, tokenizer))
+    base = settled(source, made.request, needs_tokenizer=True)
+    check_source(made, base)
     _check_something_returns(made, everything)
-    copies = _copies(source)
-    origins, notes = find_origins(
-        source, trained, made, tensor_edits(made, source), everything=everything, copies=copies
-    )
+    copies = _copies(base)
+    origins, notes = find_origins(source, trained, made, tensor_edits(made, base), everything=everything, copies=copies)
     structure = None if everything else made.structure
-    files = side_files(source, tokenizer, made)
     told: list[str] = [*source.notes, *notes]
     with staging_folder(out, source=source.folder, overwrite=overwrite, notice=told.append) as staging:
         prefix = source.model_folder.relative_to(source.folder)
         (staging / prefix).mkdir(parents=True, exist_ok=True)
         whole = replace(made, kept=np.arange(made.rows), padding=(), structure=structure)
         write_side_files(
-            source, files, whole.id_map(), staging, implied={}, ignore=frozenset(made.ignore_fields),
-            restructure=partial(restructured, source, structure),
+            source, base.files, whole.id_map(), staging, implied={}, ignore=frozenset(made.ignore_fields),
+            restructure=partial(restructured, source, None if structure is None else base.anatomy, structure),
         )  # fmt: skip
-        write_derived(DerivedFileInputs(source, tokenizer, whole), files, staging)
-        copy_tokenizer(tokenizer, staging / prefix)
+        write_derived(DerivedFileInputs(base, whole), staging)
+        copy_tokenizer(base.tokenizer, staging / prefix)
         written = _write_weights(source, origins, staging, prefix, options.threads, report)
         _finish_config(trained, staging / prefix, structure is not None and structure.style == "sliced")
         if structure is None and (source.folder / FILE_NAME).is_file():  # the base is a slice itself, as this is now
@@ -155,7 +152,7 @@ def _check_something_returns(plan: SlicePlan, everything: bool) -> None:
         )
 
 
-def _copies(source: Checkpoint) -> frozenset[str]:
+def _copies(source: Source) -> frozenset[str]:
     """Names in a pickle that share their bytes with another table; safetensors holds these once."""
     from langslice.planning.build import tied_copies
 
@@ -214,24 +211,26 @@ def _prove(
     from langslice.verification.tensors import check_bytes
 
     restored = open_checkpoint(staging)
-    tokenizer = source_tokenizer(restored)
+    whole = settled(restored, made.request, needs_tokenizer=True)
     made = replace(made, trained=False)  # what was trained must be found in the restored model, byte for byte
     if everything:
         actions = {name: origin.edit.action for name, origin in origins.items()}
         tensors = {name: tensor for name, tensor in made.tensors.items() if actions[name] != "drop"}
         again = replace(made, tensors=tensors, weights=None)
     else:
-        rows, per_layer_rows, tensors = plan_tensors(restored, drop={})
+        tensors = plan_tensors(whole)
+        refuse_packed(whole.axes, restored.shapes)
         again = replace(
-            made, rows=rows, per_layer_rows=per_layer_rows, tensors=tensors, structure=None, weights=None, pruned={}
-        )
+            made, rows=whole.rows, per_layer_rows=whole.per_layer_rows, tensors=tensors, structure=None, weights=None,
+            pruned={},
+        )  # fmt: skip
     # Whoever trained the slice may have saved its files in another form: they are not compared with those made again.
-    both = SlicePair(restored, tokenizer, trained.folder, again, side_files(restored, tokenizer, again))
+    both = SlicePair(whole, trained.folder, again)
     verification = verify_slice(both, text, report)
     checks = list(verification.checks)
     if made.padding:  # rows that no token has were trained to no end, and are not carried over
         plain = replace(again, padding=())
-        compared = check_bytes(restored, without_padding(trained, again), plain)
+        compared = check_bytes(whole, without_padding(trained, again), plain)
         checks = [compared if check.name == "bytes" else check for check in checks]
     return replace(verification, checks=(*checks, _check_untouched(source, restored, origins)))
 

@@ -277,7 +277,11 @@ def without_padding(trained: Checkpoint, plan: SlicePlan) -> Checkpoint:
 
 
 def float_rows(entry: TensorEntry, rows: Indices) -> npt.NDArray[Any]:
-    """Some rows of a tensor as float64, which holds every narrower float; of other types the raw bytes."""
+    """Some rows of a tensor as float64, which holds every narrower float; of other types the raw bytes.
+
+    rows     (n,) int64, along dimension 0
+    Returns  (n, ...) float64, or (n, ..., bytes) uint8
+    """
     raw = as_rows(entry, 0)
     taken = np.ascontiguousarray(raw[rows] if entry.shape else raw[None])
     if entry.dtype not in (*_WIDER, "F64"):

@@ -1,4 +1,4 @@
-"""What can be asked of a restored model, and of an adapter that moves."""
+"""Options of a restored model, and of an adapter that moves."""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ from langslice.scoring.table import Values
 
 
 def block_influence(running: Running, batches: Sequence[Batch], seed: int) -> Values:
-    """1 - the mean cosine of a layer's input and output over tokens; a layer that changes little scores low."""
+    """1 - the mean cosine of a layer's input and output over tokens; a layer that changes little scores low.
+
+    Returns  stack -> layer -> (1,) float64
+    """
     import torch
 
     totals: dict[tuple[str, int], float] = {}
@@ -43,6 +46,7 @@ def angular_distance(running: Running, batches: Sequence[Batch], seed: int, *, r
     """Angle between the input of layer l and that of layer l + run, as a share of pi, by its first layer l.
 
     Taken at the last token of causal stacks (a later token has seen the others), over all tokens elsewhere.
+    Returns  stack -> layer -> (1,) float64
     Raises   ScoreError when a stack does not have that many layers
     """
     import torch
@@ -99,6 +103,7 @@ def greedy_losses(
     count    layers to remove in all; every layer unless given, and those not reached score infinity
     Returns  for each seed, the loss over that of the whole model once a layer and those before it are gone; lifted where
              needed, so that a layer never scores below one that was removed before it
+             each stack -> layer -> (1,) float64, nats per token
     """
     sites = running.sites
     left = [(stack, layer) for stack, layers in sites.layers.items() for layer in sorted(layers)]
@@ -137,7 +142,10 @@ def greedy_losses(
 
 
 def mean_activation(running: Running, batches: Sequence[Batch], seed: int) -> Values:
-    """Mean absolute value of what each neuron gives to the second matrix."""
+    """Mean absolute value of what each neuron gives to the second matrix.
+
+    Returns  stack -> layer -> (neurons,) float64
+    """
     return _over_neurons(running, batches, running.sites.neurons, inputs=True, measure=lambda states: states.abs())
 
 
@@ -145,6 +153,7 @@ def activation_probability(running: Running, batches: Sequence[Batch], seed: int
     """Share of tokens at which each neuron's non-linearity gives more than zero.
 
     Read before the non-linearity: ReLU, SiLU and GELU have the sign of their argument.
+    Returns  stack -> layer -> (neurons,) float64, 0 to 1
     """
     return _over_neurons(running, batches, running.sites.gates, inputs=False, measure=lambda states: states > 0)
 

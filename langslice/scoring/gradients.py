@@ -28,12 +28,18 @@ _GATE_RATE = 0.1
 
 
 def head_importance(running: Running, batches: Sequence[Batch], seed: int) -> Values:
-    """|A . dL/dA| of each head's output A at each token, summed and divided by tokens; L is summed over tokens."""
+    """|A . dL/dA| of each head's output A at each token, summed and divided by tokens; L is summed over tokens.
+
+    Returns  attention -> layer -> (heads,) float64
+    """
     return _over_tokens(running, batches, seed, running.sites.heads, _by_head(running))
 
 
 def neuron_taylor(running: Running, batches: Sequence[Batch], seed: int) -> Values:
-    """|a dL/da| of each neuron's output a at each token, summed and divided by tokens."""
+    """|a dL/da| of each neuron's output a at each token, summed and divided by tokens.
+
+    Returns  stack -> layer -> (neurons,) float64
+    """
     return _over_tokens(running, batches, seed, running.sites.neurons, lambda place, layer: lambda product: product)
 
 
@@ -75,7 +81,10 @@ def _over_tokens(
 
 
 def language_importance(running: Running, batches: Sequence[Batch], seed: int) -> Values:
-    """Gradient of a mask that is 1 at every head, absolute for each line, mean over lines; L is a line's mean loss."""
+    """Gradient of a mask that is 1 at every head, absolute for each line, mean over lines; L is a line's mean loss.
+
+    Returns  attention -> layer -> (heads,) float64
+    """
     totals: Values = {}
     signed: dict[tuple[str, int], Any] = {}
 
@@ -185,6 +194,7 @@ def head_gates(
 
     steps    of Adam, one batch each
     penalty  lambda: nats per token that one open gate costs
+    Returns  attention -> layer -> (heads,) float64, 0 to 1
     """
     import torch
 

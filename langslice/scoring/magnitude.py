@@ -36,6 +36,7 @@ _NUMPY: dict[str, np.dtype[Any]] = {
 def head_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: Report = silent) -> Values:
     """L1 (order 1) or L2 (order 2) norm of every head.
 
+    Returns  attention -> layer -> (heads,) float64
     Raises   ScoreError for weights in a packed or quantised type
     """
     names = [
@@ -62,6 +63,7 @@ def head_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: Rep
 def neuron_norms(checkpoint: Checkpoint, anatomy: Anatomy, order: int, report: Report = silent) -> Values:
     """L1 (order 1) or L2 (order 2) norm of every neuron's rows of the first matrices.
 
+    Returns  stack -> layer -> (neurons,) float64
     Raises   ScoreError for weights in a packed or quantised type
     """
     transposed = any(rule.layout == "conv1d" for rule in family_of(checkpoint.config).rules)
@@ -108,6 +110,7 @@ def rows_by_head(rows: npt.NDArray[np.float64], axis: str, heads: Heads, fused: 
 def power_sums(entry: TensorEntry, dim: int, order: int) -> npt.NDArray[np.float64]:
     """Sum |w|^order over all other dimensions, for each index along `dim`, reading at most 16 MB at a time.
 
+    Returns   (n,) float64, n the length of `dim`
     Example   [[1, -2], [3, 0]] along dimension 0 at order 2: [5, 9]
     """
     if entry.dtype not in _NUMPY:

@@ -1,4 +1,4 @@
-"""What can be asked of scores."""
+"""Options of scores."""
 
 from __future__ import annotations
 

@@ -34,7 +34,6 @@ def find_sites(model: Any, anatomy: Anatomy) -> Sites:
     """Find the modules of an unmodified model. Experts in one tensor have no module of their own and are left out."""
     config = model.config.to_dict()
     family = family_of(config)
-    transposed = any(rule.layout == "conv1d" for rule in family.rules)
     parameters = {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
     rows = frozenset({find_vocabulary_size(family, parameters)})
     layers: dict[str, dict[int, Any]] = {}
@@ -47,10 +46,10 @@ def find_sites(model: Any, anatomy: Anatomy) -> Sites:
         if place.layer not in block:
             block[place.layer] = model.get_submodule(f"{place.before}{place.layer}")
         axes = describe_tensor(family, name, shape, rows).axes
-        if axes is None or len(axes) != 2:
+        if axes is None or len(axes) != 2 or not name.endswith(".weight"):
             continue
-        inputs, outputs = axes if transposed and _is_conv1d(axes) else axes[::-1]
         module = name.removesuffix(".weight")
+        inputs, outputs = axes if _is_conv1d(model, module) else axes[::-1]
         if inputs == "heads" and outputs == "hidden":
             found["heads"].setdefault(place.attention_key, {})[place.layer] = model.get_submodule(module)
         elif "experts" in place.rest:
@@ -64,5 +63,6 @@ def find_sites(model: Any, anatomy: Anatomy) -> Sites:
     return Sites(layers, found["heads"], found["neurons"], found["gates"])
 
 
-def _is_conv1d(axes: tuple[str, ...]) -> bool:
-    return bool({"heads", "qkv", "kv", "neurons"} & set(axes))
+def _is_conv1d(model: Any, module: str) -> bool:
+    """Whether a matrix is stored as (in, out): GPT-2's own kind of linear layer."""
+    return hasattr(model.get_submodule(module), "nf")

@@ -70,12 +70,16 @@ class Scores:
     def values(self, language: str = OVERALL) -> Values:
         """Scores of one language by place and layer, ordered by index.
 
+        Returns  place -> layer -> (heads,) or (neurons,) float64; (1,) for layers
         Raises   ScoreError where there are no rows of this language
         """
         return self._arranged(self.score, language)
 
     def spreads(self, language: str = OVERALL) -> Values:
-        """Spreads, arranged as `values` arranges scores."""
+        """Spreads, arranged as `values` arranges scores.
+
+        Returns  place -> layer -> (n,) float64; nan where one seed was measured
+        """
         return self._arranged(self.spread, language)
 
     def _arranged(self, column: npt.NDArray[np.float64], language: str) -> Values:
@@ -187,6 +191,7 @@ def averaged(measured: Mapping[str, Sequence[Values]], *, overall: bool) -> dict
     measured  language -> one set of values for each seed
     overall   add rows under "": each seed's mean over the languages
     Returns   the columns place to spread, as `Scores` takes them
+              each column (rows,)
     Example   seeds that measured 1.0 and 3.0 give score 2.0, spread 1.41
     """
     measured = dict(measured)

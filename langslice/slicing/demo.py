@@ -156,7 +156,10 @@ def _score_texts(folder: Path) -> list[str]:
 
 
 def measure_quality(source: Path, out: Path, kept: np.ndarray) -> list[LanguageQuality]:
-    """Perplexity of source and slice on the packaged held-out sentences of every language."""
+    """Perplexity of source and slice on the packaged held-out sentences of every language.
+
+    kept  (n,) int64 old ids of the kept tokens
+    """
     tokenizer = open_tokenizer(source)
     before, after = load_causal(source), load_causal(out)
     found = []

@@ -10,8 +10,9 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
 from langslice.planning.slice_files import make_files
+from langslice.planning.source import Source
 from langslice.structure.final_edits import finish_files
-from langslice.tokenizer import Rewrite, SourceTokenizer
+from langslice.tokenizer import Rewrite
 from langslice.verification.record import part_table, write_record
 from langslice.writing.shards import TensorEdit
 
@@ -19,19 +20,16 @@ if TYPE_CHECKING:
     from langslice.verification.main import Verification
 
 
-def make_again(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, made: SlicePlan, files: Sequence[SideFile], folder: Path,
-    *, finished: bool,
-) -> None:  # fmt: skip
+def make_again(source: Source, made: SlicePlan, folder: Path, *, finished: bool) -> None:
     """Make the files of a slice other than its weights once more, in an empty folder, for verification to compare.
 
     finished  the slice has its own card, and the source's is set aside
     """
     from langslice.reporting.source_card import set_source_card_aside
 
-    make_files(checkpoint, tokenizer, made, files, folder)
+    make_files(source, made, folder)
     if made.structure is not None:
-        finish_files(checkpoint, made.structure, folder)
+        finish_files(source.checkpoint, made.structure, folder)
     if finished:
         set_source_card_aside(folder)
 

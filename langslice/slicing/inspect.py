@@ -9,14 +9,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import LanguageError, PlanError, UnknownTensorError
+from langslice.model.axes import refuse_packed
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import family_of
 from langslice.model.folder_kinds import LAYERLESS
 from langslice.planning.plan import TensorPlan
-from langslice.planning.side_files import plan_side_files
+from langslice.planning.source import Source
 from langslice.planning.tensors import plan_tensors
 from langslice.planning.token_free_rows import live_rows
-from langslice.tokenizer import SourceTokenizer
 from langslice.tokenizer.absent import ABSENT, NOTE
 
 if TYPE_CHECKING:
@@ -107,8 +106,7 @@ class Inspection:
 
 
 def inspect_model(
-    checkpoint: Checkpoint,
-    tokenizer: SourceTokenizer,
+    source: Source,
     *,
     sets: Sequence[Sequence[str]] = COMMON_SETS,
     report: Callable[[str, int, int], None] = lambda step, done, total: None,
@@ -119,7 +117,8 @@ def inspect_model(
     """
     from langslice.vocabulary.scripts import token_scripts
 
-    rows, _, tensors = plan_tensors(checkpoint, drop={}, cut=False)
+    checkpoint, tokenizer = source.checkpoint, source.tokenizer
+    tensors = plan_tensors(source)
     report("reading the vocabulary", 0, 0)
     scripts = token_scripts(tokenizer)
     parts = _parts(checkpoint, tensors)
@@ -127,17 +126,16 @@ def inspect_model(
     absent = tokenizer.kind == ABSENT
     notes = [NOTE] if absent else []
     try:
-        plan_tensors(checkpoint, drop={})
+        refuse_packed(source.axes, checkpoint.shapes)
     except UnknownTensorError as error:  # a quantised table
         notes.append(error.message.replace("; nothing was written", ""))
         sets = ()
     for number, languages in enumerate(() if absent else sets):
         report(f"what {'+'.join(languages)} would save", number, len(sets))
         try:
-            savings.append(_saving(checkpoint, tokenizer, tensors, rows, languages))
+            savings.append(_saving(source, tensors, languages))
         except LanguageError as error:
             notes.append(f"{'+'.join(languages)}: {error.message}")
-    files = plan_side_files(checkpoint, tokenizer.files, tokens=tokenizer.tokens)
     return Inspection(
         model=checkpoint.model_id,
         model_type=str(checkpoint.config["model_type"]),
@@ -145,14 +143,14 @@ def inspect_model(
         parameters=sum(part.parameters for part in parts),
         size_bytes=sum(part.size_bytes for part in parts),
         parts=parts,
-        rows=rows,
+        rows=source.rows,
         tokens=sum(token is not None for token in tokenizer.tokens),
         tokenizer=tokenizer.kind,
         scripts=dict(scripts.by_script().most_common()),
         kinds=dict(scripts.by_kind().most_common()),
         savings=tuple(savings),
-        units=_units(checkpoint, notes),
-        left_out={file.name: file.reason for file in files if file.action == "leave out"},
+        units=_units(source, notes),
+        left_out={file.name: file.reason for file in source.files if file.action == "leave out"},
         notes=tuple(notes),
     )
 
@@ -171,15 +169,15 @@ def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[Mode
     return tuple(ModelPart(name, count[name], parameters[name], size[name]) for name, _ in parameters.most_common())
 
 
-def _units(checkpoint: Checkpoint, notes: list[str]) -> tuple[Unit, ...]:
+def _units(source: Source, notes: list[str]) -> tuple[Unit, ...]:
     """What a layer, a head and a neuron of each stack are worth, measured on its first layer."""
-    from langslice.model.anatomy import read_anatomy
     from langslice.structure.kept import Kept
 
+    checkpoint = source.checkpoint
     if checkpoint.config["model_type"] in LAYERLESS:
         return ()
     try:
-        anatomy = read_anatomy(checkpoint)
+        anatomy = source.anatomy
     except PlanError as error:
         notes.append(error.message)
         return ()
@@ -190,19 +188,21 @@ def _units(checkpoint: Checkpoint, notes: list[str]) -> tuple[Unit, ...]:
                 _unit(checkpoint, anatomy, "layer", stack, count, Kept(layers={stack: tuple(range(1, count))}))
             )
     for place, rows in anatomy.heads.items():
-        heads = rows[0]
+        first = min(rows)
+        heads = rows[first]
         if heads.query > heads.group or heads.key_value == 1 < heads.query:
             gone = 1 if heads.key_value == 1 else heads.group
             kept = Kept(
-                heads={place: {0: tuple(range(gone, heads.query))}},
-                key_value={place: {0: (0,) if heads.key_value == 1 else tuple(range(1, heads.key_value))}},
+                heads={place: {first: tuple(range(gone, heads.query))}},
+                key_value={place: {first: (0,) if heads.key_value == 1 else tuple(range(1, heads.key_value))}},
             )
             name = "head" if gone == 1 else f"group of {gone} heads"
             number = sum(one.query // gone for one in rows.values())
             units.append(_unit(checkpoint, anatomy, name, place, number, kept))
     for stack, widths in anatomy.neurons.items():
-        if widths.get(0, 0) > 1:
-            kept = Kept(neurons={stack: {0: tuple(range(1, widths[0]))}})
+        first = min(widths, default=0)
+        if widths.get(first, 0) > 1:
+            kept = Kept(neurons={stack: {first: tuple(range(1, widths[first]))}})
             units.append(_unit(checkpoint, anatomy, "neuron", stack, sum(widths.values()), kept))
     return tuple(units)
 
@@ -223,25 +223,19 @@ def _unit(checkpoint: Checkpoint, anatomy: Anatomy, name: str, place: str, count
     return Unit(name, place, count, parameters, size_bytes, flops)
 
 
-def _saving(
-    checkpoint: Checkpoint,
-    tokenizer: SourceTokenizer,
-    tensors: dict[str, TensorPlan],
-    rows: int,
-    languages: Sequence[str],
-) -> Saving:
-    from langslice.vocabulary.fixed_texts import fixed_texts, with_template_pieces
+def _saving(source: Source, tensors: dict[str, TensorPlan], languages: Sequence[str]) -> Saving:
+    from langslice.vocabulary.fixed_texts import with_template_pieces
     from langslice.vocabulary.vocabulary import VocabularyRequest, choose_vocabulary
 
-    texts = with_template_pieces(checkpoint, fixed_texts(checkpoint))
+    texts = with_template_pieces(source.fixed_texts(), source.templates)
     request = VocabularyRequest(languages=tuple(languages))
-    kept = len(choose_vocabulary(tokenizer, request, texts=texts).reasons)
-    kept += len(live_rows(family_of(checkpoint.config).live_rows, tokenizer, rows))
+    kept = len(choose_vocabulary(source.tokenizer, request, texts=texts).reasons)
+    kept += len(live_rows(source.family.live_rows, source.tokenizer, source.rows))
     parameters = size = 0
-    for name, entry in checkpoint.tensors.items():
-        if name in checkpoint.aliases:
+    for name, entry in source.checkpoint.tensors.items():
+        if name in source.checkpoint.aliases:
             continue
-        share = kept / rows if tensors[name].action == "slice" else 1.0
+        share = kept / source.rows if tensors[name].action == "slice" else 1.0
         parameters += round(prod(entry.shape) * share)
         size += round(entry.size_bytes * share)
     return Saving(tuple(languages), kept, parameters, size)

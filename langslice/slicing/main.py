@@ -5,7 +5,7 @@ Everything below the public functions is arithmetic of other rooms; this file on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,12 @@ from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.files.memory import return_freed_memory
 from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.options import Choice, SourceOptions, codes, listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, kept_text, load_plan
-from langslice.planning.slice_files import side_files, write_files
+from langslice.planning.slice_files import write_files
+from langslice.planning.source import Source, settled
 from langslice.planning.summary import html_table
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
@@ -30,7 +30,6 @@ from langslice.progress import Report, adding_up, silent
 from langslice.slicing.files import left_out_files, make_again, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
 from langslice.structure.final_edits import finish_structure
-from langslice.tokenizer import SourceTokenizer
 from langslice.verification.derived import refuse_unproven
 from langslice.verification.messages import failure_text, verify_pruned, verify_slice
 from langslice.verification.record import read_record
@@ -48,7 +47,6 @@ from langslice.writing.shards import TensorEdit, WriteReport, check_output, outp
 
 if TYPE_CHECKING:
     from langslice.counting import TokenCounts
-    from langslice.planning.side_files import SideFile
     from langslice.slicing.inspect import Inspection
     from langslice.verification.main import SlicePair, Verification
 
@@ -132,8 +130,7 @@ def inspect(model: str | Path, *, options: InspectOptions, report: Report = sile
 
     checkpoint = open_checkpoint(model, **options.source())
     sets = [tuple(item.strip() for item in one.split(",")) for one in listed(options.languages)]
-    tokenizer = source_tokenizer(checkpoint, needed=bool(sets))
-    return inspect_model(checkpoint, tokenizer, sets=sets or COMMON_SETS, report=report)
+    return inspect_model(Source(checkpoint, needs_tokenizer=bool(sets)), sets=sets or COMMON_SETS, report=report)
 
 
 @taking(SourceOptions)
@@ -160,18 +157,18 @@ def count(model: str | Path, *, options: CountOptions, report: Report = silent) 
     from langslice.counting import merge_counts
     from langslice.planning.build import count_sides
 
-    checkpoint = open_checkpoint(model, **options.source())
+    source = Source(open_checkpoint(model, **options.source()))
     corpus, languages = listed(options.corpus), codes(options.languages)
     if options.ray is not None:
         from langslice.counting.cluster_count import count_on_cluster
 
         return count_on_cluster(
-            source_tokenizer(checkpoint), corpus, options.ray, text_field=options.text_field, languages=languages,
-            model_type=checkpoint.config.get("model_type"), rows=vocabulary_rows(checkpoint),
+            source.tokenizer, corpus, options.ray, text_field=options.text_field, languages=languages,
+            model_type=source.checkpoint.config.get("model_type"), rows=source.rows,
             processes=options.processes, report=report,
         )  # fmt: skip
     read = partial(corpus_units, corpus, text_field=options.text_field, languages=languages, report=report)
-    counted = count_sides(source_tokenizer(checkpoint), read, processes=options.processes)
+    counted = count_sides(source.tokenizer, read, processes=options.processes)
     return merge_counts(counted, [1.0] * len(counted)) if len(counted) > 1 else counted[0]
 
 
@@ -184,9 +181,11 @@ def plan(model: str | Path, *, options: PlanOptions, report: Report = silent) ->
     Returns  a plan; `langslice.planning.plan.save_plan` writes it
     Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
     """
-    checkpoint, choice = open_checkpoint(model, **options.source()), options.choice()
-    tokenizer = source_tokenizer(checkpoint, needed=_needs_tokenizer(choice))
-    return _make_plan(checkpoint, tokenizer, choice, report)
+    from langslice.planning.build import needs_tokenizer
+
+    choice = options.choice()
+    source = settled(open_checkpoint(model, **options.source()), choice, needs_tokenizer=needs_tokenizer(choice))
+    return _make_plan(source, choice, report)
 
 
 @taking(SliceOptions)
@@ -204,69 +203,49 @@ def slice(
     model      a local folder, or the id of a model on the hub
     out        folder to make; nothing that looks finished appears there before the work is done and verified
     options    see SliceOptions; with a plan only how the result is verified and written, carry, leave_out, revision, token and
-               cache_dir. With `ray`, demonstrations of weight pruning are spread over a cluster that sees `out`
+               cache_dir. With `ray`, the calibration data of weight pruning is spread over a cluster that sees `out`
     plan       a plan or its file; without one, it is made from `options`
     overwrite  replace an existing `out`
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
-    out, choice = Path(out), options.choice()
-    verify, text, ray = options.verify, listed(options.text), options.ray
+    out, choice, text = Path(out), options.choice(), listed(options.text)
     if plan is not None:
         refuse_beside_plan(choice)
-    if verify and text:
+    if options.verify and text:
         find_corpora(text)
     checkpoint = open_checkpoint(model, **options.source())
-    check_output(out, source=checkpoint.folder, overwrite=overwrite)
-    made, tokenizer = _settled_plan(plan, checkpoint, choice, report)
-    if not verify:
+    folder = checkpoint.folder
+    check_output(out, source=folder, overwrite=overwrite)
+    source, made = _settled_plan(checkpoint, plan, choice, report)
+    if not options.verify:
         refuse_unproven(made)
-    if ray is not None and made.weights is None:
+    if options.ray is not None and made.weights is None:
         raise PlanError(
             "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
         )
-    files = side_files(checkpoint, tokenizer, made)
-    edits = tensor_edits(made, checkpoint)
-    if plan is not None:  # a plan that was made here has been checked
-        check_derived(DerivedFileInputs(checkpoint, tokenizer, made), files)
-    before = file_states(checkpoint, files)
+    edits = tensor_edits(made, source)
+    before = file_states(checkpoint, source.files)
     notes: list[str] = [*made.notes, *checkpoint.notes]
-    key = None if made.weights is None else work_key(checkpoint, made, files, verify=verify, text=listed(text))
+    key = None if made.weights is None else work_key(source, made, verify=options.verify, text=text)
     resumes = None if key is None else partial(_has_cut, key)
-    with staging_folder(
-        out, source=checkpoint.folder, overwrite=overwrite, notice=notes.append, resumes=resumes
-    ) as staging:
+    with staging_folder(out, source=folder, overwrite=overwrite, notice=notes.append, resumes=resumes) as staging:
         cut = None if key is None else read_written_slice(staging, key)
-        rewrite = write_files(checkpoint, tokenizer, made, files, staging) if cut is None else cut.rewrite
-        # Verification reads the source's tokenizer again, so that rewriting weights does not carry its vocabulary along.
-        del tokenizer
-        return_freed_memory()
         if cut is None:
-            written = _write_weights(
-                checkpoint, made, edits, staging, link=options.link, threads=options.threads, report=report
-            )
-            verification = None
-            if verify:
-                # What is sliced is verified before weights are pruned: after that, outputs differ on purpose.
-                both = _compared(
-                    checkpoint, source_tokenizer(checkpoint, needed=False), staging, made, files, finished=False
-                )
-                verification = verify_slice(both, text, report)
-                del both
-            cut = WrittenSlice(rewrite, written, verification)
+            cut = _write(source, made, edits, staging, options, report)
             if key is not None:
                 save_written_slice(staging, key, cut)
         verification = cut.verification
         if made.weights is not None and (verification is None or verification.passed):
-            made, verification = _prune(checkpoint, made, verification, staging, ray, notes, report)
+            made, verification = _prune(source, made, verification, staging, options.ray, notes, report)
         if verification is not None and not verification.passed:
             raise VerificationError(
                 failure_text(verification, f"{out} was not written: the slice differs from its source")
             )
         return_freed_memory()
-        check_unchanged(checkpoint, files, before)
-        left_out = left_out_files(files, rewrite, made)
+        check_unchanged(checkpoint, source.files, before)
+        left_out = left_out_files(source.files, cut.rewrite, made)
         forget(staging)
-        write_metadata(staging, out.name, checkpoint, made, edits, rewrite, left_out, verification)
+        write_metadata(staging, out.name, checkpoint, made, edits, cut.rewrite, left_out, verification)
     return SliceResult(
         out, made, part_sizes(made, edits), cut.written, left_out, verification, (*notes, *cut.written.notes)
     )
@@ -297,73 +276,82 @@ def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report
     """
     checkpoint = open_checkpoint(model, **options.source())
     made = read_record(Path(out))
-    tokenizer = source_tokenizer(checkpoint, needed=made.names_tokens)
-    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
-    files = side_files(checkpoint, tokenizer, made)
-    return verify_slice(
-        _compared(checkpoint, tokenizer, Path(out), made, files, finished=True), listed(options.text), report
-    )
+    source = settled(checkpoint, made.request, needs_tokenizer=made.names_tokens)
+    check_source(made, source)
+    return verify_slice(_compared(source, Path(out), made, finished=True), listed(options.text), report)
 
 
-def _compared(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, out: Path, made: SlicePlan, files: Sequence[SideFile],
-    *, finished: bool,
-) -> SlicePair:  # fmt: skip
+def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> SlicePair:
     """The two sides of a verification; of a finished slice it is more thorough than of one that was written a moment ago."""
     from langslice.verification.main import SlicePair
 
-    remake = partial(make_again, checkpoint, tokenizer, made, files, finished=finished)
-    return SlicePair(checkpoint, tokenizer, out, made, files, remake, thorough=finished)
+    return SlicePair(source, out, made, partial(make_again, source, made, finished=finished), thorough=finished)
 
 
-def _needs_tokenizer(choice: Choice) -> bool:
-    from langslice.planning.build import needs_tokenizer
-
-    return needs_tokenizer(choice)
-
-
-def _make_plan(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> SlicePlan:
+def _make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
     from langslice.planning.build import make_plan
 
     if choice.get("max_loss") is not None:
         from langslice.tradeoffs.main import plan_within_loss
 
-        made, note = plan_within_loss(checkpoint, tokenizer, choice, report)
+        made, note = plan_within_loss(source, choice, report)
         return replace(made, notes=(note, *made.notes), request={**made.request, "max_loss": choice["max_loss"]})
-    return make_plan(checkpoint, tokenizer, choice, fingerprint_of(checkpoint, tokenizer), report)
+    return make_plan(source, choice, report)
 
 
 def _settled_plan(
-    plan: SlicePlan | str | Path | None, checkpoint: Checkpoint, choice: Choice, report: Report
-) -> tuple[SlicePlan, SourceTokenizer]:
-    """The plan that is given, or made from the choice, with what was said of files; and the source's tokenizer."""
+    checkpoint: Checkpoint, plan: SlicePlan | str | Path | None, choice: Choice, report: Report
+) -> tuple[Source, SlicePlan]:
+    """The source, and the plan that is given, or made from the choice, with what was said of files."""
+    from langslice.planning.build import needs_tokenizer
+
     # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
     given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
-    needed = _needs_tokenizer(choice) if given is None else given.names_tokens
-    tokenizer = source_tokenizer(checkpoint, needed=needed)
+    files = _settled_files({} if given is None else given.request, choice)
+    needed = needs_tokenizer(choice) if given is None else given.names_tokens
+    source = settled(checkpoint, files, needs_tokenizer=needed)
     if given is None:
-        made = _make_plan(checkpoint, tokenizer, choice, report)
+        made = _make_plan(source, choice, report)
     else:
-        made = fitting_plan(given, checkpoint, tokenizer)
-    return _with_settled_files(made, choice), tokenizer
+        made = fitting_plan(given, source)
+        check_derived(DerivedFileInputs(source, made))
+    return source, replace(made, request={**made.request, **files})
 
 
-def _with_settled_files(made: SlicePlan, choice: Choice) -> SlicePlan:
-    """The plan with what was said of unknown files next to it, so that `verify` finds it in the record."""
-    settled: dict[str, list[str]] = {}
+def _settled_files(request: Mapping[str, Any], choice: Choice) -> dict[str, list[str]]:
+    """What was said of unknown files in a plan and next to it; `verify` finds it in the record."""
+    found: dict[str, list[str]] = {}
     for name in ("carry", "leave_out"):
-        patterns = dict.fromkeys([*listed(made.request.get(name)), *listed(choice.get(name))])
+        patterns = dict.fromkeys([*listed(request.get(name)), *listed(choice.get(name))])
         if patterns:
-            settled[name] = list(patterns)
-    return replace(made, request={**made.request, **settled})
+            found[name] = list(patterns)
+    return found
 
 
 def _has_cut(key: str, staging: Path) -> bool:
     return read_written_slice(staging, key) is not None
 
 
+def _write(
+    source: Source,
+    made: SlicePlan,
+    edits: Mapping[str, TensorEdit],
+    staging: Path,
+    options: SliceOptions,
+    report: Report,
+) -> WrittenSlice:
+    """Write files and weights, and compare them with the source, all before weights are pruned: outputs differ after that."""
+    rewrite = write_files(source, made, staging)
+    return_freed_memory()
+    written = _write_weights(source, made, edits, staging, link=options.link, threads=options.threads, report=report)
+    verification = None
+    if options.verify:
+        verification = verify_slice(_compared(source, staging, made, finished=False), listed(options.text), report)
+    return WrittenSlice(rewrite, written, verification)
+
+
 def _write_weights(
-    checkpoint: Checkpoint,
+    source: Source,
     made: SlicePlan,
     edits: Mapping[str, TensorEdit],
     staging: Path,
@@ -373,6 +361,7 @@ def _write_weights(
     report: Report,
 ) -> WriteReport:
     """Write the shards, and what else the structure asks of the folder."""
+    checkpoint = source.checkpoint
     if not checkpoint.shards:
         return WriteReport((), 0, {})
     prefix = checkpoint.model_folder.relative_to(checkpoint.folder)
@@ -381,12 +370,12 @@ def _write_weights(
         progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
     )  # fmt: skip
     if made.structure is not None:
-        finish_structure(checkpoint, made.structure, staging)
+        finish_structure(checkpoint, source.anatomy, made.structure, staging)
     return written
 
 
 def _prune(
-    checkpoint: Checkpoint,
+    source: Source,
     made: SlicePlan,
     verification: Verification | None,
     staging: Path,
@@ -399,7 +388,7 @@ def _prune(
     made = replace(made, pruned=done.to_json())
     resumed = f"continued after {done.resumed} of {len(done.layers)} blocks, which a run that was stopped had pruned"
     notes += [*done.notes, *([resumed] if done.resumed else [])]
-    return made, None if verification is None else verify_pruned(verification, checkpoint, staging, made)
+    return made, None if verification is None else verify_pruned(verification, source, staging, made)
 
 
 def _rewrites(made: SlicePlan) -> bool:

@@ -1,4 +1,4 @@
-"""What can be asked of the main job, beside what a plan can be asked."""
+"""Options of the main job, in addition to those of a plan."""
 
 from __future__ import annotations
 

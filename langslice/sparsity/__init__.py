@@ -1,4 +1,4 @@
-"""Weights to zero: which ones matter least on a few demonstrations, and zeroing them in place, one block at a time.
+"""Weights to zero: which ones matter least on calibration data, and zeroing them in place, one block at a time.
 
 Reading order: request.py (what is asked), blocks.py and skeleton.py (the unmodified model without its weights: empty_model.py,
 parameter_locations.py, experts.py), block_pass.py (prompts pass through it block by block), input_statistics.py (what reaches each

@@ -293,7 +293,7 @@ def _is_finite(hidden: Any) -> bool:
 def _not_finite(where: str, prompt: Prompt, hidden: Any) -> CheckpointError:
     bad = int((~hidden.isfinite()).sum())
     return CheckpointError(
-        f"infinite or NaN activation {where}\n  demonstration {prompt.number} ({prompt.condition}): "
+        f"infinite or NaN activation {where}\n  calibration prompt {prompt.number} ({prompt.condition}): "
         f"{bad:,} of {hidden.numel():,} values",
         "the model overflows on this text, or its weights are damaged",
     )

@@ -1,4 +1,4 @@
-"""Weight pruning with its demonstrations spread over a cluster.
+"""Weight pruning with its calibration data spread over a cluster.
 
 Each machine walks its share of the prompts through the model, one block at a time, and sends what each prompt summed up; here
 the sums are added in the order of the prompts, the block is pruned and written, and the machines read it again before they
@@ -35,7 +35,9 @@ def check_spreadable(request: SparsityRequest) -> None:
     Raises  PlanError
     """
     if request.score not in CALIBRATED:
-        raise PlanError(f"--ray has no effect: score {request.score!r} reads no demonstrations", hint="leave --ray out")
+        raise PlanError(
+            f"--ray has no effect: score {request.score!r} reads no calibration data", hint="leave --ray out"
+        )
     if request.score == "sparsegpt":
         raise PlanError(
             "score 'sparsegpt' is not spread over a cluster: each prompt would send a matrix for every layer",
@@ -132,7 +134,7 @@ class _Share:
             except self._ray.exceptions.RayError as error:
                 if not self._tries:
                     raise ClusterError(
-                        f"a share of the demonstrations was lost\n  {error}", "its machine may lack memory"
+                        f"a share of the calibration data was lost\n  {error}", "its machine may lack memory"
                     ) from None
                 self._tries -= 1
                 self._walker = self._begin()

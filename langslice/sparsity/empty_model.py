@@ -34,7 +34,7 @@ def empty_model(checkpoint: Checkpoint) -> Any:
     if model.main_input_name != "input_ids":
         raise CheckpointError(
             f"{stock.__name__} reads {model.main_input_name}, expected a model that reads text",
-            "demonstrations are text; speech and vision models cannot be calibrated with them",
+            "calibration data is text; speech and vision models cannot be calibrated with it",
         )
     return model.eval()
 

@@ -79,7 +79,10 @@ class InputStatistics:
         self.add(condition, sums)
 
     def add(self, condition: str, sums: PromptSums) -> None:
-        """Count one prompt that was summed before; prompts are added in their order."""
+        """Count one prompt that was summed before; prompts are added in their order.
+
+        sums  linear layer -> (inputs,) float32, sum of squares over the tokens of the prompt
+        """
         self._prompts[condition] = self._prompts.get(condition, 0) + 1
         for name, value in sums.items():
             key = (condition, name)
@@ -98,7 +101,7 @@ class InputStatistics:
             found: npt.NDArray[np.float32] = (total / self._prompts[condition]).astype(np.float32)
         if not np.isfinite(found).all():
             raise CheckpointError(
-                f"infinite or NaN activation at the input of {linear.name}\n  demonstrations: {condition}\n"
+                f"infinite or NaN activation at the input of {linear.name}\n  calibration data: {condition}\n"
                 f"  {int((~np.isfinite(found)).sum())} of {found.size} inputs",
                 "the model overflows on this text, or its weights are damaged",
             )

@@ -56,7 +56,10 @@ class Journal:
         self._save()
 
     def commit(self, block: str, edits: list[Edit], sparsity: Mapping[str, TensorSparsity]) -> None:
-        """Apply the edits of a block to its files, such that a kill at any moment loses nothing."""
+        """Apply the edits of a block to its files, such that a kill at any moment loses nothing.
+
+        edits  a tensor with its mask, (ceil(elements / 8),) uint8 in bits, or with its new bytes, (size_bytes,)
+        """
         if self._folder is not None:
             self._write_edits(self._folder, edits)
             self._save({"block": block, "tensors": _as_json(sparsity), "edits": [_described(edit) for edit in edits]})
@@ -100,7 +103,7 @@ class Journal:
         if state["fingerprint"] != self._fingerprint:
             raise PlanError(
                 f"the work folder belongs to another run\n  {folder}\n"
-                "  expected the same model, options and demonstrations as when it was begun",
+                "  expected the same model, options and calibration data as when it was begun",
                 hint="name another folder, or remove this one to begin anew",
             )
         self.finished, self.shares = list(state["finished"]), dict(state["shares"])

@@ -53,10 +53,10 @@ def sparsify(
     request  see SparsityRequest
     work     a folder that survives a kill: a later call with the same arguments continues after the last finished block;
              without it an interrupted checkpoint must be thrown away
-    ray      address of a Ray cluster whose machines all see `folder`, or `local`: demonstrations are spread over it
+    ray      address of a Ray cluster whose machines all see `folder`, or `local`: calibration data is spread over it
     report   told each block
     Returns  what happened to every pruned tensor; all other bytes are as they were
-    Raises   PlanError for the request; CorpusError for the demonstrations; CheckpointError for the model, among them
+    Raises   PlanError for the request; CorpusError for the calibration data; CheckpointError for the model, among them
              infinite or NaN activations, naming the layer
     """
     check_request(request)
@@ -274,7 +274,7 @@ def _make_report(
     if idle:
         experts = sorted({name.rpartition(".weight")[0].rpartition(".")[0] for name in idle})
         notes.append(
-            f"pruned by magnitude, because the demonstrations send no token to them: {len(experts)} experts, "
+            f"pruned by magnitude, because the calibration data sends no token to them: {len(experts)} experts, "
             f"{', '.join(experts)}"
         )
     counted: dict[str, int] = {}

@@ -16,7 +16,7 @@ class TensorSparsity:
     asked    share that was to become zero
     zeros    elements that are zero now, those that already were included
     size     elements
-    reached  whether the demonstrations sent tokens to it; False only for experts, whose weights then went by magnitude
+    reached  whether the calibration data sent tokens to it; False only for experts, whose weights then went by magnitude
     """
 
     shape: tuple[int, ...]
@@ -38,9 +38,9 @@ class SparsityReport:
     tensors        name on disk -> what happened to it; every other tensor is as it was
     layers         blocks pruned, in the order in which they were reached
     resumed        how many of these an earlier run had finished
-    prompts        condition ("keep", "avoid") -> number of demonstrations
+    prompts        condition ("keep", "avoid") -> number of calibration prompts
     tokens         condition -> tokens that were counted
-    notes          what a user should know: towers that text does not reach, demonstrations that were truncated
+    notes          what a user should know: towers that text does not reach, calibration prompts that were truncated
     """
 
     request: SparsityRequest

@@ -15,7 +15,7 @@ from langslice.options import Declared, Entry, declared
 from langslice.options.values import is_json, misfit
 from langslice.sparsity.options import COMPUTE, SCORES, WeightOptions
 
-# Scores that look at activations, and therefore at demonstrations.
+# Scores that look at activations, and therefore at calibration data.
 CALIBRATED = ("wanda", "top", "sparsegpt")
 UNSTRUCTURED = "unstructured"
 
@@ -34,8 +34,8 @@ class SparsityRequest:
                    other shares for the linear layers that match
     linears        patterns of linear layers such as "*.mlp.*"; a leading "!" leaves the matching ones out; () is all
     offload        keep activations on disk instead of in memory
-    max_tokens     longest demonstration, in tokens; the rest is truncated
-    count_padding  pad each demonstration to `max_tokens` and count the padding, as the reference code of Kim et al. does
+    max_tokens     longest calibration prompt, in tokens; the rest is truncated
+    count_padding  pad each calibration prompt to `max_tokens` and count the padding, as the reference code of Kim et al. does
     seed           of "random"
     compute        "float32", or "bfloat16": matrix products in bfloat16 (weights, statistics and scores stay float32), about
                    twice as fast where the processor has instructions for it, and slower than float32 elsewhere
@@ -76,7 +76,7 @@ class SparsityRequest:
         return self.sparsity
 
     def to_json(self) -> dict[str, Any]:
-        """The request as JSON: files by name, demonstrations by number."""
+        """The request as JSON: files by name, calibration prompts by number."""
         document = {name: value for name, value in asdict(self).items() if not name.endswith("_demos")}
         for name in ("keep_demos", "avoid_demos"):
             given: tuple[Any, ...] = getattr(self, name)
@@ -105,22 +105,24 @@ def check_request(request: SparsityRequest) -> None:
         raise _refusal(f"unknown score {request.score!r}", f"one of {', '.join(SCORES)}")
     if request.score in CALIBRATED and not request.keep_demos:
         raise _refusal(
-            f"score {request.score!r} needs demonstrations, and none were given",
+            f"score {request.score!r} needs calibration data, and none was given",
             "pass --keep-demos FILE, made by `langslice demonstrations`; or --weights-by magnitude",
         )
     if request.avoid_demos and request.score != "wanda":
         raise _refusal(
-            f"demonstrations to avoid have no meaning for score {request.score!r}",
+            f"calibration data to avoid has no meaning for score {request.score!r}",
             "use --weights-by wanda with --avoid-demos",
         )
     if request.keep_demos and request.score not in CALIBRATED:
-        raise _refusal(f"score {request.score!r} does not look at demonstrations", "leave --keep-demos out")
+        raise _refusal(f"score {request.score!r} does not look at calibration data", "leave --keep-demos out")
     if not (math.isfinite(request.epsilon) and request.epsilon >= 0):
         raise _refusal(f"epsilon must be a number that is not negative, found {request.epsilon}", "such as 1e-6")
     if request.compute not in COMPUTE:
         raise _refusal(f"unknown type to compute in {request.compute!r}", f"one of {', '.join(COMPUTE)}")
     if request.max_tokens < 1:
-        raise _refusal(f"demonstrations of at most {request.max_tokens} tokens hold nothing", "pass 512, for example")
+        raise _refusal(
+            f"calibration prompts of at most {request.max_tokens} tokens hold nothing", "pass 512, for example"
+        )
     if request.allocation != "uniform":
         if request.pattern != UNSTRUCTURED:
             raise _refusal(
@@ -130,7 +132,7 @@ def check_request(request: SparsityRequest) -> None:
         allocation_shares(request.allocation)
         if request.allocation == "outliers" and request.score not in CALIBRATED:
             raise _refusal(
-                "allocation 'outliers' needs demonstrations", "use it with --weights-by wanda and --keep-demos"
+                "allocation 'outliers' needs calibration data", "use it with --weights-by wanda and --keep-demos"
             )
 
 

@@ -1,11 +1,11 @@
 """How much each weight matters: every score that a mask can be made from.
 
-    wanda      |W| * norm of its input over the demonstrations          Sun et al. 2023, arXiv 2306.11695, equation 1
+    wanda      |W| * norm of its input over the calibration data        Sun et al. 2023, arXiv 2306.11695, equation 1
     avoiding   |W| * keep norm^2 / avoid norm                           Kim et al. 2024, arXiv 2409.16911, section 5
     magnitude  |W|
     random     the same for any weights: a control
 
-The input statistics `v` are means over demonstrations of the sum over tokens of x^2 (input_statistics.py).
+The input statistics `v` are means over calibration prompts of the sum over tokens of x^2 (input_statistics.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Vector = npt.NDArray[np.float32]
 def input_weights(keep: Vector, avoid: Vector | None = None, epsilon: float = 0.0) -> Vector:
     """What the magnitude of each weight is multiplied with, by input.
 
-    keep     (inputs,) mean squared norm over the demonstrations to serve
+    keep     (inputs,) mean squared norm over the calibration data to serve
     avoid    the same over those that count against a weight
     epsilon  added to `avoid`
     Returns  (inputs,) float32: sqrt(keep), or sqrt(keep * keep / (avoid + epsilon)); never NaN, at most the largest float
@@ -51,7 +51,10 @@ def weight_scores(weight: npt.NDArray[np.float32], weights_of_inputs: Vector) ->
 
 
 def random_scores(name: str, rows: slice, inputs: int, seed: int) -> npt.NDArray[np.float32]:
-    """Scores that depend on the tensor's name, the row and the seed only, so that windows of rows do not matter."""
+    """Scores that depend on the tensor's name, the row and the seed only, so that windows of rows do not matter.
+
+    Returns  (rows, inputs) float32, uniform in [0, 1)
+    """
     found = np.empty((rows.stop - rows.start, inputs), dtype=np.float32)
     key = zlib.crc32(name.encode())
     for position, row in enumerate(range(rows.start, rows.stop)):

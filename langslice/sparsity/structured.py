@@ -49,12 +49,12 @@ def structured_scores(
     offload: Path | None = None,
     report: Report = silent,
 ) -> StructuredScores:
-    """Score every neuron and head of a model on demonstrations; the model is read block by block and not changed.
+    """Score every neuron and head of a model on calibration data; the model is read block by block and not changed.
 
     folder    of a checkpoint
     keep_demos, avoid_demos, epsilon, max_tokens  see SparsityRequest
     offload   folder for activations, instead of memory
-    Raises    PlanError without demonstrations; CheckpointError when no projection is found
+    Raises    PlanError without calibration data; CheckpointError when no projection is found
     """
     if not keep_demos:
         raise PlanError(

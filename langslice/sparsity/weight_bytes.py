@@ -43,7 +43,11 @@ def read_tensor(entry: TensorEntry, into: Any | None = None) -> Any:
 
 
 def read_rows(entry: TensorEntry, rows: npt.NDArray[np.int64]) -> Any:
-    """Read some rows of a matrix as float32, in the order given."""
+    """Read some rows of a matrix as float32, in the order given.
+
+    rows     (n,) int64
+    Returns  torch float32 (n, inputs)
+    """
     row_bytes = entry.size_bytes // entry.shape[0]
     raw = np.empty((rows.size, row_bytes), dtype=np.uint8)
     descriptor = os.open(entry.path, os.O_RDONLY)
@@ -91,7 +95,10 @@ def stored_bytes(tensor: Any, entry: TensorEntry) -> memoryview:
 
 
 def read_bytes(entry: TensorEntry, offset: int, size_bytes: int) -> npt.NDArray[np.uint8]:
-    """Read some bytes of a tensor as they are stored."""
+    """Read some bytes of a tensor as they are stored.
+
+    Returns  (size_bytes,) uint8
+    """
     return _read(entry, entry.start + offset, size_bytes)
 
 

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.model.anatomy import Anatomy, read_anatomy
+from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import queries
 
 
-def restructured(checkpoint: Checkpoint, kept: Kept | None, name: str, document: dict[str, Any]) -> dict[str, Any]:
+def restructured(
+    checkpoint: Checkpoint, anatomy: Anatomy | None, kept: Kept | None, name: str, document: dict[str, Any]
+) -> dict[str, Any]:
     """The document with the fields that the structure changes, in the order in which it has them.
 
-    name  path of the file below the model's root
+    anatomy  of the checkpoint, where something of it is sliced
+    kept     what stays of it; None for all
+    name     path of the file below the model's root
     """
-    if kept is None:
+    if kept is None or anatomy is None:
         return document
     folder = checkpoint.model_folder.relative_to(checkpoint.folder)
     if name == (folder / "config.json").as_posix():
-        return _config(checkpoint, kept, document)
+        return _config(checkpoint, anatomy, kept, document)
     if name == (folder / "generation_config.json").as_posix() and document.get("alignment_heads"):
-        return {**document, "alignment_heads": _alignment_heads(read_anatomy(checkpoint), kept, document)}
+        return {**document, "alignment_heads": _alignment_heads(anatomy, kept, document)}
     return document
 
 
-def _config(checkpoint: Checkpoint, kept: Kept, document: dict[str, Any]) -> dict[str, Any]:
+def _config(checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, document: dict[str, Any]) -> dict[str, Any]:
     result = dict(document)
     for dotted, value in kept.config.items():
         *path, key = dotted.split(".")
@@ -38,7 +42,7 @@ def _config(checkpoint: Checkpoint, kept: Kept, document: dict[str, Any]) -> dic
     if kept.style == "sliced":
         from langslice.structure.sliced_files import sliced_fields
 
-        result.update(sliced_fields(read_anatomy(checkpoint), kept, checkpoint.shapes, document))
+        result.update(sliced_fields(anatomy, kept, checkpoint.shapes, document))
     return result
 
 

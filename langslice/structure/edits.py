@@ -8,15 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from langslice.errors import PlanError
-from langslice.model.anatomy import HEAD_AXES, NEURON_AXES, Anatomy, Heads, TensorLocation
+from langslice.model.anatomy import HEAD_AXES, NEURON_AXES, OUTPUT, Anatomy, Heads, TensorLocation
 from langslice.structure.kept import Kept
 from langslice.writing.shards import TensorEdit
 
 Indices = npt.NDArray[np.int64]
 # Axes whose entries another layer may need, or that scale what a zeroed head puts out anyway: never zeroed.
 _NOT_ZEROED = frozenset({"num_heads", "num_kv_heads"})
-# Axes of the matrix that reads what the heads put out.
-_OUTPUT = ("hidden", "heads")
 
 
 def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorEdit]:
@@ -57,7 +55,7 @@ def _masked(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]])
         for dim, rows in pruned.items():
             removed.setdefault(name, {})[dim] = np.asarray(rows, dtype=np.int64)
         axes = anatomy.axes[name] or ()
-        if _NOT_ZEROED & set(axes) or (anatomy.body.norm_all and HEAD_AXES & set(axes) and axes != _OUTPUT):
+        if _NOT_ZEROED & set(axes) or (anatomy.body.norm_all and HEAD_AXES & set(axes) and axes != OUTPUT):
             continue
         for dim, stay in _indices(anatomy, kept, name, place, shapes[name]).items():
             gone = np.setdiff1d(np.arange(shapes[name][dim], dtype=np.int64), stay)
@@ -67,7 +65,10 @@ def _masked(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]])
 
 
 def zeros(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, Indices]]:
-    """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor."""
+    """Where the written slice holds zeros: tensor (old name) -> dimension -> indices in the written tensor.
+
+    Returns  indices (n,) int64
+    """
     if kept.style == "masked":
         return _masked(anatomy, kept, shapes)
     found: dict[str, dict[int, Indices]] = {}
@@ -108,11 +109,16 @@ def _indices(
         if axis in HEAD_AXES and query is not None:
             heads = anatomy.heads[place.attention_key][layer]
             key_value = kept.key_value.get(place.attention_key, {}).get(layer, tuple(range(heads.key_value)))
-            found[dim] = along_heads(axis, heads, anatomy.body.fused, query, key_value)
+            found[dim] = along_heads(axis, heads, anatomy.body.fused, query, key_value, length=shape[dim])
         elif axis in NEURON_AXES and neurons is not None:
             stay = np.asarray(neurons, dtype=np.int64)
-            found[dim] = stay if axis == "neurons" else np.concatenate([stay, stay + shape[dim] // 2])
+            found[dim] = stay if axis == "neurons" else _gate_up(stay, shape[dim] // 2, anatomy.body.strided)
     return found
+
+
+def _gate_up(stay: Indices, width: int, strided: bool) -> Indices:
+    """Rows of neurons in a fused gate and up projection: one half after the other, or alternating."""
+    return np.stack([2 * stay, 2 * stay + 1], axis=1).ravel() if strided else np.concatenate([stay, stay + width])
 
 
 def _may_need_cut(place: TensorLocation, query: Sequence[int] | None, neurons: Sequence[int] | None) -> bool:
@@ -124,19 +130,23 @@ def _may_need_cut(place: TensorLocation, query: Sequence[int] | None, neurons: S
     return (query is not None and in_attention) or (neurons is not None and not in_attention)
 
 
-def along_heads(axis: str, heads: Heads, order: str, query: Sequence[int], key_value: Sequence[int]) -> Indices:
+def along_heads(
+    axis: str, heads: Heads, order: str, query: Sequence[int], key_value: Sequence[int], length: int = 0
+) -> Indices:
     """Indices along an axis of heads that belong to some query heads and key-value heads.
 
-    order  inside "qkv", see `_fused`
+    order   inside "qkv", see `_fused`
+    length  of the axis, where queries or keys may be wider than what heads put out
+    Returns  (n,) int64
     """
     if axis == "num_heads":
         return np.asarray(query, dtype=np.int64)
     if axis == "num_kv_heads":
         return np.asarray(key_value, dtype=np.int64)
     if axis == "heads":
-        return _expand(query, heads.size)
+        return _expand(query, length // heads.query or heads.size)
     if axis == "kv_heads":
-        return _expand(key_value, heads.size)
+        return _expand(key_value, length // heads.key_value or heads.size)
     if axis == "kv":
         return _expand([*key_value, *(heads.key_value + number for number in key_value)], heads.size)
     return _fused(order, heads, query, key_value)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.structure.kept import Kept
 
 
-def finish_structure(checkpoint: Checkpoint, kept: Kept, staging: Path) -> None:
+def finish_structure(checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, staging: Path) -> None:
     """Complete the staging folder of a slice whose shards and configuration are there.
 
     The shards must be files of their own: zeros would be written through a link into the source.
     """
     if kept.writes_zeros:
-        from langslice.model.anatomy import read_anatomy
         from langslice.structure.edits import layer_edits, zeros
         from langslice.structure.written_zeros import write_zeros
 
-        anatomy = read_anatomy(checkpoint)
         shapes = checkpoint.shapes
         names = {name: edit.name or name for name, edit in layer_edits(anatomy, kept, shapes).items()}
         zeroed = {names[name]: by_dim for name, by_dim in zeros(anatomy, kept, shapes).items()}

@@ -20,6 +20,7 @@ def write_zeros(tensors: Mapping[str, TensorEntry], zeroed: Mapping[str, Mapping
 
     tensors  of the written checkpoint, whose files are its own and not links
     zeroed   tensor -> dimension -> indices
+             each (n,) int64
     """
     for name, by_dim in zeroed.items():
         table = _opened(tensors[name], "r+")

@@ -1,4 +1,4 @@
-"""What can be asked of a sweep."""
+"""Options of a sweep."""
 
 from __future__ import annotations
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
 
 from langslice.errors import TokenizerError
 from langslice.tokenizer import sentencepiece_model
 from langslice.tokenizer.bpe import MergeRule, Spelling, listed_merges, ranked_merges, route_closure
-from langslice.tokenizer.document import index_of
+from langslice.tokenizer.bpe_splits import OPEN, REACHED, Splits, split_tokens
+from langslice.tokenizer.document import Document, index_of
 from langslice.tokenizer.sentencepiece_model import NORMAL, SentencePieceModel
 from langslice.tokenizer.settings import CONFIG_FILE, UNKNOWN_ID
 from langslice.tokenizer.slow_files import TEKKEN_FILE, is_rank_file, sentencepiece_models
@@ -94,7 +98,8 @@ def _routes(
 ) -> Iterator[tuple[int, int]]:
     """Tokens on the routes of all kept tokens, under the rule of every file of the folder that merges."""
     walked = [old for old in sorted(kept) if old not in source.byte_ids and _can_be_built(source, old)]
-    for spelling, rule in _document_rules(source):
+    yield from _listed_routes(source, walked)
+    for spelling, rule in _rank_files(source):
         yield from route_closure(walked, source.tokens, spelling, rule)
     for model in models:
         if model.model_type == sentencepiece_model.BPE:
@@ -109,23 +114,56 @@ def _can_be_built(source: SourceTokenizer, old: int) -> bool:
     return entry is not None and bool(entry["single_word"])
 
 
-def _document_rules(source: SourceTokenizer) -> Iterator[tuple[Spelling, MergeRule]]:
-    """The merge list of tokenizer.json, and the rule of every rank file, whose ranks are ids."""
+def _listed_routes(source: SourceTokenizer, walked: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Routes under the merge list of tokenizer.json: from the last merge of each token, or walked where that is open."""
     document = source.document
     if document is None or document.merges is None:
         return
+    splits = _splits(source)
+    state = [OPEN] * len(source.tokens) if splits is None else splits.state.tolist()
+    owners: dict[int, int] = {}
+    if splits is not None:
+        reached = [old for old in walked if state[old] == REACHED and document.in_model[old]]
+        owners.update(zip(*(column.tolist() for column in splits.needed(reached)), strict=True))
+    left = [old for old in walked if state[old] == OPEN or not document.in_model[old]]
+    if left:
+        rule = listed_merges(document.merges, len(source.tokens))
+        for needed, old in route_closure(left, source.tokens, _spelling(source, document), rule):
+            owners[needed] = min(old, owners.get(needed, old))
+    yield from sorted(owners.items(), key=lambda item: (item[1], item[0]))
+
+
+@lru_cache(maxsize=4)
+def _splits(source: SourceTokenizer) -> Splits | None:
+    """The last merge of every token; None where symbols are spelled with a prefix or suffix, and every token is walked."""
+    document = source.document
+    if document is None or document.merges is None or any(_affixes(document)):
+        return None
+    spelled = [
+        len(token) if token and listed else 0 for token, listed in zip(source.tokens, document.in_model, strict=True)
+    ]
+    return split_tokens(document.merges, np.asarray(spelled, dtype=np.int64))
+
+
+def _affixes(document: Document) -> tuple[str, str]:
     model = document.skeleton["model"]
+    return model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+
+
+def _spelling(source: SourceTokenizer, document: Document) -> Spelling:
     index = index_of([token if document.in_model[old] else None for old, token in enumerate(source.tokens)])
-    spelling = Spelling(
-        index,
-        model.get("continuing_subword_prefix") or "",
-        model.get("end_of_word_suffix") or "",
-        bool(model.get("byte_fallback")),
-    )
-    yield spelling, listed_merges(document.merges, len(source.tokens))
+    return Spelling(index, *_affixes(document), bool(document.skeleton["model"].get("byte_fallback")))
+
+
+def _rank_files(source: SourceTokenizer) -> Iterator[tuple[Spelling, MergeRule]]:
+    """The rule of every rank file, whose ranks are ids."""
+    document = source.document
+    if document is None or document.merges is None:
+        return
     for path in sorted(source.folder.glob("*")):
         if path.name == TEKKEN_FILE or (path.suffix in (".model", ".tiktoken") and is_rank_file(path)):
-            yield spelling, ranked_merges(source.tokens, index, lambda old: old)
+            spelling = _spelling(source, document)
+            yield spelling, ranked_merges(source.tokens, spelling.index, lambda old: old)
 
 
 def _sentencepiece_routes(

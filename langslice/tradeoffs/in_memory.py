@@ -24,10 +24,10 @@ from langslice.evaluation.loaded_model import (
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.transformers_classes import dtype_option, quiet_transformers
 from langslice.planning.plan import SlicePlan
-from langslice.planning.slice_files import side_files, write_files
+from langslice.planning.slice_files import write_files
+from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.scoring.mapped_model import MappedWeights
-from langslice.tokenizer import SourceTokenizer
 from langslice.writing.shards import TensorEdit
 
 
@@ -49,19 +49,20 @@ def load_original(checkpoint: Checkpoint) -> Loaded:
 
 
 @contextmanager
-def slice_in_memory(checkpoint: Checkpoint, tokenizer: SourceTokenizer, plan: SlicePlan) -> Iterator[Loaded]:
+def slice_in_memory(source: Source, plan: SlicePlan) -> Iterator[Loaded]:
     """The model with the vocabulary of a plan.
 
     Yields   the same as `load_original`; its folder, which holds no weights of its own, goes afterwards
     """
+    checkpoint = source.checkpoint
     with TemporaryDirectory(prefix="langslice-tradeoff-") as name:
         folder = Path(name)
-        write_files(checkpoint, tokenizer, plan, side_files(checkpoint, tokenizer, plan), folder)
+        write_files(source, plan, folder)
         inner = folder / checkpoint.model_folder.relative_to(checkpoint.folder)
         if model_kind(checkpoint.model_folder) == "encoder":
             small = _encoder_with_tokenizer(checkpoint, plan, folder, inner)
         else:
-            small = _generator(checkpoint, plan, inner)
+            small = _generator(source, plan, inner)
         yield small
         del small
         gc.collect()
@@ -82,14 +83,14 @@ def gathered(checkpoint: Checkpoint, edits: dict[str, TensorEdit]) -> dict[str, 
     return found
 
 
-def _generator(checkpoint: Checkpoint, plan: SlicePlan, inner: Path) -> Loaded:
+def _generator(source: Source, plan: SlicePlan, inner: Path) -> Loaded:
     import torch
     import transformers
 
     kind = model_kind(inner)
     with quiet_transformers():
         config = transformers.AutoConfig.from_pretrained(inner, trust_remote_code=False)
-        tensors = gathered(checkpoint, tensor_edits(plan, checkpoint))
+        tensors = gathered(source.checkpoint, tensor_edits(plan, source))
         model = stock_class(kind, inner).from_pretrained(
             None, config=config, state_dict=tensors, **dtype_option(torch.float32)
         )

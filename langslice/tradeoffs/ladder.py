@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -11,13 +12,12 @@ import numpy as np
 from langslice.errors import FewerRowsError, PlanError
 from langslice.evaluation.loaded_model import Loaded
 from langslice.files.gather_rows import sliced_shape
-from langslice.model.checkpoint import Checkpoint
 from langslice.options import Choice
 from langslice.planning.build import make_plan
 from langslice.planning.plan import SlicePlan
+from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.progress import Report, silent
-from langslice.tokenizer import SourceTokenizer
 from langslice.tradeoffs.costs import can_learn, token_costs
 from langslice.tradeoffs.in_memory import load_original, slice_in_memory
 from langslice.tradeoffs.losses import Loss, line_items, losses
@@ -57,34 +57,36 @@ class Rung:
 class Ladder:
     """A model whose vocabulary is made smaller, with what is known of it so far."""
 
-    checkpoint: Checkpoint
-    tokenizer: SourceTokenizer
+    source: Source
     choice: Choice
-    fingerprint: str
     texts: Texts
     report: Report
     costs: np.ndarray | None = None
     _original: Loaded | None = None
     _before: Mapping[str, np.ndarray] = field(default_factory=dict)
     _rungs: dict[str, Rung] = field(default_factory=dict)
+    _plans: dict[tuple[int | None, bool], SlicePlan] = field(default_factory=dict)
 
     @property
     def original(self) -> Loaded:
         """The whole model."""
         if self._original is None:
             self.report("measuring the original", 0, 0)
-            self._original = load_original(self.checkpoint)
+            self._original = load_original(self.source.checkpoint)
             self._before = line_items(self._original, self.texts.measured)
         return self._original
 
     def plan(self, rows: int | None, order: str = FREQUENCY) -> SlicePlan:
         """The plan of at most so many rows. Raises FewerRowsError where more must stay."""
-        limit = {} if rows is None else {"max_vocab": min(rows, self.choice.get("max_vocab") or rows)}
-        costs = self.costs if order == EXPECTED else None
-        return make_plan(
-            self.checkpoint, self.tokenizer, {**self.choice, **limit}, self.fingerprint, silent, costs=costs
-        )
+        costs = self.costs if order == EXPECTED and rows is not None else None
+        key = (rows, costs is not None)
+        if key not in self._plans:
+            limit = {} if rows is None else {"max_vocab": min(rows, self.choice.get("max_vocab") or rows)}
+            choice = {**self.choice, **limit}
+            self._plans[key] = make_plan(self.source, choice, silent, costs=costs)
+        return self._plans[key]
 
+    @cached_property
     def least(self) -> int:
         """Rows that always stay."""
         try:
@@ -96,8 +98,8 @@ class Ladder:
         """Learn what tokens cost, once; False for a model that does not tell."""
         if self.costs is None and can_learn(self.original) and all(self.texts.learned.values()):
             self.report("learning what tokens cost", 0, 0)
-            with slice_in_memory(self.checkpoint, self.tokenizer, self.plan(least)) as smallest:
-                self.costs = token_costs(self.original, smallest, self.tokenizer, self.texts.learned)
+            with slice_in_memory(self.source, self.plan(least)) as smallest:
+                self.costs = token_costs(self.original, smallest, self.source.tokenizer, self.texts.learned)
         return self.costs is not None
 
     def measure(self, plan: SlicePlan, order: str = FREQUENCY) -> Rung:
@@ -105,10 +107,10 @@ class Ladder:
         rows, original = len(plan.new_to_old), self.original
         if plan.checked not in self._rungs:
             self.report(f"measuring {rows:,} rows", 0, 0)
-            with slice_in_memory(self.checkpoint, self.tokenizer, plan) as small:
+            with slice_in_memory(self.source, plan) as small:
                 after = line_items(small, self.texts.measured)
                 growth = {code: _growth(original, small, lines) for code, lines in self.texts.measured.items()}
-            size, memory = _weight_bytes(self.checkpoint, plan)
+            size, memory = _weight_bytes(self.source, plan)
             found = losses(original.kind, self._before, after)
             self._rungs[plan.checked] = Rung(order, rows, size, memory, growth, found)
         return replace(self._rungs[plan.checked], order=order)
@@ -134,7 +136,7 @@ def smallest_within(ladder: Ladder, limit: float, order: str) -> tuple[SlicePlan
             f"--max-loss {limit:g}: already the whole choice of {rung.rows:,} rows loses {rung.worst:.4f}",
             hint="allow more, or keep more tokens: leave --coverage, --top-k and --max-vocab away, add --corpus",
         )
-    low = ladder.least()
+    low = ladder.least
     best = (plan, rung)
     fewest = ladder.plan(low, order)
     if (found := ladder.measure(fewest, order)).worst < limit:
@@ -160,13 +162,13 @@ def _tokens(loaded: Loaded, lines: Sequence[str]) -> int:
     return sum(len(ids) for ids in tokenizer(list(lines), add_special_tokens=False, verbose=False).input_ids)
 
 
-def _weight_bytes(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
+def _weight_bytes(source: Source, plan: SlicePlan) -> tuple[int, int]:
     """Bytes of the written weights, and of them in float32."""
     stored = numbers = 0
-    for name, edit in tensor_edits(plan, checkpoint).items():
+    for name, edit in tensor_edits(plan, source).items():
         if edit.action != "drop":
-            shape = checkpoint.tensors[name].shape
+            shape = source.checkpoint.tensors[name].shape
             count = prod(sliced_shape(shape, edit.indices))
             numbers += count
-            stored += checkpoint.tensors[name].size_bytes * count // max(prod(shape), 1)
+            stored += source.checkpoint.tensors[name].size_bytes * count // max(prod(shape), 1)
     return stored, 4 * numbers

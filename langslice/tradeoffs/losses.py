@@ -46,7 +46,10 @@ def line_items(loaded: Loaded, texts: Mapping[str, Sequence[str]]) -> dict[str, 
 
 
 def losses(kind: str, before: Mapping[str, Items], after: Mapping[str, Items]) -> dict[str, Loss]:
-    """Language -> what was lost between two sets of items."""
+    """Language -> what was lost between two sets of items.
+
+    before, after  as `line_items` gives them: (n, 2) bits and bytes, or (n, size) embeddings
+    """
     return {language: _loss(kind, items, after[language]) for language, items in before.items()}
 
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from langslice.errors import PlanError
 from langslice.files.atomic_output import staging_file
-from langslice.model.checkpoint import Checkpoint, open_checkpoint
-from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
-from langslice.options import Choice, codes, taking
+from langslice.model.checkpoint import open_checkpoint
+from langslice.options import Choice, codes, declared, taking
+from langslice.planning.build import make_plan, read_criteria
+from langslice.planning.options import RowOptions
 from langslice.planning.plan import SlicePlan
+from langslice.planning.source import Source, settled
 from langslice.progress import Report, silent
-from langslice.tokenizer import SourceTokenizer
 from langslice.tradeoffs.ladder import EXPECTED, FREQUENCY, Ladder, Rung, ladder_sizes, smallest_within
 from langslice.tradeoffs.losses import measure_of
 from langslice.tradeoffs.options import TradeoffOptions
 from langslice.tradeoffs.texts import read_texts
 from langslice.version import __version__
 from langslice.vocabulary.languages import parse_languages
+from langslice.vocabulary.options import VocabularyOptions
 
 FORMAT: Final = "langslice-tradeoff/1"
+# What of a choice the size of a vocabulary depends on; layers, heads, neurons and weights are not measured.
+_OF_VOCABULARY: Final = {*declared(VocabularyOptions), *declared(RowOptions)}
 
 
 @dataclass(frozen=True)
@@ -72,13 +78,13 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     Raises   PlanError, LanguageError, CorpusError for what was asked; CheckpointError, TokenizerError for the model
     """
     checkpoint = open_checkpoint(model, **options.source())
-    tokenizer = source_tokenizer(checkpoint)
-    ladder = _ladder(checkpoint, tokenizer, options.choice(), report)
-    orders, notes = _orders(ladder, options.order)
+    choice = options.choice()
     rungs = []
-    for size in _sizes(options.sizes, ladder):
-        for order in orders:
-            rungs.append(ladder.measure(ladder.plan(size, order), order))
+    with _ladder(settled(checkpoint, choice, needs_tokenizer=True), choice, report) as ladder:
+        orders, notes = _orders(ladder, options.order)
+        for size in _sizes(options.sizes, ladder):
+            for order in orders:
+                rungs.append(ladder.measure(ladder.plan(size, order), order))
     limit = options.max_loss
     fitting = [rung for rung in rungs if limit is not None and rung.worst < limit]
     rows = max(tensor.shape[0] for tensor in ladder.plan(None).tensors.values() if tensor.action == "slice")
@@ -91,15 +97,13 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     )  # fmt: skip
 
 
-def plan_within_loss(
-    checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report
-) -> tuple[SlicePlan, str]:
+def plan_within_loss(source: Source, choice: Choice, report: Report) -> tuple[SlicePlan, str]:
     """The plan of the smallest vocabulary that loses less than `max_loss` of a choice, and a note of what was measured."""
     limit = float(choice["max_loss"])
-    ladder = _ladder(
-        checkpoint, tokenizer, {name: value for name, value in choice.items() if name != "max_loss"}, report
-    )
-    plan, rung = smallest_within(ladder, limit, FREQUENCY)
+    with _ladder(source, choice, report) as ladder:
+        plan, rung = smallest_within(ladder, limit, FREQUENCY)
+    whole = {name: value for name, value in choice.items() if name != "max_loss"}
+    made = make_plan(source, {**whole, "max_vocab": len(plan.kept)}, report)
     lost = ", ".join(
         f"{code or 'text'} {one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for code, one in rung.loss.items()
     )
@@ -108,25 +112,39 @@ def plan_within_loss(
         f"--max-loss {limit:g}: {rung.rows:,} rows lose {lost} ({measure_of(ladder.original)}, 95% intervals; {lines} lines of "
         f"{ladder.texts.source})"
     )
-    return plan, note
+    if made.structure is not None or made.weights is not None:
+        note += "; what layers, heads, neurons and weights cost comes on top"
+    return made, note
 
 
-def _ladder(checkpoint: Checkpoint, tokenizer: SourceTokenizer, choice: Choice, report: Report) -> Ladder:
+@contextmanager
+def _ladder(source: Source, choice: Choice, report: Report) -> Iterator[Ladder]:
+    """A ladder of what a choice says of the vocabulary; its corpus is counted once, not for each rung."""
     languages = [language.tag for language in parse_languages(codes(choice.get("languages")))]
     texts = read_texts(choice.get("loss_texts"), languages, int(choice.get("loss_lines") or 100))
-    return Ladder(checkpoint, tokenizer, choice, fingerprint_of(checkpoint, tokenizer), texts, report)
+    asked = {name: value for name, value in choice.items() if name in _OF_VOCABULARY}
+    with TemporaryDirectory(prefix="langslice-counts-") as folder:
+        counts = read_criteria(source.tokenizer, asked, report)
+        if counts is not None:
+            path = Path(folder) / "counts.parquet"
+            counts.save(path)
+            asked = {
+                name: value for name, value in asked.items() if name not in ("corpus", "text_field", "language_id")
+            }
+            asked["counts"] = str(path)
+        yield Ladder(source, asked, texts, report)
 
 
 def _orders(ladder: Ladder, asked: str) -> tuple[list[str], list[str]]:
     """The orders to drop by, and what is to be said of them."""
     if asked == FREQUENCY:
         return [FREQUENCY], []
-    if ladder.learn(ladder.least()):
+    if ladder.learn(ladder.least):
         return ([EXPECTED] if asked == EXPECTED else [FREQUENCY, EXPECTED]), []
     if asked == EXPECTED:
         raise PlanError(
-            f"--order {EXPECTED}: {ladder.checkpoint.model_id} does not predict text token by token, so it does not tell what "
-            "a token costs",
+            f"--order {EXPECTED}: {ladder.source.checkpoint.model_id} does not predict text token by token, so it does not tell "
+            "what a token costs",
             hint=f"--order {FREQUENCY}",
         )
     return [FREQUENCY], ["tokens are dropped by frequency alone: the model does not predict text token by token"]
@@ -136,7 +154,7 @@ def _sizes(asked: str | Sequence[int | str], ladder: Ladder) -> list[int]:
     """The sizes that are asked for, or those of the whole choice downwards. Raises PlanError for what is no size."""
     full = len(ladder.plan(None).kept)
     if not codes(asked if isinstance(asked, str) else [str(one) for one in asked]):
-        return ladder_sizes(full, ladder.least())
+        return ladder_sizes(full, ladder.least)
     try:
         sizes = [int(one) for one in codes(asked if isinstance(asked, str) else [str(one) for one in asked])]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What can be asked of a trade-off, beside what a vocabulary can be asked."""
+"""Options of a trade-off, in addition to those of a vocabulary."""
 
 from __future__ import annotations
 

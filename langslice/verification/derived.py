@@ -10,11 +10,11 @@ from langslice.verification.check import Check
 
 
 def refuse_unproven(plan: SlicePlan) -> None:
-    """Refuse to write a slice by a derived row without its proof."""
+    """Refuse to write a slice by a derived row without its verification."""
     if plan.row:
         raise PlanError(
             f"--no-verify: the row of `{plan.model_type}` was derived from its class, and a slice by such a row is only made "
-            "with its proof",
+            "with its verification",
             hint="leave out --no-verify; `langslice inspect MODEL --row` prints the row, to be checked and put into the table",
         )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import LangsliceError
 from langslice.files.json_forms import parse_json
-from langslice.model.checkpoint import Checkpoint
 from langslice.model.token_id_fields import find_id_fields, is_id_field
 from langslice.planning.plan import SlicePlan
-from langslice.planning.side_files import SideFile
+from langslice.planning.source import Source
 from langslice.tokenizer import SourceTokenizer
 from langslice.tokenizer.absent import ABSENT
 from langslice.verification.check import MAX_EXAMPLES, Check
@@ -22,22 +21,16 @@ _ANY = 1 << 62
 _Ids = Mapping[tuple[tuple[str, ...], int], int]
 
 
-def check_ids(
-    checkpoint: Checkpoint,
-    out: Path,
-    plan: SlicePlan,
-    side_files: Sequence[SideFile],
-    source: SourceTokenizer,
-    result: SourceTokenizer,
-) -> Check:
+def check_ids(origin: Source, out: Path, plan: SlicePlan, result: SourceTokenizer) -> Check:
     """Every configuration field names the same token as before, in the new numbering."""
+    source = origin.tokenizer
     wrong: list[str] = []
     count = 0
-    for file in side_files:
+    for file in origin.files:
         if file.action != "renumber":
             continue
         try:
-            before = _ids_of(checkpoint.folder, file.name, plan, plan.rows)
+            before = _ids_of(origin.checkpoint.folder, file.name, plan, plan.rows)
             after = _ids_of(out, file.name, plan, _ANY)
         except FileNotFoundError:
             wrong.append(f"{file.name} is missing")

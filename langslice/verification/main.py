@@ -16,7 +16,8 @@ from langslice.errors import CorpusError, LangsliceError, TokenizerError
 from langslice.files.memory import return_freed_memory
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.planning.plan import SlicePlan
-from langslice.planning.side_files import SideFile
+from langslice.planning.source import Source
+from langslice.planning.tensors import tensor_edits
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 from langslice.tokenizer.absent import ABSENT, absent_tokenizer
 from langslice.verification.check import Check
@@ -74,17 +75,14 @@ def verification_from_json(document: Mapping[str, Any]) -> Verification:
 class SlicePair:
     """The two sides of a verification: the source, the slice in `out`, and the plan that leads from one to the other.
 
-    side_files  what happens to every other file of the source
-    remake      makes the slice's files next to its weights again; None where they are not the slice's to compare
-    thorough    load the source through AutoTokenizer too, even where the slice does what the source's files say, and run
-                the pipeline of sentence-transformers even where its modules see hidden states alone
+    remake    makes the slice's files next to its weights again; None where they are not the slice's to compare
+    thorough  load the source through AutoTokenizer too, even where the slice does what the source's files say, and run
+              the pipeline of sentence-transformers even where its modules see hidden states alone
     """
 
-    checkpoint: Checkpoint
-    source: SourceTokenizer
+    source: Source
     out: Path
     plan: SlicePlan
-    side_files: Sequence[SideFile]
     remake: Remake | None = None
     thorough: bool = False
 
@@ -107,7 +105,7 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
     if sliced is None:
         return Verification((*checks, Check("tensors", False, "the slice cannot be opened", (fault,))))
     checks += _of_tensors(both, sliced, progress)
-    absent = both.source.kind == ABSENT
+    absent = both.source.tokenizer.kind == ABSENT
     try:
         rows = len(both.plan.new_to_old) if both.plan.keeps_vocabulary else None
         folder = sliced.model_folder
@@ -119,15 +117,14 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
             (*checks, Check("tokenizer", False, "the slice's tokenizer cannot be opened", (str(error),)))
         )
     progress("ids")
-    checks += filter(None, [check_tokenizer(both.source, result, both.plan)])
-    checks.append(check_ids(both.checkpoint, both.out, both.plan, both.side_files, both.source, result))
+    checks += filter(None, [check_tokenizer(both.source.tokenizer, result, both.plan)])
+    checks.append(check_ids(both.source, both.out, both.plan, result))
     samples: list[Sample] = []
     for name, read in () if absent else texts.items():
         progress(f"tokenisation of {name}")
         try:
-            for label, before, after in zip(
-                (name, f"{name}, as target"), both.source.sides, result.sides, strict=False
-            ):
+            labels = (name, f"{name}, as target")
+            for label, before, after in zip(labels, both.source.tokenizer.sides, result.sides, strict=False):
                 comparison, covered = compare_tokenisation(label, before, after, both.plan, read())
                 comparisons.append(comparison)
                 samples += covered
@@ -136,7 +133,7 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
             if name != CORPUS:
                 raise
             checks.append(Check("counted corpus", None, f"not read again: {error.message}"))
-    checks.append(summarise_texts(comparisons, both.source))
+    checks.append(summarise_texts(comparisons, both.source.tokenizer))
     checks += _as_called(both, sliced, result, samples, progress)
     return Verification(tuple(checks), tuple(comparisons))
 
@@ -154,10 +151,11 @@ def _weights(out: Path, sliced: Checkpoint | None) -> set[str]:
 def _of_tensors(both: SlicePair, sliced: Checkpoint, progress: Callable[[str], None]) -> Iterator[Check]:
     """Checks of the weights as they lie on disk."""
     progress("structure")
-    yield check_tensors(both.checkpoint, sliced, both.plan)
-    yield check_loading(both.checkpoint, sliced)
+    edits = tensor_edits(both.plan, both.source)
+    yield check_tensors(both.source, sliced, edits)
+    yield check_loading(both.source.checkpoint, sliced)
     progress("bytes")
-    yield _trained("bytes") if both.plan.trained else check_bytes(both.checkpoint, sliced, both.plan)
+    yield _trained("bytes") if both.plan.trained else check_bytes(both.source, sliced, both.plan, edits)
     if both.plan.pruned:
         from langslice.verification.zeros import check_zeros
 
@@ -172,16 +170,17 @@ def _as_called(
     progress: Callable[[str], None],
 ) -> Iterator[Check]:
     """Checks of the slice at work: its prompts, its tokenizer as clients load it, its outputs."""
-    checkpoint, plan, lines = both.checkpoint, both.plan, [sample.text for sample in samples]
-    absent = both.source.kind == ABSENT
-    prompts = [] if absent else prompts_of(checkpoint, plan.request)
+    checkpoint, tokenizer, plan = both.source.checkpoint, both.source.tokenizer, both.plan
+    lines = [sample.text for sample in samples]
+    absent = both.source.tokenizer.kind == ABSENT
+    prompts = [] if absent else prompts_of(both.source, plan.request)
     if prompts:
-        yield check_prompts(both.source, result, plan, prompts)
-    if both.source.kind != "characters" and not absent:
+        yield check_prompts(tokenizer, result, plan, prompts)
+    if tokenizer.kind != "characters" and not absent:
         progress("the tokenizer as clients load it")
-        yield check_clients(checkpoint, sliced, both.source, plan, lines, thorough=both.thorough)
-    for tokenizer in (both.source, result):  # not needed from here on, and as large as many a model
-        tokenizer.release()
+        yield check_clients(checkpoint, sliced, tokenizer, plan, lines, thorough=both.thorough)
+    for one in (tokenizer, result):  # not needed from here on, and as large as many a model
+        one.release()
     return_freed_memory()
     progress("model outputs")
     if plan.trained or plan.pruned:
@@ -196,7 +195,7 @@ def _as_called(
             return
         progress("sentence embeddings")
         return_freed_memory()
-        yield check_pipeline(checkpoint, sliced, plan, (both.source, result), lines)
+        yield check_pipeline(checkpoint, sliced, plan, (tokenizer, result), lines)
 
 
 def _trained(name: str) -> Check:

@@ -80,7 +80,7 @@ def _gone(kept: Mapping[str, Mapping[int, tuple[int, ...]]], sizes: Mapping[str,
 
 
 def _silence_experts(model: Any, anatomy: Anatomy, neurons: Gone) -> None:
-    """Zero what experts read of their neurons in memory: transformers 5 has one tensor for all of them, and no module."""
+    """Zero the neurons of experts in memory: transformers 5 has one tensor for all of them, and no module."""
     import torch
 
     if not any(neurons.values()):
@@ -92,12 +92,12 @@ def _silence_experts(model: Any, anatomy: Anatomy, neurons: Gone) -> None:
     for name, parameter in parameters.items():
         place = find_place(name, anatomy.body)
         gone = neurons.get(place.stack, {}).get(place.layer) if place is not None else None
-        if place is None or gone is None or "experts" not in place.rest:
+        if place is None or gone is None:
             continue
-        axes = describe_tensor(family, name, tuple(parameter.shape), rows).axes
-        if axes and axes[-1] == "neurons":
-            parameter.data.index_fill_(parameter.ndim - 1, torch.tensor(gone), 0)
-            silenced.add((place.stack, place.layer))
+        for dim, axis in enumerate(describe_tensor(family, name, tuple(parameter.shape), rows).axes or ()):
+            if axis == "neurons":  # of shared experts beside them, too
+                parameter.data.index_fill_(dim, torch.tensor(gone), 0)
+                silenced.add((place.stack, place.layer))
     missing = sorted({(stack, layer) for stack, layers in neurons.items() for layer in layers} - silenced)
     if missing:
         raise PlanError(

@@ -7,23 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.plan import SlicePlan
+from langslice.planning.source import Source
 from langslice.progress import Report
 
 if TYPE_CHECKING:
     from langslice.verification.main import SlicePair, Verification
 
 
-def verify_pruned(verification: Verification, checkpoint: Checkpoint, out: Path, made: SlicePlan) -> Verification:
+def verify_pruned(verification: Verification, source: Source, out: Path, made: SlicePlan) -> Verification:
     """A slice's verification with what still holds, and is checked again, after its weights were pruned."""
     from langslice.verification.tensors import check_bytes
     from langslice.verification.zeros import check_zeros
 
     sliced = open_checkpoint(out)
-    checks = [
-        check_bytes(checkpoint, sliced, made) if check.name == "bytes" else check for check in verification.checks
-    ]
+    checks = [check_bytes(source, sliced, made) if check.name == "bytes" else check for check in verification.checks]
     checks = [
         replace(check, detail=f"before weights were pruned: {check.detail}")
         if check.name in ("outputs", "pipeline")
@@ -38,7 +37,7 @@ def verify_slice(both: SlicePair, text: Sequence[str], report: Report) -> Verifi
     from langslice.verification.main import verify
     from langslice.verification.sample_texts import always_read, verification_texts
 
-    texts = {**verification_texts(both.plan.request, text), **always_read(both.checkpoint, both.plan.request)}
+    texts = {**verification_texts(both.plan.request, text), **always_read(both.source, both.plan.request)}
     return verify(both, texts, progress=lambda step: report(f"verifying {step}", 0, 0))
 
 

@@ -23,6 +23,7 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.options import listed
 from langslice.planning.plan import SlicePlan, plan_text
 from langslice.planning.side_files import SideFile
+from langslice.planning.source import Source
 from langslice.tokenizer import Rewrite
 from langslice.verification.main import Verification, verification_from_json
 from langslice.verification.record import library_versions
@@ -42,18 +43,16 @@ class WrittenSlice:
     verification: Verification | None
 
 
-def work_key(
-    checkpoint: Checkpoint, plan: SlicePlan, files: Sequence[SideFile], *, verify: bool, text: Sequence[str]
-) -> str:
-    """Digest of all that decides what a slice becomes: plan, source files, demonstrations, held-out text, libraries."""
+def work_key(source: Source, plan: SlicePlan, *, verify: bool, text: Sequence[str]) -> str:
+    """Digest of all that decides what a slice becomes: plan, source files, calibration data, held-out text, libraries."""
     weights = plan.weights or {}
     demonstrations = [*listed(weights.get("keep_demos")), *listed(weights.get("avoid_demos"))]
-    held_out = [source.path for source in find_corpora(text)[0] if isinstance(source, CorpusFile)] if text else []
+    held_out = [corpus.path for corpus in find_corpora(text)[0] if isinstance(corpus, CorpusFile)] if text else []
     document = {
         "plan": plan_text(plan),
         "weights": dict(weights),
         "demonstrations": [file_sha256(Path(path)) for path in demonstrations if Path(path).is_file()],
-        "files": file_states(checkpoint, files) + [_state_of(path) for path in held_out],
+        "files": file_states(source.checkpoint, source.files) + [_state_of(path) for path in held_out],
         "verify": [verify, *text],
         "versions": library_versions(),
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langslice.options import listed
 
 if TYPE_CHECKING:
-    from langslice.model.checkpoint import Checkpoint
+    from langslice.planning.source import Source
 
 # Name of the text that a plan was counted on.
 CORPUS = "corpus"
@@ -46,11 +46,9 @@ def verification_texts(request: Mapping[str, Any], text: Sequence[str]) -> dict[
     return texts
 
 
-def always_read(checkpoint: Checkpoint, request: Mapping[str, Any]) -> dict[str, Callable[[], Iterable[str]]]:
+def always_read(source: Source, request: Mapping[str, Any]) -> dict[str, Callable[[], Iterable[str]]]:
     """What the model is always called with: prompts, chats, and texts that the plan was asked to keep whole."""
-    from langslice.vocabulary.fixed_texts import fixed_texts
-
-    texts = fixed_texts(checkpoint, listed(request.get("keep_text")))
+    texts = source.fixed_texts(listed(request.get("keep_text")))
     return {f"always read: {reason}": partial(iter, lines) for reason, lines in texts.items()}
 
 
@@ -74,11 +72,9 @@ def word_lines(language: str) -> list[str]:
     return [" ".join(words[start : start + _WORDS_PER_LINE]) for start in range(0, len(words), _WORDS_PER_LINE)]
 
 
-def prompts_of(checkpoint: Checkpoint, request: Mapping[str, Any]) -> list[str]:
+def prompts_of(source: Source, request: Mapping[str, Any]) -> list[str]:
     """What a model is always called with in front of a text, and texts that the plan was asked to keep whole."""
-    from langslice.vocabulary.fixed_texts import prompts
-
-    return [*dict.fromkeys(listed(request.get("keep_text"))), *prompts(checkpoint)]
+    return [*dict.fromkeys(listed(request.get("keep_text"))), *source.prompts]
 
 
 def _languages(request: Mapping[str, Any]) -> tuple[str, ...]:

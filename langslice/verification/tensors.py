@@ -16,18 +16,23 @@ from langslice.files.gather_rows import sliced_shape
 from langslice.model.checkpoint import Checkpoint, TensorEntry
 from langslice.model.transformers_classes import loading_report
 from langslice.planning.plan import SlicePlan
+from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.writing.shards import TensorEdit
 
 _WINDOW_BYTES = 4 << 20
 _WHOLE_NUMBERS = (1, 2, 4, 8)  # bytes of an element that numpy moves at once
 
 
-def check_tensors(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
-    """Names, dtypes and shapes on disk are what the plan says, and so is the size that the index states."""
+def check_tensors(source: Source, sliced: Checkpoint, edits: Mapping[str, TensorEdit]) -> Check:
+    """Names, dtypes and shapes on disk are what the plan says, and so is the size that the index states.
+
+    edits  what the plan makes of each tensor
+    """
     expected: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for name, edit in tensor_edits(plan, checkpoint).items():
-        entry = checkpoint.tensors[name]
+    for name, edit in edits.items():
+        entry = source.checkpoint.tensors[name]
         if edit.action != "drop":
             expected[edit.name or name] = (entry.dtype, sliced_shape(entry.shape, edit.indices))
     found = {name: (entry.dtype, entry.shape) for name, entry in sliced.tensors.items()}
@@ -67,21 +72,24 @@ def check_loading(checkpoint: Checkpoint, sliced: Checkpoint) -> Check:
     return Check("loading", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
 
 
-def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> Check:
+def check_bytes(
+    source: Source, sliced: Checkpoint, plan: SlicePlan, edits: Mapping[str, TensorEdit] | None = None
+) -> Check:
     """Every row of every sliced tensor, and every byte of every kept one, equals the source's.
 
+    edits  what the plan makes of each tensor, where that is known
     A tensor of another shape or type than planned is left to `check_tensors`; one that SparseGPT updated to nobody.
     """
-    zeroed = _zeros(checkpoint, plan)
+    zeroed = _zeros(source, plan)
     pruned = plan.pruned.get("tensors", {})
     updated = pruned if pruned and plan.pruned["request"].get("score") == "sparsegpt" else {}
     wrong: list[str] = []
     compared = 0
-    for name, edit in tensor_edits(plan, checkpoint).items():
+    for name, edit in (tensor_edits(plan, source) if edits is None else edits).items():
         new_name = edit.name or name
         if edit.action == "drop" or new_name not in sliced.tensors or new_name in updated:
             continue
-        old, new = checkpoint.tensors[name], sliced.tensors[new_name]
+        old, new = source.checkpoint.tensors[name], sliced.tensors[new_name]
         if new.shape != sliced_shape(old.shape, edit.indices) or new.dtype != old.dtype:
             continue
         compared += new.size_bytes
@@ -90,8 +98,8 @@ def check_bytes(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan) -> 
             fault = "" if at is None else f"{new_name}: bytes differ from byte {at} on"
         else:
             row = _first_wrong_row(old, new, edit.indices, zeroed.get(name, {}), pruned=new_name in pruned)
-            source = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
-            fault = "" if row is None else f"{new_name}: new row {row} is not old row {source} of {name}"
+            before = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
+            fault = "" if row is None else f"{new_name}: new row {row} is not old row {before} of {name}"
         wrong += [fault] if fault else []
     detail = f"all rows of all tensors compared, {compared / 1e6:.1f} MB"
     return Check("bytes", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
@@ -151,15 +159,13 @@ def _expected_rows(
     return expected
 
 
-def _zeros(checkpoint: Checkpoint, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:
+def _zeros(source: Source, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:
     """Where the slice holds zeros, by old name; nothing for most slices."""
     if plan.structure is None or not plan.structure.writes_zeros:
         return {}
-    from langslice.model.anatomy import read_anatomy
     from langslice.structure.edits import zeros
 
-    shapes = checkpoint.shapes
-    return zeros(read_anatomy(checkpoint), plan.structure, shapes)
+    return zeros(source.anatomy, plan.structure, source.checkpoint.shapes)
 
 
 def _element_bytes(entry: TensorEntry) -> int:
@@ -181,7 +187,10 @@ def _at_least_one(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def as_rows(entry: TensorEntry, dim: int) -> np.ndarray:
-    """A read-only view of a tensor with dimension `dim` first, elements as raw bytes."""
+    """A read-only view of a tensor with dimension `dim` first, elements as raw bytes.
+
+    Returns  uint8 (n, ..., bytes), n the length of `dim`, bytes those of an element
+    """
     item = _element_bytes(entry)
     table = np.memmap(entry.path, dtype=np.uint8, mode="r", offset=entry.start, shape=(*entry.shape, item))
     return np.moveaxis(table, dim, 0)

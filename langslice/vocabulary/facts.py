@@ -47,10 +47,11 @@ def criteria_facts(pieces: Sequence[tuple[SelectionCriterion, np.ndarray]], kept
             "taken": int(taken.sum()),
             "kept": int((spoken & stays).sum()),
         }
-        total = float(criterion.weights.sum())
+        occurrences = criterion.occurrences
+        total = float(occurrences.sum())
         if total > 0:
-            entry["covered"] = round(float(criterion.weights[stays].sum()) / total, 9)
-            entry["curve"] = coverage_curve(criterion.weights)
+            entry["covered"] = round(float(occurrences[stays].sum()) / total, 9)
+            entry["curve"] = coverage_curve(occurrences)
             entry["weighed"] = int(((criterion.weights > 0) & stays).sum())
         found.append(entry)
     return found
@@ -59,6 +60,7 @@ def criteria_facts(pieces: Sequence[tuple[SelectionCriterion, np.ndarray]], kept
 def coverage_curve(weights: np.ndarray) -> list[list[float]]:
     """Points [tokens, share of the occurrences] when only the most frequent tokens are kept, closer together at first.
 
+    weights  (size,) float64, occurrences
     Example  weights 6, 3, 1 give [[1, .6], [2, .9], [3, 1]]
     """
     order = by_value(weights)

@@ -16,8 +16,11 @@ from langslice.errors import CheckpointError, PlanError
 from langslice.model.checkpoint import Checkpoint
 from langslice.tokenizer.settings import CONFIG_FILE, declared_named, read_settings
 from langslice.vocabulary.always_kept import template_pieces
-from langslice.vocabulary.chats import read_templates, rendered_chats
+from langslice.vocabulary.chats import rendered_chats
 from langslice.vocabulary.prompt_catalogue import known_prefixes
+
+FixedTexts = dict[str, tuple[str, ...]]
+"""Reason -> texts."""
 
 KEPT_TEXT: Final = "kept text"
 PROMPT: Final = "prompt"
@@ -31,21 +34,24 @@ _PROMPT_KEY: Final = re.compile(r"(?:\w+_)?(?:prefix|prefixes|prompts?|instructi
 _BASE_MODEL: Final = re.compile(r"^(?:base_model:|-|#)\s+(\S+)\s*$", re.MULTILINE)
 
 
-def fixed_texts(checkpoint: Checkpoint, keep_text: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
-    """Reason -> texts that the model is always called with, each once: KEPT_TEXT, PROMPT and CHAT, those that there are.
+def combined(keep_text: Sequence[str], prompts: tuple[str, ...], chats: tuple[str, ...]) -> FixedTexts:
+    """Reason -> texts that a model is always called with, each once: KEPT_TEXT, PROMPT and CHAT, those that there are.
 
-    keep_text  what the user adds
-    Raises     PlanError for an empty text; CheckpointError, TokenizerError for a file that cannot be read
+    keep_text  what the user adds to the prompts of the configuration and the chats of the templates
+    Raises     PlanError for an empty text
     """
     if not all(text.strip() for text in keep_text):
         raise PlanError("--keep-text is empty", hint='write the text as it is in front: --keep-text "query: "')
-    found = {KEPT_TEXT: tuple(dict.fromkeys(keep_text)), PROMPT: prompts(checkpoint), CHAT: chats(checkpoint)}
+    found = {KEPT_TEXT: tuple(dict.fromkeys(keep_text)), PROMPT: prompts, CHAT: chats}
     return {reason: texts for reason, texts in found.items() if texts}
 
 
-def with_template_pieces(checkpoint: Checkpoint, texts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """The texts, and with the chats every literal text of the templates: what no chat tried here brings out."""
-    pieces = [piece for source in read_templates(checkpoint.model_folder).values() for piece in template_pieces(source)]
+def with_template_pieces(texts: FixedTexts, templates: Mapping[str, str]) -> FixedTexts:
+    """The texts, and with the chats every literal text of the templates: what no chat tried here brings out.
+
+    templates  Jinja sources by name
+    """
+    pieces = [piece for source in templates.values() for piece in template_pieces(source)]
     return {**texts, CHAT: (*texts.get(CHAT, ()), *filter(None, dict.fromkeys(pieces)))} if pieces else dict(texts)
 
 
@@ -72,11 +78,15 @@ def prompts(checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(text for text in found if text.strip())
 
 
-def chats(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What the chat templates make of chats whose contents are one digit: all roles, tools and flags."""
-    named = declared_named(read_settings(checkpoint.model_folder))
+def chats(checkpoint: Checkpoint, templates: Mapping[str, str]) -> tuple[str, ...]:
+    """What the chat templates make of chats whose contents are one digit: all roles, tools and flags.
+
+    templates  Jinja sources by name
+    Raises     TokenizerError for one that is no Jinja
+    """
+    named = declared_named(read_settings(checkpoint.model_folder)) if templates else {}
     found: dict[str, None] = {}
-    for source in read_templates(checkpoint.model_folder).values():
+    for source in templates.values():
         found |= dict.fromkeys(rendered_chats(source, named))
     return tuple(found)
 

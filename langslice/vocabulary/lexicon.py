@@ -80,6 +80,9 @@ PUNCTUATED: Final = (
     Form(".", "initials", 0.01, 26),
     Form("\n(", "initials", 0.01, 26),
 )
+# Of running text: a word in ten begins with a capital; beyond the list, where names are, every second one.
+_RUNNING: Final = (Form(" ", "plain", 1.0, 100_000), Form(" ", "capitalised", 0.1, 100_000))
+_BEYOND: Final = (Form(" ", "plain", 0.5, 100_000), Form(" ", "capitalised", 0.5, 100_000))
 ELIDED: Final = (
     Form("’", "plain", 0.05, 10_000),
     Form("'", "plain", 0.05, 10_000),
@@ -229,6 +232,25 @@ def weigh_words(tokenizer: SourceTokenizer, groups: WordGroups, forms: Sequence[
         for side in tokenizer.sides:
             _add_counts(weights, side.encode(texts), values)
     return weights
+
+
+def running_text(tokenizer: SourceTokenizer, language: Language) -> Weights:
+    """Occurrences of each token in running text of a language: (size,), of words in the forms that text mostly has.
+
+    The list says what share of all text its words make up. Words beyond it are like its rarer half, half of them with a capital.
+    """
+    groups = language_words(language)
+    weights = weigh_words(tokenizer, groups, _RUNNING, code=language.tag) / sum(form.share for form in _RUNNING)
+    beyond = 1.0 - sum(frequency * len(words) for frequency, words in groups)
+    count, seen, rare = sum(len(words) for _, words in groups), 0, []
+    for frequency, words in groups:
+        seen += len(words)
+        if 2 * seen > count:
+            rare.append((frequency, words))
+    held = sum(frequency * len(words) for frequency, words in rare)
+    if beyond <= 0 or held <= 0:
+        return weights
+    return weights + weigh_words(tokenizer, rare, _BEYOND, code=language.tag) * beyond / held
 
 
 def _add_counts(weights: Weights, encoded: Sequence[Sequence[int]], values: Sequence[float]) -> None:

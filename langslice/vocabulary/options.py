@@ -51,7 +51,7 @@ class VocabularyOptions(Options):
     coverage: Annotated[
         float | None,
         Entry(
-            "Drop rare tokens: keep the most frequent ones, which cover this share of the text: 0.9999.",
+            "Drop rare tokens: keep the most frequent ones, which make up this share of running text: 0.99.",
             "SHARE",
             least=0,
             most=1,

@@ -250,7 +250,10 @@ def _gather(
     nothing = np.zeros(size, dtype=bool)
     cuts = request.coverage is not None or request.min_count is not None or request.top_k is not None
     use_whole = counts is None or not cuts
-    criteria = [language_criterion(tokenizer, classes, language, use_whole=use_whole) for language in languages]
+    criteria = [
+        language_criterion(tokenizer, classes, language, use_whole=use_whole, running=request.coverage is not None)
+        for language in languages
+    ]
     for path in request.lexicons:
         groups = read_lexicon(path)
         weights = weigh_words(tokenizer, groups, forms_for(tokenizer))

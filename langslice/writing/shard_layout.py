@@ -92,7 +92,7 @@ def lay_out(
 
     kept       the shard's tensors that are not dropped, in file order
     names      name -> name in the output
-    indices    name -> dimension -> indices; {} for a tensor kept whole
+    indices    name -> dimension -> (n,) int64 indices; {} for a tensor kept whole
     untouched  copy the file as it is, header included
     """
     shapes = {tensor.name: sliced_shape(tensor.shape, indices[tensor.name]) for tensor in kept}

@@ -103,7 +103,7 @@ def test_an_interrupt_says_that_nothing_is_left(capsys, monkeypatch, source, tmp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job, "write_shards", interrupted)
-    monkeypatch.setattr(job, "_make_plan", lambda *_: interrupted())
+    monkeypatch.setattr("langslice.planning.build.make_plan", lambda *_: interrupted())
     code, _, err = run(capsys, monkeypatch, "slice", source, "--scripts", "Latn", "-o", tmp_path / "out")
     assert code == 130
     assert err.strip().endswith("interrupted; nothing was left behind")

@@ -241,6 +241,10 @@ def test_a_machine_that_dies_while_it_calibrates_is_replaced(zoo, cluster, tmp_p
         ({"drop_layers": "0"}, "`ray` has no effect: no weight is pruned"),
         (
             {"sparsity": 0.3, "weights_by": "magnitude"},
+            "`ray` has no effect: score 'magnitude' reads no calibration data",
+        ),
+        (
+            {"sparsity": 0.3, "weights_by": "magnitude"},
             "`ray` has no effect: score 'magnitude' reads no demonstrations",
         ),
         (

@@ -4,19 +4,20 @@
     python -m tests.families.sweep --types mamba,rwkv  these, printed
 
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
-more, by a few lines that share nothing with the proof: "wrong" is what such a comparison finds.
+more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,15 @@ from typing import Any
 import numpy as np
 
 import langslice
-from langslice.errors import LangsliceError
+from langslice.errors import LangsliceError, PlanError
+from langslice.model.anatomy import Anatomy, read_anatomy
+from langslice.model.checkpoint import open_checkpoint
+from langslice.model.transformers_classes import model_class
 from tests.families.tiny import build
 
 RECORD = Path(__file__).with_name("record.json")
-AXES = ("vocabulary",)
+AXES = ("vocabulary", "layers", "heads", "neurons")
+_FEW = 131  # rows where the vocabulary stays, and no tokenizer is needed
 _TABLES = {
     "causal": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "masked": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
@@ -53,14 +58,17 @@ def pairs() -> Iterator[tuple[str, str]]:
                     yield model_type, one
 
 
-def sweep(model_type: str, class_name: str, folder: Path) -> dict[str, str]:
+def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = AXES) -> dict[str, str]:
     """Axis -> "exact", "refused: why", "wrong: how" of one class; all "not built: why" where transformers does not build it."""
     source = folder / "source"
+    bare = folder / "bare"
     try:
         build(model_type, class_name, source)
+        if axes != ["vocabulary"]:
+            build(model_type, class_name, bare, tokens=_FEW)
     except Exception as error:  # noqa: BLE001 - classes raise anything
-        return dict.fromkeys(AXES, f"not built: {_short(error)}")
-    return {axis: _tried(_CUTS[axis], source, folder / axis) for axis in AXES}
+        return dict.fromkeys(axes, f"not built: {_short(error)}")
+    return {axis: _tried(_CUTS[axis], source if axis == "vocabulary" else bare, folder / axis) for axis in axes}
 
 
 def _tried(cut: Callable[[Path, Path], str], source: Path, out: Path) -> str:
@@ -78,16 +86,55 @@ def _vocabulary(source: Path, out: Path) -> str:
     return _differs(source, out, result.plan.kept)
 
 
+def _layers(source: Path, out: Path) -> str:
+    """One layer in the middle, the last one, or a pair where kinds of layers alternate."""
+    stacks = read_anatomy(open_checkpoint(source)).layers
+    for at, cut in enumerate(("1", "", "0-1")):
+        try:
+            drop = [f"{stack}.{cut or count - 1}" for stack, count in stacks.items()]
+            langslice.slice(source, out, drop_layers=drop, overwrite=True)
+        except LangsliceError:
+            if at == 2:
+                raise
+        else:
+            break
+    return ""
+
+
+def _heads(source: Path, out: Path) -> str:
+    anatomy = read_anatomy(open_checkpoint(source))
+    heads = [
+        f"{place}.{layer}:0-{found.group - 1}" for place, rows in anatomy.heads.items() for layer, found in rows.items()
+    ]
+    return _pruned(source, out, anatomy, "heads", drop_heads=heads)
+
+
+def _neurons(source: Path, out: Path) -> str:
+    anatomy = read_anatomy(open_checkpoint(source))
+    neurons = [f"{stack}.{layer}:0-7" for stack, rows in anatomy.neurons.items() for layer in rows]
+    return _pruned(source, out, anatomy, "neurons", drop_neurons=neurons)
+
+
+def _pruned(source: Path, out: Path, anatomy: Anatomy, kind: str, **choice: list[str]) -> str:
+    """Slice; with LANGSLICE_SWEEP_TWICE set, compare with the same parts set to zero on disk, too."""
+    if not any(choice.values()):
+        raise PlanError(anatomy.body.refused.get(kind) or f"the model has no {kind}")
+    langslice.slice(source, out, **choice)
+    if not os.environ.get("LANGSLICE_SWEEP_TWICE"):
+        return ""
+    zeroed = out.with_name(f"{out.name}-zeroed")
+    langslice.slice(source, zeroed, output_style="masked", **choice)
+    return _differs(zeroed, out, np.arange(_FEW))
+
+
 def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
     """How the outputs of two folders differ on the same random tokens; "" where they do not."""
     import torch
-    import transformers
 
-    name = json.loads((source / "config.json").read_text())["architectures"][0]
     ids = np.random.default_rng(1).integers(0, len(kept), (2, 16))
     found = []
     for folder, tokens in ((source, kept[ids]), (out, ids)):
-        model = getattr(transformers, name).from_pretrained(folder, attn_implementation="eager").eval()
+        model = model_class(folder).from_pretrained(folder, attn_implementation="eager").eval()
         known = signature(model.forward).parameters
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
         if model.config.is_encoder_decoder and "decoder_input_ids" in known:
@@ -101,7 +148,12 @@ def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
     return "" if off < 1e-5 else f"outputs differ by {off:.1e} of the largest"
 
 
-_CUTS: dict[str, Callable[[Path, Path], str]] = {"vocabulary": _vocabulary}
+_CUTS: dict[str, Callable[[Path, Path], str]] = {
+    "vocabulary": _vocabulary,
+    "layers": _layers,
+    "heads": _heads,
+    "neurons": _neurons,
+}
 
 
 def _short(error: Exception) -> str:
@@ -112,8 +164,10 @@ def _short(error: Exception) -> str:
 def main() -> None:
     """Run the sweep, and print or write what it found."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--axes", default=",".join(AXES), help="these alone")
     parser.add_argument("--types", default="", help="these alone, with commas; nothing is written")
-    only = [name for name in parser.parse_args().types.split(",") if name]
+    asked = parser.parse_args()
+    only = [name for name in asked.types.split(",") if name]
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -126,7 +180,7 @@ def main() -> None:
         began = time.monotonic()
         folder = Path(tempfile.mkdtemp(prefix="langslice-sweep-"))
         try:
-            found = record.setdefault(model_type, {})[name] = sweep(model_type, name, folder)
+            found = record.setdefault(model_type, {})[name] = sweep(model_type, name, folder, asked.axes.split(","))
         finally:
             shutil.rmtree(folder)
         print(f"{time.monotonic() - began:5.1f} s  {model_type} {name} {found}", flush=True)
@@ -136,7 +190,7 @@ def main() -> None:
             for axis, said in found.items():
                 counts[axis][said.split(":")[0]] = counts[axis].get(said.split(":")[0], 0) + 1
     print(counts)
-    if not only:
+    if not only and asked.axes == ",".join(AXES):
         RECORD.write_text(json.dumps({"transformers": transformers.__version__, "types": record}, indent=1) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,8 @@ import langslice
 from langslice.errors import PlanError, UnknownFamilyError, VerificationError
 from langslice.model import families
 from langslice.model.axes import VOCABULARY_AXES, Family, LiveRows, Rule, describe_tensor
-from langslice.model.derivation import derive_family
+from langslice.model.body import Body, StackFields
+from langslice.model.derivation import derive_row
 from langslice.planning.plan import load_plan, save_plan
 from tests.families.tiny import build
 from tests.zoo import FAMILIES, VOCABULARY
@@ -38,11 +40,18 @@ def test_a_derived_row_says_what_the_table_says(model_type, zoo):
     config = json.loads((zoo(model_type) / "config.json").read_text())
     if config["model_type"] not in families._BY_TYPE or not config.get("architectures"):
         pytest.skip("not a class of this transformers")
-    derived, table = derive_family(config), families.family_of(config)
+    derived, table = derive_row(config).family, families.family_of(config)
     with safe_open(zoo(model_type) / "model.safetensors", "np") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     for name, shape in shapes.items():
         assert _vocabulary(derived, name, shape) == _vocabulary(table, name, shape), name
+
+
+def _pasted(row):
+    """Both rows of a text, as the tables would have them."""
+    names = {"Family": Family, "Rule": Rule, "LiveRows": LiveRows, "Body": Body, "StackFields": StackFields}
+    _, family, body = re.split(r"^# model/.*$", row, flags=re.MULTILINE)
+    return eval(family.strip(), names), eval(f"({body.strip()}\n)", names) or None
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +73,10 @@ def test_a_type_without_a_row_is_sliced_and_proven(model_type, tiny, tmp_path):
     outputs = next(check for check in result.verification.checks if check.name == "outputs")
     assert outputs.passed
     assert "kept tokens once each" in outputs.detail
-    row = eval(result.plan.row, {"Family": Family, "Rule": Rule, "LiveRows": LiveRows})  # as it would be pasted
-    assert row == families.family_of(json.loads((tiny(model_type) / "config.json").read_text()))
+    family, body = _pasted(result.plan.row)
+    config = json.loads((tiny(model_type) / "config.json").read_text())
+    assert family == families.family_of(config)
+    assert body == derive_row(config).body
     # The same from the plan's file, and by `verify`.
     save_plan(result.plan, tmp_path / "plan.json")
     assert load_plan(tmp_path / "plan.json").row == result.plan.row
@@ -94,10 +105,43 @@ def test_inspect_prints_the_row(tiny):
     from langslice.cli.app import app
 
     result = CliRunner().invoke(app, ["inspect", str(tiny("mamba")), "--row"])
-    assert result.output.strip() == 'Family(("mamba",), (Rule("vocabulary", "embeddings", ("vocab", "hidden")),))'
-    assert CliRunner().invoke(app, ["inspect", "mini", "--row"]).output.startswith('Family(\n    (\n        "llama",')
+    assert 'Rule("vocabulary", "embeddings", ("vocab", "hidden"))' in result.output
+    assert 'StackFields("num_hidden_layers", "", "intermediate_size")' in result.output
+    assert _pasted(result.output)[0] == families.family_of(json.loads((tiny("mamba") / "config.json").read_text()))
+    listed = CliRunner().invoke(app, ["inspect", "mini", "--row"]).output
+    assert 'model_types=("llama", "mistral")' in listed or '("llama", "mistral")' in listed
 
 
 def test_a_type_that_transformers_lacks_is_refused_by_name():
     with pytest.raises(UnknownFamilyError, match=r"unknown model type `qwen9`.*qwen3"):
         families.family_of({"model_type": "qwen9"})
+
+
+# Cuts that each need something of their own: state-space layers, hybrids with lists, experts fused and alternating.
+PRUNED = {
+    "mamba": {"drop_layers": "1"},
+    "arcee": {
+        "drop_layers": "2",
+        "drop_heads": [f"{layer}:0-1" for layer in (0, 1, 3)],
+        "drop_neurons": [f"{layer}:0-7" for layer in (0, 1, 3)],
+    },
+    "gpt_oss": {"drop_layers": "0-1", "drop_heads": ["2:0-1", "3:2-3"], "drop_neurons": ["2:0-7", "3:8-15"]},
+    "jamba": {"drop_layers": "0-1", "drop_neurons": ["2:0-7", "3:0-7"]},
+    "longt5": {"drop_layers": ["encoder.0", "decoder.1"]},
+}
+CLASSES = {**TYPES, "arcee": "ArceeForCausalLM", "gpt_oss": "GptOssForCausalLM", "jamba": "JambaForCausalLM"}
+
+
+@pytest.mark.parametrize("model_type", sorted(PRUNED))
+def test_layers_heads_and_neurons_of_a_type_without_a_row(model_type, tmp_path):
+    source = build(model_type, CLASSES[model_type], tmp_path / "source")
+    result = langslice.slice(source, tmp_path / "out", **PRUNED[model_type])
+    assert result.verification.passed
+    assert next(check.passed for check in result.verification.checks if check.name == "outputs")
+    assert result.plan.structure.style == "stock"
+    assert "Body(" in result.plan.row
+
+
+def test_what_was_not_found_is_refused_with_the_reason(tiny, tmp_path):
+    with pytest.raises(PlanError, match="the heads of a `mamba` model could not be read off its class: no field"):
+        langslice.slice(tiny("mamba"), tmp_path / "out", drop_heads="0:1")

@@ -1,6 +1,6 @@
 """A tiny random model of any type that the installed transformers can build, with the packaged tokenizer.
 
-Most types take one generic shrinking of their default configuration; what their validators want beside it stands in OWN.
+Most types take one generic shrinking of their default configuration; what their validators want next to it is in OWN.
 Sizes are small and as different as heads and halves allow, so that axes can be told apart.
 """
 
@@ -15,7 +15,7 @@ from langslice.mini import mini_model_path
 
 VOCABULARY = 12288  # of the packaged tokenizer
 _HIDDEN, _HEADS, _HEAD, _NEURONS, _LAYERS = 32, 4, 8, 56, 4
-# Field -> value, wherever it stands.
+# Field -> value, wherever it is.
 SMALL: dict[str, Any] = {
     **dict.fromkeys(
         ("vocab_size", "n_words", "src_vocab_size", "tgt_vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input"),
@@ -141,15 +141,23 @@ OWN: dict[str, dict[str, Any]] = {
 _IDS = ("token_id", "token_index", "index")
 
 
-def tiny_config(model_type: str, **changes: Any) -> Any:
+def tiny_config(model_type: str, tokens: int = VOCABULARY, **changes: Any) -> Any:
     """A configuration of a type, shrunk; raises what its class raises."""
     import transformers
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kind = transformers.CONFIG_MAPPING[model_type]
-        fields = {**shrunk(kind().to_dict()), **OWN.get(model_type, {}), **changes}
+        fields = _with_rows({**shrunk(kind().to_dict()), **OWN.get(model_type, {}), **changes}, tokens)
         return kind(**{name: value for name, value in fields.items() if value is not None})
+
+
+def _with_rows(fields: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """Fields with another number of rows in the place of the tokenizer's."""
+    return {
+        name: _with_rows(value, tokens) if isinstance(value, dict) else tokens if value == VOCABULARY else value
+        for name, value in fields.items()
+    }
 
 
 def shrunk(document: dict[str, Any]) -> dict[str, Any]:
@@ -181,8 +189,11 @@ def _own_half(model_type: str) -> dict[str, int]:
     return {"encoder_layers": SMALL["decoder_layers"]} if "encoder_layers" in fields else {}
 
 
-def build(model_type: str, class_name: str, folder: Path, **changes: Any) -> Path:
-    """Save a tiny random checkpoint of a class, every tensor non-zero so that a lost row shows, with the tokenizer."""
+def build(model_type: str, class_name: str, folder: Path, *, tokens: int = VOCABULARY, **changes: Any) -> Path:
+    """Save a tiny random checkpoint of a class, every tensor non-zero so that a lost row shows.
+
+    tokens   rows of its vocabulary; with all of the packaged tokenizer it gets that, with fewer none
+    """
     import torch
     import transformers
 
@@ -192,7 +203,7 @@ def build(model_type: str, class_name: str, folder: Path, **changes: Any) -> Pat
             changes = {"is_decoder": True, **changes}
         if class_name.endswith("ForCausalLM"):  # of an encoder-decoder whose cache is counted by the other half
             changes = {**_own_half(model_type), **changes}
-        config = tiny_config(model_type, **changes)
+        config = tiny_config(model_type, tokens, **changes)
         torch.manual_seed(sum(map(ord, class_name)))
         model = getattr(transformers, class_name)._from_config(config)
         with torch.no_grad():
@@ -200,6 +211,6 @@ def build(model_type: str, class_name: str, folder: Path, **changes: Any) -> Pat
                 if parameter.is_floating_point():
                     parameter.add_(0.05 * torch.randn_like(parameter))
         model.to(torch.float32).eval().save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in () if tokens < VOCABULARY else ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(mini_model_path() / name, folder)
     return folder

@@ -55,16 +55,14 @@ def plan_structure(folder: Path) -> None:
 
 def read_slice(folder: Path) -> None:
     made = read_record(folder / "out")
-    from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer
-    from langslice.planning.slice_files import side_files
+    from langslice.planning.source import settled
     from langslice.planning.tensors import tensor_edits
     from langslice.planning.validate import check_source
 
-    checkpoint = open_checkpoint(folder / "model")
-    tokenizer = source_tokenizer(checkpoint)
-    check_source(made, checkpoint, fingerprint_of(checkpoint, tokenizer))
-    tensor_edits(made, checkpoint)
-    side_files(checkpoint, tokenizer, made)
+    source = settled(open_checkpoint(folder / "model"), made.request, needs_tokenizer=True)
+    check_source(made, source)
+    tensor_edits(made, source)
+    _ = source.files
 
 
 def slice_again(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Text as rows, and what is asked on them."""
+"""Text as sequences, and what is asked on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from langslice.healing.objectives import IGNORED, Examples, Objective
-from langslice.healing.sequences import Frame, Order, TokenRows, _one_by_one, _packed, _split
+from langslice.healing.sequences import Frame, Order, TokenSequences, _one_by_one, _packed, _split
 
 ENDS = Frame((0,), (), 0)
 
@@ -15,12 +15,12 @@ def ids(*numbers):
     return np.array(numbers, dtype=np.int32)
 
 
-def listed(rows):
-    return [rows[row].tolist() for row in range(len(rows))]
+def listed(sequences):
+    return [sequences[row].tolist() for row in range(len(sequences))]
 
 
 def test_packing_by_hand():
-    """One token begins and ends texts: 0 5 6 0 7 8 9 0 in rows of 5."""
+    """One token begins and ends texts: 0 5 6 0 7 8 9 0 in sequences of 5."""
     assert listed(_packed([ids(5, 6), ids(7, 8, 9)], ENDS, 5, causal=True)) == [[0, 5, 6, 0, 7], [8, 9, 0]]
     # A token for the beginning and another for the end.
     assert listed(_packed([ids(5, 6), ids(7)], Frame((1,), (), 2), 9, causal=True)) == [[1, 5, 6, 2, 1, 7, 2]]
@@ -57,17 +57,17 @@ def test_every_pass_visits_every_row_in_a_new_order():
 
 
 def test_masking_shares():
-    rows = TokenRows(np.arange(10, 1010, dtype=np.int32), np.array([0, 1000]))
+    sequences = TokenSequences(np.arange(10, 1010, dtype=np.int32), np.array([0, 1000]))
     plain = np.arange(10, 5000, dtype=np.int32)
     objective = Objective("masked", Frame((1,), (2,), 2), 0, mask=3, plain=plain, special=frozenset({0, 1, 2, 3}))
-    example = objective.example(rows[0], np.random.default_rng(0))
+    example = objective.example(sequences[0], np.random.default_rng(0))
     given, labels = np.array(example["input_ids"]), np.array(example["labels"])
     chosen = labels != IGNORED
     assert chosen.sum() == 150
-    assert (labels[chosen] == rows[0][chosen[1:-1]]).all()
+    assert (labels[chosen] == sequences[0][chosen[1:-1]]).all()
     assert not chosen[0]
     assert not chosen[-1]
-    assert (given[~chosen][1:-1] == rows[0][~chosen[1:-1]]).all()
+    assert (given[~chosen][1:-1] == sequences[0][~chosen[1:-1]]).all()
     shares = [(given[chosen] == 3).mean(), (given[chosen] == labels[chosen]).mean()]
     assert shares == pytest.approx([0.8, 0.1], abs=0.06)
 
@@ -123,24 +123,26 @@ def test_infilling_writes_the_whole_text(size):
 
 
 def test_damage_depends_on_seed_and_place_alone():
-    rows = TokenRows(np.arange(10, 110, dtype=np.int32), np.array([0, 50, 100]))
+    sequences = TokenSequences(np.arange(10, 110, dtype=np.int32), np.array([0, 50, 100]))
     objective = Objective("masked", Frame((1,), (2,), 2), 0, mask=3, special=frozenset({1, 2, 3}))
 
     def made(place, **options):
-        return Examples(rows, objective, **{"length": 8, "seed": 0, "order": True, "static": False, **options})[place]
+        return Examples(sequences, objective, **{"length": 8, "seed": 0, "order": True, "static": False, **options})[
+            place
+        ]
 
     assert made(5) == made(5)
     assert made(5) != made(5, seed=1)
-    same = [place for place in range(8) if made(place)["row"] == 0]
+    same = [place for place in range(8) if made(place)["sequence"] == 0]
     assert made(same[0]) != made(same[1])
     assert made(same[0], static=True) == made(same[1], static=True)
 
 
 def test_batches_are_filled_up():
-    rows = TokenRows(np.array([5, 6, 7, 8, 9], dtype=np.int32), np.array([0, 2, 5]))
-    examples = Examples(rows, Objective("causal", ENDS, 1), length=2, seed=0, order=False, static=False)
+    sequences = TokenSequences(np.array([5, 6, 7, 8, 9], dtype=np.int32), np.array([0, 2, 5]))
+    examples = Examples(sequences, Objective("causal", ENDS, 1), length=2, seed=0, order=False, static=False)
     batch = {name: value.tolist() for name, value in examples.collate([examples[0], examples[1]]).items()}
     assert batch == {
         "input_ids": [[5, 6, 1], [7, 8, 9]], "labels": [[5, 6, -100], [7, 8, 9]],
-        "attention_mask": [[1, 1, 0], [1, 1, 1]], "rows": [0, 1],
+        "attention_mask": [[1, 1, 0], [1, 1, 1]], "sequences": [0, 1],
     }  # fmt: skip

@@ -197,7 +197,7 @@ def test_a_cache_is_used_again_only_by_the_same_run(cut, text, tmp_path, monkeyp
     assert {path.name for path in folders[0].iterdir()} == {"ids.npy", "key.json", "shares.npy", "starts.npy"}
 
 
-def test_guesses_of_rows():
+def test_top_logits_of_sequences():
     guesses = TopLogits(None, np.arange(12).reshape(6, 2), -np.arange(12.0).reshape(6, 2), np.array([0, 2, 2, 6]))
     ids, shares = guesses.of([2, 0])
     assert ids.tolist() == [[4, 5], [6, 7], [8, 9], [10, 11], [0, 1], [2, 3]]

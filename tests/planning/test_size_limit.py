@@ -7,6 +7,7 @@ from langslice.errors import PlanError
 from langslice.model.anatomy import read_anatomy
 from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.size_limit import parse_size, weight_sizes
+from langslice.planning.source import Source
 from langslice.planning.tensors import plan_tensors
 
 
@@ -46,7 +47,7 @@ def test_what_the_weights_will_take_is_never_too_little_and_hardly_too_much(mode
     result = langslice.slice(zoo(model_type), tmp_path / "out", scripts="Latn", verify=False, **more)
     checkpoint = open_checkpoint(zoo(model_type))
     anatomy = read_anatomy(checkpoint) if more else None
-    _, _, tensors = plan_tensors(checkpoint, drop={})
+    tensors = plan_tensors(Source(checkpoint))
     sizes = weight_sizes(checkpoint, tensors, anatomy, result.plan.structure)
     written, bound = weights(tmp_path / "out"), sizes.fixed + len(result.plan.new_to_old) * sizes.per_row
     dropped = 200 * sum(tensor.action == "drop" for tensor in result.plan.tensors.values())

@@ -95,13 +95,13 @@ def test_a_missing_card_is_written(sliced):
 
 
 def test_unproven_slices_are_refused(sliced):
-    edit_record(sliced, verification=None)
+    edit_record(sliced, proof=None)
     with pytest.raises(PublishError, match="was never compared with its source") as error:
         plan_upload(sliced, "org/name")
     assert "`unproven`" in error.value.hint
     edit_record(
         sliced,
-        verification={"passed": False, "checks": [{"name": "bytes", "passed": False, "detail": "x"}], "texts": []},
+        proof={"passed": False, "checks": [{"name": "bytes", "passed": False, "detail": "x"}], "texts": []},
     )
     with pytest.raises(PublishError, match=r"verification of .* failed: bytes"):
         plan_upload(sliced, "org/name")

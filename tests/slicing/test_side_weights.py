@@ -164,12 +164,13 @@ def test_a_lora_in_a_subfolder_follows_every_cut(source, tmp_path, cut, modules)
     mine = merged(PeftModel, tmp_path / "out")
     from langslice.model.anatomy import read_anatomy
     from langslice.model.checkpoint import open_checkpoint
+    from langslice.planning.source import Source
     from langslice.planning.tensors import tensor_edits
 
     checkpoint = open_checkpoint(source)
     assert read_anatomy(checkpoint).layers == {"layers": 3}
     compared = 0
-    for name, edit in tensor_edits(result.plan, checkpoint).items():
+    for name, edit in tensor_edits(result.plan, Source(checkpoint)).items():
         if edit.action != "drop" and name in whole:
             expected = whole[name]
             for dim, indices in edit.indices.items():

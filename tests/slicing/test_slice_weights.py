@@ -91,7 +91,7 @@ def test_without_demonstrations_and_with_links(tmp_path):
     ("arguments", "said"),
     [
         (["--sparsity", "1.2", "--weights-by", "magnitude"], "1.2"),
-        (["--sparsity", "0.3"], "needs demonstrations, and none were given"),
+        (["--sparsity", "0.3"], "needs calibration data, and none was given"),
         (["--weights-by", "wanda"], "--weights-by has no effect"),
         (
             ["--sparsity", "0.3", "--weights-by", "wander"],

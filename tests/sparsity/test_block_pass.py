@@ -197,7 +197,8 @@ def test_outputs_that_nobody_reads_are_not_kept(zoo, monkeypatch):
             pass
         last = {stack: output for _, stack, output in kept}
         if model_type == "bloom":
-            assert last["transformer.h"][1] is None, "attention weights, which nobody asked for"
+            # Older versions return no second output at all.
+            assert not any(each is not None for each in last["transformer.h"][1:]), "attention weights nobody asked for"
         else:
             assert last["decoder.block"][1] is not None, "position biases go from block to block"
     answer = activations.Answer((torch.ones(1), None), {0}, frozenset({1}))

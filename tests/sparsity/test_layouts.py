@@ -160,7 +160,7 @@ def test_masks_of_experts_equal_a_naive_reimplementation(zoo, tmp_path, model_ty
     if model_type == "qwen3_moe":
         assert bool(idle) == (keep == ONE)
     for note in done.notes:
-        assert note.startswith("pruned by magnitude, because the demonstrations send no token to them: ")
+        assert note.startswith("pruned by magnitude, because the calibration data sends no token to them: ")
         assert all(name.rsplit(".", 2)[0] in note for name in idle)
     assert len(done.notes) == bool(idle)
 

@@ -144,15 +144,24 @@ def test_sparsegpt_groups_and_dead_inputs():
         ({"sparsity": 0.3, "pattern": "2:4"}, "pattern 2:4 zeroes 0.5 of the weights, not the 0.3 asked for"),
         ({"pattern": "4:4"}, "pattern 4:4 would leave no weight"),
         ({"sparsity": 0.3, "score": "l1"}, "unknown score 'l1'"),
-        ({"sparsity": 0.3, "score": "wanda"}, "score 'wanda' needs demonstrations, and none were given"),
-        ({"sparsity": 0.3, "score": "magnitude", "avoid_demos": ("x",)}, "demonstrations to avoid have no meaning"),
-        ({"sparsity": 0.3, "score": "random", "keep_demos": ("x",)}, "score 'random' does not look at demonstrations"),
+        ({"sparsity": 0.3, "score": "wanda"}, "score 'wanda' needs calibration data, and none was given"),
+        ({"sparsity": 0.3, "score": "magnitude", "avoid_demos": ("x",)}, "calibration data to avoid has no meaning"),
+        (
+            {"sparsity": 0.3, "score": "random", "keep_demos": ("x",)},
+            "score 'random' does not look at calibration data",
+        ),
         ({"sparsity": 0.3, "score": "random", "epsilon": -1.0}, "epsilon must be a number that is not negative"),
         ({"sparsity": 0.3, "score": "random", "allocation": "*.mlp=2"}, "is not understood at '\\*.mlp=2'"),
         ({"pattern": "2:4", "score": "random", "allocation": "*=0.1"}, "pattern 2:4 fixes the share of every layer"),
-        ({"sparsity": 0.3, "score": "random", "allocation": "outliers"}, "allocation 'outliers' needs demonstrations"),
+        (
+            {"sparsity": 0.3, "score": "random", "allocation": "outliers"},
+            "allocation 'outliers' needs calibration data",
+        ),
         ({"sparsity": 0.3, "keep_demos": ("x",), "compute": "int8"}, "unknown type to compute in 'int8'"),
-        ({"sparsity": 0.3, "keep_demos": ("x",), "max_tokens": 0}, "demonstrations of at most 0 tokens hold nothing"),
+        (
+            {"sparsity": 0.3, "keep_demos": ("x",), "max_tokens": 0},
+            "calibration prompts of at most 0 tokens hold nothing",
+        ),
     ],
 )
 def test_requests_that_are_refused(entries, message):

@@ -328,7 +328,7 @@ def damaged(folder: Path, name: str, value: float) -> None:
     [
         (
             "model.layers.1.mlp.down_proj.weight",
-            r"infinite or NaN activation in the output of model\.layers\.1\n  demonstration 0",
+            r"infinite or NaN activation in the output of model\.layers\.1\n  calibration prompt 0",
         ),
         (
             "model.layers.1.mlp.up_proj.weight",

@@ -379,9 +379,10 @@ def test_whisper_forgets_the_alignment_heads_that_are_gone(zoo, tmp_path):
 
     checkpoint = open_checkpoint(zoo("whisper"))
     kept = Kept("sliced", {"decoder": (0, 2)}, {"decoder.cross": {2: (1, 3)}})
-    assert read_anatomy(checkpoint).layers["decoder"] == 3
+    anatomy = read_anatomy(checkpoint)
+    assert anatomy.layers["decoder"] == 3
     document = restructured(
-        checkpoint, kept, "generation_config.json", {"alignment_heads": [[0, 2], [1, 1], [2, 3], [2, 0]]}
+        checkpoint, anatomy, kept, "generation_config.json", {"alignment_heads": [[0, 2], [1, 1], [2, 3], [2, 0]]}
     )
     assert document["alignment_heads"] == [[0, 2], [1, 1]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from tokenizers.models import BPE
 from langslice.errors import TokenizerError
 from langslice.tokenizer import close, missing_closure, open_tokenizer
 from langslice.tokenizer.bpe import Spelling, listed_merges, merges_to_keep, ranked_merges, route, route_closure
+from langslice.tokenizer.bpe_splits import OPEN, REACHED, split_tokens
 from langslice.tokenizer.document import index_of, unique_merges
 from tests.tokenizer_samples import added, bpe, byte_level_folder, unigram, wordpiece, write_tokenizer_json
 
@@ -171,3 +173,77 @@ def test_without_routes_the_counterexample_changes() -> None:
     assert broken.encode("aac").tokens == ["a", "a", "c"]
     exact, _ = sliced(tokens, merges, {0, 1, 3}, routes=True)
     assert exact.encode("aac").tokens == ["aac"]
+
+
+def built_from(splits, old: int) -> list[int]:
+    """Every token on the way to one that is reached, itself included and symbols not, each as often as it is built."""
+    found, left = [], [old]
+    while left:
+        one = left.pop()
+        if splits.left[one] >= 0:
+            found.append(one)
+            left += [int(splits.left[one]), int(splits.right[one])]
+    return sorted(found)
+
+
+def check_splits(tokens, merges, spelling: Spelling, symbols) -> int:
+    """Compare the last merge of every token with its route, run merge by merge; returns how many were compared."""
+    splits = split_tokens(merges, symbols)
+    rule = listed_merges(merges, len(tokens))
+    compared = 0
+    for old, token in enumerate(tokens):
+        if not symbols[old] or splits.state[old] == OPEN:
+            continue
+        start = spelling.symbols(token)
+        products, left = route(start, rule) if start else ([], 0)
+        reached = left == 1 and (not products or products[-1] == old)
+        assert bool(splits.state[old] == REACHED) is reached, token
+        if reached:
+            assert built_from(splits, old) == sorted(products), token
+        compared += 1
+    return compared
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(vocabularies())
+def test_the_last_merge_of_a_token_is_that_of_its_route(vocabulary: tuple[list[str], list[tuple[str, str]]]) -> None:
+    tokens, pairs = vocabulary
+    index = index_of(tokens)
+    columns = [[index[pair[side]] for pair in pairs] for side in (0, 1)]
+    merges = unique_merges(*columns, [index[left + right] for left, right in pairs])
+    check_splits(tokens, merges, Spelling(index), np.array([len(token) for token in tokens]))
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_of_equal_pairs_the_left_one_merges_first(order: int) -> None:
+    # aaa is aa + a: the pair on the left fires first, so a + aa is never there, whichever merge is listed first.
+    longer = [(1, 0, 2), (0, 1, 2)][:: 1 if order else -1]
+    merges = unique_merges(*zip((0, 0, 1), *longer, strict=True))
+    splits = split_tokens(merges, np.array([1, 2, 3]))
+    assert splits.state.tolist() == [REACHED] * 3
+    assert (int(splits.left[2]), int(splits.right[2])) == (1, 0)
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", ["gpt2", "qwen2", "gemma-4", "o200k-base", "mistral-v1-spm"])
+def test_last_merges_of_real_vocabularies_are_those_of_their_routes(assets: Path, name: str) -> None:
+    source = open_tokenizer(assets / "tokenizers" / name)
+    document = source.document
+    assert document is not None and document.merges is not None
+    index = index_of([token if document.in_model[old] else None for old, token in enumerate(source.tokens)])
+    symbols = [len(token) if token and document.in_model[old] else 0 for old, token in enumerate(source.tokens)]
+    symbols = np.array(symbols)
+    fallback = bool(document.skeleton["model"]["byte_fallback"])
+    compared = check_splits(source.tokens, document.merges, Spelling(index, byte_fallback=fallback), symbols)
+    assert compared > 0.999 * sum(symbols > 0)
+
+
+def test_what_arrays_leave_open_is_walked_and_reasons_agree(tmp_path: Path) -> None:
+    # ab, whose merge comes after that of abc, makes abc of a merge that fires late: its state is open.
+    tokens = ["a", "b", "c", "ab", "abc", "bc", "abcbc"]
+    merges = [["ab", "c"], ["a", "b"], ["b", "c"], ["abc", "bc"]]
+    source = open_tokenizer(write_tokenizer_json(tmp_path, bpe(tokens, merges)))
+    assert source.document is not None and source.document.merges is not None
+    assert split_tokens(source.document.merges, np.array([len(token) for token in tokens])).state[4] == OPEN
+    assert close(source, [6]).added == dict.fromkeys(range(6), "closure of 'abcbc'")
+    assert close(source, [4, 6]).added[3] == "closure of 'abc'"

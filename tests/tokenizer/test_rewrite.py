@@ -227,6 +227,10 @@ def test_equal_pieces_are_counted_as_the_library_counts_them(tmp_path: Path) -> 
         unigram([("<unk>", 0.0), ("<pad>", 0.0), ("a", -1.0), ("<pad>", 0.0)]),
         added_tokens=[added(3, "<pad>")],
     )
+    if Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size() == 3:  # the library before 0.22
+        with pytest.raises(TokenizerError, match="loads with 3 tokens, expected 4"):
+            slice_folder(folder, [1, 2])
+        return
     _, kept, _, _ = slice_folder(folder, [1, 2])
     assert kept == (0, 1, 2, 3)
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -405,13 +406,14 @@ def tekken(folder: Path) -> Path:
 
 
 def test_tekken_is_opened_and_rewritten(tmp_path: Path) -> None:
-    from importlib.util import find_spec
+    import transformers
 
     folder = tekken(tmp_path)
-    if find_spec("transformers.integrations.mistral") is None:
-        with pytest.raises(TokenizerError, match=r"cannot convert tekken.json"):
-            open_tokenizer(folder)
-        return
+    try:
+        open_tokenizer(folder)
+    except TokenizerError as error:
+        assert re.search(r"cannot (convert|open) tekken\.json", str(error)) and transformers.__version__ < "5", error
+        pytest.skip(f"transformers {transformers.__version__} cannot open tekken.json")
     source, kept, out, left_out = slice_folder(folder, [30 + 258, 30 + 262])  # " the", "cat"
     assert left_out == {} and len(source.tokens) == 30 + 265 and len(kept) == 30 + 256 + 3 + 2
     written = json.loads((out / "tekken.json").read_text())

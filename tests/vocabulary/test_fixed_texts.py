@@ -6,10 +6,11 @@ import pytest
 
 from langslice.errors import PlanError, TokenizerError
 from langslice.model.checkpoint import Checkpoint
+from langslice.planning.source import Source
 from langslice.tokenizer import open_tokenizer
 from langslice.verification.sample_texts import always_read
 from langslice.vocabulary.chats import read_templates, rendered_chats
-from langslice.vocabulary.fixed_texts import CHAT, KEPT_TEXT, PROMPT, fixed_texts, prompts, with_template_pieces
+from langslice.vocabulary.fixed_texts import CHAT, KEPT_TEXT, PROMPT, prompts, with_template_pieces
 from langslice.vocabulary.prompt_catalogue import known_prefixes
 from langslice.vocabulary.vocabulary import VocabularyRequest, choose_vocabulary
 
@@ -70,10 +71,12 @@ def test_instruct_models_have_other_prefixes():
 
 def test_kept_texts_are_recorded_and_proven(tmp_path):
     checkpoint = folder_with(tmp_path)
-    assert fixed_texts(checkpoint, ["query: ", "query: "]) == {KEPT_TEXT: ("query: ",)}
-    assert [list(read()) for read in always_read(checkpoint, {"keep_text": ["query: "]}).values()] == [["query: "]]
+    assert Source(checkpoint).fixed_texts(["query: ", "query: "]) == {KEPT_TEXT: ("query: ",)}
+    assert [list(read()) for read in always_read(Source(checkpoint), {"keep_text": ["query: "]}).values()] == [
+        ["query: "]
+    ]
     with pytest.raises(PlanError, match="`keep_text` is empty"):
-        fixed_texts(checkpoint, ["  "])
+        Source(checkpoint).fixed_texts(["  "])
 
 
 def test_every_role_flag_and_tool_is_rendered():
@@ -148,9 +151,10 @@ def test_the_prompt_of_e5_stays_without_english(assets):
 def test_the_roles_of_a_chat_stay_without_english(assets, tmp_path, script):
     tokenizer = open_tokenizer(assets / "tokenizers" / "qwen2")
     checkpoint = folder_with(tmp_path, tokenizer_config__json={"chat_template": CHATML})
-    texts = fixed_texts(checkpoint)
+    source = Source(checkpoint)
+    texts = source.fixed_texts()
     choice = choose_vocabulary(
-        tokenizer, VocabularyRequest(scripts=(script,)), texts=with_template_pieces(checkpoint, texts)
+        tokenizer, VocabularyRequest(scripts=(script,)), texts=with_template_pieces(texts, source.templates)
     )
     assert len(texts[CHAT]) > 20
     for ids in tokenizer.encode([*texts[CHAT], "<|im_start|>user\n", "<|im_start|>assistant\n"]):

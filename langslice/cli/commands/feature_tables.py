@@ -18,7 +18,10 @@ SHOWN = 6
 
 
 def print_particular(measured: Magnitudes, condition: str, marks: Marks) -> None:
-    """For each layer, how many dimensions are particular to a condition, and the largest of them."""
+    """For each layer, how many dimensions are particular to a condition, and the largest of them.
+
+    marks  (layers, dimensions) bool
+    """
     table = Table("layer", Column("particular", justify="right"), "largest of them (dimension: magnitude)")
     values = measured.of(condition)
     for layer, name in enumerate(measured.layers):

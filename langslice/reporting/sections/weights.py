@@ -43,7 +43,7 @@ def _settings(sparsity: Sparsity) -> Markup:
     ]
     if sparsity.prompts:
         given = ", ".join(f"{name}: {count:,}" for name, count in sparsity.prompts.items())
-        pairs.append(join(tag("dt", "demonstrations"), tag("dd", given)))
+        pairs.append(join(tag("dt", "calibration data"), tag("dd", given)))
     return tag("dl", *pairs, class_="facts")
 
 

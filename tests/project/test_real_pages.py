@@ -1,0 +1,51 @@
+"""Pages of the benchmarks on trained models say what the JSON beside them holds, and nothing that was not measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "benchmarks/real"
+PAGES = sorted((ROOT / "benchmarks/results/real").glob("*.md"))
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Load a script of benchmarks/real by name."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"real_{name}", SCRIPTS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_says_what_was_measured(script, path):
+    document = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert script(path.stem).page(document).rstrip("\n") + "\n" == path.read_text(encoding="utf-8")
+
+
+def test_make_bench_real_runs_every_script(script):
+    names = {path.stem for path in SCRIPTS.glob("*.py")} - {"common", "run_all"}
+    assert set(script("run_all").NAMES) == names
+
+
+def test_a_step_is_made_once_and_kept(script, tmp_path, monkeypatch):
+    common = script("common")
+    monkeypatch.setattr(common, "WORK", tmp_path)
+    made = []
+    for _ in range(2):
+        assert common.step("page", "name", lambda: made.append(1) or {"a": 1}) == {"a": 1}
+    assert made == [1]
+    with pytest.raises(RuntimeError, match="exit code 2"):
+        common.langslice("slice", tmp_path / "absent", "-l", "ko", "-o", tmp_path / "out")
