@@ -6,16 +6,20 @@ Everything that asks transformers is here and in verification/outputs.py; custom
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from importlib.metadata import version as installed
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import CheckpointError
+from langslice.files.user_cache import cached
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.class_shapes import quiet_transformers as quiet_transformers
 from langslice.model.class_shapes import stock_config
 from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
+from langslice.version import __version__
 
 
 def model_class(folder: Path) -> Any:
@@ -162,7 +166,20 @@ def implied_fields(
 
 
 def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json with its class's defaults; empty where this version of transformers cannot read it."""
+    """config.json with its class's defaults; empty where this version of transformers cannot read it.
+
+    What the class says is kept in the user's cache: importing it takes a second or two, for it imports torch.
+    """
+    text = json.dumps(config)
+    if "transformers" in sys.modules:  # imported, and perhaps with classes that somebody registered
+        return _full_config(config)
+    versions = [installed(name) for name in ("transformers", "huggingface_hub")]
+    found = cached("configs", [text, *versions, __version__], lambda: json.dumps(_full_config(config)).encode())
+    document: dict[str, Any] = json.loads(found)
+    return document
+
+
+def _full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     with quiet_transformers():
         try:
             full = stock_config(config).to_dict()

@@ -19,7 +19,7 @@ import numpy as np
 
 from langslice.errors import PlanError
 from langslice.files.atomic_output import staging_file
-from langslice.files.json_forms import Row, check_form, read_json
+from langslice.files.json_forms import FixedList, check_form, read_json
 from langslice.formatting import number_runs
 from langslice.model.token_id_fields import IdMap
 from langslice.planning.facts import checked_facts
@@ -237,7 +237,7 @@ _FORM = {
     "structure?": (None, dict),
     "weights?": (None, {"keep_demos?": _PATTERNS, "avoid_demos?": _PATTERNS}),
     "vocabulary": {"rows": int, "per_layer_rows": (None, int), "padding": [int], "checked": str},
-    "kept": [Row(int, (None, str), str)],
+    "kept": [FixedList(int, (None, str), str)],
     "tensors": {"*": _OF_TENSOR},
 }
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import OPEN_AN_ISSUE, TokenizerError
-from langslice.files.json_forms import Row, check_form
+from langslice.files.json_forms import FixedList, check_form
 
 Json = Any
 """What `json.loads` returns."""
@@ -141,6 +141,15 @@ def object_windows(path: Path) -> Iterator[dict[str, int]]:
         raise TokenizerError(f"{path} is not a vocabulary: {error}", hint="download the file again") from error
 
 
+def added_without(raw: bytes, contents: Collection[str]) -> bytes:
+    """The bytes of a tokenizer.json that was read before, without these added tokens; all the rest as it is."""
+    for key, start, end in _members(raw, 0):
+        if key == "added_tokens":
+            stay = [entry for entry in json.loads(raw[start:end]) if entry["content"] not in contents]
+            return raw[:start] + json.dumps(stay).encode() + raw[end:]
+    return raw
+
+
 def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
     """Token string -> id; of equal strings (Unigram allows them) the last id, as in the library."""
     return {token: index for index, token in enumerate(tokens) if token is not None}
@@ -163,7 +172,9 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
         tokens = []
         for window in _windows(raw, spans["vocab"]):
             if not all(map(_is_piece, window)):
-                check_form(window, [Row(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError)
+                check_form(
+                    window, [FixedList(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError
+                )
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
         "".join(token for token in tokens if token).encode()
@@ -324,7 +335,9 @@ def _read_merges(
     left, right, product = array("i"), array("i"), array("i")
     for window in _windows(raw, span):
         if not all(map(_is_merge, window)):
-            check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
+            check_form(
+                window, [(str, FixedList(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError
+            )
         for entry in window:
             first, second = entry.split(" ") if isinstance(entry, str) else entry
             if skip and not second.startswith(prefix):  # the library panics on some of these (tokenizers 0.23)

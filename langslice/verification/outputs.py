@@ -35,7 +35,7 @@ _RANDOM_LENGTH = 24
 # One sample is longer than every window that is no longer than this; of it the last positions are compared.
 _LONGEST = 1024
 _LAST_POSITIONS = 16
-_MOST_TOKENS = 1024
+_LEAST_TOKENS, _MOST_FLOPS = 1024, 5e12
 # The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
 _HEAD_POSITIONS = 4
 # Fields that say how far a token sees.
@@ -108,9 +108,13 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
     new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
     longest, longer = _long_sample(full_config(checkpoint.config) or checkpoint.config)
-    every = _every_token(rng, size, min(longest, _RANDOM_LENGTH * 4)) if plan.row and not plan.keeps_vocabulary else []
-    new_ids += every
     new_ids.append(rng.integers(0, size, longest).tolist())
+    # A class may do something of its own with some id, which only that id shows.
+    tokens = _tokens_once(checkpoint, size) if plan.row and not plan.keeps_vocabulary else 0
+    once = rng.permutation(size)[:tokens]
+    length = min(longest, 4 * _RANDOM_LENGTH)
+    new_ids += [once[at : at + length].tolist() for at in range(0, tokens, length)]
+    whole = len(new_ids) - 1 - -(-tokens // length) if plan.row else None
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
@@ -121,13 +125,13 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     )
     ends = structure is not None
     try:
-        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends, whole=bool(plan.row))
+        before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends, whole=whole)
     except _CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
         stock = partial(load_unmodified, sliced.model_folder, dtype, aligned=bool(plan.row))
-        after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends, whole=bool(plan.row))
+        after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends, whole=whole)
     except _CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong, hidden, logits = _differences(before, after, ends=ends)
@@ -135,26 +139,23 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     finite = sum(left.is_finite() for left in before)
     if finite < len(before):
         told += f"; the source itself overflows in {len(before) - finite} of them"
-    of_text = len(new_ids) - _RANDOM_SAMPLES - 1 - len(every)
-    told_of = f"{len(new_ids)} samples"
+    of_text = min(len(samples), _RANDOM_SAMPLES)
+    told_of = f"{of_text + _RANDOM_SAMPLES + 1} samples"
     told_of += (
         f" ({of_text} of text, one of {longest} tokens" if of_text else f" of random ids (one of {longest} tokens"
     )
-    if every:
-        told_of += f", {min(size, _MOST_TOKENS)} of {size} kept tokens once each"
+    if tokens:
+        told_of += f", {tokens} of {size} kept tokens once each"
     if longer:
         told_of += f", which is less than the window of {longer}"
     compared = "last hidden states of the masked source differ by" if ends else "hidden states differ by"
     return Check("outputs", not wrong, f"{told_of}): {compared} {hidden:g}{told}", tuple(wrong))
 
 
-def _every_token(rng: np.random.Generator, size: int, longest: int) -> list[list[int]]:
-    """Samples that hold every token once, as far as there are not too many; for a row that was derived.
-
-    Code of a class may do something of its own with some id, which only that id shows.
-    """
-    ids = rng.permutation(size)[:_MOST_TOKENS]
-    return [ids[at : at + longest].tolist() for at in range(0, len(ids), longest)]
+def _tokens_once(checkpoint: Checkpoint, size: int) -> int:
+    """How many kept tokens are fed once each: all of them, or as many as a budget of arithmetic allows."""
+    parameters = sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
+    return min(size, max(_LEAST_TOKENS, int(_MOST_FLOPS / (2 * max(parameters, 1)))))
 
 
 def _differences(before: Sequence[Outputs], after: Sequence[Outputs], *, ends: bool) -> tuple[list[str], float, float]:
@@ -238,28 +239,36 @@ def _decoder_start(checkpoint: Checkpoint, plan: SlicePlan) -> tuple[int, int]:
 
 
 def _run(
-    load: Callable[[], Any], batches: Sequence[list[int]], start: int, *, keep: np.ndarray, ends: bool, whole: bool
+    load: Callable[[], Any],
+    batches: Sequence[list[int]],
+    start: int,
+    *,
+    keep: np.ndarray,
+    ends: bool,
+    whole: int | None = None,
 ) -> list[Outputs]:
     """Hidden states of every layer, or of the last alone, and logits of the kept tokens, for each sample.
 
     batches  one sequence each; the last is the long one, of which hidden states at the last positions are kept
-    whole    the head sees all positions: of a class that nobody has looked at, nothing is taken for granted
+    whole    for a class that nobody has looked at: the place of the long one, behind which others stand that need no head;
+             the head then sees all positions
     """
     import torch
 
     with quiet_transformers():
         model = load()
         results = []
+        headed = len(batches) - 1 if whole is None else whole
         with torch.inference_mode():
             sound = _encode_sound(model)
-            with nullcontext() if whole else _head_at_last(model):
-                for ids in batches[:-1]:
+            with _head_at_last(model) if whole is None else nullcontext():
+                for ids in batches[:headed]:
                     output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
                     results.append(_collect(output, keep, ends))
-            # The long sample needs no head.
-            inputs = _inputs(model, batches[-1], start)
-            output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
-            results.append(_collect(output, keep, ends, last=_LAST_POSITIONS))
+            for at, ids in enumerate(batches[headed:]):
+                inputs = _inputs(model, ids, start)
+                output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
+                results.append(_collect(output, keep, ends or at > 0, last=0 if at else _LAST_POSITIONS))
     return results
 
 

@@ -119,6 +119,24 @@ def test_max_loss_chooses_the_smallest_vocabulary_below_it(tmp_path):
     assert result.plan.kept.tolist() == made.kept.tolist()
 
 
+def test_a_corpus_is_counted_once_and_layers_are_not_measured(tmp_path, monkeypatch):
+    """Evidence of a corpus is the same on every rung; a cut of layers comes on top, and the plan says so."""
+    import langslice.planning.build as building
+
+    counted = []
+    whole = building.count_sides
+    monkeypatch.setattr(building, "count_sides", lambda *given, **named: counted.append(1) or whole(*given, **named))
+    (tmp_path / "ko.txt").write_text("\n".join(heldout_text("ko")[100:]), encoding="utf-8")
+    asked = {"languages": "ko", "corpus": tmp_path / "ko.txt", "loss_texts": {"ko": TEXTS["ko"]}}
+    found = langslice.tradeoff("mini", sizes="3000,2500", order="frequency", **asked)
+    assert (len(found.rungs), len(counted)) == (2, 1)
+    made = langslice.plan("mini", max_loss=0.3, drop_layers=1, **asked)
+    assert len(counted) == 3
+    assert made.structure is not None
+    assert made.notes[0].endswith("; what layers, heads, neurons and weights cost comes on top")
+    assert made.request["loss_texts"] == ["ko=24 lines"]
+
+
 def test_a_loss_that_cannot_be_had_is_refused(tmp_path):
     with pytest.raises(PlanError, match=r"already the whole choice of [\d,]+ rows loses") as caught:
         langslice.slice(
