@@ -105,7 +105,7 @@ def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
             for path in {entry.path: None for entry in checkpoint.tensors.values()}:
                 tensors |= load_state_dict(str(path), map_location="meta")
             # A mismatch is then listed by name, as the rest is; otherwise it raises, and hides the other two lists.
-            _, info = stock.from_pretrained(
+            model, info = stock.from_pretrained(
                 None,
                 config=transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False),
                 state_dict=tensors,
@@ -120,11 +120,21 @@ def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
     return {
         "missing": set(info["missing_keys"]),
         "unexpected": set(info["unexpected_keys"]),
-        "mismatched": {
-            f"{name}, stored {tuple(stored)}, expected {tuple(expected)}"
-            for name, stored, expected in info["mismatched_keys"]
-        },
+        "mismatched": {_mismatch(entry, tensors, model) for entry in info["mismatched_keys"]},
     }
+
+
+def _mismatch(entry: tuple[str, Any, Any] | str, tensors: Mapping[str, Any], model: Any) -> str:
+    """The name of a tensor with the shape that is stored and the one that its class expects.
+
+    entry  as transformers lists it; versions around 4.55 give the name in the class alone
+    """
+    if isinstance(entry, str):
+        prefix = f"{model.base_model_prefix}."
+        names = (entry, entry.removeprefix(prefix), f"{prefix}{entry}")
+        entry = next((name, tensors[name].shape, model.state_dict()[entry].shape) for name in names if name in tensors)
+    name, stored, expected = entry
+    return f"{name}, stored {tuple(stored)}, expected {tuple(expected)}"
 
 
 def implied_fields(
