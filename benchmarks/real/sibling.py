@@ -110,8 +110,9 @@ Sliced to exactly the pieces of theirs (`--only-tokens`): {document["exact"]["af
 
 ## Our own choice
 `-l en,pt --max-vocab {ROWS}` keeps {document["own"]["after"]["rows"]:,} rows: the word lists ask for no more. On the
-{document["lines"]:,} lines of NTREX-128: occurrences of the original's tokens that are kept, and tokens written, against the original; on the first {LINES}, the mean
-distance (1 - cosine) of embeddings from the original's, and the share of lines whose embedding is not the original's.
+{document["lines"]:,} lines of NTREX-128: occurrences of the original's tokens that are kept, and tokens written, against the
+original; on the first {LINES}, the mean distance (1 - cosine) of embeddings from the original's, and the share of lines whose
+embedding is not the original's.
 
 {table(["cut", "language", "covered", "tokens", "distance", "lines that differ"], rows, text_columns=2)}
 Retrieval of {PAIRS} translations, against the original:

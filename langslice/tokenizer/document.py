@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,15 @@ def object_windows(path: Path) -> Iterator[dict[str, int]]:
         yield from _windows(raw, (start, _value_end(raw, start)))
     except (ValueError, IndexError, RecursionError) as error:
         raise TokenizerError(f"{path} is not a vocabulary: {error}", hint="download the file again") from error
+
+
+def added_without(raw: bytes, contents: Collection[str]) -> bytes:
+    """The bytes of a tokenizer.json that was read before, without these added tokens; all the rest as it is."""
+    for key, start, end in _members(raw, 0):
+        if key == "added_tokens":
+            stay = [entry for entry in json.loads(raw[start:end]) if entry["content"] not in contents]
+            return raw[:start] + json.dumps(stay).encode() + raw[end:]
+    return raw
 
 
 def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
