@@ -460,7 +460,6 @@ def shrink(
     ray: str | None = ...,
     texts: Iterable[str] = ...,
     options: SliceOptions | None = ...,
-    report: Report = ...,
 ) -> AbstractContextManager[tuple[Any, Any]]: ...
 @overload
 def slice(

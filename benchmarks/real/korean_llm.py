@@ -14,7 +14,7 @@ from typing import Any
 from common import WORK, data, evaluated, machine, models, ntrex, score_row, sliced, step, table, udhr, write_page
 
 PAGE, MODEL = "korean_llm", "gemma-3-270m"
-NEWS, RIGHTS, CHOICES, PROMPTS = 80, 40, 60, 12
+NEWS, RIGHTS, CHOICES, PROMPTS = 40, 24, 40, 8
 # What a prompt gives away of a line, and how much is written.
 SHOWN, WRITTEN = 0.5, 24
 BF16 = ("--dtype", "bfloat16")

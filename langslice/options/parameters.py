@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from langslice.options.declaration import Declared, Entry, Options, check_value, declared, refuse_unknown, renamed
-from langslice.progress import logged
+from langslice.progress import shown
 
 _PLAIN: Final[Mapping[str, Any]] = {"str": str, "Path": Path, "bool": bool, "int": int, "float": float, "None": None}
 OptionsKind = TypeVar("OptionsKind", bound=Options)
@@ -72,9 +72,10 @@ def taking(kind: type[Options], *by_place: str) -> Callable[[Callable[..., Resul
                     check_value(bound.arguments[name], option, kind.error)
             given |= _named(by_place, others, given)
             bound.arguments["options"] = _ready(kind, bound.arguments.get("options"), given, list(own))
-            if "report" in own:
-                bound.arguments.setdefault("report", logged())
-            return function(*bound.args, **bound.kwargs)
+            if "report" not in own or "report" in bound.arguments:
+                return function(*bound.args, **bound.kwargs)
+            with shown() as bound.arguments["report"]:
+                return function(*bound.args, **bound.kwargs)
 
         call.__signature__ = _shown(own, kind, by_place, signature(function).return_annotation)  # type: ignore[attr-defined]
         return call

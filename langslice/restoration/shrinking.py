@@ -13,7 +13,7 @@ from typing import Any
 from langslice.errors import OptionError, PlanError
 from langslice.model.transformers_classes import dtype_option
 from langslice.options import listed, taking
-from langslice.progress import Report, silent
+from langslice.progress import Report, shown
 from langslice.restoration.main import restore
 from langslice.slicing.loaded_objects import slice_in
 from langslice.slicing.options import SliceOptions
@@ -21,7 +21,7 @@ from langslice.slicing.options import SliceOptions
 
 @taking(SliceOptions)
 def shrink(
-    model: Any, tokenizer: Any, *, texts: Iterable[str] = (), options: SliceOptions, report: Report = silent
+    model: Any, tokenizer: Any, *, texts: Iterable[str] = (), options: SliceOptions
 ) -> AbstractContextManager[tuple[Any, Any]]:
     """Train a slice of a model, and put the trained weights back into the model when the block ends.
 
@@ -41,22 +41,22 @@ def shrink(
     for thing, name in ((model, "model"), (tokenizer, "tokenizer")):
         if not callable(getattr(thing, "save_pretrained", None)):
             raise OptionError(f"`{name}` must be of transformers, found {type(thing).__name__}", "load it first")
-    return _shrunk(model, tokenizer, list(texts), options, report)
+    return _shrunk(model, tokenizer, list(texts), options)
 
 
 @contextmanager
-def _shrunk(
-    model: Any, tokenizer: Any, texts: list[str], options: SliceOptions, report: Report
-) -> Iterator[tuple[Any, Any]]:
+def _shrunk(model: Any, tokenizer: Any, texts: list[str], options: SliceOptions) -> Iterator[tuple[Any, Any]]:
     with TemporaryDirectory(prefix="langslice-") as folder:
         place = Path(folder)
         if texts:
             file = place / "texts.jsonl"
             file.write_text("".join(json.dumps({options.text_field: text}) + "\n" for text in texts), encoding="utf-8")
             options = replace(options, corpus=(*listed(options.corpus), str(file)))
-        small, small_tokenizer = slice_in(place, model, tokenizer, options=options, report=report)
+        with shown() as report:
+            small, small_tokenizer = slice_in(place, model, tokenizer, options=options, report=report)
         yield small, small_tokenizer
-        _put_back(model, small, place, report)
+        with shown() as report:
+            _put_back(model, small, place, report)
 
 
 def _put_back(model: Any, small: Any, place: Path, report: Report) -> None:

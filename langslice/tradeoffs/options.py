@@ -36,7 +36,7 @@ class LadderOptions(Options):
             named="drop_by",
             was=("order",),
         ),
-    ] = "both"
+    ] = "frequency"
 
 
 # Fields stand in the order of the classes from the last to the first.

@@ -244,10 +244,6 @@ def test_a_machine_that_dies_while_it_calibrates_is_replaced(zoo, cluster, tmp_p
             "`ray` has no effect: score 'magnitude' reads no calibration data",
         ),
         (
-            {"sparsity": 0.3, "weights_by": "magnitude"},
-            "`ray` has no effect: score 'magnitude' reads no demonstrations",
-        ),
-        (
             {"sparsity": 0.3, "weights_by": "sparsegpt", "keep_demos": "d.jsonl"},
             "score 'sparsegpt' is not spread over a cluster",
         ),

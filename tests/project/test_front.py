@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import logging
 import re
 import subprocess
@@ -16,6 +17,7 @@ import langslice
 from langslice.cli import app as cli
 from langslice.errors import CheckpointError, OptionError, PlanError
 from langslice.mini import mini_model_path
+from langslice.progress import silent
 
 STUB = Path(langslice.__file__).with_name("__init__.pyi")
 # Their rooms are called like these commands.
@@ -30,6 +32,15 @@ def test_every_command_is_a_function():
         assert callable(getattr(langslice, front)), name
     with pytest.raises(AttributeError, match="no attribute 'slize'"):
         langslice.slize  # noqa: B018
+
+
+def test_the_reference_lists_every_public_function():
+    page = (Path(langslice.__file__).parents[1] / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    section = page.partition("\n## langslice\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^### (\w+)", section, re.M))
+    functions = {name for name in langslice.__all__ if inspect.isfunction(getattr(langslice, name))}
+    assert listed == functions - {"load_plan"}
+    assert "### load_plan" in page
 
 
 def test_signatures_list_the_parameters_and_the_stub_says_the_same():
@@ -138,6 +149,24 @@ def test_work_is_logged_under_the_name_of_the_package(caplog):
     with caplog.at_level(logging.INFO, logger="langslice"):
         langslice.plan("mini", languages="ko")
     assert "choosing tokens" in [record.message for record in caplog.records if record.name == "langslice"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("place", ["terminal", "notebook", "pipe"])
+def test_work_is_shown_as_a_bar_in_a_terminal_or_a_notebook_and_nowhere_else(place, monkeypatch):
+    stream = _Terminal() if place == "terminal" else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    if place == "notebook":
+        monkeypatch.setattr("langslice.progress._in_notebook", lambda: True)
+    langslice.plan("mini", languages="ko")
+    assert ("choosing tokens" in stream.getvalue()) == (place != "pipe")
+    before = stream.tell()
+    langslice.plan("mini", languages="ko", report=silent)
+    assert stream.tell() == before
 
 
 @pytest.mark.usefixtures("one_thread")

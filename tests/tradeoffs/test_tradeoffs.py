@@ -95,7 +95,7 @@ def test_e5_moves_as_its_written_slice_moves(models, tmp_path):
 
 
 def test_both_orders_and_the_better_of_them():
-    found = langslice.tradeoff("mini", languages="ko,en", sizes="4000,2600", loss_lines=20, max_loss=0.4)
+    found = langslice.tradeoff("mini", languages="ko,en", sizes="4000,2600", order="both", loss_lines=20, max_loss=0.4)
     assert [(rung.order, rung.rows <= size) for rung, size in zip(found.rungs, (4000, 4000, 2600, 2600), strict=True)] == [
         ("frequency", True), ("expected-loss", True), ("frequency", True), ("expected-loss", True)
     ]  # fmt: skip
@@ -172,7 +172,20 @@ def test_sizes_of_a_ladder():
 
 def test_the_command_writes_a_table_a_file_and_a_picture(tmp_path):
     out = tmp_path / "cost.json"
-    asked = ["tradeoff", "mini", "-l", "ko,en", "--sizes", "3000", "--loss-lines", "8", "-o", str(out)]
+    asked = [
+        "tradeoff",
+        "mini",
+        "-l",
+        "ko,en",
+        "--sizes",
+        "3000",
+        "--order",
+        "both",
+        "--loss-lines",
+        "8",
+        "-o",
+        str(out),
+    ]
     said = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert said.exit_code == 0
     assert "bits per byte" in said.stdout
