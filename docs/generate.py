@@ -161,10 +161,13 @@ def _entries(item: object) -> str:
 
     if not (inspect.isclass(item) and issubclass(item, Options)):
         return ""
-    lines = ["", ""]
-    for name, option in declared(item).items():
+    lines, group = ["", ""], ""
+    for option in declared(item).values():
+        if option.group != group:
+            group = option.group
+            lines += [f"{group}:"]
         default = "" if option.required else f" = {option.default!r}"
-        lines += [f"{name}: {type_words(option.accepted)}{default}", f"    {option.entry.help}"]
+        lines += [f"  {option.called}: {type_words(option.accepted)}{default}", f"      {option.entry.help}"]
     return "\n".join(lines)
 
 

@@ -34,6 +34,15 @@ def test_every_command_is_a_function():
         langslice.slize  # noqa: B018
 
 
+def test_the_reference_lists_every_public_function():
+    page = (Path(langslice.__file__).parents[1] / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    section = page.partition("\n## langslice\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^### (\w+)", section, re.M))
+    functions = {name for name in langslice.__all__ if inspect.isfunction(getattr(langslice, name))}
+    assert listed == functions - {"load_plan"}
+    assert "### load_plan" in page
+
+
 def test_signatures_list_the_parameters_and_the_stub_says_the_same():
     tree = ast.parse(STUB.read_text(encoding="utf-8"))
     found = {}
