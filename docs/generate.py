@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the code: every command's help, every public function's docstring, the schema of recipes;
+"""Write docs/reference/ from the code: every command's help, the docstring of every name in `__all__`, the schema of recipes;
 and langslice/__init__.pyi, which tells editors and type checkers the parameters of the public functions.
 
 python docs/generate.py            write the pages
@@ -16,109 +16,6 @@ from pathlib import Path
 
 REFERENCE = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
-# (module, names) in reading order.
-PUBLIC = (
-    (
-        "langslice",
-        (
-            "inspect",
-            "plan",
-            "tradeoff",
-            "slice",
-            "mask",
-            "verify",
-            "demo",
-            "count",
-            "score",
-            "make_demonstrations",
-            "find_features",
-            "evaluate",
-            "heal",
-            "restore",
-            "shrink",
-            "adapter",
-            "report",
-            "push",
-            "init",
-            "run",
-            "sweep",
-            "reproduce",
-        ),
-    ),
-    ("langslice.planning.options", ("PlanOptions",)),
-    ("langslice.slicing.options", ("SliceOptions", "MaskOptions", "CountOptions")),
-    ("langslice.slicing.main", ("SliceResult",)),
-    ("langslice.planning.plan", ("SlicePlan", "TensorPlan", "save_plan", "load_plan")),
-    ("langslice.verification.main", ("Verification",)),
-    ("langslice.verification.check", ("Check",)),
-    ("langslice.verification.tokenization", ("TextComparison",)),
-    ("langslice.tradeoffs.options", ("TradeoffOptions",)),
-    ("langslice.tradeoffs.main", ("Tradeoff",)),
-    ("langslice.tradeoffs.ladder", ("Rung",)),
-    ("langslice.tradeoffs.losses", ("Loss",)),
-    ("langslice.slicing.inspect", ("Inspection", "ModelPart", "Saving")),
-    ("langslice.counting", ("TokenCounts", "load_counts", "merge_counts")),
-    ("langslice.tokenizer", ("SourceTokenizer", "open_tokenizer", "close", "write_tokenizer")),
-    ("langslice.model.checkpoint", ("Checkpoint", "TensorEntry", "open_checkpoint")),
-    ("langslice.reporting", ("collect_report",)),
-    ("langslice.slicing.publish", ("plan_upload", "send", "Upload")),
-    ("langslice.scoring", ("compute", "ScoreSettings", "Scores", "load_scores")),
-    (
-        "langslice.scoring.selection",
-        (
-            "heads_to_drop",
-            "neurons_to_drop",
-            "layers_to_drop",
-            "language_neurons_to_drop",
-            "language_heads_to_drop",
-            "random_control",
-        ),
-    ),
-    ("langslice.scoring.cost", ("pruning_costs", "Cost")),
-    ("langslice.evaluation.options", ("EvaluateOptions",)),
-    ("langslice.evaluation.results", ("Evaluation", "Score", "Value")),
-    ("langslice.evaluation.choice_tasks", ("ChoiceTask", "load_task")),
-    ("langslice.evaluation.rankc", ("rank_consistency", "random_consistency")),
-    ("langslice.restoration", ("RestoreOptions", "RestoreResult", "AdapterOptions", "AdapterResult")),
-    ("langslice.recipes.main", ("RunResult", "Done", "preview")),
-    ("langslice.recipes.document", ("Recipe",)),
-    ("langslice.recipes.validation", ("load_recipe",)),
-    ("langslice.recipes.schema", ("recipe_schema",)),
-    ("langslice.healing", ("HealOptions", "HealResult")),
-    ("langslice.sweeps.result", ("Sweep",)),
-    ("langslice.model.axes", ("Rule", "Family")),
-    (
-        "langslice.demonstrations",
-        (
-            "Demonstration",
-            "Layout",
-            "parallel_demonstrations",
-            "text_demonstrations",
-            "code_demonstrations",
-            "read_demonstrations",
-            "write_demonstrations",
-            "read_pairs",
-        ),
-    ),
-    ("langslice.sparsity", ("SparsityRequest", "SparsityReport", "TensorSparsity", "sparsify", "prune_copy")),
-    ("langslice.sparsity.structured", ("StructuredScores", "structured_scores")),
-    (
-        "langslice.features",
-        (
-            "Magnitudes",
-            "measure_magnitudes",
-            "overlap",
-            "particular_dimensions",
-            "standing_out",
-            "prominence",
-            "Ablation",
-            "ablate",
-            "AblatedTranslation",
-            "read_pairs_to_translate",
-            "translate_ablated",
-        ),
-    ),
-)
 
 
 def command_pages() -> str:
@@ -140,17 +37,31 @@ def command_pages() -> str:
     return HEAD + "\n".join(pages)
 
 
+def public_names() -> dict[str, list[str]]:
+    """Package -> what its `__all__` says: langslice itself, then each room that has public names."""
+    import importlib
+    import pkgutil
+
+    import langslice
+
+    rooms = sorted(each.name for each in pkgutil.iter_modules(langslice.__path__) if each.ispkg)
+    packages = ["langslice", *(f"langslice.{room}" for room in rooms)]
+    said = {package: list(importlib.import_module(package).__all__) for package in packages}
+    return {package: names for package, names in said.items() if names}
+
+
 def function_pages() -> str:
     """Signature and docstring of every public name."""
     import importlib
 
     pages = ["# Python\n"]
-    for module, names in PUBLIC:
-        pages.append(f"## {module}\n")
+    for package, names in public_names().items():
+        pages.append(f"## {package}\n")
         for name in names:
-            item = getattr(importlib.import_module(module), name)
-            documentation = inspect.cleandoc(item.__doc__ or "") + _entries(item)
-            signature = "" if inspect.isclass(item) else _signature(item)
+            item = getattr(importlib.import_module(package), name)
+            described = "The version of langslice." if isinstance(item, str) else item.__doc__ or ""
+            documentation = inspect.cleandoc(described) + _entries(item)
+            signature = _signature(item) if inspect.isroutine(item) else ""
             pages.append(f"### {name}{signature}\n\n```text\n{documentation}\n```\n")
     return HEAD + "\n".join(pages)
 

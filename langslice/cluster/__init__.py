@@ -1,1 +1,3 @@
 """Work on a Ray cluster."""
+
+__all__: list[str] = []

@@ -6,8 +6,10 @@ parquet record. Empty units are passed over: they have no tokens.
 
 from __future__ import annotations
 
-from langslice.corpus.selection import corpus_units
-from langslice.corpus.sources import CorpusFile, HubDataset, find_corpora
-from langslice.corpus.units import read_texts
+from langslice.corpus.selection import corpus_units as corpus_units
+from langslice.corpus.sources import CorpusFile as CorpusFile
+from langslice.corpus.sources import HubDataset as HubDataset
+from langslice.corpus.sources import find_corpora as find_corpora
+from langslice.corpus.units import read_texts as read_texts
 
-__all__ = ["CorpusFile", "HubDataset", "corpus_units", "find_corpora", "read_texts"]
+__all__: list[str] = []

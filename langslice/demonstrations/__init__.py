@@ -12,29 +12,26 @@ from langslice.lazy import lazy_names
 
 if TYPE_CHECKING:
     from langslice.demonstrations.demonstration import Demonstration, read_demonstrations, write_demonstrations
+    from langslice.demonstrations.layout import KIM2024 as KIM2024
     from langslice.demonstrations.layout import (
-        KIM2024,
         Layout,
         code_demonstrations,
         parallel_demonstrations,
         text_demonstrations,
     )
-    from langslice.demonstrations.main import make_demonstrations
-    from langslice.demonstrations.options import DemonstrationOptions
-    from langslice.demonstrations.sources import read_code, read_pairs, read_sentences
+    from langslice.demonstrations.main import make_demonstrations as make_demonstrations
+    from langslice.demonstrations.options import DemonstrationOptions as DemonstrationOptions
+    from langslice.demonstrations.sources import read_code as read_code
+    from langslice.demonstrations.sources import read_pairs
+    from langslice.demonstrations.sources import read_sentences as read_sentences
 
 __all__ = [
-    "KIM2024",
     "Demonstration",
-    "DemonstrationOptions",
     "Layout",
     "code_demonstrations",
-    "make_demonstrations",
     "parallel_demonstrations",
-    "read_code",
     "read_demonstrations",
     "read_pairs",
-    "read_sentences",
     "text_demonstrations",
     "write_demonstrations",
 ]

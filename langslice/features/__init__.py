@@ -15,18 +15,16 @@ if TYPE_CHECKING:
     from langslice.features.ablated_translation import AblatedTranslation, read_pairs_to_translate, translate_ablated
     from langslice.features.ablation import Ablation, ablate
     from langslice.features.magnitudes import Magnitudes, measure_magnitudes
-    from langslice.features.main import Features, find_features
-    from langslice.features.options import FeatureOptions
+    from langslice.features.main import Features as Features
+    from langslice.features.main import find_features as find_features
+    from langslice.features.options import FeatureOptions as FeatureOptions
     from langslice.features.overlaps import overlap, particular_dimensions, prominence, standing_out
 
 __all__ = [
     "AblatedTranslation",
     "Ablation",
-    "FeatureOptions",
-    "Features",
     "Magnitudes",
     "ablate",
-    "find_features",
     "measure_magnitudes",
     "overlap",
     "particular_dimensions",
@@ -43,10 +41,24 @@ __getattr__ = lazy_names(
             "read_pairs_to_translate",
             "translate_ablated",
         ),
-        "langslice.features.ablation": ("Ablation", "ablate"),
-        "langslice.features.magnitudes": ("Magnitudes", "measure_magnitudes"),
-        "langslice.features.main": ("Features", "find_features"),
+        "langslice.features.ablation": (
+            "Ablation",
+            "ablate",
+        ),
+        "langslice.features.magnitudes": (
+            "Magnitudes",
+            "measure_magnitudes",
+        ),
+        "langslice.features.main": (
+            "Features",
+            "find_features",
+        ),
         "langslice.features.options": ("FeatureOptions",),
-        "langslice.features.overlaps": ("overlap", "particular_dimensions", "prominence", "standing_out"),
+        "langslice.features.overlaps": (
+            "overlap",
+            "particular_dimensions",
+            "prominence",
+            "standing_out",
+        ),
     },
 )

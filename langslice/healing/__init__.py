@@ -26,14 +26,11 @@ from typing import TYPE_CHECKING
 from langslice.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from langslice.healing.main import HealResult, heal
+    from langslice.healing.main import HealResult
+    from langslice.healing.main import heal as heal
     from langslice.healing.options import HealOptions
 
-__all__ = [
-    "HealOptions",
-    "HealResult",
-    "heal",
-]
+__all__ = ["HealOptions", "HealResult"]
 __getattr__ = lazy_names(
     __name__,
     {

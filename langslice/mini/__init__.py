@@ -13,6 +13,7 @@ from pathlib import Path
 
 from langslice.errors import CorpusError
 
+__all__ = ["heldout_languages", "heldout_text", "mini_model_path"]
 _FOLDER = Path(__file__).parent
 
 

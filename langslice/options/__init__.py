@@ -8,24 +8,32 @@ Reading order: values.py (types, in JSON and in words), declaration.py, shared.p
 choice.py.
 """
 
-from langslice.options.choice import Choice, asks, codes, listed, request_json
-from langslice.options.declaration import Declared, Entry, Options, check_value, declared, refuse_unknown, renamed
-from langslice.options.parameters import build, by_field, taking
-from langslice.options.shared import (
-    Corpus,
-    HeldOut,
-    Processes,
-    Ray,
-    Revision,
-    SourceOptions,
-    TextField,
-    Threads,
-    VerificationOptions,
-    Verify,
-)
+from __future__ import annotations
 
-__all__ = [
-    "Choice", "Corpus", "Declared", "Entry", "HeldOut", "Options", "Processes", "Ray", "Revision", "SourceOptions", "TextField",
-    "Threads", "VerificationOptions", "Verify", "asks", "build", "by_field", "check_value", "codes", "declared", "listed",
-    "refuse_unknown", "renamed", "request_json", "taking",
-]  # fmt: skip
+from langslice.options.choice import Choice as Choice
+from langslice.options.choice import asks as asks
+from langslice.options.choice import codes as codes
+from langslice.options.choice import listed as listed
+from langslice.options.choice import request_json as request_json
+from langslice.options.declaration import Declared as Declared
+from langslice.options.declaration import Entry as Entry
+from langslice.options.declaration import Options as Options
+from langslice.options.declaration import check_value as check_value
+from langslice.options.declaration import declared as declared
+from langslice.options.declaration import refuse_unknown as refuse_unknown
+from langslice.options.declaration import renamed as renamed
+from langslice.options.parameters import build as build
+from langslice.options.parameters import by_field as by_field
+from langslice.options.parameters import taking as taking
+from langslice.options.shared import Corpus as Corpus
+from langslice.options.shared import HeldOut as HeldOut
+from langslice.options.shared import Processes as Processes
+from langslice.options.shared import Ray as Ray
+from langslice.options.shared import Revision as Revision
+from langslice.options.shared import SourceOptions as SourceOptions
+from langslice.options.shared import TextField as TextField
+from langslice.options.shared import Threads as Threads
+from langslice.options.shared import VerificationOptions as VerificationOptions
+from langslice.options.shared import Verify as Verify
+
+__all__: list[str] = []

@@ -7,3 +7,30 @@ before), equivalent.py (from a command line to its recipe), draft.py (a first re
 
 A sweep is a recipe with lists: langslice.sweeps.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langslice.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langslice.recipes.document import Recipe
+    from langslice.recipes.main import Done, RunResult, preview
+    from langslice.recipes.schema import recipe_schema
+    from langslice.recipes.validation import load_recipe
+
+__all__ = ["Done", "Recipe", "RunResult", "load_recipe", "preview", "recipe_schema"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "langslice.recipes.document": ("Recipe",),
+        "langslice.recipes.main": (
+            "Done",
+            "RunResult",
+            "preview",
+        ),
+        "langslice.recipes.schema": ("recipe_schema",),
+        "langslice.recipes.validation": ("load_recipe",),
+    },
+)

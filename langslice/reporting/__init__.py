@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from langslice.planning.plan import SlicePlan
     from langslice.reporting.data import Report
 
-__all__ = ["collect_report", "write_report"]
+__all__ = ["collect_report"]
 
 # By which a report that may be replaced is told from a page that somebody else put there.
 _OURS = b'<meta name="generator" content="langslice '

@@ -2,3 +2,5 @@
 
 A figure that was not obtained, for want of data or because the model does not fit, is left out and named.
 """
+
+__all__: list[str] = []

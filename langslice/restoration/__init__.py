@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 from langslice.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from langslice.restoration.adapters import AdapterResult, carry_adapter
-    from langslice.restoration.main import RestoreResult, restore
+    from langslice.restoration.adapters import AdapterResult
+    from langslice.restoration.adapters import carry_adapter as carry_adapter
+    from langslice.restoration.main import RestoreResult
+    from langslice.restoration.main import restore as restore
     from langslice.restoration.options import AdapterOptions, RestoreOptions
 
-__all__ = [
-    "AdapterOptions",
-    "AdapterResult",
-    "RestoreOptions",
-    "RestoreResult",
-    "carry_adapter",
-    "restore",
-]
+__all__ = ["AdapterOptions", "AdapterResult", "RestoreOptions", "RestoreResult"]
 __getattr__ = lazy_names(
     __name__,
     {

@@ -11,24 +11,44 @@ from typing import TYPE_CHECKING
 from langslice.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from langslice.scoring.main import score
-    from langslice.scoring.methods import METHODS, compute
-    from langslice.scoring.options import ScoreOptions, ScoreSettings
-    from langslice.scoring.table import Scores, load_scores, model_fingerprint
+    from langslice.scoring.cost import Cost, pruning_costs
+    from langslice.scoring.main import score as score
+    from langslice.scoring.methods import METHODS as METHODS
+    from langslice.scoring.methods import compute
+    from langslice.scoring.options import ScoreOptions as ScoreOptions
+    from langslice.scoring.options import ScoreSettings
+    from langslice.scoring.selection import (
+        heads_to_drop,
+        language_heads_to_drop,
+        language_neurons_to_drop,
+        layers_to_drop,
+        neurons_to_drop,
+        random_control,
+    )
+    from langslice.scoring.table import Scores, load_scores
+    from langslice.scoring.table import model_fingerprint as model_fingerprint
 
 __all__ = [
-    "METHODS",
-    "ScoreOptions",
+    "Cost",
     "ScoreSettings",
     "Scores",
     "compute",
+    "heads_to_drop",
+    "language_heads_to_drop",
+    "language_neurons_to_drop",
+    "layers_to_drop",
     "load_scores",
-    "model_fingerprint",
-    "score",
+    "neurons_to_drop",
+    "pruning_costs",
+    "random_control",
 ]
 __getattr__ = lazy_names(
     __name__,
     {
+        "langslice.scoring.cost": (
+            "Cost",
+            "pruning_costs",
+        ),
         "langslice.scoring.main": ("score",),
         "langslice.scoring.methods": (
             "METHODS",
@@ -37,6 +57,14 @@ __getattr__ = lazy_names(
         "langslice.scoring.options": (
             "ScoreOptions",
             "ScoreSettings",
+        ),
+        "langslice.scoring.selection": (
+            "heads_to_drop",
+            "language_heads_to_drop",
+            "language_neurons_to_drop",
+            "layers_to_drop",
+            "neurons_to_drop",
+            "random_control",
         ),
         "langslice.scoring.table": (
             "Scores",

@@ -178,7 +178,7 @@ def plan(model: str | Path, *, options: PlanOptions, report: Report = silent) ->
 
     model    a local folder, or the id of a model on the hub
     options  see PlanOptions
-    Returns  a plan; `langslice.planning.plan.save_plan` writes it
+    Returns  a plan; `plan.save(path)` writes it
     Raises   LanguageError, CorpusError, PlanError for the choice; CheckpointError, TokenizerError for the model
     """
     from langslice.planning.build import needs_tokenizer

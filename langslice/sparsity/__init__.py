@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from langslice.sparsity.pruned_copy import prune_copy
     from langslice.sparsity.report import SparsityReport, TensorSparsity
     from langslice.sparsity.request import SparsityRequest
+    from langslice.sparsity.structured import StructuredScores, structured_scores
 
 __all__ = [
     "SparsityReport",
     "SparsityRequest",
+    "StructuredScores",
     "TensorSparsity",
     "prune_copy",
     "sparsify",
+    "structured_scores",
 ]
 __getattr__ = lazy_names(
     __name__,
@@ -37,5 +40,9 @@ __getattr__ = lazy_names(
             "TensorSparsity",
         ),
         "langslice.sparsity.request": ("SparsityRequest",),
+        "langslice.sparsity.structured": (
+            "StructuredScores",
+            "structured_scores",
+        ),
     },
 )

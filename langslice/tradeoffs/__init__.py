@@ -3,3 +3,26 @@
 Reading order: in_memory.py (the slice of a plan as a model in memory), losses.py (what it loses on text), costs.py (which tokens
 are dear), ladder.py (one size after another), main.py (the flow), table.py and picture.py (what people see).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langslice.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from langslice.tradeoffs.ladder import Rung
+    from langslice.tradeoffs.losses import Loss
+    from langslice.tradeoffs.main import Tradeoff
+    from langslice.tradeoffs.options import TradeoffOptions
+
+__all__ = ["Loss", "Rung", "Tradeoff", "TradeoffOptions"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "langslice.tradeoffs.ladder": ("Rung",),
+        "langslice.tradeoffs.losses": ("Loss",),
+        "langslice.tradeoffs.main": ("Tradeoff",),
+        "langslice.tradeoffs.options": ("TradeoffOptions",),
+    },
+)

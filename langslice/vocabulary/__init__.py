@@ -1,1 +1,3 @@
 """Choosing what to keep; nothing here writes."""
+
+__all__: list[str] = []
