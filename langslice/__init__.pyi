@@ -191,7 +191,7 @@ def inspect(
     report: Report = ...,
 ) -> Inspection: ...
 def load_plan(
-    path: Path,
+    path: str | Path,
 ) -> SlicePlan: ...
 def make_demonstrations(
     out: str | Path | None = ...,

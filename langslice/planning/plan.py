@@ -224,10 +224,10 @@ def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:
     return entry
 
 
-def load_plan(path: Path) -> SlicePlan:
+def load_plan(path: str | Path) -> SlicePlan:
     """Read a plan, checking its form."""
     try:
-        document = read_json(path, PlanError, halves=True)
+        document = read_json(Path(path), PlanError, halves=True)
     except FileNotFoundError as error:
         raise PlanError(
             f"{path}: no such plan", hint="write one with `langslice plan MODEL ... -o plan.json`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -158,6 +159,15 @@ def test_refusals(zoo):
         langslice.tradeoff(zoo("whisper"), languages="en")
     with pytest.raises(CorpusError, match="fewer than two lines"):
         langslice.tradeoff("mini", languages="ko", loss_texts={"ko": ["하나"]})
+
+
+def test_a_quantised_model_is_refused(zoo, tmp_path):
+    shutil.copytree(zoo("llama"), tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"is quantised \(bitsandbytes"):
+        langslice.tradeoff(tmp_path / "model", languages="en", loss_lines=4)
 
 
 def test_an_encoder_does_not_tell_what_a_token_costs(zoo):
