@@ -109,7 +109,7 @@ METHODS = {
     "layers": ("langslice", "mergekit"),
 }
 CUTS = {
-    "heads and neurons": ["--heads-sparsity", str(HEAD_SHARE), "--neurons-sparsity", str(NEURON_SHARE), "--even",
+    "heads and neurons": ["--heads-sparsity", str(HEAD_SHARE), "--neurons-sparsity", str(NEURON_SHARE), "--uniform",
                           "--heads-by", "l2", "--neurons-by", "l2"],
     "layers": ["--drop-layers", f"{DROPPED_LAYERS[0]}-{DROPPED_LAYERS[-1]}"],
 }  # fmt: skip

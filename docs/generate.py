@@ -35,6 +35,7 @@ PUBLIC = (
             "evaluate",
             "heal",
             "restore",
+            "shrink",
             "adapter",
             "report",
             "push",
@@ -160,10 +161,13 @@ def _entries(item: object) -> str:
 
     if not (inspect.isclass(item) and issubclass(item, Options)):
         return ""
-    lines = ["", ""]
-    for name, option in declared(item).items():
+    lines, group = ["", ""], ""
+    for option in declared(item).values():
+        if option.group != group:
+            group = option.group
+            lines += [f"{group}:"]
         default = "" if option.required else f" = {option.default!r}"
-        lines += [f"{name}: {type_words(option.accepted)}{default}", f"    {option.entry.help}"]
+        lines += [f"  {option.called}: {type_words(option.accepted)}{default}", f"      {option.entry.help}"]
     return "\n".join(lines)
 
 
@@ -198,7 +202,8 @@ def stub_text() -> str:
 
 def _imports(places: dict[str, set[str]]) -> list[str]:
     head = [
-        "from collections.abc import Mapping, Sequence",
+        "from collections.abc import Iterable, Mapping, Sequence",
+        "from contextlib import AbstractContextManager",
         "from pathlib import Path",
         "from typing import Any, overload",
         "",
@@ -248,7 +253,15 @@ def _known(words: str, function: object, places: dict[str, set[str]]) -> str:
     words = re.sub(r"langslice\.[a-z_.]+\.", "", words).strip("'")
     module = importlib.import_module(getattr(function, "__module__", ""))
     text = Path(str(module.__file__)).read_text(encoding="utf-8")
-    for word in set(re.findall(r"[A-Z]\w+", words)) - {"Any", "Mapping", "Path", "Sequence", "None"}:
+    for word in set(re.findall(r"[A-Z]\w+", words)) - {
+        "AbstractContextManager",
+        "Any",
+        "Iterable",
+        "Mapping",
+        "Path",
+        "Sequence",
+        "None",
+    }:
         found = re.search(rf"from (langslice[\w.]*) import (?:[\w, ]*\b|\([^)]*\b){word}\b", text)
         place = found[1] if found else module.__name__
         exported = any(f"{word} as {word}" in names for names in places.values())

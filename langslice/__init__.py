@@ -16,6 +16,7 @@ The verbs of the command line are the functions of this module:
     evaluate(model, out, ...)       scores of a model and its slice, side by side
     heal(model, out, ...)           train a slice on
     restore(healed, out, base=...)  a trained slice back into the full model
+    shrink(model, tokenizer, ...)   train a slice in memory; trained rows go back into the model
     adapter(adapter, out, plan=...) a LoRA between a model and its slice
     report(folder, ...)             one HTML page and the model card
     push(folder, repo_id, ...)      a slice onto the hub
@@ -44,6 +45,7 @@ _HOMES = {
     "langslice.evaluation.main": ("evaluate",),
     "langslice.healing.main": ("heal",),
     "langslice.restoration.main": ("restore",),
+    "langslice.restoration.shrinking": ("shrink",),
     "langslice.restoration.adapters": {"adapter": "carry_adapter"},
     "langslice.reporting": {"report": "write_report"},
     "langslice.recipes.draft": {"init": "draft"},
@@ -54,7 +56,7 @@ _HOMES = {
 __all__ = [
     "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "find_features",
     "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
-    "run", "score", "slice", "sweep", "tradeoff",
+    "run", "score", "shrink", "slice", "sweep", "tradeoff",
     "verify",
 ]  # fmt: skip
 # Public names are imported when they are first used, so that `import langslice` stays light; __init__.pyi says what they are.

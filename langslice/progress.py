@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 _logger = logging.getLogger("langslice")
 Report = Callable[[str, int, int], None]
@@ -25,6 +29,46 @@ def logged() -> Report:
         last = step
 
     return report
+
+
+@contextmanager
+def shown() -> Iterator[Report]:
+    """A report for functions that are given none: logged, and as a bar on stderr where that is a terminal, or in a notebook."""
+    log = logged()
+    if not (_in_notebook() or sys.stderr.isatty()):
+        yield log
+        return
+    bar = _bar_class()(desc="starting", leave=False, unit="", unit_scale=True)
+    last = ""
+
+    def report(step: str, done: int, total: int) -> None:
+        nonlocal last
+        log(step, done, total)
+        if step != last:
+            bar.reset(total=total or None)
+            bar.set_description_str(step, refresh=False)
+        last, bar.total, bar.n = step, total or None, done
+        bar.refresh()
+
+    try:
+        yield report
+    finally:
+        bar.close()
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this; IPython in a terminal is none."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def _bar_class() -> Any:
+    """The bar of tqdm that fits: widgets in a notebook that has them, text elsewhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a notebook lacks widgets; text is shown instead
+        from tqdm.autonotebook import tqdm
+
+    return tqdm
 
 
 def adding_up(report: Report, step: str, total: int) -> Callable[[int], None]:

@@ -6,6 +6,7 @@ Sizes are chosen so that no two axes share a length: a gather along the wrong ax
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -268,17 +269,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-# Layers of different sizes do not run in these with transformers 4, which sizes them, or their cache, by config.json alone.
-UNEVEN_FROM_5 = frozenset({"modernbert", "gemma2", "gemma3_text", "cohere2"})
-# Transformers 4 gives these a cache that cannot be shared.
-SHARED_CACHE_FROM_5 = frozenset({"gemma2", "gemma3_text", "cohere2"})
+# First version of transformers (of 4.50, 4.55 and 5, which were tried) in which some families can what others always could.
+Since = Mapping[str, tuple[int, int]]
+# Layers of different sizes run; before, the class sizes them, or their cache, by config.json alone.
+UNEVEN_LAYERS: Since = {"modernbert": (5, 0), "gemma2": (4, 55), "gemma3_text": (4, 55), "cohere2": (4, 55)}
+# The cache can be shared.
+SHARED_CACHE: Since = {"gemma2": (4, 55), "gemma3_text": (4, 55), "cohere2": (4, 55)}
+# Tokens beyond the rows of the per-layer table can be read.
+SHORT_PER_LAYER_TABLE: Since = {"gemma3n_text": (5, 0)}
 
 
-def lacks(model_type: str, families: frozenset[str]) -> bool:
-    """Whether the installed transformers is too early for what only version 5 does for some families."""
+def lacks(model_type: str, since: Since) -> bool:
+    """Whether the installed transformers is too early for what a family can in later versions."""
     import transformers
 
-    return model_type in families and transformers.__version__.startswith("4.")
+    installed = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    return installed < since.get(model_type, (0, 0))
 
 
 def build(model_type: str, folder: Path, *, dtype: str = "float32", **changes: Any) -> Path:

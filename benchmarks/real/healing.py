@@ -35,11 +35,11 @@ _CUTS = {
 # Short sequences, and matrix products in bfloat16, so that a step takes seconds of one core; weights and the teacher are float32.
 _GEMMA = {
     "batch_size": 8, "seq_length": 64, "steps": 100, "eval_every": 25, "heldout": 0.01, "save_every": 25,
-    "precision": "bfloat16", "device": "cpu", "teacher_cache": str(WORK / PAGE / "teacher"),
+    "dtype": "bfloat16", "device": "cpu", "teacher_cache": str(WORK / PAGE / "teacher"),
 }  # fmt: skip
 _E5 = {
     "batch_size": 32, "seq_length": 96, "steps": 150, "eval_every": 30, "heldout": 0.01, "save_every": 50,
-    "precision": "bfloat16", "device": "cpu", "objective": "mse",
+    "dtype": "bfloat16", "device": "cpu", "objective": "mse",
 }  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def _cut(name: str) -> tuple[Any, ...]:
     model, options = _CUTS[name]
     extra: tuple[Any, ...] = ("--no-verify",)
     if "--neurons-sparsity" in options:
-        extra += ("--score-texts", text_file(model), "--even")
+        extra += ("--calibration", text_file(model), "--uniform")
     return (model, *options, *extra)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from common import RESULTS, WORK, langslice, machine, models, ntrex, step, table, udhr, write_page
 
 PAGE = "tradeoff"
-LINES, RIGHTS, LIMIT = 60, 40, 0.01
+LINES, PICKING, RIGHTS, LIMIT = 60, 30, 40, 0.01
 MODELS = {
     "gemma-3-270m": ("96000,80000,64000,48000,32000", "both"),
     "multilingual-e5-small": ("48000,32000,24000,16000,12000", "frequency"),
@@ -50,7 +50,7 @@ def ladder(model: str) -> dict[str, Any]:
     )  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     shutil.copy(out.with_suffix(".svg"), RESULTS / f"tradeoff-{model}.svg")
-    return {"taken": taken, **json.loads(out.read_text())}
+    return {"taken": taken, **json.loads(out.read_text()), "model": model, "text": "NTREX-128, every tenth line"}
 
 
 def picked() -> dict[str, Any]:
@@ -60,11 +60,11 @@ def picked() -> dict[str, Any]:
     from langslice.tradeoffs.texts import read_texts
 
     source, out = models() / "gemma-3-270m", WORK / PAGE / "picked"
-    asked = ("-l", "ko,en", "--max-loss", LIMIT, *news(), "--loss-lines", LINES, "--no-verify")
+    asked = ("-l", "ko,en", "--max-loss", LIMIT, *news(), "--loss-lines", PICKING, "--no-verify")
     taken = langslice("slice", source, *asked, "-o", out, "--overwrite", "--quiet")
     record = json.loads((out / "slice.json").read_text())
     lines = {
-        "NTREX-128": read_texts([word for word in news() if "=" in word], (), LINES).measured,
+        "NTREX-128": read_texts([word for word in news() if "=" in word], (), PICKING).measured,
         "UDHR": {language: udhr(language)[:RIGHTS] for language in ("ko", "en")},
     }
     before, after = load_model(source), load_model(out)
@@ -76,7 +76,7 @@ def picked() -> dict[str, Any]:
         for name, each in lines.items()
     }
     notes = [note for note in record["plan"]["notes"] if note.startswith("--max-loss")]
-    return {"taken": taken, "rows": len(record["new_to_old"]), "note": notes[0], "loss": found}
+    return {"taken": taken, "rows": len(record["new_to_old"]), "note": notes[0].partition(" (")[0], "loss": found}
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def page(document: dict[str, Any]) -> str:
         [
             name,
             code,
-            str(LINES if name == "NTREX-128" else RIGHTS),
+            str(PICKING if name == "NTREX-128" else RIGHTS),
             f"{loss['before']:.4f}",
             f"{loss['after']:.4f}",
             loss_text(loss),

@@ -35,6 +35,7 @@ from langslice.cli.commands.slice import slice
 from langslice.cli.commands.sweep import sweep
 from langslice.cli.commands.tradeoff import tradeoff
 from langslice.cli.commands.verify import verify
+from langslice.cli.help import CommandHelp, ProgramHelp
 from langslice.errors import LangsliceError
 from langslice.invocation import remember_command
 from langslice.version import __version__
@@ -42,7 +43,9 @@ from langslice.wording import OPTIONS, speaking
 
 app = typer.Typer(
     name="langslice",
-    help="Slice a pretrained multilingual model to the languages you need, and prove that what you kept is intact.",
+    cls=ProgramHelp,
+    help="Slice a pretrained multilingual model to the languages you need, and verify that kept text behaves identically.\n\n"
+    "The first step: langslice slice mini --languages ko,en -o mini-ko-en",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -64,20 +67,55 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Work out anew what is kept in the user's cache (LANGSLICE_CACHE).")
+    ] = False,
 ) -> None:
+    if no_cache:
+        from langslice.files.user_cache import without_cache
+
+        context.with_resource(without_cache())
     # Until the command ends, messages name options as they are typed.
     context.with_resource(speaking(OPTIONS))
 
 
-# In the order of the help page: the main job, then choosing, measuring, training, handing on.
-for command in (
-    inspect, plan, tradeoff, slice, mask, verify, run, init, demo,
-    count, score, demonstrations, features,
-    evaluate, sweep, reproduce,
-    heal, restore, adapter,
-    report, push,
-):  # fmt: skip
-    app.command()(command)
+# Heading of the help page -> each command, with an example that its help shows.
+_COMMANDS = {
+    "Slice": (
+        (inspect, "langslice inspect mini --languages ko,en"),
+        (plan, "langslice plan mini --languages ko,en -o plan.json"),
+        (tradeoff, "langslice tradeoff mini --languages ko,en -o tradeoff.json"),
+        (slice, "langslice slice mini --languages ko,en -o mini-ko-en"),
+        (mask, "langslice mask mini --heads-sparsity 0.25 -o mini-masked"),
+        (verify, "langslice verify mini mini-ko-en"),
+        (demo, "langslice demo"),
+    ),
+    "Whole jobs, from a file": (
+        (init, "langslice init mini --languages ko,en -o recipe.yaml"),
+        (run, "langslice run recipe.yaml -o work"),
+        (sweep, "langslice sweep sweep.yaml -o sweep"),
+        (reproduce, "langslice reproduce kim2024 --model google/mt5-small --data DATA -o kim2024"),
+    ),
+    "What to keep: counts, scores, calibration data": (
+        (count, "langslice count mini --corpus ko.txt -o counts.parquet"),
+        (score, "langslice score mini heads --method l2 -o heads.parquet"),
+        (demonstrations, "langslice demonstrations --parallel fr-en.tsv --shots 2 --count 10 -o fr-en.jsonl"),
+        (features, "langslice features mini --demos mt=fr-en.jsonl --against en.jsonl -o features"),
+    ),
+    "Evaluate, train, restore": (
+        (evaluate, "langslice evaluate mini mini-ko-en --languages ko,en"),
+        (heal, "langslice heal mini-ko-en --teacher mini --corpus ko.txt --steps 20 -o healed"),
+        (restore, "langslice restore healed --base mini -o restored"),
+        (adapter, "langslice adapter lora --plan mini-ko-en/slice.json -o lora-ko-en"),
+    ),
+    "Publish": (
+        (report, "langslice report mini-ko-en"),
+        (push, "langslice push mini-ko-en ORG/NAME --dry-run"),
+    ),
+}
+for _panel, _listed in _COMMANDS.items():
+    for _command, _example in _listed:
+        app.command(cls=CommandHelp, rich_help_panel=_panel, epilog=_example)(_command)
 
 
 def _show_warning(

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from langslice.verification.main import Verification
 
 _SHOWN_NAMES = 4  # of what is left out for one reason; a layer's tensors are summed up
+_NEXT = (
+    "\nThe slice scores kept tokens as the original does, and shares their probability among fewer; a dropped language\n"
+    "still round-trips, in smaller pieces. Now a model of your own:\n\n"
+    "  langslice inspect MODEL                               a folder, or a hub id such as intfloat/multilingual-e5-small\n"
+    "  langslice slice MODEL --languages ko,en -o OUT        plan, slice, verify\n"
+    "  langslice plan MODEL --languages ko,en --corpus my.jsonl --coverage 0.9999 -o plan.json\n"
+)
 _VERDICTS = {True: "[green]equal[/]", False: "[red]DIFFERS[/]", None: "[yellow]not checked[/]"}
 
 
@@ -247,6 +254,17 @@ def print_demo(demo: Demo) -> None:
         )
     console.print(quality)
     console.print()
+    _print_further(console, demo)
+    if demo.report is not None:
+        console.print(f"\nThe whole report: {escape(str(demo.report))}", highlight=False)
+    spent = ", ".join(f"{what} {seconds:.1f}" for what, seconds in demo.seconds.items())
+    console.print(f"\nSeconds: {spent}", highlight=False)
+    console.print(_NEXT, highlight=False)
+
+
+def _print_further(console: Console, demo: Demo) -> None:
+    """What else can be sliced, in addition to the vocabulary."""
+    after = sum(size for _, size in demo.result.parameters.values())
     further = Table(
         "the slice, and besides", *_right("parameters", "bytes", *demo.further[0].bits_per_byte), box=None,
         title="What else can be sliced (bits per byte)", title_justify="left",
@@ -264,15 +282,3 @@ def print_demo(demo: Demo) -> None:
         values = [f"{value:.4f}" for value in bits.values()]
         further.add_row(name, count_text(parameters), bytes_text(size_bytes), *values)
     console.print(further)
-    if demo.report is not None:
-        console.print(f"\nThe whole report: {escape(str(demo.report))}", highlight=False)
-    spent = ", ".join(f"{what} {seconds:.1f}" for what, seconds in demo.seconds.items())
-    console.print(f"\nSeconds: {spent}", highlight=False)
-    console.print(
-        "\nThe slice scores kept tokens as the original does, and shares their probability among fewer; a dropped language\n"
-        "still round-trips, in smaller pieces. Now a model of your own:\n\n"
-        "  langslice inspect MODEL                               a folder, or a hub id such as intfloat/multilingual-e5-small\n"
-        "  langslice slice MODEL --languages ko,en -o OUT        plan, slice, verify\n"
-        "  langslice plan MODEL --languages ko,en --corpus my.jsonl --coverage 0.9999 -o plan.json\n",
-        highlight=False,
-    )

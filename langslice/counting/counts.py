@@ -44,7 +44,7 @@ class TokenCounts:
     tokens: tuple[str | None, ...] = ()
     kind: str = ""
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write as parquet: columns id, token, count; the rest as file metadata under "langslice"."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -68,7 +68,7 @@ class TokenCounts:
                 "count": pa.array(self.counts),
             }
         )
-        with staging_file(path) as partial:
+        with staging_file(Path(path)) as partial:
             pq.write_table(table.replace_schema_metadata({"langslice": json.dumps(facts)}), partial, compression="zstd")
 
 

@@ -52,18 +52,19 @@ def _layout(options: DemonstrationOptions) -> Layout:
 
 
 def _made(options: DemonstrationOptions, layout: Layout) -> list[Demonstration]:
-    sources = {"--parallel": options.parallel, "--mono": options.mono, "--code": options.code}
+    sources = {"--parallel": options.parallel, "--corpus": options.mono, "--code": options.code}
     chosen = {name: listed(paths) for name, paths in sources.items() if paths}
     if len(chosen) != 1:
         raise CorpusError(
-            f"expected one of --parallel, --mono and --code, found {len(chosen)}", "make one file for each; they add up"
+            f"expected one of --parallel, --corpus and --code, found {len(chosen)}",
+            "make one file for each; they add up",
         )
     ((kind, paths),) = chosen.items()
     text_field, condition = options.text_field, options.condition
     if kind == "--code":
         return code_demonstrations(read_code(paths, text_field=text_field), layout, condition=condition or "code")
     languages, names, fields = _called(kind, paths, options)
-    if kind == "--mono":
+    if kind == "--corpus":
         sentences = read_sentences(paths, text_field=text_field)
         name = names[0] if names else None
         return text_demonstrations(sentences, languages[0], layout, name=name, condition=condition or "mono")

@@ -77,10 +77,10 @@ class Evaluation:
         plain: dict[str, Any] = _without_nan(document)
         return plain
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the JSON file."""
         text = json.dumps(self.to_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-        with staging_file(path) as partial:
+        with staging_file(Path(path)) as partial:
             partial.write_text(text, encoding="utf-8")
 
 

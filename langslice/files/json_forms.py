@@ -8,7 +8,7 @@ A form is written as the document looks:
     [form]                                a list of such values
     {"name": form, "other?": form}        an object with `name` and perhaps `other`; what else it holds is not looked at
     {"*": form}                           an object all of whose other values are such
-    Row(form, form)                       a list of exactly these
+    FixedList(form, form)                       a list of exactly these
     Among("a", "b")                       one of these texts
 """
 
@@ -30,7 +30,7 @@ _SHOWN = 60
 
 
 @dataclass(frozen=True, init=False)
-class Row:
+class FixedList:
     """A list of fixed length."""
 
     forms: tuple[Any, ...]
@@ -100,10 +100,10 @@ def _fault(value: Any, form: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...
         # The fault that lies deepest is of the form that was meant.
         deepest = max((fault for fault in faults if fault is not None), key=lambda fault: len(fault[0]))
         return deepest if len(deepest[0]) > len(path) else (path, _name(form), _shown(value))
-    if isinstance(form, list | Row):
-        if not isinstance(value, list) or (isinstance(form, Row) and len(value) != len(form.forms)):
+    if isinstance(form, list | FixedList):
+        if not isinstance(value, list) or (isinstance(form, FixedList) and len(value) != len(form.forms)):
             return path, _name(form), _shown(value)
-        forms = form.forms if isinstance(form, Row) else (form[0],) * len(value)
+        forms = form.forms if isinstance(form, FixedList) else (form[0],) * len(value)
         items = ((str(at), item, one) for at, (item, one) in enumerate(zip(value, forms, strict=True)))
         return next((fault for at, item, one in items if (fault := _fault(item, one, (*path, at)))), None)
     if isinstance(form, dict):
@@ -146,7 +146,7 @@ def _fits(value: Any, form: Any) -> bool:
 def _name(form: Any) -> str:
     if isinstance(form, Among):
         return " or ".join(form.texts)
-    if isinstance(form, Row):
+    if isinstance(form, FixedList):
         return f"a list of {len(form.forms)}"
     if isinstance(form, tuple):
         return " or ".join(map(_name, form))

@@ -108,7 +108,7 @@ def train_language_model(
     from langslice.model.transformers_classes import quiet_transformers
 
     if settings.pairs:
-        raise HealError("--pairs is for sentence embedding models", "pass text with --corpus")
+        raise HealError("--parallel is for sentence embedding models", "pass text with --corpus")
     folder, config, tokenizer, name = _kind(source, settings)
     causal = name == "causal"
     frame = find_frame(tokenizer, config, causal=causal)

@@ -12,7 +12,7 @@ from langslice.options import Entry, Options, TextField, build, codes, listed
 OBJECTIVES: Final = ("auto", "causal", "masked", "denoising", "contrastive", "mse")
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
 SCHEDULES: Final = ("linear", "cosine", "constant")
-LENGTH: Final = 256  # tokens in a row
+LENGTH: Final = 256  # tokens
 ZEROS: Final = ("auto", "all", "none")
 _LISTS: Final = ("corpus", "pairs", "train", "lora_targets")
 _CODES: Final = ("train", "lora_targets")
@@ -25,78 +25,106 @@ class HealOptions(Options):
     """One healing run. Where several values are taken, one may stand alone; fields hold them as tuples."""
 
     error = HealError
+    group = "Training"
 
     corpus: Annotated[
         tuple[str, ...],
         Entry(
-            "Text to train on: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub dataset. A line or record is a "
-            "document.",
+            "Training text: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub dataset; one document per line or record.",
             "PATH",
             "-c",
+            common=True,
         ),
     ] = ()
     text_field: TextField = "text"
     pairs: Annotated[
         tuple[str, ...],
-        Entry("Parallel sentences for embedding models: a .tsv or .jsonl file, or two aligned files.", "FILE"),
+        Entry(
+            "Parallel sentences, for embedding models: a .tsv or .jsonl file, or, given twice, two aligned files.",
+            "PATH",
+            named="parallel",
+            was=("pairs",),
+        ),
     ] = ()
-    fields: Annotated[str, Entry("Fields of both sides in jsonl pairs.")] = "source,target"
-    teacher: Annotated[str | None, Entry("Distil from this model, the one that OUT was cut from.", "MODEL")] = None
-    steps: Annotated[int, Entry("Optimizer steps.", least=1)] = 1000
-    batch_size: Annotated[int, Entry("Rows (sentences, pairs) in a batch of one process.", least=1)] = 8
-    gradient_accumulation: Annotated[int, Entry("Batches in a step.", least=1)] = 1
-    seq_length: Annotated[int | None, Entry("Tokens in a row; 256 unless given, or what the model reads.", least=8)] = (
-        None
-    )
-    packing: Annotated[bool, Entry("Several documents in a row, an end-of-text token between them.")] = True
-    learning_rate: Annotated[float, Entry("At its highest.", least=0)] = 2e-4
-    warmup: Annotated[float, Entry("Share of the steps over which it rises.", least=0, most=1)] = 0.05
-    schedule: Annotated[str, Entry("How it falls: linear, cosine, constant.", values=SCHEDULES)] = "linear"
-    weight_decay: Annotated[float, Entry("Of AdamW.", least=0)] = 0.01
+    fields: Annotated[str, Entry("Fields of both sides in jsonl records: source,target.", "NAMES")] = "source,target"
+    teacher: Annotated[
+        str | None, Entry("Distil from this model, the one that OUT was sliced from.", "MODEL", common=True)
+    ] = None
+    steps: Annotated[int, Entry("Optimizer steps.", "N", least=1, common=True)] = 1000
+    batch_size: Annotated[int, Entry("Batch size per process, in sequences or pairs.", "N", least=1, common=True)] = 8
+    gradient_accumulation: Annotated[int, Entry("Gradient accumulation: batches per optimizer step.", "N", least=1)] = 1
+    seq_length: Annotated[
+        int | None, Entry("Sequence length. Default: 256, or the maximum of the model.", "N", least=8, common=True)
+    ] = None
+    packing: Annotated[bool, Entry("Pack several documents into a sequence, separated by end-of-text tokens.")] = True
+    learning_rate: Annotated[float, Entry("Peak learning rate.", "NUMBER", least=0, common=True)] = 2e-4
+    warmup: Annotated[float, Entry("Warmup ratio.", "SHARE", least=0, most=1)] = 0.05
+    schedule: Annotated[str, Entry("LR schedule: linear, cosine, constant.", "NAME", values=SCHEDULES)] = "linear"
+    weight_decay: Annotated[float, Entry("AdamW weight decay.", "NUMBER", least=0)] = 0.01
     objective: Annotated[
-        str, Entry("auto, causal, masked, denoising; embedding models: contrastive, mse.", values=OBJECTIVES)
+        str,
+        Entry(
+            "Objective: auto, causal, masked, denoising; contrastive, mse for embedding models.",
+            "NAME",
+            values=OBJECTIVES,
+        ),
     ] = "auto"
     train: Annotated[
         tuple[str, ...],
         Entry(
-            "What trains: all, embeddings, norms, attention, feed-forward, positions, patterns of names "
-            '("*.layers.0.*"); "!" leaves out. Several with commas.',
+            "Trainable parts: all, embeddings, norms, attention, feed-forward, positions, or patterns of names: "
+            '"*.layers.0.*"; "!" excludes.',
+            "NAMES",
             codes=True,
         ),
     ] = ("all",)
-    lora: Annotated[int, Entry("Rank of a low-rank adapter; 0 trains weights themselves.", least=0)] = 0
-    lora_alpha: Annotated[float | None, Entry("Its scale; twice the rank unless given.")] = None
+    lora: Annotated[int, Entry("LoRA rank; 0 trains the weights themselves.", "N", least=0, common=True)] = 0
+    lora_alpha: Annotated[float | None, Entry("LoRA alpha. Default: twice the rank.", "NUMBER")] = None
     lora_targets: Annotated[
         tuple[str, ...],
-        Entry('Linear layers that get one: "*.q_proj,*.v_proj"; by default all but the output head.', codes=True),
+        Entry(
+            'Linear layers with a LoRA: "*.q_proj,*.v_proj". Default: all but the output head.', "PATTERNS", codes=True
+        ),
     ] = ()
-    keep_adapter: Annotated[bool, Entry("Write the adapter alone, not merged.")] = False
+    keep_adapter: Annotated[bool, Entry("Write the LoRA alone, not merged into the weights.")] = False
     alpha: Annotated[
-        float, Entry("Share of the teacher in the loss: 0 is text alone, 1 the teacher alone.", least=0, most=1)
+        float,
+        Entry("Weight of the distillation loss: 0 is text only, 1 is the teacher only.", "SHARE", least=0, most=1),
     ] = 0.5
-    temperature: Annotated[float, Entry("Of both distributions.", above=0)] = 1.0
-    hidden: Annotated[float, Entry("Weight of the distance of hidden states.", least=0)] = 0.0
+    temperature: Annotated[float, Entry("Distillation temperature.", "NUMBER", above=0)] = 1.0
+    hidden: Annotated[float, Entry("Weight of the hidden-state loss.", "NUMBER", least=0)] = 0.0
     teacher_cache: Annotated[
-        str | None, Entry("Keep the teacher's best guesses here, and no teacher in memory.", "DIR")
+        str | None, Entry("Cache the top-k logits of the teacher in this folder, and keep no teacher in memory.", "DIR")
     ] = None
-    teacher_top: Annotated[int, Entry("Guesses kept for each token.", least=1)] = 64
-    stream_teacher: Annotated[bool, Entry("Hold one layer of the teacher in memory at a time.")] = False
-    any_teacher: Annotated[bool, Entry("Allow a teacher that OUT was not cut from, of the same vocabulary.")] = False
+    teacher_top: Annotated[int, Entry("Top-k logits cached per token.", "K", least=1)] = 64
+    stream_teacher: Annotated[bool, Entry("Keep one layer of the teacher in memory at a time.")] = False
+    any_teacher: Annotated[bool, Entry("Allow a teacher that OUT was not sliced from, with the same vocabulary.")] = (
+        False
+    )
     precision: Annotated[
-        str, Entry("Of matrix products: float32, bfloat16, float16; weights stay float32.", values=PRECISIONS)
+        str,
+        Entry(
+            "Compute dtype: float32, bfloat16 or float16; the weights stay float32.",
+            "DTYPE",
+            values=PRECISIONS,
+            named="dtype",
+            was=("precision",),
+        ),
     ] = "float32"
-    gradient_checkpointing: Annotated[bool, Entry("Compute activations twice instead of keeping them.")] = False
-    zeros: Annotated[str, Entry("Zeros that stay: auto (pruned weights), all, none (they may fill).", values=ZEROS)] = (
+    gradient_checkpointing: Annotated[bool, Entry("Recompute activations instead of storing them.")] = False
+    zeros: Annotated[str, Entry("Zeros that stay zero: auto (pruned weights), all, none.", "WHICH", values=ZEROS)] = (
         "auto"
     )
-    heldout: Annotated[float, Entry("Share of the documents that is only measured.", least=0, most=0.5)] = 0.02
+    heldout: Annotated[float, Entry("Share of the documents held out for evaluation.", "SHARE", least=0, most=0.5)] = (
+        0.02
+    )
     eval_every: Annotated[
-        int | None, Entry("Steps between measurements; a tenth of the run unless given.", least=1)
+        int | None, Entry("Steps between evaluations. Default: a tenth of the run.", "N", least=1)
     ] = None
-    save_every: Annotated[int, Entry("Steps between checkpoints.", least=1)] = 100
-    resume: Annotated[bool, Entry("Go on where a killed run stopped, or begin anew.")] = True
-    seed: Annotated[int, Entry("Of the order of the text, of masks and of dropout.")] = 0
-    device: Annotated[str, Entry("auto or cpu.", values=("auto", "cpu"))] = "auto"
+    save_every: Annotated[int, Entry("Steps between checkpoints.", "N", least=1)] = 100
+    resume: Annotated[bool, Entry("Resume from the last checkpoint of an interrupted run.")] = True
+    seed: Annotated[int, Entry("Seed of the data order, of masking and of dropout.", "N")] = 0
+    device: Annotated[str, Entry("Device: auto or cpu.", "DEVICE", values=("auto", "cpu"))] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,7 +160,7 @@ def check_settings(settings: HealOptions) -> None:
     Raises  HealError
     """
     if not settings.corpus and not settings.pairs:
-        raise HealError("there is no text to heal on", "add --corpus ko.jsonl; embedding models also take --pairs")
+        raise HealError("there is no text to heal on", "add --corpus ko.jsonl; embedding models also take --parallel")
     if not settings.teacher:
         plain = HealOptions()
         for name in ("teacher_cache", "teacher_top", "any_teacher", "stream_teacher", "hidden", "alpha", "temperature"):

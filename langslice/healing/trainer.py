@@ -231,7 +231,7 @@ def _callback(trainer: Any, held: Held, report: Report) -> Any:
                 if not math.isfinite(self.loss):
                     raise HealError(
                         f"the loss is {self.loss} at step {state.global_step}; nothing was written",
-                        "lower --learning-rate, or use --precision bfloat16 or float32",
+                        "lower --learning-rate, or use --dtype bfloat16 or float32",
                     )
                 report(f"healing, loss {self.loss:.4g}", state.global_step, state.max_steps)
 

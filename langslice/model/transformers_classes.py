@@ -6,16 +6,22 @@ Everything that asks transformers is here and in verification/outputs.py; custom
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from importlib.metadata import version as installed
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import CheckpointError
+from langslice.files.user_cache import cached
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.class_shapes import quiet_transformers as quiet_transformers
 from langslice.model.class_shapes import stock_config
 from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
+from langslice.version import __version__
 
 
 def model_class(folder: Path) -> Any:
@@ -101,7 +107,7 @@ def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
             for path in {entry.path: None for entry in checkpoint.tensors.values()}:
                 tensors |= load_state_dict(str(path), map_location="meta")
             # A mismatch is then listed by name, as the rest is; otherwise it raises, and hides the other two lists.
-            _, info = stock.from_pretrained(
+            model, info = stock.from_pretrained(
                 None,
                 config=transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False),
                 state_dict=tensors,
@@ -116,11 +122,21 @@ def loading_report(checkpoint: Checkpoint) -> dict[str, set[str]] | None:
     return {
         "missing": set(info["missing_keys"]),
         "unexpected": set(info["unexpected_keys"]),
-        "mismatched": {
-            f"{name}, stored {tuple(stored)}, expected {tuple(expected)}"
-            for name, stored, expected in info["mismatched_keys"]
-        },
+        "mismatched": {_mismatch(entry, tensors, model) for entry in info["mismatched_keys"]},
     }
+
+
+def _mismatch(entry: tuple[str, Any, Any] | str, tensors: Mapping[str, Any], model: Any) -> str:
+    """The name of a tensor with the shape that is stored and the one that its class expects.
+
+    entry  as transformers lists it; versions around 4.55 give the name in the class alone
+    """
+    if isinstance(entry, str):
+        prefix = f"{model.base_model_prefix}."
+        names = (entry, entry.removeprefix(prefix), f"{prefix}{entry}")
+        entry = next((name, tensors[name].shape, model.state_dict()[entry].shape) for name in names if name in tensors)
+    name, stored, expected = entry
+    return f"{name}, stored {tuple(stored)}, expected {tuple(expected)}"
 
 
 def implied_fields(
@@ -152,7 +168,51 @@ def implied_fields(
 
 
 def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json with its class's defaults; empty where this version of transformers cannot read it."""
+    """config.json with its class's defaults; empty where this version of transformers cannot read it.
+
+    What the class says is kept in the user's cache, and asked of another process: importing it here would import torch, which
+    takes a second or two and 200 MB, and has no part in configurations.
+    """
+    text = json.dumps(config)
+    if {"transformers", "torch"} & sys.modules.keys():  # imported, and perhaps with classes that somebody registered
+        return _full_config(config)
+    versions = [installed(name) for name in ("transformers", "huggingface_hub")]
+    found = cached(
+        "configs",
+        [text, *versions, __version__],
+        lambda: _asked_apart(text) or json.dumps(_full_config(config)).encode(),
+    )
+    document: dict[str, Any] = json.loads(found)
+    return document
+
+
+_WITHOUT_TORCH = """
+import importlib.util, json, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "torch" else find(name, package)
+from langslice.model.transformers_classes import _full_config
+print(json.dumps(_full_config(json.load(sys.stdin))))
+"""
+
+
+def _asked_apart(text: str) -> bytes:
+    """What a process that does not see torch says of a config.json, as JSON; b"" where it cannot say: it is asked here then."""
+    if not sys.executable:  # Python inside another program
+        return b""
+    paths = [str(Path(entry).absolute()) for entry in sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-c", _WITHOUT_TORCH]
+    try:
+        done = subprocess.run(
+            command, input=text.encode(), env=environment, capture_output=True, timeout=60, check=True
+        )
+        json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return b""
+    return done.stdout
+
+
+def _full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     with quiet_transformers():
         try:
             full = stock_config(config).to_dict()

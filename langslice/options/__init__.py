@@ -9,8 +9,8 @@ choice.py.
 """
 
 from langslice.options.choice import Choice, asks, codes, listed, request_json
-from langslice.options.declaration import Declared, Entry, Options, check_value, declared, refuse_unknown
-from langslice.options.parameters import build, taking
+from langslice.options.declaration import Declared, Entry, Options, check_value, declared, refuse_unknown, renamed
+from langslice.options.parameters import build, by_field, taking
 from langslice.options.shared import (
     Corpus,
     HeldOut,
@@ -26,6 +26,6 @@ from langslice.options.shared import (
 
 __all__ = [
     "Choice", "Corpus", "Declared", "Entry", "HeldOut", "Options", "Processes", "Ray", "Revision", "SourceOptions", "TextField",
-    "Threads", "VerificationOptions", "Verify", "asks", "build", "check_value", "codes", "declared", "listed",
-    "refuse_unknown", "request_json", "taking",
+    "Threads", "VerificationOptions", "Verify", "asks", "build", "by_field", "check_value", "codes", "declared", "listed",
+    "refuse_unknown", "renamed", "request_json", "taking",
 ]  # fmt: skip

@@ -41,7 +41,9 @@ def request_json(choice: Choice) -> dict[str, Any]:
     for name, value in choice.items():
         if name in _UNRECORDED or value is None or value is False or (isinstance(value, tuple) and not value):
             continue
-        if is_json(value, "array"):
+        if isinstance(value, Mapping):
+            plain[name] = [f"{key}={len(lines)} lines" for key, lines in value.items()]
+        elif is_json(value, "array"):
             plain[name] = [str(item) for item in value]
         else:
             plain[name] = value if isinstance(value, int | float) else str(value)

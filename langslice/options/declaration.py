@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from langslice.errors import LangsliceError, OptionError
 from langslice.options.values import kind_schema, misfit, near_value
+from langslice.wording import worded
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Entry:
     most      the upper one
     above     a bound that is not included
     values    the only texts that are understood
-    named     what command lines and recipes call it, where that is not the field's name
+    named     what callers call it (command line, Python, recipes), where records keep the field's name
+    was       names that it had in the last release, which still work and say so
+    common    whether it is among those that the help of a command shows first
     argument  on command lines it stands by its place, under its metavar
     alone     on command lines it has one value, where Python takes several
     typed     whether command lines have it
@@ -40,6 +44,8 @@ class Entry:
     above: float | None = None
     values: tuple[str, ...] = ()
     named: str | None = None
+    was: tuple[str, ...] = ()
+    common: bool = False
     argument: bool = False
     alone: bool = False
     typed: bool = True
@@ -47,16 +53,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Declared:
-    """An option: its name, its type without annotations, what is known of it, and its default; `...` where it must be given."""
+    """An option: its field, its type without annotations, what is known of it, and its default; `...` where it must be given.
+
+    group  heading under which help and reference show it
+    """
 
     name: str
     kind: Any
     entry: Entry
     default: Any
+    group: str = "Options"
 
     @property
     def called(self) -> str:
-        """What command lines and recipes call it."""
+        """What callers call it."""
         return self.entry.named or self.name
 
     @property
@@ -87,9 +97,11 @@ class Options:
     """Options of one job or room; values are checked when they are given.
 
     error  what is raised for a value that does not fit
+    group  heading under which help and reference show the options that a class declares itself
     """
 
     error: ClassVar[type[LangsliceError]] = OptionError
+    group: ClassVar[str] = "Options"
 
     def __post_init__(self) -> None:
         for name, option in declared(type(self)).items():
@@ -127,7 +139,9 @@ def _declared(kind: Any) -> Mapping[str, Declared]:
         entry = _entry(hints[field.name])
         if entry is not None:
             default = ... if field.default is MISSING else field.default
-            found[field.name] = Declared(field.name, hints[field.name].__origin__, entry, default)
+            home = next(each for each in kind.__mro__ if field.name in vars(each).get("__annotations__", ()))
+            group = getattr(home, "group", Options.group)
+            found[field.name] = Declared(field.name, hints[field.name].__origin__, entry, default, group)
     return found
 
 
@@ -142,8 +156,36 @@ def check_value(value: Any, option: Declared, error: type[LangsliceError] = Opti
     if fault is None:
         return
     by_name = option.entry.typed and not option.entry.argument
-    shown = f"--{option.called.replace('_', '-')}" if by_name else f"`{option.called}`"
+    shown = flag(option.called) if by_name else f"`{option.called}`"
     raise error(f"{shown} {fault}", near_value(value, schema) or option.entry.help or None)
+
+
+def renamed(
+    given: Mapping[str, Any], options: Iterable[Declared], error: type[LangsliceError] = OptionError
+) -> dict[str, Any]:
+    """What was given, by the names that options have today; each former name is announced by a FutureWarning.
+
+    Raises  `error` where an option is given by both names
+    """
+    today = {old: option.called for option in options for old in option.entry.was}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        new = today.get(name, name)
+        if new in found or (new != name and new in given):
+            old = next(old for old, each in today.items() if each == new and old in given)
+            raise error(
+                f"{flag(old)} is the former name of {flag(new)}, and both are given", "leave the former one out"
+            )
+        if new != name:
+            message = f"{flag(name)} is now called {flag(new)}; the former name works until the next release"
+            warnings.warn(worded(message), FutureWarning, stacklevel=3)
+        found[new] = value
+    return found
+
+
+def flag(name: str) -> str:
+    """An option as a command line calls it."""
+    return f"--{name.replace('_', '-')}"
 
 
 def refuse_unknown(names: Iterable[str], known: Sequence[str], error: type[LangsliceError], what: str) -> None:

@@ -9,8 +9,8 @@ from operator import or_
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from langslice.options.declaration import Declared, Entry, Options, check_value, declared, refuse_unknown
-from langslice.progress import logged
+from langslice.options.declaration import Declared, Entry, Options, check_value, declared, refuse_unknown, renamed
+from langslice.progress import shown
 
 _PLAIN: Final[Mapping[str, Any]] = {"str": str, "Path": Path, "bool": bool, "int": int, "float": float, "None": None}
 OptionsKind = TypeVar("OptionsKind", bound=Options)
@@ -26,13 +26,20 @@ def build(
     beside  further names that would be understood in the same place
     Raises  the kind's error for unknown names, for values that do not fit, and for those that are missing
     """
-    options = declared(kind)
+    options = {option.called: option for option in declared(kind).values()}
+    given = renamed(given, options.values(), kind.error)
     refuse_unknown(given, [*options, *beside], kind.error, what)
     values = {name: value for name, value in given.items() if value is not None}
     missing = [name for name, option in options.items() if option.required and name not in values]
     if missing:
         raise kind.error(f"`{missing[0]}` is missing", options[missing[0]].entry.help)
-    return kind(**values)
+    return kind(**{options[name].name: value for name, value in values.items()})
+
+
+def by_field(kind: type[Options], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, by the names of the fields; names of other kinds stay."""
+    fields = {option.called: name for name, option in declared(kind).items()}
+    return {fields.get(name, name): value for name, value in given.items()}
 
 
 def taking(kind: type[Options], *by_place: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
@@ -65,9 +72,10 @@ def taking(kind: type[Options], *by_place: str) -> Callable[[Callable[..., Resul
                     check_value(bound.arguments[name], option, kind.error)
             given |= _named(by_place, others, given)
             bound.arguments["options"] = _ready(kind, bound.arguments.get("options"), given, list(own))
-            if "report" in own:
-                bound.arguments.setdefault("report", logged())
-            return function(*bound.args, **bound.kwargs)
+            if "report" not in own or "report" in bound.arguments:
+                return function(*bound.args, **bound.kwargs)
+            with shown() as bound.arguments["report"]:
+                return function(*bound.args, **bound.kwargs)
 
         call.__signature__ = _shown(own, kind, by_place, signature(function).return_annotation)  # type: ignore[attr-defined]
         return call
@@ -90,7 +98,7 @@ def _ready(kind: type[OptionsKind], ready: Any, given: Mapping[str, Any], own: S
     if not isinstance(ready, kind):
         raise kind.error(f"`options` must be {kind.__name__}, found {type(ready).__name__}")
     if given:
-        raise kind.error(f"`options` says what is asked, so `{min(given)}` cannot be given beside it")
+        raise kind.error(f"`options` says what is asked, so `{min(given)}` cannot be given together with it")
     return ready
 
 
@@ -108,11 +116,11 @@ def _checkable(own: Mapping[str, Parameter]) -> Mapping[str, Declared]:
 def _shown(own: Mapping[str, Parameter], kind: type[Options], by_place: Sequence[str], returned: Any) -> Signature:
     """A function's parameters, its options by name, and those of its own that stand by name alone."""
     named = {
-        name: Parameter(
-            name, Parameter.POSITIONAL_OR_KEYWORD if name in by_place else Parameter.KEYWORD_ONLY,
+        option.called: Parameter(
+            option.called, Parameter.POSITIONAL_OR_KEYWORD if option.called in by_place else Parameter.KEYWORD_ONLY,
             default=Parameter.empty if option.required else option.default, annotation=option.accepted,
         )
-        for name, option in declared(kind).items()
+        for option in declared(kind).values()
     }  # fmt: skip
     ready = Parameter("options", Parameter.KEYWORD_ONLY, default=None, annotation=kind | None)
     before = [each for each in own.values() if each.kind is Parameter.POSITIONAL_OR_KEYWORD]

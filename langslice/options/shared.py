@@ -11,24 +11,35 @@ from langslice.options.declaration import Entry, Options
 
 Corpus = Annotated[
     str | Path | Sequence[str | Path],
-    Entry("Text to count: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub dataset.", "PATH", "-c"),
+    Entry(
+        "Text whose tokens are counted: txt, jsonl, parquet, .gz, .zst, a folder, a glob, or a hub dataset.",
+        "PATH",
+        "-c",
+        common=True,
+    ),
 ]
-Revision = Annotated[str | None, Entry("Branch, tag or commit of a hub model.", "NAME")]
-TextField = Annotated[str, Entry("Field of jsonl and parquet records that holds the text.", "NAME")]
-HeldOut = Annotated[str | Path | Sequence[str | Path], Entry("Held-out text to prove the result on.", "PATH")]
-Verify = Annotated[bool, Entry("Prove the result, or only write.")]
-Threads = Annotated[int, Entry("Threads that write.", least=1)]
-Ray = Annotated[str | None, Entry("Use this Ray cluster: auto, host:port, ray://…, or local.", "ADDRESS")]
-Processes = Annotated[int | None, Entry("Processes that count; all cores unless given.", "N", least=1)]
+Revision = Annotated[str | None, Entry("Branch, tag or commit of a model on the hub.", "NAME")]
+TextField = Annotated[str, Entry("Text field of jsonl and parquet records.", "NAME")]
+HeldOut = Annotated[
+    str | Path | Sequence[str | Path], Entry("Held-out text on which source and slice are compared.", "PATH")
+]
+Verify = Annotated[bool, Entry("Verify the result against the source before writing it to OUT.")]
+Threads = Annotated[int, Entry("Writer threads.", "N", least=1)]
+Ray = Annotated[str | None, Entry("Ray cluster to use: auto, host:port, ray://host:port, or local.", "ADDRESS")]
+Processes = Annotated[int | None, Entry("Counting processes. Default: one per core.", "N", least=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions(Options):
     """Which version of a model on the hub, and how to get at it."""
 
+    group = "Source"
+
     revision: Revision = None
-    token: Annotated[str | None, Entry("Hub token, for gated models.", "TOKEN")] = None
-    cache_dir: Annotated[str | Path | None, Entry("Hub cache.", "DIR")] = None
+    token: Annotated[
+        str | None, Entry("Hub token, for gated models. Default: the one of `hf auth login`.", "TOKEN")
+    ] = None
+    cache_dir: Annotated[str | Path | None, Entry("Hub cache folder.", "DIR")] = None
 
     def source(self) -> dict[str, Any]:
         """These three alone, as `open_checkpoint` takes them."""
@@ -39,6 +50,8 @@ class SourceOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class VerificationOptions(Options):
     """How a result is proven."""
+
+    group = "Verification"
 
     text: HeldOut = ()
     verify: Verify = True

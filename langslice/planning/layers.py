@@ -211,7 +211,7 @@ def _method(kind: str, choice: Choice) -> str:
 def _scores(
     checkpoint: Checkpoint, kind: str, method: str, choice: Choice, report: Report, number: int | None = None
 ) -> Scores:
-    """Scores from a file, or computed now on --score-texts."""
+    """Scores from a file, or computed now on --calibration."""
     from langslice.scoring.methods import ScoreSettings, compute
     from langslice.scoring.table import load_scores
 

@@ -19,9 +19,10 @@ class CarryOptions(Options):
     """What becomes of files that langslice does not know."""
 
     error = PlanError
+    group = "Output"
 
-    carry: Annotated[str | Sequence[str], Entry("Copy files that langslice does not know.", "GLOB")] = ()
-    leave_out: Annotated[str | Sequence[str], Entry("Leave out files that langslice does not know.", "GLOB")] = ()
+    carry: Annotated[str | Sequence[str], Entry("Copy unknown files that match.", "GLOB")] = ()
+    leave_out: Annotated[str | Sequence[str], Entry("Leave out unknown files that match.", "GLOB")] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,14 @@ class RowOptions(Options):
     """What becomes of rows and fields that nothing else decides."""
 
     error = PlanError
+    group = "Vocabulary"
 
-    pad_to_multiple_of: Annotated[int | None, Entry("Pad the vocabulary, for tensor cores: 64.", "N", least=1)] = None
+    pad_to_multiple_of: Annotated[
+        int | None, Entry("Pad the vocabulary size to a multiple of N, for tensor cores: 64.", "N", least=1)
+    ] = None
     ignore_field: Annotated[
-        str | Sequence[str], Entry("A configuration field that holds no token ids, whatever its name says.", "NAME")
+        str | Sequence[str],
+        Entry("Configuration field that holds no token ids, although its name suggests it.", "NAME"),
     ] = ()
     processes: Processes = None
 
@@ -42,20 +47,21 @@ class LossOptions(Options):
     """What a smaller vocabulary may cost, and on what text that is measured."""
 
     error = PlanError
+    group = "Vocabulary"
 
     max_loss: Annotated[
         float | None,
         Entry(
-            "The smallest vocabulary that loses less than this in every language: bits per byte, for encoders 1 - cosine: 0.01.",
+            "Keep the smallest vocabulary that loses less than this in every language: bits per byte; 1 - cosine for encoders.",
             "LOSS",
             above=0,
         ),
     ] = None
     loss_texts: Annotated[
         str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]],
-        Entry("Text to measure the loss on, ko=ko.txt; the package's sentences unless given.", "CODE=PATH"),
+        Entry("Text that the loss is measured on: ko=ko.txt. Default: the sentences of the package.", "CODE=PATH"),
     ] = ()
-    loss_lines: Annotated[int, Entry("Lines of each language to measure the loss on.", "N", least=2)] = 100
+    loss_lines: Annotated[int, Entry("Lines per language that the loss is measured on.", "N", least=2)] = 100
 
 
 # Fields stand in the order of the classes from the last to the first.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import PlanError
 from langslice.model.checkpoint import Checkpoint
-from langslice.options import Choice, listed
+from langslice.options import Choice, declared, listed
 from langslice.progress import Report
+from langslice.sparsity.options import WeightOptions
 
 if TYPE_CHECKING:
     from langslice.sparsity.report import SparsityReport
@@ -27,7 +28,7 @@ def weights_request(choice: Choice) -> dict[str, Any] | None:
         idle = [name for name in _HOW if given.get(name)]
         if idle:
             raise PlanError(
-                f"--{idle[0].replace('_', '-')} has no effect: no weight is pruned",
+                f"--{declared(WeightOptions)[idle[0]].called.replace('_', '-')} has no effect: no weight is pruned",
                 hint="add --sparsity 0.3, or --pattern 2:4",
             )
         return None

@@ -155,8 +155,8 @@ def _cuts(look: Look) -> list[str]:
     shares = {"heads": look.share, "neurons": 0.2}
     for name, words, entries in (
         ("layers", ("layer",), {"drop_layers_by": layers}),
-        ("heads", ("head", "group"), {"heads_sparsity": shares["heads"], "even": True}),
-        ("neurons", ("neuron",), {"neurons_sparsity": shares["neurons"], "even": True}),
+        ("heads", ("head", "group"), {"heads_sparsity": shares["heads"], "uniform": True}),
+        ("neurons", ("neuron",), {"neurons_sparsity": shares["neurons"], "uniform": True}),
     ):
         units = [unit for unit in found.units if unit.name.split()[0] in words]
         worth = [_worth(look, unit, shares.get(name), len(units) > 1) for unit in units]
@@ -166,11 +166,11 @@ def _cuts(look: Look) -> list[str]:
         blocks.append((text + ("" if refused else _off(entries))).rstrip())
     blocks.append(
         _comment("Text to score them on. Layers need it; heads and neurons go by their norm without it.")
-        + _off({"score_texts": texts.split(", ")})
+        + _off({"calibration": texts.split(", ")})
     )
     blocks.append(
         _comment("Weights set to zero; the files keep their size. By demonstrations: see the guide on pruning weights.")
-        + _off({"sparsity": 0.3, "score": "magnitude"})
+        + _off({"sparsity": 0.3, "weights_by": "magnitude"})
     )
     return blocks
 

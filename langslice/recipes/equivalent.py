@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from langslice.options import renamed
+
 HEAD = "# langslice run recipe.yaml -o WORK\n"
 
 
@@ -22,11 +24,11 @@ def part_recipe(part: str, model: str | None, given: Mapping[str, Any], *, name:
     from langslice.recipes.parts import parts
     from langslice.recipes.validation import check_recipe
 
-    known = {option.name: option.called for option in parts()[part].entries.values()}
+    entries = parts()[part].entries
     told = {
-        known[option]: value
-        for option, value in given.items()
-        if option in known and value is not None and value not in ((), [])
+        name: value
+        for name, value in renamed(given, entries.values()).items()
+        if name in entries and value is not None and value not in ((), [])
     }
     recipe: dict[str, Any] = {} if model is None else {"model": str(model)}
     if given.get("revision") is not None:

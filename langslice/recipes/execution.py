@@ -13,7 +13,7 @@ from typing import Any, Final
 from langslice.errors import RecipeError
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.progress import Report, silent
-from langslice.recipes.parts import parts, room
+from langslice.recipes.parts import room
 
 COMPARING: Final = ("resamples", "seed")
 """Of the evaluation, what does not change what is measured."""
@@ -29,26 +29,24 @@ def make_input(
     kind     count, score, demonstrations or features
     entries  with the files in the place of references
     """
-    names = {option.called: option.name for option in parts()[kind].entries.values()}
-    given = {names[entry]: value for entry, value in entries.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "demonstrations":
         from langslice.demonstrations.main import make_demonstrations
 
-        make_demonstrations(out, overwrite=True, **given)
+        make_demonstrations(out, overwrite=True, **entries)
     elif kind == "features":
         from langslice.features.main import find_features
 
-        find_features(model, out, overwrite=True, revision=revision, report=report, **given)
+        find_features(model, out, overwrite=True, revision=revision, report=report, **entries)
     elif kind == "count":
         from langslice.slicing import main as job
 
-        job.count(model, revision=revision, report=report, **given).save(out)
+        job.count(model, revision=revision, report=report, **entries).save(out)
     else:
         from langslice.scoring.main import score
         from langslice.scoring.pictures import can_draw, draw_scores
 
-        scores = score(model, revision=revision, report=report, **given)
+        scores = score(model, revision=revision, report=report, **entries)
         scores.save(out)
         if can_draw():
             draw_scores(scores, out.with_suffix(".png"))
@@ -80,9 +78,10 @@ def make_model(
 
 def sparsity_request(entries: Mapping[str, Any], data: str | None) -> Any:
     """A recipe's `sparsify`, with `keep` and `avoid` laid out as demonstrations."""
-    from langslice.sparsity.request import SparsityRequest
+    from langslice.sparsity.request import SparsityRequest, request_options
 
-    given = {name: value for name, value in entries.items() if name not in ("keep", "avoid")}
+    fields = {option.called: option.name for option in request_options().values()}
+    given = {fields[name]: value for name, value in entries.items() if name not in ("keep", "avoid")}
     for name in ("keep_demos", "avoid_demos", "linears"):
         if name in given:
             given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])

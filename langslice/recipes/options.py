@@ -14,7 +14,9 @@ from langslice.options import Entry, Options, SourceOptions
 class KeptLanguages(Options):
     """What shall stay."""
 
-    languages: Annotated[str | Sequence[str], Entry("Languages to keep: ko,en.", "CODES", "-l", codes=True)]
+    languages: Annotated[
+        str | Sequence[str], Entry("Languages to keep, as BCP 47 codes: ko,en.", "CODES", "-l", codes=True)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,10 @@ def parts() -> Mapping[str, RecipePart]:
         ),
         "sparsify": RecipePart(
             "Set weights to zero, in a copy of the model.",
-            {**request_options(), **_own("keep", dict, keep), **_own("avoid", dict, avoid)},
+            {
+                **{each.called: each for each in request_options().values()},
+                **_own("keep", dict, keep), **_own("avoid", dict, avoid),
+            },
             nested={"keep": laid_out, "avoid": laid_out},
         ),
         "evaluate": RecipePart(

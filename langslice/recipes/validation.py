@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import RecipeError
-from langslice.options import codes
+from langslice.options import by_field, codes, renamed
 from langslice.options.values import expected, is_json, misfit, near_value
+from langslice.planning.options import PlanOptions
 from langslice.recipes.document import Lines, Recipe, place_of, placed, read_yaml
-from langslice.recipes.parts import STEPS, SWEEPING, parts
+from langslice.recipes.parts import STEPS, SWEEPING, RecipePart, parts
 from langslice.recipes.references import MODEL, check_references
 from langslice.recipes.schema import Schema, recipe_schema
 
@@ -31,10 +33,29 @@ def load_recipe(recipe: str | Path | Mapping[str, Any]) -> Recipe:
     else:
         document, lines, text = read_yaml(Path(recipe))
         place = str(recipe)
+    document = today(document)
     check_recipe(document, place=place, lines=lines)
     found = Recipe(_plain(document), place, lines, text)
     _check_run(found)
     return found
+
+
+def today(document: Any) -> Any:
+    """A recipe with the names that its entries have today; what is no recipe stays as it is. Raises RecipeError."""
+    if not isinstance(document, Mapping):
+        return document
+    return {name: _today(value, parts()[name]) if name in parts() else value for name, value in document.items()}
+
+
+def _today(value: Any, part: RecipePart) -> Any:
+    if isinstance(value, list):
+        return [_today(each, part) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    if part.named:
+        inner = replace(part, named=False)
+        return {name: _today(each, inner) for name, each in value.items()}
+    return renamed(value, part.entries.values(), RecipeError)
 
 
 def check_recipe(document: Any, *, place: str, lines: Lines | None = None, sweep: bool = False) -> None:
@@ -185,7 +206,7 @@ def _check_values(recipe: Recipe) -> None:
         if name in document:
             with placed(recipe, name, ""):
                 _check_choice(document[name])
-                weights_request(document[name])
+                weights_request(by_field(PlanOptions, document[name]))
 
 
 def _check_choice(entries: Mapping[str, Any]) -> None:

@@ -155,7 +155,7 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
-class Stack:
+class LayerStack:
     """A stack of layers, in the numbering of the source; `sizes_known` is False in records that do not give them."""
 
     name: str
@@ -287,7 +287,7 @@ class Report:
     size_bytes: Sizes | None
     parts: tuple[PartSizes, ...]
     vocabulary: Vocabulary | None
-    stacks: tuple[Stack, ...]
+    stacks: tuple[LayerStack, ...]
     style: str | None
     sparsity: Sparsity | None
     texts: tuple[TextTokens, ...]

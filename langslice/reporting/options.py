@@ -18,18 +18,18 @@ class ReportOptions(Options):
     error = ReportError
 
     results: Annotated[
-        str | Path | Sequence[str | Path], Entry("Results of `langslice evaluate`; may be repeated.", "FILE", "-r")
+        str | Path | Sequence[str | Path], Entry("Results of `langslice evaluate`. May be repeated.", "FILE", "-r")
     ] = ()
     scores: Annotated[
-        str | Path | Sequence[str | Path], Entry("Scores of `langslice score`; may be repeated.", "FILE", "-s")
+        str | Path | Sequence[str | Path], Entry("Scores of `langslice score`. May be repeated.", "FILE", "-s")
     ] = ()
     features: Annotated[
         str | Path | Sequence[str | Path],
-        Entry("Folder that `langslice features` wrote; the first is shown.", "DIR", "-f", alone=True),
+        Entry("Folder that `langslice features` wrote.", "DIR", "-f", alone=True),
     ] = ()
-    recipe: Annotated[str | Path | None, Entry("Recipe by which it was made.", "FILE")] = None
+    recipe: Annotated[str | Path | None, Entry("Recipe that the slice was made with.", "FILE")] = None
     command: Annotated[
-        str | Sequence[str] | None, Entry("As it was typed, if not as slice.json records it.", typed=False)
+        str | Sequence[str] | None, Entry("Command to show instead of the one in slice.json.", typed=False)
     ] = None
-    hashes: Annotated[bool, Entry("sha256 of every file of the slice.")] = True
-    card: Annotated[bool, Entry("Refresh README.md too, unless a person edited it.")] = True
+    hashes: Annotated[bool, Entry("List the sha256 of every file of the slice.")] = True
+    card: Annotated[bool, Entry("Update README.md too, unless a person edited it.")] = True

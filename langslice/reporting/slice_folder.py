@@ -22,6 +22,7 @@ from langslice.reporting.data import (
     Healing,
     KeptLanguage,
     LayerRow,
+    LayerStack,
     PartSizes,
     Report,
     Script,
@@ -29,7 +30,6 @@ from langslice.reporting.data import (
     SliceOrigin,
     SourceModel,
     Sparsity,
-    Stack,
     TensorZeros,
     TextTokens,
     UnitRow,
@@ -220,7 +220,7 @@ def criterion_label(reason: str) -> str:
     return f"{language_label(rest)}, word list" if kind == "language" else f"{rest}, {kind}" if rest else kind
 
 
-def _stacks(plan: SlicePlan) -> tuple[Stack, ...]:
+def _stacks(plan: SlicePlan) -> tuple[LayerStack, ...]:
     """Layers of the source, heads and neurons in them, and which stay; nothing where no layer was touched."""
     kept = plan.structure
     if kept is None:
@@ -245,11 +245,11 @@ def _stacks(plan: SlicePlan) -> tuple[Stack, ...]:
                 left = kept.neurons.get(stack, {}).get(layer, tuple(range(width))) if stays else ()
                 neurons = UnitRow(int(width), tuple(left))
             rows.append(LayerRow(layer, kept.new_layer(stack, layer) if stays else None, heads, neurons))
-        stacks.append(Stack(stack, tuple(rows)))
+        stacks.append(LayerStack(stack, tuple(rows)))
     return tuple(stacks)
 
 
-def _stacks_by_name(plan: SlicePlan) -> tuple[Stack, ...]:
+def _stacks_by_name(plan: SlicePlan) -> tuple[LayerStack, ...]:
     """Layers alone, by the numbers in the tensors' names, where the record does not give the source's sizes."""
     kept = plan.structure
     if kept is None:
@@ -263,7 +263,7 @@ def _stacks_by_name(plan: SlicePlan) -> tuple[Stack, ...]:
             )
             counts[side] = max(counts.get(side, 0), int(found[1]) + 1)
     return tuple(
-        Stack(
+        LayerStack(
             stack,
             tuple(
                 LayerRow(layer, kept.new_layer(stack, layer) if kept.keeps_layer(stack, layer) else None, {}, None)

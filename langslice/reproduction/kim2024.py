@@ -114,7 +114,7 @@ def make_conditions(folder: Path, code: Path | None) -> tuple[dict[str, Mapping[
     mono = next((entry["keep"] for entry in made.values() if entry), None)
     if mono is not None:
         made["mono en"] = {"sparsity": SPARSITY, "keep": {**mono, "kind": "mono", "languages": "en"}}
-    made["random"] = {"sparsity": SPARSITY, "score": "random"}
+    made["random"] = {"sparsity": SPARSITY, "weights_by": "random"}
     found = next(iter(sorted(folder.glob("humaneval/*.jsonl*"))), None) if code is None else code
     if found is None:
         notes.append("left out: code-refined, which needs source code (--code)")

@@ -16,17 +16,21 @@ class ReproduceOptions(Options):
 
     error = RecipeError
 
-    flores: Annotated[str | Path | None, Entry("flores200_dataset.", "DIR")] = None
-    xnli: Annotated[str | Path | None, Entry("XNLI-1.0, or one file a language.", "DIR")] = None
-    marc: Annotated[str | Path | None, Entry("dataset_CODE_test.json.", "DIR")] = None
-    data: Annotated[str | Path | None, Entry("Folder of data sets in their usual layouts.", "DIR")] = None
-    code: Annotated[str | Path | None, Entry("Source files of the code-refined condition.", "DIR")] = None
-    limit: Annotated[int | None, Entry("Most items of each task and language.", short="-n", least=1)] = None
-    rounds: Annotated[int | None, Entry("Rounds of kimkim2026's speed measurement (5).", least=1)] = None
-    processes: Annotated[int, Entry("Runs of kim2024 at once.", least=1)] = 1
-    ray: Annotated[str | None, Entry("Ray cluster for kim2024.", "ADDRESS")] = None
+    flores: Annotated[str | Path | None, Entry("Folder of FLORES-200 (flores200_dataset).", "DIR")] = None
+    xnli: Annotated[str | Path | None, Entry("Folder of XNLI-1.0, or with one file per language.", "DIR")] = None
+    marc: Annotated[str | Path | None, Entry("Folder of MARC (dataset_CODE_test.json).", "DIR")] = None
+    data: Annotated[str | Path | None, Entry("Folder of local data sets in their usual layouts.", "DIR")] = None
+    code: Annotated[str | Path | None, Entry("Source code for the code-refined condition: a folder.", "PATH")] = None
+    limit: Annotated[int | None, Entry("Maximum number of items per task and language.", "N", "-n", least=1)] = None
+    rounds: Annotated[int | None, Entry("Rounds of the speed measurement of kimkim2026. Default: 5.", "N", least=1)] = (
+        None
+    )
+    processes: Annotated[int, Entry("Parallel runs of kim2024.", "N", least=1)] = 1
+    ray: Annotated[str | None, Entry("Ray cluster to use: auto, host:port, ray://host:port, or local.", "ADDRESS")] = (
+        None
+    )
     published: Annotated[
         str | Path | None,
-        Entry("Figures of the paper to stand beside ours: the form that a run leaves in its folder.", "FILE"),
+        Entry("Figures of the paper to compare with, in the form that a run writes into its folder.", "FILE"),
     ] = None
-    device: Annotated[str, Entry("auto, cpu, cuda.")] = "auto"
+    device: Annotated[str, Entry("Device: auto, cpu, cuda, cuda:1.", "DEVICE")] = "auto"

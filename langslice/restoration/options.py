@@ -16,12 +16,12 @@ DIRECTIONS: Final = ("slice", "original")
 class Restored(Options):
     """What comes back."""
 
-    base: Annotated[str | Path, Entry("The model that it was cut from: a folder or hub id.", "MODEL")]
+    base: Annotated[str | Path, Entry("Model that the slice was made from: a folder or hub id.", "MODEL")]
     plan: Annotated[
-        str | Path | None, Entry("slice.json of the slice, where HEALED has none (trained elsewhere).", "FILE")
+        str | Path | None, Entry("slice.json of the slice, if HEALED has none (trained elsewhere).", "FILE")
     ] = None
     everything: Annotated[
-        bool, Entry("Bring back layers, heads, neurons and pruned weights too, with the base's values.")
+        bool, Entry("Also restore layers, heads, neurons and pruned weights, with the values of the base.")
     ] = False
     threads: Threads = 2
 
@@ -39,11 +39,14 @@ class AdapterOptions(Options):
 
     error = PlanError
 
-    plan: Annotated[str | Path, Entry("slice.json of the slice, or its plan.", "FILE")]
+    plan: Annotated[str | Path, Entry("slice.json of the slice, or its plan file.", "FILE")]
     to: Annotated[
         str | None,
-        Entry("slice or original; by default the side that the adapter does not fit yet.", "SIDE", values=DIRECTIONS),
+        Entry(
+            "Target: slice or original. Default: the one that the adapter does not fit yet.", "SIDE", values=DIRECTIONS
+        ),
     ] = None
     base: Annotated[
-        str | Path | None, Entry("The original, where the adapter holds whole tables to fill up.", "MODEL")
+        str | Path | None,
+        Entry("Original model, if the adapter holds whole embedding matrices that must be completed.", "MODEL"),
     ] = None

@@ -83,7 +83,7 @@ def compute(
     if needed and len(set(lines) - {OVERALL}) < needed:
         raise ScoreError(
             f"{method} compares languages and needs text of at least {needed}, each under its code",
-            hint="--texts ko=ko.txt --texts en=en.txt",
+            hint="--calibration ko=ko.txt --calibration en=en.txt",
         )
     from langslice.scoring.model_runs import open_running
 

@@ -17,15 +17,26 @@ class ScoreSettings(Options):
 
     error = ScoreError
 
-    seeds: Annotated[tuple[int, ...], Entry("Samples of the text to average over.", least=1, alone=True)] = (0, 1, 2)
-    samples: Annotated[int, Entry("Lines of a sample, of each language.", least=1)] = 128
-    max_tokens: Annotated[int, Entry("Longest line.", least=4)] = 128
-    run: Annotated[int, Entry("Layers in a run (angular).", least=1)] = 1
+    seeds: Annotated[
+        tuple[int, ...], Entry("Number of random samples of the text to average over.", "N", least=1, alone=True)
+    ] = (0, 1, 2)
+    samples: Annotated[int, Entry("Lines per sample and language.", "N", least=1)] = 128
+    max_tokens: Annotated[
+        int, Entry("Sequence length; longer ones are truncated.", "N", least=4, named="seq_length", was=("max_tokens",))
+    ] = 128
+    run: Annotated[int, Entry("Length of the runs of layers (angular).", "N", least=1)] = 1
     count: Annotated[
-        int | None, Entry("Layers to remove one after another (perplexity); all unless given.", least=1)
+        int | None,
+        Entry(
+            "Number of layers to remove one after the other (perplexity). Default: all.",
+            "N",
+            least=1,
+            named="removals",
+            was=("count",),
+        ),
     ] = None
-    steps: Annotated[int, Entry("Steps of training (gates).", least=1)] = 100
-    penalty: Annotated[float, Entry("Loss that one open gate costs (gates).", least=0)] = 0.005
+    steps: Annotated[int, Entry("Training steps (gates).", "N", least=1)] = 100
+    penalty: Annotated[float, Entry("L0 penalty per open gate (gates).", "NUMBER", least=0)] = 0.005
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,18 +50,24 @@ class ScoreSettings(Options):
 class ScoredText(Options):
     """What is scored, by which method, on what text."""
 
-    kind: Annotated[str, Entry("What to score: layers, heads or neurons.", "KIND", argument=True)]
+    kind: Annotated[str, Entry("What is scored: layers, heads or neurons.", "KIND", argument=True)]
     method: Annotated[
         str,
         Entry(
             "layers: block-influence, angular, perplexity. heads: l1, l2, gradient, gates, lahis. "
             "neurons: l1, l2, activation, taylor, lape.",
+            metavar="NAME",
             short="-m",
         ),
     ]
     texts: Annotated[
         str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]],
-        Entry("Text to measure on; ko=ko.txt scores a language by itself. May be repeated.", "[CODE=]PATH", "-t"),
+        Entry(
+            "Calibration text that scores are measured on; ko=ko.txt states its language. May be repeated.",
+            "[CODE=]PATH",
+            named="calibration",
+            was=("texts",),
+        ),
     ] = ()
     text_field: TextField = "text"
 

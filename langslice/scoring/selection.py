@@ -107,7 +107,7 @@ def _even_heads_of_layer(row: npt.NDArray[np.float64], heads: Heads, place: str,
         least = 1 / max(heads.key_value if heads.key_value > 1 else 1, heads.group)
         raise PlanError(
             f"{share:g} of {heads.query} heads of {place} is less than the smallest uniform slice",
-            hint=f"the smallest takes {least:.4g} of the heads; or do without --even",
+            hint=f"the smallest takes {least:.4g} of the heads; or do without --uniform",
         )
     by_group = row.reshape(heads.key_value, heads.group)
     if groups * heads.group >= within * heads.key_value:
@@ -284,7 +284,7 @@ def _other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]
         what = f"no scores for `{missing[0]}`" if missing else "no language to keep was named"
         raise LanguageError(
             f"{what}; there are scores for {', '.join(have) or 'no language'}",
-            hint="score with --texts CODE=FILE for every language",
+            hint="score with --calibration CODE=FILE for every language",
         )
     others = [language for language in have if language not in keep_languages]
     if not others:

@@ -102,7 +102,7 @@ class Scores:
             found.setdefault(place, {})[layer] = column[rows[start:end]]
         return found
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write as parquet: the columns kind to spread; the rest as file metadata under "langslice"."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -122,7 +122,7 @@ class Scores:
             "spread": pa.array(self.spread),
         }
         table = pa.table(columns).replace_schema_metadata({"langslice": json.dumps(facts)})
-        with staging_file(path) as partial:
+        with staging_file(Path(path)) as partial:
             pq.write_table(table, partial, compression="zstd")
 
 

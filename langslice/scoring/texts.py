@@ -31,13 +31,16 @@ def read_score_texts(
     else:
         lines, names = _read_files(texts, text_field, report), tuple(texts)
     if not lines:
-        raise CorpusError("this method reads text, and none was given", hint="add --texts FILE, or --texts ko=FILE")
+        raise CorpusError(
+            "this method reads text, and none was given", hint="add --calibration FILE, or --calibration ko=FILE"
+        )
     for language, given in lines.items():
         if not given:
             raise CorpusError(f"the text{f' of `{language}`' if language else ''} holds no line with anything in it")
     if OVERALL in lines and len(lines) > 1:
         raise CorpusError(
-            "some texts have a language and others have none", hint="write --texts ko=FILE for all of them, or for none"
+            "some texts have a language and others have none",
+            hint="write --calibration ko=FILE for all of them, or for none",
         )
     return lines, names
 

@@ -28,9 +28,9 @@ LANGUAGES = ("ko", "en")
 # What else can be sliced, on top of the languages; heads and neurons by scores on text that is not measured on.
 FURTHER: tuple[tuple[str, Choice], ...] = (
     ("one layer of six (--drop-layers 3)", {"drop_layers": "3"}),
-    ("a quarter of the heads (--heads-sparsity 0.25)", {"heads_sparsity": 0.25, "even": True}),
-    ("a fifth of the neurons (--neurons-sparsity 0.2)", {"neurons_sparsity": 0.2, "even": True}),
-    ("30% of the weights to zero (--sparsity 0.3)", {"sparsity": 0.3, "score": "magnitude"}),
+    ("a quarter of the heads (--heads-sparsity 0.25)", {"heads_sparsity": 0.25, "uniform": True}),
+    ("a fifth of the neurons (--neurons-sparsity 0.2)", {"neurons_sparsity": 0.2, "uniform": True}),
+    ("30% of the weights to zero (--sparsity 0.3)", {"sparsity": 0.3, "weights_by": "magnitude"}),
 )
 _LINES = 40
 
@@ -134,7 +134,7 @@ def _further(slice_folder: Path, name: str, choice: Choice, report: Report) -> F
     with tempfile.TemporaryDirectory(prefix="langslice-demo-") as folder:
         out = Path(folder) / "cut"
         if "heads_sparsity" in choice or "neurons_sparsity" in choice:
-            choice = {**choice, "score_texts": _score_texts(Path(folder))}
+            choice = {**choice, "calibration": _score_texts(Path(folder))}
         result = job.slice(slice_folder, out, verify=False, **choice)
         model = load_causal(out)
         bits = {

@@ -55,13 +55,20 @@ def slice_objects(model: Any, tokenizer: Any, **given: Any) -> tuple[Any, Any]:
     build(SliceOptions, {name: value for name, value in given.items() if name not in ("plan", "report", "options")},
           beside=("plan", "report"))  # fmt: skip
     with TemporaryDirectory(prefix="langslice-") as folder:
-        source = Path(folder) / "source"
-        _save(model, tokenizer, source)
-        result = job.slice(source, Path(folder) / "slice", **given)
-        made, new_tokenizer = load_objects(result.out, **dtype_option("auto"))
-        made = made.to(device=model.device)
-        for parameter in made.parameters():  # read from the files before they go
-            parameter.data = parameter.data.clone()
+        return slice_in(Path(folder), model, tokenizer, **given)
+
+
+def slice_in(folder: Path, model: Any, tokenizer: Any, **given: Any) -> tuple[Any, Any]:
+    """Slice loaded objects by way of a folder: `folder/source` is what they are saved as, `folder/slice` their slice.
+
+    Returns  as `slice_objects`; the folder may go
+    """
+    _save(model, tokenizer, folder / "source")
+    result = job.slice(folder / "source", folder / "slice", **given)
+    made, new_tokenizer = load_objects(result.out, **dtype_option("auto"))
+    made = made.to(device=model.device)
+    for parameter in made.parameters():  # read from the files before they go
+        parameter.data = parameter.data.clone()
     made.train(model.training)
     for thing in (made, made.config, new_tokenizer):
         _rename(thing, getattr(model, "name_or_path", ""))

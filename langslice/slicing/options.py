@@ -27,7 +27,9 @@ from langslice.structure.options import PartOptions
 class WriteOptions(Options):
     """How a slice is written."""
 
-    link: Annotated[bool, Entry("Hard-link untouched shards instead of copying them.")] = False
+    group = "Output"
+
+    link: Annotated[bool, Entry("Hard-link unchanged shards instead of copying them.")] = False
     threads: Threads = 2
     ray: Ray = None
 
@@ -53,7 +55,7 @@ class LanguageSets(Options):
 
     languages: Annotated[
         str | Sequence[str],
-        Entry("A set to compute instead of the common ones; may be repeated.", "CODES", "-l"),
+        Entry("Set of languages to compute savings for: ko,en. May be repeated.", "CODES", "-l"),
     ] = ()
 
 
@@ -83,7 +85,11 @@ class CountedText(Options):
     languages: Annotated[
         str | Sequence[str],
         Entry(
-            "Count only the lines in these languages (needs lingua): ko,en.", "CODES", codes=True, named="language_id"
+            "Count only the lines in these languages: ko,en (needs lingua).",
+            "CODES",
+            "-l",
+            codes=True,
+            was=("language_id",),
         ),
     ] = ()
     processes: Processes = None
@@ -103,11 +109,17 @@ class PushOptions(Options):
 
     error = PublishError
 
-    private: Annotated[bool, Entry("Make a new repository private.")] = False
-    revision: Annotated[str | None, Entry("Branch to upload to.", "BRANCH")] = None
-    token: Annotated[str | None, Entry("Hub token; else the one of `hf auth login`.")] = None
-    create: Annotated[bool, Entry("Make the repository where it does not exist.")] = True
-    message: Annotated[str | None, Entry("Message of the commit.", short="-m")] = None
-    include: Annotated[str | Sequence[str], Entry("Upload files that langslice did not write.", "GLOB")] = ()
-    leave_out: Annotated[str | Sequence[str], Entry("Leave files here.", "GLOB")] = ()
-    unproven: Annotated[bool, Entry("Publish a slice without a proof, or with one that failed.")] = False
+    private: Annotated[bool, Entry("Create a private repository.")] = False
+    revision: Annotated[str | None, Entry("Branch to upload to. Default: main.", "BRANCH")] = None
+    token: Annotated[
+        str | None, Entry("Hub token, for gated models. Default: the one of `hf auth login`.", "TOKEN")
+    ] = None
+    create: Annotated[bool, Entry("Create the repository if it does not exist.")] = True
+    message: Annotated[str | None, Entry("Commit message.", "TEXT")] = None
+    include: Annotated[
+        str | Sequence[str], Entry("Also upload files that langslice did not write and that match.", "GLOB")
+    ] = ()
+    leave_out: Annotated[str | Sequence[str], Entry("Leave out files that match.", "GLOB")] = ()
+    unproven: Annotated[
+        bool, Entry("Publish a slice that was not verified, or that failed.", named="unverified", was=("unproven",))
+    ] = False

@@ -175,13 +175,13 @@ def _check_proof(folder: Path, head: Mapping[str, Any]) -> None:
     if verification is None:
         raise PublishError(
             f"{folder} was never compared with its source: it was sliced with --no-verify",
-            hint="slice again without --no-verify, or pass --unproven",
+            hint="slice again without --no-verify, or pass --unverified",
         )
     if verification.get("passed") is not True:
         failed = [str(check.get("name")) for check in verification.get("checks", []) if check.get("passed") is False]
         raise PublishError(
             f"verification of {folder} failed: {', '.join(failed) or 'it says so'}",
-            hint="`langslice verify` shows the differences; --unproven publishes it all the same",
+            hint="`langslice verify` shows the differences; --unverified publishes it all the same",
         )
 
 
@@ -228,7 +228,7 @@ def _check_unchanged(folder: Path, head: Mapping[str, Any], files: Mapping[str, 
         if name.endswith(_WEIGHTS) and name in written and size != written[name]:
             raise PublishError(
                 f"{name} in {folder} is not the file that was verified\n  {written[name]:,} bytes then, {size:,} now",
-                hint="slice again, or pass --unproven",
+                hint="slice again, or pass --unverified",
             )
 
 

@@ -41,7 +41,7 @@ def check_spreadable(request: SparsityRequest) -> None:
     if request.score == "sparsegpt":
         raise PlanError(
             "score 'sparsegpt' is not spread over a cluster: each prompt would send a matrix for every layer",
-            hint="leave --ray out, or take --score wanda",
+            hint="leave --ray out, or take --weights-by wanda",
         )
 
 

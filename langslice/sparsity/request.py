@@ -50,11 +50,13 @@ class SparsityRequest:
     allocation: str = "uniform"
     linears: tuple[str, ...] = ()
     offload: bool = False
-    max_tokens: Annotated[int, Entry("Longest demonstration, in tokens; the rest is cut.", least=1)] = 512
+    max_tokens: Annotated[
+        int, Entry("Sequence length; longer ones are truncated.", "N", least=1, named="seq_length", was=("max_tokens",))
+    ] = 512
     count_padding: Annotated[
-        bool, Entry("Pad demonstrations to `max_tokens` and count the padding, as the code of Kim et al. does.")
+        bool, Entry("Pad sequences to `seq_length` and count the padding, as the code of Kim et al. does.")
     ] = False
-    seed: Annotated[int, Entry("Of the score `random`.")] = 0
+    seed: Annotated[int, Entry("Seed of `random`.")] = 0
     compute: str = "float32"
 
     def group(self) -> tuple[int, int] | None:
@@ -104,12 +106,12 @@ def check_request(request: SparsityRequest) -> None:
     if request.score in CALIBRATED and not request.keep_demos:
         raise _refusal(
             f"score {request.score!r} needs calibration data, and none was given",
-            "pass --keep-demos FILE, made by `langslice demonstrations`; or --score magnitude",
+            "pass --keep-demos FILE, made by `langslice demonstrations`; or --weights-by magnitude",
         )
     if request.avoid_demos and request.score != "wanda":
         raise _refusal(
             f"calibration data to avoid has no meaning for score {request.score!r}",
-            "use --score wanda with --avoid-demos",
+            "use --weights-by wanda with --avoid-demos",
         )
     if request.keep_demos and request.score not in CALIBRATED:
         raise _refusal(f"score {request.score!r} does not look at calibration data", "leave --keep-demos out")
@@ -129,7 +131,9 @@ def check_request(request: SparsityRequest) -> None:
             )
         allocation_shares(request.allocation)
         if request.allocation == "outliers" and request.score not in CALIBRATED:
-            raise _refusal("allocation 'outliers' needs calibration data", "use it with --score wanda and --keep-demos")
+            raise _refusal(
+                "allocation 'outliers' needs calibration data", "use it with --weights-by wanda and --keep-demos"
+            )
 
 
 def allocation_shares(allocation: str) -> Mapping[str, float]:

@@ -74,5 +74,5 @@ def _upper_inverse(products: Any, name: str) -> Any:
     except RuntimeError as error:
         raise CheckpointError(
             f"the inputs of {name} cannot be inverted for SparseGPT\n  {error}",
-            "use more calibration data, or --score wanda",
+            "use more calibration data, or --weights-by wanda",
         ) from None

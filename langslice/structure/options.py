@@ -1,4 +1,4 @@
-"""Options of a structure: which layers, heads, neurons and rows go, by number or by score, and how it is written."""
+"""Options of a structure: which layers, heads, neurons and rows are dropped, by number or by score, and how that is written."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ class LayerOptions(Options):
     """Which layers stay."""
 
     error = PlanError
+    group = "Layers, heads, neurons"
 
     layers: Annotated[
         int | str | Sequence[int | str],
-        Entry("Layers to keep: 0-3,8-11; encoder.0-3 where there are two stacks.", "LAYERS"),
+        Entry("Layers to keep: 0-3,8-11; encoder.0-3 in a model with two stacks.", "LAYERS"),
     ] = ()
-    drop_layers: Annotated[int | str | Sequence[int | str], Entry("Layers to drop: 4-7, decoder.2.", "LAYERS")] = ()
+    drop_layers: Annotated[
+        int | str | Sequence[int | str], Entry("Layers to drop: 4-7, decoder.2.", "LAYERS", common=True)
+    ] = ()
     first_layers: Annotated[int | str | Sequence[int | str], Entry("Keep the first N layers: 4, decoder.4.", "N")] = ()
-    every_layer: Annotated[int | str | Sequence[int | str], Entry("Keep every K-th layer, from the first.", "K")] = ()
+    every_layer: Annotated[
+        int | str | Sequence[int | str], Entry("Keep every K-th layer, starting with the first.", "K")
+    ] = ()
     drop_layers_by: Annotated[
-        str | Sequence[str], Entry("Drop the lowest-scored layers: block-influence:4, layers.parquet:4.", "SCORES:N")
+        str | Sequence[str],
+        Entry("Drop the N layers with the lowest scores: block-influence:4, layers.parquet:4.", "SCORES:N"),
     ] = ()
 
 
@@ -35,32 +41,58 @@ class PartOptions(Options):
     """Which heads, neurons and rows go, by number or by score."""
 
     error = PlanError
+    group = "Layers, heads, neurons"
 
     drop_heads: Annotated[
         str | Sequence[str], Entry("Attention heads to drop, LAYER:HEADS: 3:0,5, decoder.cross.2:1.", "WHERE")
     ] = ()
     heads_sparsity: Annotated[
-        float | None, Entry("Share of heads to drop by score: 0.25.", "SHARE", least=0, most=1)
+        float | None,
+        Entry(
+            "Share of the attention heads to drop, lowest scores first: 0.25.", "SHARE", least=0, most=1, common=True
+        ),
     ] = None
     heads_by: Annotated[
-        str | None, Entry("Method of `langslice score`, or its file; gradient with text, else l2.", "SCORES")
+        str | None,
+        Entry(
+            "Scores of heads: a method of `langslice score` or its file. Default: gradient with --calibration, else l2.",
+            "SCORES",
+        ),
     ] = None
     drop_neurons: Annotated[
         str | Sequence[str], Entry("Feed-forward neurons to drop, LAYER:NEURONS: 3:0-99.", "WHERE")
     ] = ()
     neurons_sparsity: Annotated[
-        float | None, Entry("Share of neurons to drop by score: 0.2.", "SHARE", least=0, most=1)
+        float | None,
+        Entry(
+            "Share of the feed-forward neurons to drop, lowest scores first: 0.2.",
+            "SHARE",
+            least=0,
+            most=1,
+            common=True,
+        ),
     ] = None
     neurons_by: Annotated[
-        str | None, Entry("Method of `langslice score`, or its file; activation with text, else l2.", "SCORES")
+        str | None,
+        Entry(
+            "Scores of neurons: a method of `langslice score` or its file. Default: activation with --calibration, else l2.",
+            "SCORES",
+        ),
     ] = None
     score_texts: Annotated[
-        str | Sequence[str], Entry("Text to measure scores on; ko=ko.txt says its language.", "[CODE=]PATH")
+        str | Sequence[str],
+        Entry(
+            "Calibration text that scores are measured on; ko=ko.txt states its language.",
+            "[CODE=]PATH",
+            named="calibration",
+            was=("score_texts",),
+        ),
     ] = ()
     prune_rows: Annotated[
         str | Sequence[str],
         Entry(
-            'Set the lowest rows of linears to zero: "encoder.layer.*.attention.self.query=0.2:l1".', "PATTERN=SHARE"
+            'Set the rows of linear layers with the lowest norms to zero: "encoder.layer.*.attention.self.query=0.2:l1".',
+            "PATTERN=SHARE",
         ),
     ] = ()
 
@@ -70,21 +102,29 @@ class FormOptions(Options):
     """Of which languages, how evenly, and in which form they go."""
 
     error = PlanError
+    group = "Layers, heads, neurons"
 
     language_neurons: Annotated[
         bool, Entry("Drop neurons and heads that serve only languages outside --languages.")
     ] = False
-    even: Annotated[bool, Entry("Drop equally many in every layer, so that stock code can express it.")] = False
+    even: Annotated[
+        bool,
+        Entry(
+            "Drop the same number in every layer, so that the unmodified class loads the result.",
+            named="uniform",
+            was=("even",),
+        ),
+    ] = False
     output_style: Annotated[
         str | None,
         Entry(
-            "stock (plain config), sliced (sizes by layer, own code) or masked (zeros); by default what fits.",
+            "stock (unmodified class), sliced (per-layer sizes, own class) or masked (zeros). Default: the first that fits.",
             "STYLE",
             values=STYLE_NAMES,
         ),
     ] = None
     replicate_kv: Annotated[
-        bool, Entry("Give query heads key-value heads of their own where groups become uneven.")
+        bool, Entry("Give each query head its own key-value head where groups get different sizes.")
     ] = False
 
 

@@ -83,13 +83,13 @@ def refuse_sizes_by_layer(anatomy: Anatomy, kept: Kept, style: str, reason: str)
     if style == "stock":
         raise PlanError(
             f"unmodified code cannot express this slice: {reason}",
-            hint="--output-style sliced writes per-layer sizes, masked writes zeros; --even slices all layers alike",
+            hint="--output-style sliced writes per-layer sizes, masked writes zeros; --uniform slices all layers alike",
         )
     refused = _not_sliced(anatomy, kept)
     if refused:
         raise PlanError(
             f"this slice cannot be written\n  unmodified code cannot express it: {reason}\n  with per-layer sizes: {refused}",
-            hint="--even slices all layers alike; --output-style masked writes zeros instead",
+            hint="--uniform slices all layers alike; --output-style masked writes zeros instead",
         )
 
 

@@ -15,5 +15,5 @@ class SweepOptions(Options):
 
     error = RecipeError
 
-    processes: Annotated[int, Entry("Runs at once on this machine.", least=1)] = 1
+    processes: Annotated[int, Entry("Parallel runs on this machine.", "N", least=1)] = 1
     ray: Ray = None

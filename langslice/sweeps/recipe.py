@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from langslice.errors import RecipeError
 from langslice.recipes.document import Recipe, place_of, read_yaml
 from langslice.recipes.parts import STEPS
 from langslice.recipes.references import check_references
-from langslice.recipes.validation import check_parts, check_recipe, without_nulls
+from langslice.recipes.validation import check_parts, check_recipe, today, without_nulls
 
 _MOST_RUNS = 100_000
 
@@ -62,6 +62,7 @@ def load_grid(recipe: str | Path | Mapping[str, Any]) -> Recipe:
 
 def check_grid(grid: Recipe) -> Recipe:
     """Refuse a recipe that lacks what every sweep needs; its entries are checked for each run. Raises RecipeError."""
+    grid = replace(grid, document=today(grid.document))
     check_parts(grid.document, place=grid.place, lines=grid.lines, sweep=True)
     for entry in ("model", "evaluate"):
         if not grid.document.get(entry):

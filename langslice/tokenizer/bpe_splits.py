@@ -43,7 +43,8 @@ class Splits:
     def needed(self, chosen: Sequence[int]) -> tuple[Ids, Ids]:
         """Every token on the route of a chosen one, with the lowest chosen id that needs it: two arrays of one length.
 
-        chosen  ids whose state is REACHED
+        chosen   ids whose state is REACHED
+        Returns  (n,) int32 each
         """
         nobody = len(self.state)
         owner = np.full(nobody, nobody, dtype=np.int32)

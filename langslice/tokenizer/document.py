@@ -11,9 +11,8 @@ Source: the serialisation of the `tokenizers` library (Model, AddedVocabulary), 
 from __future__ import annotations
 
 import json
-import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,13 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import OPEN_AN_ISSUE, TokenizerError
-from langslice.files.json_forms import Row, check_form
+from langslice.files.json_forms import FixedList, check_form
+from langslice.tokenizer.json_windows import Span, Structure
 
 Json = Any
 """What `json.loads` returns."""
 
 _MOST_HOLES = 1 << 20  # ids without a token; more would be a damaged number, and a list that fills the memory
-_WINDOW = 4096  # entries decoded at a time
-_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_FLAT_ARRAY = rb'\[[^\[\]"]*(?:' + _STRING + rb'[^\[\]"]*)*\]'
-_ENTRY = rb"\s*(?:" + _STRING + rb"(?:\s*:\s*-?\d+)?|" + _FLAT_ARRAY + rb")\s*"
-_RUN = re.compile(rb"(?:" + _ENTRY + rb",){1,%d}" % _WINDOW, re.DOTALL)
-_LAST = re.compile(_ENTRY, re.DOTALL)
-# At most 256 at a time: the expression engine remembers every repetition until the match ends.
-_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]+|' + _STRING + rb"){0,256}([{}\[\]]?)", re.DOTALL)
-_SCALAR = re.compile(_STRING + rb"|[^\s,{}\[\]]+", re.DOTALL)
-_SPACE = re.compile(rb"[\s,:]*")
 
 _MODEL_KEYS = {
     "BPE": {
@@ -112,9 +102,10 @@ def read_document(path: Path) -> Document:
 def parse_document(raw: bytes, where: str) -> Document:
     """Read the bytes of a tokenizer.json; `where` names them in errors. See `read_document`."""
     try:
-        spans = _large_spans(raw)
+        text = Structure(raw)
+        spans = _large_spans(text)
         skeleton = json.loads(_without(raw, spans))
-        return _assemble(raw, spans, skeleton, where)
+        return _assemble(text, spans, skeleton, where)
     except (
         ValueError,
         IndexError,
@@ -131,14 +122,24 @@ def object_windows(path: Path) -> Iterator[dict[str, int]]:
 
     Raises  TokenizerError when the file is no such object
     """
-    raw = path.read_bytes()
     try:
-        start = _skip_space(raw, 0)
-        if raw[start : start + 1] != b"{":
+        text = Structure(path.read_bytes())
+        start, end = text.whole
+        if text.raw[:start].strip() or text.raw[start : start + 1] != b"{" or text.raw[end:].strip():
             raise ValueError("expected an object")
-        yield from _windows(raw, (start, _value_end(raw, start)))
+        yield from text.windows(text.whole)
     except (ValueError, IndexError, RecursionError) as error:
         raise TokenizerError(f"{path} is not a vocabulary: {error}", hint="download the file again") from error
+
+
+def added_without(raw: bytes, contents: Collection[str]) -> bytes:
+    """The bytes of a tokenizer.json that was read before, without these added tokens; all the rest as it is."""
+    text = Structure(raw)
+    for key, (start, end) in text.members(text.whole):
+        if key == "added_tokens":
+            stay = [entry for entry in json.loads(raw[start:end]) if entry["content"] not in contents]
+            return raw[:start] + json.dumps(stay).encode() + raw[end:]
+    return raw
 
 
 def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
@@ -146,12 +147,12 @@ def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
     return {token: index for index, token in enumerate(tokens) if token is not None}
 
 
-def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, where: str) -> Document:
+def _assemble(text: Structure, spans: Mapping[str, Span], skeleton: Json, where: str) -> Document:
     if not isinstance(skeleton, dict) or not isinstance(skeleton.get("model"), dict):
         raise TokenizerError(f"{where} has no `model`: it is not a tokenizer.json")
     json.dumps(skeleton, ensure_ascii=False).encode()  # refuses half of a surrogate pair, which is no text
     model = skeleton["model"]
-    model_type = _model_type(model, raw, spans, where)
+    model_type = _model_type(model, text.raw, spans, where)
     refuse_unknown_keys(skeleton, _TOP_KEYS, where)
     refuse_unknown_keys(model, _MODEL_KEYS[model_type], f"{where}, model")
     check_form(skeleton, _TOP_FORM, where, TokenizerError, "download the file again")
@@ -161,9 +162,11 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
     scores: array[float] = array("d")
     if model_type == "Unigram":
         tokens = []
-        for window in _windows(raw, spans["vocab"]):
+        for window in text.windows(spans["vocab"]):
             if not all(map(_is_piece, window)):
-                check_form(window, [Row(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError)
+                check_form(
+                    window, [FixedList(str, float)], f"{where}, model.vocab from {len(tokens):,}", TokenizerError
+                )
             tokens.extend(entry[0] for entry in window)
             scores.extend(entry[1] for entry in window)
         "".join(token for token in tokens if token).encode()
@@ -173,20 +176,20 @@ def _assemble(raw: bytes, spans: Mapping[str, tuple[int, int]], skeleton: Json, 
         index = {token: old for old, token in enumerate(tokens) if token in contents and token is not None}
     else:
         index = {}
-        for window in _windows(raw, spans["vocab"]):
+        for window in text.windows(spans["vocab"]):
             if not isinstance(window, dict) or set(map(type, window.values())) - {int}:
                 check_form(window, {"*": int}, f"{where}, model.vocab", TokenizerError)
             index.update(window)
         "".join(index).encode()
         tokens = _by_id(index, where)
     in_model = bytearray(token is not None for token in tokens)
-    merges = _read_merges(raw, spans.get("merges"), model, index, where) if model_type == "BPE" else None
+    merges = _read_merges(text, spans.get("merges"), model, index, where) if model_type == "BPE" else None
     added = _place_added(skeleton.get("added_tokens") or [], index, tokens, len(scores) or len(index), where)
     in_model.extend(bytes(len(tokens) - len(in_model)))
     return Document(skeleton, model_type, tuple(tokens), bytes(in_model), added, scores, merges)
 
 
-def _model_type(model: Mapping[str, Any], raw: bytes, spans: Mapping[str, tuple[int, int]], where: str) -> str:
+def _model_type(model: Mapping[str, Any], raw: bytes, spans: Mapping[str, Span], where: str) -> str:
     """The model's type; files written before 0.9 leave it out, and the library guesses from the fields as here."""
     named = model.get("type")
     if named is None:
@@ -214,79 +217,20 @@ def refuse_unknown_keys(found: Mapping[str, Any], known: set[str], where: str) -
         )
 
 
-def _large_spans(raw: bytes) -> dict[str, tuple[int, int]]:
+def _large_spans(text: Structure) -> dict[str, Span]:
     """Byte ranges of model.vocab and model.merges, brackets included."""
-    spans: dict[str, tuple[int, int]] = {}
-    for key, start, _ in _members(raw, 0):
-        if key == "model" and raw[start : start + 1] == b"{":
-            for inner, inner_start, inner_end in _members(raw, start):
-                if inner in ("vocab", "merges") and raw[inner_start : inner_start + 1] in (b"{", b"["):
-                    spans[inner] = (inner_start, inner_end)
-    return spans
+    for key, span in text.members(text.whole):
+        if key == "model":
+            return {inner: place for inner, place in text.members(span) if inner in ("vocab", "merges")}
+    return {}
 
 
-def _members(raw: bytes, position: int) -> Iterator[tuple[str, int, int]]:
-    """(key, start, end) of each member of the object that starts at or after `position`."""
-    position = _skip_space(raw, position)
-    if raw[position : position + 1] != b"{":
-        raise ValueError("expected an object")
-    position = _skip_space(raw, position + 1)
-    while raw[position : position + 1] != b"}":
-        key = _SCALAR.match(raw, position)
-        if key is None:
-            raise ValueError(f"expected a key at byte {position}")
-        start = _skip_space(raw, key.end())
-        end = _value_end(raw, start)
-        yield json.loads(key.group()), start, end
-        position = _skip_space(raw, end)
-
-
-def _skip_space(raw: bytes, position: int) -> int:
-    found = _SPACE.match(raw, position)
-    return found.end() if found else position
-
-
-def _value_end(raw: bytes, start: int) -> int:
-    if raw[start : start + 1] not in (b"{", b"["):
-        scalar = _SCALAR.match(raw, start)
-        if scalar is None:
-            raise ValueError(f"expected a value at byte {start}")
-        return scalar.end()
-    depth, position = 1, start + 1
-    while depth:
-        while run := _RUN.match(raw, position):  # whole windows of plain entries; their brackets are balanced
-            position = run.end()
-        step = _TO_BRACKET.match(raw, position)
-        if step is None or step.end() == position:
-            raise ValueError("a bracket is never closed")
-        position = step.end()
-        if step.group(1):
-            depth += 1 if step.group(1) in b"{[" else -1
-    return position
-
-
-def _without(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> bytes:
+def _without(raw: bytes, spans: Mapping[str, Span]) -> bytes:
     parts, position = [], 0
     for start, end in sorted(spans.values()):
         parts += [raw[position:start], b"null"]
         position = end
     return b"".join([*parts, raw[position:]])
-
-
-def _windows(raw: bytes, span: tuple[int, int]) -> Iterator[Any]:
-    """Decode a large array or object in windows of whole entries; each window is a list or a dict."""
-    start, end = span
-    opening, closing = raw[start : start + 1], raw[end - 1 : end]
-    position = start + 1
-    while run := _RUN.match(raw, position, end - 1):
-        yield json.loads(opening + raw[position : run.end() - 1] + closing)
-        position = run.end()
-    last = _LAST.match(raw, position, end - 1)
-    if last:
-        yield json.loads(opening + last.group() + closing)
-        position = last.end()
-    if raw[position : end - 1].strip():
-        raise ValueError(f"unexpected entry at byte {position}: {raw[position : position + 40]!r}")
 
 
 def _is_piece(entry: Any) -> bool:
@@ -315,29 +259,41 @@ def _by_id(index: Mapping[str, int], where: str) -> list[str | None]:
 
 
 def _read_merges(
-    raw: bytes, span: tuple[int, int] | None, model: Mapping[str, Any], index: Mapping[str, int], where: str
+    text: Structure, span: Span | None, model: Mapping[str, Any], index: Mapping[str, int], where: str
 ) -> Merges:
     if span is None:
         raise TokenizerError(f"{where}: a BPE model without model.merges")
     prefix = model.get("continuing_subword_prefix") or ""
     skip = len(prefix)
     left, right, product = array("i"), array("i"), array("i")
-    for window in _windows(raw, span):
+    for window in text.windows(span):
         if not all(map(_is_merge, window)):
-            check_form(window, [(str, Row(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError)
-        for entry in window:
-            first, second = entry.split(" ") if isinstance(entry, str) else entry
-            if skip and not second.startswith(prefix):  # the library panics on some of these (tokenizers 0.23)
-                raise TokenizerError(f"{where}: merge {first!r} + {second!r} lacks the model's prefix {prefix!r}")
-            try:
-                left.append(index[first])
-                right.append(index[second])
-                product.append(index[first + second[skip:]])
-            except KeyError as error:
-                raise TokenizerError(
-                    f"{where}: merge {first!r} + {second!r} needs {error}, not in model.vocab"
-                ) from None
+            check_form(
+                window, [(str, FixedList(str, str))], f"{where}, model.merges from {len(left):,}", TokenizerError
+            )
+        pairs = [entry.split(" ") if isinstance(entry, str) else entry for entry in window]
+        if set(map(len, pairs)) != {2}:
+            raise ValueError("a merge is not of two tokens")
+        if skip:
+            _check_prefix(pairs, prefix, where)
+        spelled = [first + second[skip:] for first, second in pairs]
+        try:
+            left.extend([index[first] for first, _ in pairs])
+            right.extend([index[second] for _, second in pairs])
+            product.extend([index[token] for token in spelled])
+        except KeyError as error:
+            first, second = next(
+                pair for pair, token in zip(pairs, spelled, strict=True) if not index.keys() >= {*pair, token}
+            )
+            raise TokenizerError(f"{where}: merge {first!r} + {second!r} needs {error}, not in model.vocab") from None
     return unique_merges(left, right, product)
+
+
+def _check_prefix(pairs: Sequence[Sequence[str]], prefix: str, where: str) -> None:
+    """Refuse merges whose second part lacks the prefix: the library panics on some of these (tokenizers 0.23)."""
+    for first, second in pairs:
+        if not second.startswith(prefix):
+            raise TokenizerError(f"{where}: merge {first!r} + {second!r} lacks the model's prefix {prefix!r}")
 
 
 def unique_merges(left: Sequence[int], right: Sequence[int], product: Sequence[int]) -> Merges:

@@ -8,15 +8,15 @@ folder is never run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import NoTokenizerError, TokenizerError
 from langslice.tokenizer.characters import character_tables, open_characters
-from langslice.tokenizer.document import Document, Json, read_document
+from langslice.tokenizer.document import Document, Json, added_without, read_document
 from langslice.tokenizer.m2m100 import is_m2m100, open_m2m100
 from langslice.tokenizer.marian import is_marian, open_marian
 from langslice.tokenizer.rewrite import TOKENIZER_FILE, added_entry, processor_ids
@@ -42,12 +42,12 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
     ):  # first, since its unmodified class reads its three files even where a tokenizer.json is next to
         return open_marian(folder, settings)
     if path.is_file():
-        return _from_document(folder, read_document(path), settings, lambda: _load_file(path), rows)
+        return _from_document(folder, read_document(path), settings, partial(_load_file, path), rows)
     if is_m2m100(folder, settings, model_type):
         return open_m2m100(folder, settings)
     if vocabulary_files(folder):
         made = open_by_class(folder, settings, model_type)
-        return _from_document(folder, made.document, made.settings, lambda: made.backend, rows)
+        return _from_document(folder, made.document, made.settings, partial(backend_without, made.backend), rows)
     if character_tables(folder):
         return open_characters(folder)
     raise NoTokenizerError(
@@ -56,11 +56,16 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
     )
 
 
-def _load_file(path: Path) -> Tokenizer:
+def _load_file(path: Path, left_out: Collection[str]) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, without some of its added tokens, whose text is then read as any other."""
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        return (
+            Tokenizer.from_buffer(added_without(path.read_bytes(), left_out))
+            if left_out
+            else Tokenizer.from_file(str(path))
+        )
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - a bare Exception for every reason, and panics, which are no Exceptions
@@ -73,7 +78,7 @@ def _from_document(
     folder: Path,
     document: Document,
     settings: Mapping[str, Mapping[str, Any]],
-    load: Callable[[], Tokenizer],
+    load: Callable[[Collection[str]], Tokenizer],
     rows: int | None,
 ) -> SourceTokenizer:
     document, extra, named = _with_declared(folder, document, settings)
@@ -90,7 +95,7 @@ def _from_document(
 
     @cache
     def backend() -> Tokenizer:
-        loaded = backend_without(load, beyond) if beyond else load()
+        loaded = load(beyond)
         loaded.no_truncation()
         loaded.no_padding()
         _add_declared(loaded, extra)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import OPEN_AN_ISSUE, TokenizerError
-from langslice.files.json_forms import Row, check_form
+from langslice.files.json_forms import FixedList, check_form
 from langslice.files.memory import return_freed_memory
 from langslice.tokenizer.bpe import merges_to_keep
 from langslice.tokenizer.document import Document, Json, refuse_unknown_keys
@@ -207,7 +207,9 @@ def _new_id(old: int, old_to_new: Mapping[int, int], where: str) -> int:
 _PROCESSORS: dict[str, Any] = {
     "Sequence": {"processors": [{"type": str}]},
     "TemplateProcessing": {"special_tokens": {"*": {"ids": [int]}}},
-    **{key: {"sep": Row(str, int), "cls": Row(str, int)} for key in ("BertProcessing", "RobertaProcessing")},
+    **{
+        key: {"sep": FixedList(str, int), "cls": FixedList(str, int)} for key in ("BertProcessing", "RobertaProcessing")
+    },
 }
 
 

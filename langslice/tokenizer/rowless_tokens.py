@@ -6,17 +6,14 @@ just after the last row.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from langslice.tokenizer.document import Document
+from langslice.tokenizer.document import Document, added_without
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-_ADDED = '"added_tokens":'
 
 
 def tokens_beyond(document: Document, rows: int | None) -> tuple[str, ...]:
@@ -37,16 +34,11 @@ def settings_without(settings: Mapping[str, Mapping[str, Any]], contents: Collec
     return {name: _without(content, contents) for name, content in settings.items()}
 
 
-def backend_without(load: Callable[[], Tokenizer], contents: Collection[str]) -> Tokenizer:
-    """The tokenizer itself, loaded without these added tokens, so that their text is read as any other."""
+def backend_without(backend: Tokenizer, contents: Collection[str]) -> Tokenizer:
+    """The tokenizer itself, without these added tokens, so that their text is read as any other."""
     from tokenizers import Tokenizer
 
-    text = load().to_str()
-    # The library writes its added tokens before the model: only they are parsed, since the vocabulary takes seconds.
-    start = text.index(_ADDED) + len(_ADDED)
-    entries, end = json.JSONDecoder().raw_decode(text, start)
-    kept = json.dumps([entry for entry in entries if entry["content"] not in contents], ensure_ascii=False)
-    return Tokenizer.from_str(text[:start] + kept + text[end:])
+    return Tokenizer.from_buffer(added_without(backend.to_str().encode(), contents)) if contents else backend
 
 
 def _without(value: Any, contents: Collection[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langslice.errors import TokenizerError
+from langslice.files.hashing import file_sha256
 from langslice.tokenizer.document import Document
 from langslice.tokenizer.reserved import reserved_among
-from langslice.tokenizer.rewrite import processor_ids
+from langslice.tokenizer.rewrite import TOKENIZER_FILE, processor_ids
 from langslice.tokenizer.settings import named_tokens
 from langslice.tokenizer.slow_files import TEKKEN_FILE
 from langslice.tokenizer.surface import byte_level_surface, piece_surface
@@ -61,6 +63,15 @@ class SourceTokenizer:
     def backend(self) -> Tokenizer | None:
         """The `tokenizers.Tokenizer` that `encode` uses, loaded on first use; None for marian, m2m100 and characters."""
         return self.load_backend() if self.load_backend else None
+
+    @cached_property
+    def content_key(self) -> str | None:
+        """Digest of everything that decides how text is encoded; None where that is more than tokenizer.json and its settings."""
+        if self.document is None or TOKENIZER_FILE not in self.files:
+            return None
+        parts = [self.kind, str(len(self.tokens)), *self.notes]
+        parts += [f"{name} {file_sha256(self.folder / name)}" for name in self.files]
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def release(self) -> None:
         """Free what `encode` loaded, hundreds of megabytes for a large vocabulary; it is loaded again when it is needed."""

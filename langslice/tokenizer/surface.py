@@ -18,15 +18,23 @@ def byte_alphabet() -> dict[str, int]:
 
 def byte_value(token: str) -> int | None:
     """The byte that a byte-fallback token such as <0x0A> stands for, else None."""
-    found = _BYTE_TOKEN.match(token)
+    found = _BYTE_TOKEN.match(token) if token.startswith("<0x") else None
     return int(found.group(1), 16) if found else None
+
+
+@cache
+def _to_bytes() -> dict[int, str]:
+    """The alphabet for `str.translate`; characters that are no part of it become one that no byte stands for."""
+    others = dict.fromkeys(range(256), "\uffff")
+    return {**others, **{ord(character): chr(byte) for character, byte in byte_alphabet().items()}}
 
 
 def byte_level_surface(token: str) -> bytes:
     """Bytes of a token in GPT-2's alphabet; a token with a character outside of it stands for itself."""
-    alphabet = byte_alphabet()
-    values = [alphabet.get(character) for character in token]
-    return token.encode() if None in values else bytes(value for value in values if value is not None)
+    try:
+        return token.translate(_to_bytes()).encode("latin-1")
+    except UnicodeEncodeError:
+        return token.encode()
 
 
 def piece_surface(token: str) -> bytes:

@@ -22,6 +22,7 @@ from langslice.evaluation.loaded_model import (
     stock_class,
 )
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.quantisation import quantisation
 from langslice.model.transformers_classes import dtype_option, quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.planning.slice_files import write_files
@@ -34,8 +35,14 @@ from langslice.writing.shards import TensorEdit
 def load_original(checkpoint: Checkpoint) -> Loaded:
     """The model itself, as its slices are loaded; an encoder as sentence-transformers opens it.
 
-    Raises  CheckpointError for a model that does not read text, or that transformers cannot load
+    Raises  CheckpointError for a model that is quantised, that does not read text, or that transformers cannot load
     """
+    method = quantisation(checkpoint.config)
+    if method:
+        raise CheckpointError(
+            f"{checkpoint.model_id} is quantised ({method}), and its rows cannot be gathered in memory",
+            hint="measure the model that was quantised",
+        )
     kind = model_kind(checkpoint.model_folder)
     if kind == "encoder":
         return _encoder(checkpoint.folder)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from langslice.errors import PlanError
 from langslice.files.atomic_output import staging_file
 from langslice.model.checkpoint import open_checkpoint
-from langslice.options import Choice, codes, taking
+from langslice.options import Choice, codes, declared, taking
+from langslice.planning.build import make_plan, read_criteria
+from langslice.planning.options import RowOptions
 from langslice.planning.plan import SlicePlan
 from langslice.planning.source import Source, settled
 from langslice.progress import Report, silent
@@ -21,8 +25,11 @@ from langslice.tradeoffs.options import TradeoffOptions
 from langslice.tradeoffs.texts import read_texts
 from langslice.version import __version__
 from langslice.vocabulary.languages import parse_languages
+from langslice.vocabulary.options import VocabularyOptions
 
 FORMAT: Final = "langslice-tradeoff/1"
+# What of a choice the size of a vocabulary depends on; layers, heads, neurons and weights are not measured.
+_OF_VOCABULARY: Final = {*declared(VocabularyOptions), *declared(RowOptions)}
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,12 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     """
     checkpoint = open_checkpoint(model, **options.source())
     choice = options.choice()
-    ladder = _ladder(settled(checkpoint, choice, needs_tokenizer=True), choice, report)
-    orders, notes = _orders(ladder, options.order)
     rungs = []
-    for size in _sizes(options.sizes, ladder):
-        for order in orders:
-            rungs.append(ladder.measure(ladder.plan(size, order), order))
+    with _ladder(settled(checkpoint, choice, needs_tokenizer=True), choice, report) as ladder:
+        orders, notes = _orders(ladder, options.order)
+        for size in _sizes(options.sizes, ladder):
+            for order in orders:
+                rungs.append(ladder.measure(ladder.plan(size, order), order))
     limit = options.max_loss
     fitting = [rung for rung in rungs if limit is not None and rung.worst < limit]
     rows = max(tensor.shape[0] for tensor in ladder.plan(None).tensors.values() if tensor.action == "slice")
@@ -93,8 +100,10 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
 def plan_within_loss(source: Source, choice: Choice, report: Report) -> tuple[SlicePlan, str]:
     """The plan of the smallest vocabulary that loses less than `max_loss` of a choice, and a note of what was measured."""
     limit = float(choice["max_loss"])
-    ladder = _ladder(source, {name: value for name, value in choice.items() if name != "max_loss"}, report)
-    plan, rung = smallest_within(ladder, limit, FREQUENCY)
+    with _ladder(source, choice, report) as ladder:
+        plan, rung = smallest_within(ladder, limit, FREQUENCY)
+    whole = {name: value for name, value in choice.items() if name != "max_loss"}
+    made = make_plan(source, {**whole, "max_vocab": len(plan.kept)}, report)
     lost = ", ".join(
         f"{code or 'text'} {one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for code, one in rung.loss.items()
     )
@@ -103,13 +112,27 @@ def plan_within_loss(source: Source, choice: Choice, report: Report) -> tuple[Sl
         f"--max-loss {limit:g}: {rung.rows:,} rows lose {lost} ({measure_of(ladder.original)}, 95% intervals; {lines} lines of "
         f"{ladder.texts.source})"
     )
-    return plan, note
+    if made.structure is not None or made.weights is not None:
+        note += "; what layers, heads, neurons and weights cost comes on top"
+    return made, note
 
 
-def _ladder(source: Source, choice: Choice, report: Report) -> Ladder:
+@contextmanager
+def _ladder(source: Source, choice: Choice, report: Report) -> Iterator[Ladder]:
+    """A ladder of what a choice says of the vocabulary; its corpus is counted once, not for each rung."""
     languages = [language.tag for language in parse_languages(codes(choice.get("languages")))]
     texts = read_texts(choice.get("loss_texts"), languages, int(choice.get("loss_lines") or 100))
-    return Ladder(source, choice, texts, report)
+    asked = {name: value for name, value in choice.items() if name in _OF_VOCABULARY}
+    with TemporaryDirectory(prefix="langslice-counts-") as folder:
+        counts = read_criteria(source.tokenizer, asked, report)
+        if counts is not None:
+            path = Path(folder) / "counts.parquet"
+            counts.save(path)
+            asked = {
+                name: value for name, value in asked.items() if name not in ("corpus", "text_field", "language_id")
+            }
+            asked["counts"] = str(path)
+        yield Ladder(source, asked, texts, report)
 
 
 def _orders(ladder: Ladder, asked: str) -> tuple[list[str], list[str]]:

@@ -23,7 +23,7 @@ class LadderOptions(Options):
     sizes: Annotated[
         str | Sequence[int | str],
         Entry(
-            "Vocabulary sizes to try: 96000,64000; six from the whole choice downwards unless given.",
+            "Vocabulary sizes to try: 96000,64000. Default: six, from the whole choice downwards.",
             "ROWS",
             codes=True,
         ),
@@ -31,9 +31,12 @@ class LadderOptions(Options):
     order: Annotated[
         str,
         Entry(
-            "By what tokens are dropped first: frequency, expected-loss (frequency times loss), or both.", values=ORDERS
+            "Which tokens are dropped first: by frequency, expected-loss (frequency times loss), or both.",
+            values=ORDERS,
+            named="drop_by",
+            was=("order",),
         ),
-    ] = "both"
+    ] = "frequency"
 
 
 # Fields stand in the order of the classes from the last to the first.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from langslice.reporting.line_chart import ChartLine, ChartPoint, line_chart
 from langslice.tradeoffs.main import Tradeoff
 
@@ -19,4 +21,5 @@ def picture(found: Tradeoff) -> str:
             )
             name = language or "text"
             lines.append(ChartLine(name if len(orders) == 1 else f"{name}, by {order}", points))
-    return line_chart(f"{found.model}: what a smaller vocabulary costs", "rows", f"lost, {found.measure}", lines)
+    name = Path(found.model).name or found.model
+    return line_chart(f"{name}: what a smaller vocabulary costs", "rows", f"lost, {found.measure}", lines)

@@ -19,6 +19,7 @@ import numpy as np
 from langslice.errors import CorpusError, PlanError
 from langslice.tokenizer import SourceTokenizer
 from langslice.tokenizer.document import read_document
+from langslice.vocabulary.kept_results import kept_tokens
 from langslice.vocabulary.scripts import TokenScripts
 
 # Longer runs of ASCII punctuation are source code ("));\n\n"): thousands of tokens that no prose uses.
@@ -93,7 +94,7 @@ def marked(size: int, ids: Iterable[int]) -> Mask:
 def tokens_of(tokenizer: SourceTokenizer, texts: Iterable[str]) -> set[int]:
     """Tokens of texts, with the white space at their ends and without."""
     spellings = dict.fromkeys(spelling for text in texts for spelling in (text, text.strip()) if spelling)
-    return {index for side in tokenizer.sides for ids in side.encode(list(spellings)) for index in ids}
+    return kept_tokens(tokenizer, spellings)
 
 
 def template_pieces(template: str) -> Iterator[str]:

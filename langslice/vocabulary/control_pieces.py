@@ -36,6 +36,8 @@ _OTHERWISE: Final = (
 _SENTINELS: Final = re.compile(
     r"▁?(?:<2\w+>|>>\w+<<|<extra_id_\d+>|<(?:mask|sentinel|ctrl|task|loc|seg|speaker)_?\d+>|<\|\w+\|>|\[(?:NLU|NLG|S2S)\])"
 )
+# Every form above has one of these signs.
+_SIGNS: Final = frozenset("<>[_")
 _SHOWN: Final = 6
 
 
@@ -51,10 +53,15 @@ class ControlPieces:
     others: frozenset[int]
 
 
+@lru_cache(maxsize=4)
 def control_pieces(tokenizer: SourceTokenizer) -> ControlPieces:
     """Find the pieces that steer the model, among those that are no special tokens."""
     passed = tokenizer.special_ids | tokenizer.byte_ids
-    tokens = {old: token for old, token in enumerate(tokenizer.tokens) if token is not None and old not in passed}
+    tokens = {
+        old: token
+        for old, token in enumerate(tokenizer.tokens)
+        if token is not None and _SIGNS.intersection(token) and old not in passed
+    }
     codes = _named(tokens, _CODES)
     for form in _LIKELY_CODES:
         found = {old: language for old, language in _named(tokens, form).items() if _is_spoken(language)}

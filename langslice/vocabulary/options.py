@@ -1,4 +1,4 @@
-"""Options of a vocabulary: by which criteria tokens stay, and how many."""
+"""Options of a vocabulary: which tokens are kept, and how many."""
 
 from __future__ import annotations
 
@@ -16,58 +16,74 @@ class VocabularyOptions(Options):
     """Which tokens stay. Every option adds to the others; where several values are taken, one may stand alone."""
 
     error = PlanError
+    group = "Vocabulary"
 
     languages: Annotated[
         str | Sequence[str],
-        Entry("BCP 47 codes: ko,en. Evidence is each language's word list.", "CODES", "-l", codes=True),
+        Entry(
+            "Languages to keep, as BCP 47 codes: ko,en. Tokens come from each language's word list.",
+            "CODES",
+            "-l",
+            codes=True,
+            common=True,
+        ),
     ] = ()
     corpus: Corpus = ()
     text_field: TextField = "text"
     counts: Annotated[
-        str | Sequence[str], Entry("Counts made by `langslice count`; FILE=0.5 weighs them.", "FILE")
+        str | Sequence[str],
+        Entry("Token counts made by `langslice count`; FILE=0.5 weights them.", "FILE", common=True),
     ] = ()
     language_id: Annotated[
-        bool, Entry("Keep only the corpus lines that are in the wanted languages (needs lingua).")
+        bool, Entry("Count only the lines of --corpus that are in one of --languages (needs lingua).")
     ] = False
     lexicon: Annotated[
         str | Path | Sequence[str | Path],
-        Entry("Words to keep whole, one a line, optionally a tab and a weight.", "FILE"),
+        Entry("Words to keep whole, one per line; optionally a tab and a weight.", "FILE"),
     ] = ()
     scripts: Annotated[
-        str | Sequence[str], Entry("Keep every token of these scripts: Hang,Latn.", "CODES", codes=True)
+        str | Sequence[str], Entry("Keep every token of these scripts: Hang,Latn.", "CODES", codes=True, common=True)
     ] = ()
     drop_scripts: Annotated[
-        str | Sequence[str], Entry("Drop the tokens of these scripts, whatever the evidence.", "CODES", codes=True)
+        str | Sequence[str],
+        Entry("Drop the tokens of these scripts, even those that other options keep.", "CODES", codes=True),
     ] = ()
     coverage: Annotated[
         float | None,
         Entry(
-            "Cut rare tokens: keep the most frequent that make up this share of running text, such as 0.99.",
+            "Drop rare tokens: keep the most frequent ones, which make up this share of running text: 0.99.",
             "SHARE",
             least=0,
             most=1,
+            common=True,
         ),
     ] = None
-    min_count: Annotated[int | None, Entry("Least count in the corpus of a token kept for it.", "N", least=0)] = None
-    max_vocab: Annotated[int | None, Entry("Most tokens in the result.", "N", least=1)] = None
+    min_count: Annotated[int | None, Entry("Minimum count of a token in the corpus.", "N", least=0)] = None
+    max_vocab: Annotated[int | None, Entry("Maximum vocabulary size of the result.", "N", least=1, common=True)] = None
     max_size: Annotated[
         int | str | None,
-        Entry("Most bytes of the written weights, such as 150MB or 1.5GiB; rare tokens go until they fit.", "SIZE"),
+        Entry(
+            "Maximum size of the written weights: 150MB, 1.5GiB. Rare tokens are dropped until they fit.",
+            "SIZE",
+            common=True,
+        ),
     ] = None
-    top_k: Annotated[int | None, Entry("Most tokens from each piece of evidence.", "N", least=1)] = None
-    keep_tokens: Annotated[str | Path | Sequence[str | Path], Entry("Tokens to keep, one a line.", "FILE")] = ()
+    top_k: Annotated[
+        int | None, Entry("Maximum number of tokens from each word list, corpus or file of counts.", "N", least=1)
+    ] = None
+    keep_tokens: Annotated[str | Path | Sequence[str | Path], Entry("Tokens to keep, one per line.", "FILE")] = ()
     only_tokens: Annotated[
         str | Path | Sequence[str | Path],
-        Entry("Keep exactly these tokens and what they cannot do without: one a line, or a tokenizer.json.", "FILE"),
+        Entry(
+            "Keep exactly these tokens and those that they are built from: one per line, or a tokenizer.json.", "FILE"
+        ),
     ] = ()
     keep_text: Annotated[
         str | Sequence[str],
-        Entry('Text that the model is always called with, such as "query: ": its tokens stay.', "TEXT"),
+        Entry('Text of every prompt, such as "query: "; its tokens are kept.', "TEXT"),
     ] = ()
     keep_all_language_codes: Annotated[
-        bool, Entry("Keep the codes of all languages, such as <2fr>, not those of --languages alone.")
+        bool, Entry("Keep the codes of all languages, such as <2fr>, not only those of --languages.")
     ] = False
-    drop_reserved: Annotated[
-        bool, Entry("Drop tokens held in reserve, such as <unused7>, where nothing refers to them.")
-    ] = False
-    keep_code: Annotated[bool, Entry("Keep indentation, operators and identifiers of source code.")] = False
+    drop_reserved: Annotated[bool, Entry("Drop reserved tokens, such as <unused7>, that nothing refers to.")] = False
+    keep_code: Annotated[bool, Entry("Keep the indentation, operators and identifiers of source code.")] = False

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from langslice.tokenizer import SourceTokenizer
+from langslice.vocabulary.kept_results import kept_weights
 from langslice.vocabulary.languages import Language
 from langslice.vocabulary.lexicon import forms_for, language_words, running_text, weigh_words
 from langslice.vocabulary.scripts import TokenScripts
@@ -108,8 +109,12 @@ def language_criterion(
     occurrences = None
     if language.lexicon:
         forms = forms_for(tokenizer, language.tag)
-        weights = weigh_words(tokenizer, language_words(language), forms, code=language.tag)
-        occurrences = running_text(tokenizer, language) if running else None
+        weights = kept_weights(
+            tokenizer, language, "lexicon",
+            lambda: weigh_words(tokenizer, language_words(language), forms, code=language.tag),
+        )  # fmt: skip
+        if running:
+            occurrences = kept_weights(tokenizer, language, "running text", lambda: running_text(tokenizer, language))
     for each in (weights, occurrences):
         if each is not None:
             each[classes.neutral & classes.ascii_only] = 0.0

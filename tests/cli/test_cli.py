@@ -76,12 +76,12 @@ def test_every_entry_of_a_choice_is_an_option(capsys, monkeypatch):
     monkeypatch.setattr(job, "plan", lambda model, *, report, **choice: found.append(choice) or 1 / 0)
     words = {bool: [], int: ["3"], float: ["0.5"]}
     arguments, expected = [], {}
-    for name, option in declared(PlanOptions).items():
+    for option in declared(PlanOptions).values():
         kind = option.kind
         scalars = [each for each in getattr(kind, "__args__", (kind,)) if each in words]
         only = scalars[0] if scalars and str not in getattr(kind, "__args__", ()) else str
-        arguments += [f"--{name.replace('_', '-')}", *words.get(only, ["x"])]
-        expected[name] = {bool: True, int: 3, float: 0.5}.get(only, "x")
+        arguments += [f"--{option.called.replace('_', '-')}", *words.get(only, ["x"])]
+        expected[option.called] = {bool: True, int: 3, float: 0.5}.get(only, "x")
     with pytest.raises(ZeroDivisionError):
         run(capsys, monkeypatch, "plan", "mini", "-o", "none.json", *arguments)
     with pytest.raises(ZeroDivisionError):
@@ -90,8 +90,8 @@ def test_every_entry_of_a_choice_is_an_option(capsys, monkeypatch):
     assert {name: str(value) if name == "cache_dir" else value for name, value in plain.items()} == expected
     assert [name for name, value in found[0].items() if isinstance(value, list)] == [
         "corpus", "counts", "lexicon", "keep_tokens", "only_tokens", "keep_text", "layers", "drop_layers", "first_layers",
-        "every_layer", "drop_layers_by", "drop_heads", "drop_neurons", "score_texts", "prune_rows", "keep_demos", "avoid_demos",
-        "linears", "ignore_field", "carry", "leave_out",
+        "every_layer", "drop_layers_by", "drop_heads", "drop_neurons", "calibration", "prune_rows", "keep_demos", "avoid_demos",
+        "linears", "loss_texts", "ignore_field", "carry", "leave_out",
     ]  # fmt: skip
     assert found[1] == {"languages": "en"}
 

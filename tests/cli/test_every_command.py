@@ -20,11 +20,11 @@ report: true
 """
 GRID = """\
 model: MODEL
-sparsify: {sparsity: 0.3, score: [magnitude, random], seed: 0}
+sparsify: {sparsity: 0.3, weights_by: [magnitude, random], seed: 0}
 evaluate: {tasks: perplexity, languages: en, limit: 4}
 """
 HEAL = "--corpus en.txt --steps 2 --batch-size 2 --seq-length 32"
-DEMONSTRATIONS = "demonstrations --mono en.txt -l en --shots 2 --count 4 -o demos.jsonl"
+DEMONSTRATIONS = "demonstrations --corpus en.txt -l en --shots 2 --count 4 -o demos.jsonl"
 # The commands that each needs first, its own last; and the file that it leaves.
 COMMANDS = {
     "adapter": ([SLICE, f"heal cut {HEAL} --lora 2 --keep-adapter -o lora", "adapter lora --plan cut/slice.json -o original"],
@@ -45,7 +45,7 @@ COMMANDS = {
     "reproduce": (["reproduce kimkim2026 --model tiny --data . --limit 1 --rounds 1 --device cpu -o paper"], "paper"),
     "restore": ([SLICE, "restore cut --base MODEL -o full"], "full/restore.json"),
     "run": (["run recipe.yaml -o work"], "work/report.html"),
-    "score": (["score MODEL heads --method gradient --texts en=en.txt -o heads.parquet"], "heads.png"),
+    "score": (["score MODEL heads --method gradient --calibration en=en.txt -o heads.parquet"], "heads.png"),
     "slice": ([DEMONSTRATIONS, "slice MODEL -l ko,en --sparsity 0.3 --keep-demos demos.jsonl -o pruned"], "pruned/slice.json"),
     "sweep": (["sweep grid.yaml -o grid"], "grid"),
     "tradeoff": (["tradeoff MODEL -l ko,en --sizes 3000 --loss-lines 4 -o cost.json"], "cost.svg"),

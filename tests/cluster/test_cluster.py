@@ -239,9 +239,12 @@ def test_a_machine_that_dies_while_it_calibrates_is_replaced(zoo, cluster, tmp_p
     ("choice", "message"),
     [
         ({"drop_layers": "0"}, "`ray` has no effect: no weight is pruned"),
-        ({"sparsity": 0.3, "score": "magnitude"}, "`ray` has no effect: score 'magnitude' reads no calibration data"),
         (
-            {"sparsity": 0.3, "score": "sparsegpt", "keep_demos": "d.jsonl"},
+            {"sparsity": 0.3, "weights_by": "magnitude"},
+            "`ray` has no effect: score 'magnitude' reads no calibration data",
+        ),
+        (
+            {"sparsity": 0.3, "weights_by": "sparsegpt", "keep_demos": "d.jsonl"},
             "score 'sparsegpt' is not spread over a cluster",
         ),
     ],

@@ -38,7 +38,7 @@ def test_pairs_named_by_their_file(tmp_path):
 def test_options_override_the_preset(tmp_path):
     (tmp_path / "a").write_text("")
     (tmp_path / "x.txt").write_text("".join(f"{n}\n" for n in range(9)))
-    run("demonstrations", "--mono", tmp_path / "x.txt", "-l", "ko", "--names", "Hangugeo", "--preset", "kim2024", "--count", 2,
+    run("demonstrations", "--corpus", tmp_path / "x.txt", "-l", "ko", "--names", "Hangugeo", "--preset", "kim2024", "--count", 2,
         "--order", "file", "--separator", "\\n", "--condition", "ko", "-o", tmp_path / "d.jsonl")  # fmt: skip
     record = json.loads((tmp_path / "d.jsonl").read_text().splitlines()[1])
     assert record["parts"][0] == "Hangugeo: 5" and record["separator"] == "\n" and record["condition"] == "ko"
@@ -47,9 +47,9 @@ def test_options_override_the_preset(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected one of --parallel, --mono and --code, found 0"),
-        (["--mono", "x.txt", "--code", "x.py"], "expected one of --parallel, --mono and --code, found 2"),
-        (["--mono", "some.txt.gz", "-l", "fr,en"], "--mono needs 1 of --languages, found 2"),
+        ([], "expected one of --parallel, --corpus and --code, found 0"),
+        (["--corpus", "x.txt", "--code", "x.py"], "expected one of --parallel, --corpus and --code, found 2"),
+        (["--corpus", "some.txt.gz", "-l", "fr,en"], "--corpus needs 1 of --languages, found 2"),
         (["--parallel", "pairs_1.tsv"], "--parallel needs 2 of --languages, found 0: none"),
         (["--parallel", "fr-en.tsv", "--fields", "a"], "--parallel needs 2 of --fields, found 1: a"),
         (["--parallel", "fr-en.tsv", "--preset", "kim"], "--preset must be one of kim2024, found 'kim'"),

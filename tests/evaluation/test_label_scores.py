@@ -85,7 +85,7 @@ def test_every_family_scores_as_alone(model_type, zoo, short_passes, monkeypatch
     import torch
     import transformers
 
-    from tests.zoo import SHARED_CACHE_FROM_5, lacks
+    from tests.zoo import SHARED_CACHE, lacks
 
     loaded = loaded_zoo(zoo(model_type), model_type)
     groups = [*random_groups(len(model_type)), [[3]], [[4], [4, 5]]]
@@ -99,7 +99,7 @@ def test_every_family_scores_as_alone(model_type, zoo, short_passes, monkeypatch
     check_scores(expected, score_sequences(loaded, groups, share=False))
     monkeypatch.setattr(label_scores_module, "can_pack", lambda loaded, longest: False)
     check_scores(expected, score_sequences(loaded, groups))
-    assert bool(loaded.notes) == lacks(model_type, SHARED_CACHE_FROM_5)
+    assert bool(loaded.notes) == lacks(model_type, SHARED_CACHE)
     assert loaded.plain_head is (model_type not in ("cohere", "cohere2", "gemma2"))
 
 

@@ -69,7 +69,7 @@ def test_a_slice_is_a_little_better_on_what_it_keeps_and_much_worse_on_what_it_d
 @pytest.mark.assets
 def test_kornli_and_rankc_side_by_side(sliced, assets):
     settings = {"data": assets / "data", "limit": 12, "device": "cpu", "resamples": 200}
-    found = evaluate("mini", sliced, tasks="xnli", languages="ko", scores="all", **settings)
+    found = evaluate("mini", sliced, tasks="xnli", languages="ko", label_scores="all", **settings)
     metrics = [score.metric for score in found.scores]
     assert metrics[:5] == [f"accuracy ({kind})" for kind in ("paper", "sum", "normalised", "first_token", "pmi")]
     for score in found.scores[:5]:

@@ -292,7 +292,7 @@ def test_settings_are_checked():
     with pytest.raises(LanguageError, match="no language was given"):
         make_settings(tasks="xnli", languages="")
     with pytest.raises(TaskError, match="unknown label score 'best'"):
-        make_settings(tasks="xnli", languages="ko", scores="best")
+        make_settings(tasks="xnli", languages="ko", label_scores="best")
     with pytest.raises(TaskError, match="`limit` must be a whole number at least 1, found 0"):
         make_settings(tasks="xnli", languages="ko", limit=0)
     with pytest.raises(LanguageError, match="expected two languages, found the pair 'ko'"):

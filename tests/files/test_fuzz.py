@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langslice.errors import CheckpointError, LangsliceError, PlanError
-from langslice.files.json_forms import Among, Row, check_form
+from langslice.files.json_forms import Among, FixedList, check_form
 from langslice.model.checkpoint import open_checkpoint
 from tests.fuzz.example import make_example
 from tests.fuzz.targets import TARGETS, Target, attempt, wronged
@@ -225,7 +225,7 @@ def test_a_header_that_claims_an_exabyte(tmp_path):
         ({}, {"a": (None, str)}, "f.json: `a` must be null or text, found nothing"),
         ({"a": {"b": {}}}, {"a": (None, {"b": str})}, "f.json: `a.b` must be text, found {}"),
         ({"b": 1, "c": "x"}, {"b": int, "*": int}, 'f.json: `c` must be a whole number, found "x"'),
-        ([1], [Row(int, int)], "f.json: `0` must be a list of 2, found 1"),
+        ([1], [FixedList(int, int)], "f.json: `0` must be a list of 2, found 1"),
         ("z", Among("x", "y"), 'f.json: the document must be x or y, found "z"'),
         ({"a": "y" * 99}, {"a": bool}, f'f.json: `a` must be true or false, found "{"y" * 59}…'),
         ({"a": 10**5000}, {"a": str}, "f.json: `a` must be text, found int"),
@@ -240,5 +240,5 @@ def test_forms(value, form, message):
 
 def test_forms_that_fit():
     check_form({"a": 1, "more": []}, {"a": float, "b?": int}, "f", PlanError)
-    check_form([["x", 0.5], None], [(None, Row(str, float))], "f", PlanError)
+    check_form([["x", 0.5], None], [(None, FixedList(str, float))], "f", PlanError)
     check_form("x", Among("x", "y"), "f", PlanError)

@@ -21,7 +21,7 @@ evaluate: {tasks: perplexity, languages: "ko,en", limit: 50}
 RUN = """\
 model: {folder}/model
 count: {{web: {{corpus: {folder}/text.txt}}}}
-score: {{layers: {{kind: layers, method: block-influence, texts: "{folder}/text.txt", seeds: 1}}}}
+score: {{layers: {{kind: layers, method: block-influence, calibration: "{folder}/text.txt", seeds: 1}}}}
 demonstrations: {{mt: {{mono: {folder}/text.txt, count: 20}}}}
 slice: {{counts: $web, coverage: 0.9, drop_layers_by: "$layers:1"}}
 verify: {{text: {folder}/text.txt}}

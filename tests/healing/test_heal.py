@@ -51,7 +51,7 @@ def cut(tmp_path_factory):
 def pruned(tmp_path_factory):
     """The same with 30% of the weights zero."""
     out = tmp_path_factory.mktemp("pruned") / "pruned"
-    cut = {"languages": "ko,en", "drop_layers": "2,3,4", "sparsity": 0.3, "score": "magnitude"}
+    cut = {"languages": "ko,en", "drop_layers": "2,3,4", "sparsity": 0.3, "weights_by": "magnitude"}
     langslice.slice(mini_model_path(), out, verify=False, **cut)
     return out
 
@@ -496,7 +496,7 @@ def test_two_processes(cut, text, tmp_path):
 def test_what_is_merged_on_pruned_weights_is_what_was_trained(text, tmp_path, family):
     """Two ways: the loss of the adapted model in memory, and that of the merged one read from disk. gpt2 stores (in, out)."""
     source = add_tokenizer(build(family, tmp_path / "source"))
-    langslice.slice(source, tmp_path / "cut", scripts="Latn", sparsity=0.4, score="magnitude", verify=False)
+    langslice.slice(source, tmp_path / "cut", scripts="Latn", sparsity=0.4, weights_by="magnitude", verify=False)
     trained = heal(tmp_path / "cut", tmp_path / "out", quick(text, lora=3, learning_rate=3e-2, heldout=0.3, steps=6))
     assert len(trained.masks) > 3
     again = heal(tmp_path / "out", tmp_path / "again", quick(text, learning_rate=0.0, heldout=0.3, steps=1))

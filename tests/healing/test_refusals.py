@@ -21,7 +21,7 @@ from langslice.mini import heldout_text, mini_model_path
 def cut(tmp_path_factory):
     out = tmp_path_factory.mktemp("cut") / "cut"
     langslice.slice(
-        mini_model_path(), out, languages="ko,en", drop_layers="2-4", sparsity=0.2, score="magnitude", verify=False
+        mini_model_path(), out, languages="ko,en", drop_layers="2-4", sparsity=0.2, weights_by="magnitude", verify=False
     )
     return out
 
@@ -78,7 +78,7 @@ def test_a_user_heals(cut, text, tmp_path, capsys, monkeypatch):
         (("--corpus", "NOTHING"), "no such file or folder", ""),
         (("--corpus", "EMPTY"), "holds no text", ""),
         (("--corpus", "BLANK"), "the corpus tokenises to nothing", "is it empty"),
-        (("--corpus", "TEXT", "--pairs", "TEXT"), "--pairs is for sentence embedding models", ""),
+        (("--corpus", "TEXT", "--parallel", "TEXT"), "--parallel is for sentence embedding models", ""),
     ],
 )  # fmt: skip
 def test_bad_input(cut, text, tmp_path, capsys, monkeypatch, arguments, message, hint):

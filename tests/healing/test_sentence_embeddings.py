@@ -28,7 +28,7 @@ def cut(minilm, tmp_path_factory):
     """Half of the layers, and 20% of the weights of what is left zero."""
     out = tmp_path_factory.mktemp("cut") / "cut"
     langslice.slice(
-        minilm, out, languages="en", drop_layers="1,3,4", sparsity=0.2, score="magnitude", verify=False
+        minilm, out, languages="en", drop_layers="1,3,4", sparsity=0.2, weights_by="magnitude", verify=False
     )  # fmt: skip
     return out
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,11 +49,15 @@ def kinds_of_options():
         ({"verfy": False}, "unknown parameter `verfy`", "did you mean `verify`?"),
         ({"coverage": "0.9"}, "`coverage` must be a number from 0 to 1, found '0.9'", "keep the most frequent"),
         ({"coverage": float("nan")}, "`coverage` must be a number from 0 to 1, found nan", ""),
-        ({"max_vocab": "500"}, "`max_vocab` must be a whole number at least 1, found '500'", "Most tokens"),
+        ({"max_vocab": "500"}, "`max_vocab` must be a whole number at least 1, found '500'", "Maximum vocabulary"),
         ({"max_vocab": True}, "`max_vocab` must be a whole number at least 1, found True", ""),
         ({"language_id": "ko"}, "`language_id` must be true or false, found 'ko'", ""),
         ({"corpus": [["a.txt"]]}, "`corpus` must be a list of text, found ['a.txt'] in it", ""),
-        ({"score": "wander", "sparsity": 0.3}, "`score` must be one of wanda, magnitude", "did you mean `wanda`?"),
+        (
+            {"weights_by": "wander", "sparsity": 0.3},
+            "`weights_by` must be one of wanda, magnitude",
+            "did you mean `wanda`?",
+        ),
         ({"threads": 0}, "`threads` must be a whole number at least 1, found 0", ""),
         ({"overwrite": "no"}, "`overwrite` must be true or false, found 'no'", ""),
     ],
@@ -149,12 +154,14 @@ def test_a_command_has_the_options_of_its_room_and_a_part_its_entries():
         ("count", kinds_of_options()["CountOptions"], set()),
         ("restore", kinds_of_options()["RestoreOptions"], set()),
     ):
-        options = set(declared(kind))
+        options = {option.called for option in declared(kind).values()}
         shown = set(inspect.signature(getattr(cli, command)).parameters)
         assert options - shown == hidden, command
-    assert set(parts()["heal"].entries) == set(declared(kinds_of_options()["HealOptions"]))
-    assert "language_id" in parts()["count"].entries and "languages" not in parts()["count"].entries
-    assert load_recipe({"model": "mini", "count": {"a": {"corpus": "x.txt", "language_id": "ko"}}})
+    assert set(parts()["heal"].entries) == {
+        each.called for each in declared(kinds_of_options()["HealOptions"]).values()
+    }
+    assert "languages" in parts()["count"].entries and "language_id" not in parts()["count"].entries
+    assert load_recipe({"model": "mini", "count": {"a": {"corpus": "x.txt", "languages": "ko"}}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,18 +224,18 @@ def test_messages_speak_the_words_of_the_caller(text, parameters, entries):
 
 
 def test_one_refusal_in_three_voices(tmp_path, capsys, monkeypatch):
-    with pytest.raises(PlanError, match=r"`compute` has no effect: no weight is pruned\nhint: add `sparsity=0\.3`"):
-        langslice.plan("mini", languages="ko", compute="bfloat16")
-    with pytest.raises(PlanError, match=r"recipe, slice: `compute` has no effect.*\nhint: add `sparsity: 0\.3`"):
-        langslice.run({"model": "mini", "slice": {"languages": "ko", "compute": "bfloat16"}}, tmp_path / "work")
+    with pytest.raises(PlanError, match=r"`dtype` has no effect: no weight is pruned\nhint: add `sparsity=0\.3`"):
+        langslice.plan("mini", languages="ko", dtype="bfloat16")
+    with pytest.raises(PlanError, match=r"recipe, slice: `dtype` has no effect.*\nhint: add `sparsity: 0\.3`"):
+        langslice.run({"model": "mini", "slice": {"languages": "ko", "dtype": "bfloat16"}}, tmp_path / "work")
     monkeypatch.setattr(
-        sys, "argv", ["langslice", "plan", "mini", "-l", "ko", "--compute", "bfloat16", "-o", str(tmp_path / "p.json")]
+        sys, "argv", ["langslice", "plan", "mini", "-l", "ko", "--dtype", "bfloat16", "-o", str(tmp_path / "p.json")]
     )
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
-    assert "error: --compute has no effect: no weight is pruned\nhint: add --sparsity 0.3" in capsys.readouterr().err
-    assert worded("--compute") == "`compute`"
+    assert "error: --dtype has no effect: no weight is pruned\nhint: add --sparsity 0.3" in capsys.readouterr().err
+    assert worded("--dtype") == "`dtype`"
 
 
 def test_declaring_imports_nothing_heavy():
@@ -241,3 +248,107 @@ def test_declaring_imports_nothing_heavy():
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def options_of_commands():
+    """Command -> its options by name, as the command line has them."""
+    import typer.main
+
+    group = typer.main.get_command(cli.app)
+    return {
+        name: {flag: option for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+        for name, command in group.commands.items()
+    }
+
+
+def test_one_flag_has_one_meaning_in_every_command():
+    """As far as that can be seen: values of one kind, a metavar, and one letter; former names are not shown."""
+    seen: dict[str, tuple[str, object]] = {}
+    letters: dict[str, set[str]] = {}
+    twofold = []
+    for name, options in options_of_commands().items():
+        for flag, option in options.items():
+            if option.hidden or option.param_type_name == "argument" or flag in ("-o", "--out", "--model", "--json"):
+                continue
+            if len(flag) == 2:
+                letters.setdefault(flag, set()).add(option.name)
+                continue
+            meaning = (option.metavar if flag != "--revision" else "", bool(option.is_flag))
+            assert seen.setdefault(flag, (name, meaning))[1] == meaning, (
+                flag,
+                name,
+                seen[flag][0],
+                meaning,
+                seen[flag][1],
+            )
+    assert twofold == []
+    assert all(len(names) == 1 for names in letters.values()), letters
+
+
+FORMER = [
+    (kind, option.called, old)
+    for kind in ("VocabularyOptions", "StructureOptions", "WeightOptions", "CountOptions", "ScoreOptions", "HealOptions",
+                 "EvaluateOptions", "FeatureOptions", "DemonstrationOptions", "PushOptions", "TradeoffOptions")
+    for option in declared(kinds_of_options()[kind]).values()
+    for old in option.entry.was
+]  # fmt: skip
+
+
+def test_former_names_are_those_of_the_last_release():
+    assert {(new, old) for _, new, old in FORMER} == {
+        ("languages", "language_id"), ("calibration", "score_texts"), ("calibration", "texts"), ("uniform", "even"),
+        ("weights_by", "score"), ("dtype", "compute"), ("dtype", "precision"), ("label_scores", "scores"),
+        ("parallel", "pairs"), ("corpus", "mono"), ("seq_length", "max_tokens"), ("removals", "count"),
+        ("unverified", "unproven"), ("drop_by", "order"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "new", "old"), FORMER)
+def test_a_former_name_means_the_same_and_says_so(kind, new, old):
+    found = kinds_of_options()[kind]
+    option = next(each for each in declared(found).values() if each.called == new)
+    sample = {"boolean": True, "integer": 7, "string": "float32", "array": ("a",)}
+    value = (option.entry.values or [sample[option.schema()["type"][0]]])[-1]
+    needed = {"CountOptions": {"corpus": "a"}, "ScoreOptions": {"kind": "heads", "method": "l2"}}.get(kind, {})
+    with pytest.warns(FutureWarning, match=f"`{old}` is now called `{new}`; the former name works until") as notices:
+        assert build(found, {**needed, old: value}) == build(found, {**needed, new: value}) != build(found, needed)
+    assert len(notices) == 1
+    with pytest.raises(found.error, match=f"`{old}` is the former name of `{new}`, and both are given"):
+        build(found, {**needed, old: value, new: value})
+
+
+def test_former_names_on_the_command_line_and_in_recipes(tmp_path, monkeypatch, capsys):
+    commands = {
+        "slice": (["mini", "-o", "o", "--sparsity", "0.3", "--show-recipe"], [
+            (["--score", "magnitude"], ["--weights-by", "magnitude"]), (["--even"], ["--uniform"]),
+            (["--score-texts", "a.txt"], ["--calibration", "a.txt"]), (["--compute", "bfloat16"], ["--dtype", "bfloat16"]),
+        ]),
+        "count": (["mini", "-o", "o", "-c", "x", "--show-recipe"], [(["--language-id", "ko,en"], ["--languages", "ko,en"])]),
+        "heal": (["mini", "-o", "o", "-c", "x", "--show-recipe"], [
+            (["--pairs", "a.tsv"], ["--parallel", "a.tsv"]), (["--precision", "bfloat16"], ["--dtype", "bfloat16"]),
+        ]),
+        "score": (["mini", "heads", "-m", "gradient", "-o", "o", "--show-recipe"], [
+            (["--texts", "ko=a.txt"], ["--calibration", "ko=a.txt"]), (["-t", "a.txt"], ["--calibration", "a.txt"]),
+            (["--max-tokens", "64"], ["--seq-length", "64"]), (["--count", "2"], ["--removals", "2"]),
+        ]),
+        "evaluate": (["mini", "-l", "ko", "--show-recipe"], [(["--scores", "pmi"], ["--label-scores", "pmi"])]),
+        "demonstrations": (["-o", "o", "--show-recipe"], [(["--mono", "a.txt"], ["--corpus", "a.txt"])]),
+        "features": (["mini", "-o", "o", "--show-recipe"], [(["--max-tokens", "64"], ["--seq-length", "64"])]),
+    }  # fmt: skip
+    for command, (fixed, pairs) in commands.items():
+        for old, new in pairs:
+            told = []
+            for given in (old, new):
+                monkeypatch.setattr(sys, "argv", ["langslice", command, *fixed, *given])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("always")
+                    with pytest.raises(SystemExit) as stop:
+                        cli.main()
+                told.append(capsys.readouterr())
+                assert not stop.value.code, told[-1].err
+            assert told[0].out == told[1].out != "" and told[1].err == ""
+            assert told[0].err.count("\n") == 1 and f"is now called {new[0]};" in told[0].err, told[0].err
+    with pytest.warns(FutureWarning, match="`compute` is now called `dtype`"):
+        asked = load_recipe({"model": "mini", "slice": {"languages": "ko", "sparsity": 0.3, "compute": "bfloat16",
+                                                        "weights_by": "magnitude"}})  # fmt: skip
+    assert asked.document["slice"]["dtype"] == "bfloat16"

@@ -89,7 +89,7 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: {cache_dir: x}\n", "hint: a recipe holds no places of one machine: set HF_HUB_CACHE"),
         ("model: mini\nslice: {token: abc}\n", "hint: a recipe holds no secrets: set HF_TOKEN"),
         ("model: mini\nrevision: 3\nslice: {}\n", 'r.yaml:2: `revision` must be text, found 3\nhint: as text it is in quotes: revision: "3"'),
-        ("model: mini\nslice: {sparsity: 0.3, score: wander}\n", "`score` must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'\nhint: did you mean `wanda`?"),
+        ("model: mini\nslice: {sparsity: 0.3, weights_by: wander}\n", "`weights_by` must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'\nhint: did you mean `wanda`?"),
         ("model: mini\nslice: ko\n", "r.yaml:2: `slice` must be a mapping, found str"),
         ("model: mini\nslice: {}\nslice: {}\n", "r.yaml:3: `slice` is there twice\nhint: it is also in line 2"),
         ("model: mini\nscore: {kind: heads}\n", "r.yaml:2, score: `kind` must be a mapping, found 'heads'"),
@@ -107,7 +107,7 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: {languages: ko}\nreport: {colour: red}\n", "unknown entry `colour`\nhint: entries are none"),
         ("model: mini\nslice: {languages: ko}\nevaluate: {languages: ko, beside: x}\n", "`beside` stands for what the recipe would make"),
         ("model: mini\nslice: {languages: kokoko}\n", "r.yaml:2, slice: "),
-        ("model: mini\nslice: {languages: ko, compute: bfloat16}\n", "r.yaml:2, slice: `compute` has no effect"),
+        ("model: mini\nslice: {languages: ko, dtype: bfloat16}\n", "r.yaml:2, slice: `dtype` has no effect"),
         ("model: mini\nslice: {plan: p.json, languages: ko}\n", "`languages` cannot be given together with it"),
         ("model: mini\nevaluate: {languages: ko, dtype: int8}\n", "r.yaml:2, evaluate: `dtype` must be one of float32, bfloat16, float16, found 'int8'"),
         ("- model\n", "r.yaml: expected a mapping, found list"),
@@ -130,11 +130,11 @@ def test_what_is_not_understood_is_refused_with_its_place(text, message, tmp_pat
 
 def test_yaml_is_read_as_editors_read_it(tmp_path):
     (tmp_path / "r.yaml").write_text(
-        "model: mini\nslice: {languages: no, drop_heads: 3:0, epsilon: 1e-6, sparsity: .5, pattern: 2:4, score: magnitude,"
+        "model: mini\nslice: {languages: no, drop_heads: 3:0, epsilon: 1e-6, sparsity: .5, pattern: 2:4, weights_by: magnitude,"
         " layers: 2001-12-14, drop_layers: ['0', 1], max_vocab: 010}\n"
     )
     assert load_recipe(tmp_path / "r.yaml").document["slice"] == {
-        "languages": "no", "drop_heads": "3:0", "epsilon": 1e-6, "sparsity": 0.5, "pattern": "2:4", "score": "magnitude",
+        "languages": "no", "drop_heads": "3:0", "epsilon": 1e-6, "sparsity": 0.5, "pattern": "2:4", "weights_by": "magnitude",
         "layers": "2001-12-14", "drop_layers": ["0", 1], "max_vocab": 10,
     }  # fmt: skip
 
@@ -161,7 +161,7 @@ def test_the_schema_says_what_the_check_says():
         ({"model": "mini", "slice": {"coverage": [0.9, 0.99]}}, False),
         ({"model": "mini", "score": {"heads": {"kind": "heads", "method": "l2"}}}, True),
         ({"model": "mini", "score": {"heads": {"kind": 3, "method": "l2"}}}, False),
-        ({"model": "mini", "slice": {"score": "wander"}}, False),
+        ({"model": "mini", "slice": {"weights_by": "wander"}}, False),
     ):
         assert checked.is_valid(document) == right, document
         if right:
@@ -297,7 +297,7 @@ def test_inputs_are_made_first_and_stand_for_their_names(tiny, tmp_path):
         count={"web": {"corpus": str(tiny / "text.txt")}},
         demonstrations={"mt": {"parallel": str(tiny / "pairs.tsv"), "languages": "fr,en", "shots": 1, "count": 4}},
         score={"heads": {"kind": "heads", "method": "l2"}},
-        slice={"counts": "$web=0.5", "heads_by": "$heads", "heads_sparsity": 0.5, "even": True},
+        slice={"counts": "$web=0.5", "heads_by": "$heads", "heads_sparsity": 0.5, "uniform": True},
         sparsify={"sparsity": 0.5, "keep_demos": "$mt"},
         features={"demos": "mt=$mt", "pictures": False},
     )
@@ -394,8 +394,8 @@ def shown(capsys, monkeypatch, folder, *arguments):
     "options",
     [
         ["--languages", "ko,en", "--pad-to-multiple-of", "64", "--drop-layers", "3", "--carry", "*.md"],
-        ["--corpus", EXAMPLES / "text" / "ko.txt", "--coverage", "0.99", "--heads-sparsity", "0.25", "--even", "--no-verify",
-         "--sparsity", "0.3", "--score", "magnitude", "--linears", "*.mlp.*"],
+        ["--corpus", EXAMPLES / "text" / "ko.txt", "--coverage", "0.99", "--heads-sparsity", "0.25", "--uniform", "--no-verify",
+         "--sparsity", "0.3", "--weights-by", "magnitude", "--linears", "*.mlp.*"],
     ],
 )  # fmt: skip
 def test_the_recipe_of_slice_gives_the_same_bytes(options, tmp_path, capsys, monkeypatch):
@@ -477,7 +477,7 @@ def test_a_sweep_makes_inputs_and_pins_a_revision(tiny, tmp_path):
     from langslice.sweeps.job import perform
 
     score = {"heads": {"kind": "heads", "method": "l2"}}
-    job = recipe_of(tiny, score=score, slice={"heads_by": "$heads", "heads_sparsity": 0.5, "even": True})
+    job = recipe_of(tiny, score=score, slice={"heads_by": "$heads", "heads_sparsity": 0.5, "uniform": True})
     original = perform({"model": job["model"], "evaluate": job["evaluate"]}, tmp_path / "original")
     found = perform({**job, "original": original}, tmp_path / "cut")
     assert found["models"]["slice"]["parameters"] < found["models"]["original"]["parameters"]
@@ -538,8 +538,8 @@ def test_what_a_draft_offers_works(rooms, tmp_path, monkeypatch):
     full = yaml.safe_load(uncommented(text))
     assert set(full) == {"model", "slice", "evaluate", "heal", "restore", "report"}
     assert set(full["slice"]) == {
-        "languages", "corpus", "coverage", "drop_layers_by", "heads_sparsity", "even", "neurons_sparsity", "score_texts",
-        "sparsity", "score",
+        "languages", "corpus", "coverage", "drop_layers_by", "heads_sparsity", "uniform", "neurons_sparsity", "calibration",
+        "sparsity", "weights_by",
     }  # fmt: skip
     assert full["heal"] == {"corpus": ["ko.txt", "en.txt"], "objective": "causal", "steps": 1000, "teacher": "$model"}
     done = langslice.run(full, tmp_path / "work")

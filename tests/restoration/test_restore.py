@@ -82,7 +82,7 @@ def test_encoder_decoders(zoo, tmp_path, model_type):
     ("model_type", "cut"),
     [
         ("llama", ALL_CUTS),
-        ("qwen3", {**ALL_CUTS, "sparsity": 0.4, "score": "magnitude"}),
+        ("qwen3", {**ALL_CUTS, "sparsity": 0.4, "weights_by": "magnitude"}),
         ("llama", {"drop_heads": ["1:0"], "replicate_kv": True}),
         ("gpt2", ALL_CUTS),
         ("bloom", {"drop_layers": "0", "drop_heads": ["1:2"]}),
@@ -141,7 +141,7 @@ def test_a_trained_slice_scores_kept_text_as_before(zoo, tmp_path, cut):
 
 def test_everything_after_training_holds_what_was_trained_between_what_was_not(zoo, tmp_path):
     source = zoo("llama")
-    langslice.slice(source, tmp_path / "slice", verify=False, **LATIN, **ALL_CUTS, sparsity=0.5, score="magnitude")
+    langslice.slice(source, tmp_path / "slice", verify=False, **LATIN, **ALL_CUTS, sparsity=0.5, weights_by="magnitude")
     trained = train(tmp_path / "slice", tmp_path / "trained")
     restore(trained, tmp_path / "full", base=source, everything=True)
     base, full, own = (load_file(folder / "model.safetensors") for folder in (source, tmp_path / "full", trained))

@@ -34,7 +34,7 @@ def texts(tmp_path):
 def test_heads_by_language(capsys, monkeypatch, zoo, texts):
     code, out, err = run(
         capsys, monkeypatch, "score", zoo("llama"), "heads", "--method", "gradient", "-o", texts / "heads.parquet",
-        "--texts", f"ko={texts / 'ko.txt'}", "--texts", f"en={texts / 'en.txt'}", "--seeds", "2",
+        "--calibration", f"ko={texts / 'ko.txt'}", "--calibration", f"en={texts / 'en.txt'}", "--seeds", "2",
     )  # fmt: skip
     assert code == 0, err
     assert "heads by gradient, 36 scores" in out
@@ -48,13 +48,13 @@ def test_heads_by_language(capsys, monkeypatch, zoo, texts):
 @pytest.mark.parametrize(("kind", "method"), [("layers", "block-influence"), ("neurons", "l2")])
 def test_other_kinds_print_their_tables(capsys, monkeypatch, zoo, texts, kind, method):
     arguments = ["score", zoo("mt5"), kind, "-m", method, "-o", texts / "s.parquet", "--picture", texts / "p.png"]
-    code, out, err = run(capsys, monkeypatch, *arguments, "-t", texts / "en.txt")
+    code, out, err = run(capsys, monkeypatch, *arguments, "--calibration", texts / "en.txt")
     assert code == 0, err
     assert "encoder" in out
     assert "decoder" in out
     assert ("spread" if kind == "layers" else "median") in out
     assert (texts / "p.png").stat().st_size > 1000
-    code, _, err = run(capsys, monkeypatch, *arguments, "-t", texts / "en.txt")
+    code, _, err = run(capsys, monkeypatch, *arguments, "--calibration", texts / "en.txt")
     assert code == 2
     assert "s.parquet exists already" in err
 
@@ -79,8 +79,11 @@ def test_without_matplotlib_there_is_no_picture(capsys, monkeypatch, zoo, texts)
         (("heads", "--method", "gradient"), "this method reads text, and none was given"),
         (("heads", "--method", "gradeint"), "did you mean `gradient`?"),
         (("neuron", "--method", "l1"), "did you mean `neurons`?"),
-        (("heads", "--method", "gradient", "--texts", "gone.txt"), "gone.txt: no such file or folder"),
-        (("neurons", "--method", "lape", "--texts", "ko=KO"), "lape compares languages and needs text of at least 2"),
+        (("heads", "--method", "gradient", "--calibration", "gone.txt"), "gone.txt: no such file or folder"),
+        (
+            ("neurons", "--method", "lape", "--calibration", "ko=KO"),
+            "lape compares languages and needs text of at least 2",
+        ),
     ],
 )
 def test_bad_input_is_one_message(capsys, monkeypatch, zoo, texts, arguments, message):

@@ -193,7 +193,7 @@ def test_results_on_a_disk_that_cannot_be_written(model, tmp_path, disk, write):
 @pytest.mark.parametrize("during", ["shards", "pruning"])
 def test_slices_on_a_disk_that_fills_up(model, tmp_path, disk, monkeypatch, during):
     write_demonstrations(KEEP, tmp_path / "mt.jsonl")
-    choice = {"sparsity": 0.3, "score": "sparsegpt", "keep_demos": str(tmp_path / "mt.jsonl")}
+    choice = {"sparsity": 0.3, "weights_by": "sparsegpt", "keep_demos": str(tmp_path / "mt.jsonl")}
     sliced(model, tmp_path / "whole", **choice)
     needed = sum(-(-path.stat().st_size // 4096) * 4096 for path in (tmp_path / "whole").iterdir())
     place = disk(f"size={needed + 12288 if during == 'pruning' else needed // 2}")

@@ -134,7 +134,7 @@ def test_the_vocabulary_of_a_quantised_model_with_a_plain_head_is_cut(gptq, tmp_
 
 
 def test_pruning_is_refused_before_anything_is_written(gptq, tmp_path, monkeypatch, capsys):
-    arguments = ["slice", str(gptq), "-o", str(tmp_path / "out"), "--sparsity", "0.3", "--score", "magnitude"]
+    arguments = ["slice", str(gptq), "-o", str(tmp_path / "out"), "--sparsity", "0.3", "--weights-by", "magnitude"]
     monkeypatch.setattr("sys.argv", ["langslice", *arguments])
     from langslice.slicing import main as job
 
@@ -146,4 +146,4 @@ def test_pruning_is_refused_before_anything_is_written(gptq, tmp_path, monkeypat
     assert said.startswith(f"error: quantised weights cannot be pruned\n  {gptq}\n")
     assert "quantization_config (gptq)" in said
     with pytest.raises(CheckpointError, match="quantised weights cannot be pruned"):
-        langslice.plan(gptq, sparsity=0.3, score="magnitude")
+        langslice.plan(gptq, sparsity=0.3, weights_by="magnitude")

@@ -149,7 +149,7 @@ def lora(folder, out, **settings):
     [
         ({}, ["query", "word_embeddings"]),
         ({"drop_layers": "1"}, ["query", "word_embeddings"]),
-        ({"drop_heads": "0:0", "even": False, "output_style": "sliced"}, ["query"]),
+        ({"drop_heads": "0:0", "uniform": False, "output_style": "sliced"}, ["query"]),
         ({"drop_neurons": ["0:0-9", "1:0-9", "2:0-9"]}, ["intermediate.dense", "query"]),
     ],
 )

@@ -12,7 +12,7 @@ import langslice
 from langslice.errors import LangsliceError, OutputError, PlanError, UnknownTensorError, VerificationError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.plan import load_plan, save_plan
-from tests.zoo import FAMILIES
+from tests.zoo import FAMILIES, SHORT_PER_LAYER_TABLE, lacks
 
 CHOICE = {"scripts": "Latn"}
 
@@ -30,9 +30,10 @@ def test_slice_of_every_family_is_proven(model_type, zoo, tmp_path):
     multiple = 1 if model_type == "whisper" else 8  # after its time stamps nothing may be
     result = langslice.slice(source, tmp_path / "out", pad_to_multiple_of=multiple, **CHOICE)
     assert result.verification.passed
-    assert {check.name: check.passed for check in result.verification.checks} == dict.fromkeys(
-        ("files", "tensors", "loading", "bytes", "tokenizer", "ids", "tokenisation", "clients", "outputs"), True
-    )
+    names = ("files", "tensors", "loading", "bytes", "tokenizer", "ids", "tokenisation", "clients", "outputs")
+    runs = None if lacks(model_type, SHORT_PER_LAYER_TABLE) else True  # where the source itself does not run
+    passed = {check.name: check.passed for check in result.verification.checks}
+    assert passed == {**dict.fromkeys(names, True), "outputs": runs}
     rows = result.plan.new_to_old
     assert len(rows) % multiple == 0
     assert 40 < len(result.plan.kept) < 100

@@ -80,7 +80,7 @@ def test_the_same_from_a_plan(pruned, demos, tmp_path):
 def test_without_demonstrations_and_with_links(tmp_path):
     source = mini_model_path() / "model.safetensors"
     before = source.read_bytes()
-    result = langslice.slice(mini_model_path(), tmp_path / "out", pattern="2:4", score="magnitude", link=True)
+    result = langslice.slice(mini_model_path(), tmp_path / "out", pattern="2:4", weights_by="magnitude", link=True)
     assert result.verification.passed
     assert source.read_bytes() == before
     weight = load_file(tmp_path / "out/model.safetensors")["model.layers.3.mlp.up_proj.weight"]
@@ -90,16 +90,16 @@ def test_without_demonstrations_and_with_links(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--sparsity", "1.2", "--score", "magnitude"], "1.2"),
+        (["--sparsity", "1.2", "--weights-by", "magnitude"], "1.2"),
         (["--sparsity", "0.3"], "needs calibration data, and none was given"),
-        (["--score", "wanda"], "--score has no effect"),
+        (["--weights-by", "wanda"], "--weights-by has no effect"),
         (
-            ["--sparsity", "0.3", "--score", "wander"],
-            "--score must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'",
+            ["--sparsity", "0.3", "--weights-by", "wander"],
+            "--weights-by must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'",
         ),
-        (["--pattern", "4:2", "--score", "magnitude"], "4:2"),
+        (["--pattern", "4:2", "--weights-by", "magnitude"], "4:2"),
         (["--sparsity", "0.3", "--keep-demos", "nothing.jsonl"], "nothing.jsonl"),
-        (["--sparsity", "0.3", "--score", "magnitude", "--linears", "*.nothing"], "nothing"),
+        (["--sparsity", "0.3", "--weights-by", "magnitude", "--linears", "*.nothing"], "nothing"),
     ],
 )
 def test_what_cannot_be_pruned_is_refused(arguments, said, tmp_path, capsys, monkeypatch):
@@ -118,7 +118,7 @@ def test_what_cannot_be_pruned_is_refused(arguments, said, tmp_path, capsys, mon
 def test_products_in_bfloat16_are_asked_for_with_compute(demos, tmp_path, capsys, monkeypatch):
     arguments = ["slice", str(mini_model_path()), "-o", str(tmp_path / "out"), "--sparsity", "0.3", "--no-verify", "-q"]
     arguments += ["--keep-demos", str(demos), "--linears", "*.0.self_attn.q_proj"]
-    monkeypatch.setattr("sys.argv", ["langslice", *arguments, "--compute", "bfloat16"])
+    monkeypatch.setattr("sys.argv", ["langslice", *arguments, "--dtype", "bfloat16"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code in (None, 0)
@@ -126,9 +126,9 @@ def test_products_in_bfloat16_are_asked_for_with_compute(demos, tmp_path, capsys
     assert record["sparsity"]["request"]["compute"] == record["plan"]["weights"]["compute"] == "bfloat16"
     start = ["slice", str(mini_model_path()), "-o", str(tmp_path / "no")]
     for more, message in (
-        (["--sparsity", "0.3", "--keep-demos", str(demos), "--compute", "float8"],
-         "--compute must be one of float32, bfloat16, found 'float8'\nhint: did you mean `float32`?"),
-        (["--languages", "ko", "--compute", "bfloat16"], "--compute has no effect: no weight is pruned"),
+        (["--sparsity", "0.3", "--keep-demos", str(demos), "--dtype", "float8"],
+         "--dtype must be one of float32, bfloat16, found 'float8'\nhint: did you mean `float32`?"),
+        (["--languages", "ko", "--dtype", "bfloat16"], "--dtype has no effect: no weight is pruned"),
     ):  # fmt: skip
         monkeypatch.setattr("sys.argv", ["langslice", *start, *more])
         with pytest.raises(SystemExit) as stop:
@@ -140,7 +140,7 @@ def test_products_in_bfloat16_are_asked_for_with_compute(demos, tmp_path, capsys
 
 def test_products_in_bfloat16_need_no_processor_that_has_them(demos, tmp_path):
     """oneDNN refuses them below AVX-512, and can be made to take any processor for an older one."""
-    cut = {"sparsity": 0.3, "keep_demos": demos, "linears": "*.1.*", "compute": "bfloat16", "verify": False}
+    cut = {"sparsity": 0.3, "keep_demos": demos, "linears": "*.1.*", "dtype": "bfloat16", "verify": False}
     langslice.slice(mini_model_path(), tmp_path / "here", **cut)
     here = load_file(tmp_path / "here" / "model.safetensors")
     pruned = [name for name in here if ".layers.1." in name and name.endswith("proj.weight")]
@@ -156,7 +156,7 @@ def test_products_in_bfloat16_need_no_processor_that_has_them(demos, tmp_path):
         "--no-verify",
         "-q",
     ]
-    command += ["--keep-demos", str(demos), "--linears", "*.1.*", "--compute", "bfloat16"]
+    command += ["--keep-demos", str(demos), "--linears", "*.1.*", "--dtype", "bfloat16"]
     for name, value in (("LANGSLICE_ONEDNN", "0"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "SSE41")):
         out = tmp_path / value
         environment = {**os.environ, name: value}

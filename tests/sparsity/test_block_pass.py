@@ -37,6 +37,8 @@ def test_hidden_states_equal_those_of_the_loaded_model(zoo, model_type):
     names = [visit.block.name for visit in visits]
     with quiet_transformers():
         model = model_class(folder).from_pretrained(folder).float().eval()
+    for parameter in model.parameters():  # a few tokens' products are rounded by where the weights lie in memory
+        parameter.data = parameter.data.clone()
     if hasattr(model.config, "_experts_implementation"):
         model.set_experts_implementation("eager")
     seen = {}

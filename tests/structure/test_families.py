@@ -20,7 +20,7 @@ from langslice.structure.edits import layer_edits
 from langslice.structure.final_edits import finish_structure
 from langslice.verification.outputs import compare_outputs
 from langslice.writing.shards import TensorEdit, write_shards
-from tests.zoo import FAMILIES, UNEVEN_FROM_5, VOCABULARY, lacks
+from tests.zoo import FAMILIES, UNEVEN_LAYERS, VOCABULARY, lacks
 
 COVERED = sorted(set(bodies._BY_TYPE) & set(FAMILIES))
 NAMED = [
@@ -86,7 +86,7 @@ def cut(folder, out, **choice):
     rows = np.arange(VOCABULARY)
     plan = SlicePlan("", None, "", "", VOCABULARY, rows, (), (), {}, structure=kept)
     check = compare_outputs(checkpoint, sliced, plan, [])
-    if kept.style == "sliced" and lacks(config["model_type"], UNEVEN_FROM_5):
+    if kept.style == "sliced" and lacks(config["model_type"], UNEVEN_LAYERS):
         assert check.passed is False
         assert check.examples[-1].endswith("by config.json alone; transformers 5 does not")
     else:

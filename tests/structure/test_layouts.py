@@ -148,7 +148,7 @@ def test_half_a_model_is_scored_on_text(name, model_type, heads_by, tmp_path):
     folder = add_tokenizer(build_class(name, model_type, tmp_path / "source"))
     text = tmp_path / "text.txt"
     text.write_text("the land and men ling sed\n" * 6 + "tin man lo\n")
-    cut_by = {"heads_sparsity": 0.25, "neurons_sparsity": 0.25, "even": True, "score_texts": str(text)}
+    cut_by = {"heads_sparsity": 0.25, "neurons_sparsity": 0.25, "uniform": True, "calibration": str(text)}
     layers = {"drop_layers_by": "block-influence:1"}
     result = langslice.slice(folder, tmp_path / "out", **cut_by, **layers, heads_by=heads_by)
     assert next(check for check in result.verification.checks if check.name == "outputs").passed

@@ -34,10 +34,10 @@ REFUSED = [
     ("gemma3", NEURONS, "wrapper"),
     ("qwen3_moe", NEURONS, "one tensor"),
     ("olmo2", HEADS, "a norm spans"),
-    ("olmo2", {**HEADS, "even": True}, "a norm spans"),
+    ("olmo2", {**HEADS, "uniform": True}, "a norm spans"),
     ("bert", {**HEADS, "output_style": "stock"}, "unmodified code cannot express"),
-    ("bert", {**HEADS, "output_style": "stock", "even": True}, "unmodified code cannot express"),
-    ("gte", {"language_neurons": True, "languages": "ko", "even": True}, RENAMED),
+    ("bert", {**HEADS, "output_style": "stock", "uniform": True}, "unmodified code cannot express"),
+    ("gte", {"language_neurons": True, "languages": "ko", "uniform": True}, RENAMED),
 ]  # fmt: skip
 
 
@@ -52,11 +52,11 @@ def test_cuts_by_score_that_cannot_be_written(model_type, cut, said, zoo, tmp_pa
 @pytest.mark.parametrize(
     ("model_type", "cut"),
     [
-        ("gte", {**HEADS, **NEURONS, "even": True}),
+        ("gte", {**HEADS, **NEURONS, "uniform": True}),
         ("nomic_bert", {**HEADS, **NEURONS, "output_style": "masked"}),
-        ("jina_embeddings_v3", {**NEURONS, "even": True}),
-        ("qwen3_moe", {"neurons_sparsity": 0.2, "even": True}),
-        ("phi3", {**HEADS, "even": True}),
+        ("jina_embeddings_v3", {**NEURONS, "uniform": True}),
+        ("qwen3_moe", {"neurons_sparsity": 0.2, "uniform": True}),
+        ("phi3", {**HEADS, "uniform": True}),
         ("olmo2", {**HEADS, "output_style": "masked"}),
         ("bert", {**HEADS, **NEURONS}),
         ("bloom", {**HEADS, **NEURONS}),

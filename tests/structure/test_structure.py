@@ -59,7 +59,7 @@ def test_everything_in_one_pass_on_the_packaged_model(tmp_path):
         texts.append(f"{code}={tmp_path / code}.txt")
     result = langslice.slice(
         mini_model_path(), tmp_path / "out", languages="ko,en", heads_sparsity=0.25, heads_by="l2", neurons_sparsity=0.2,
-        even=True, drop_layers_by="block-influence:1", score_texts=texts,
+        uniform=True, drop_layers_by="block-influence:1", calibration=texts,
     )  # fmt: skip
     outputs_of(result)
     config = json.loads((tmp_path / "out/config.json").read_text())
@@ -130,7 +130,7 @@ def test_language_neurons_say_what_they_drop(tmp_path):
         (tmp_path / f"{code}.txt").write_text("\n".join(heldout_text(code)[:10]), encoding="utf-8")
         texts.append(f"{code}={tmp_path / code}.txt")
     result = langslice.slice(
-        mini_model_path(), tmp_path / "out", languages="ko", language_neurons=True, score_texts=texts
+        mini_model_path(), tmp_path / "out", languages="ko", language_neurons=True, calibration=texts
     )
     outputs_of(result)
     assert result.plan.structure.neurons
@@ -147,7 +147,7 @@ def test_language_neurons_say_what_they_drop(tmp_path):
         ("stories260K-llama", {"layers": "0-2,4"}),
         ("stories260K-llama", {"drop_heads": "0:0,1"}),
         ("stories260K-llama", {"neurons_sparsity": 0.25, "neurons_by": "l1"}),
-        ("stories260K-llama", {"heads_sparsity": 0.25, "neurons_sparsity": 0.1, "even": True, "drop_layers": "2"}),
+        ("stories260K-llama", {"heads_sparsity": 0.25, "neurons_sparsity": 0.1, "uniform": True, "drop_layers": "2"}),
         ("misaki-bart-us", {"neurons_sparsity": 0.25}),  # one layer a side, of one head
     ],
 )  # fmt: skip
@@ -296,7 +296,7 @@ def test_onnx_export_runs(uneven, tmp_path):
         (["--drop-heads", "3:0,1", "--drop-layers", "3"], "is dropped as a whole"),
         (["--drop-neurons", "3:512"], "neuron 512 does not exist"),
         (["--heads-sparsity", "1.5"], "1.5"),
-        (["--even"], "--even has no effect"),
+        (["--uniform"], "--uniform has no effect"),
         (["--prune-rows", "nothing.*=0.2"], "no linear layer is called like"),
         (["--prune-rows", "*q_proj=2"], "the share between 0 and 1"),
         (["--drop-layers", "1", "--output-style", "masked"], "a layer cannot be masked by zeros"),

@@ -27,9 +27,9 @@ def bare(tmp_path_factory):
     [
         ["--drop-layers", "1"],
         ["--drop-heads", "0:0,1", "--drop-neurons", "2:5-9"],
-        ["--heads-sparsity", "0.5", "--neurons-sparsity", "0.25", "--even"],
+        ["--heads-sparsity", "0.5", "--neurons-sparsity", "0.25", "--uniform"],
         ["--drop-layers", "0", "--pad-to-multiple-of", "64"],
-        ["--sparsity", "0.25", "--score", "magnitude"],
+        ["--sparsity", "0.25", "--weights-by", "magnitude"],
         ["--drop-heads", "0:0,1", "--output-style", "masked"],
     ],
 )  # fmt: skip

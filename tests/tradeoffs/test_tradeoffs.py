@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_e5_moves_as_its_written_slice_moves(models, tmp_path):
 
 
 def test_both_orders_and_the_better_of_them():
-    found = langslice.tradeoff("mini", languages="ko,en", sizes="4000,2600", loss_lines=20, max_loss=0.4)
+    found = langslice.tradeoff("mini", languages="ko,en", sizes="4000,2600", order="both", loss_lines=20, max_loss=0.4)
     assert [(rung.order, rung.rows <= size) for rung, size in zip(found.rungs, (4000, 4000, 2600, 2600), strict=True)] == [
         ("frequency", True), ("expected-loss", True), ("frequency", True), ("expected-loss", True)
     ]  # fmt: skip
@@ -117,6 +118,24 @@ def test_max_loss_chooses_the_smallest_vocabulary_below_it(tmp_path):
     assert found.rungs[0].worst < 0.1 <= found.rungs[1].worst
     result = langslice.slice("mini", tmp_path / "out", languages="ko,en", max_loss=0.1, loss_texts=TEXTS, verify=False)
     assert result.plan.kept.tolist() == made.kept.tolist()
+
+
+def test_a_corpus_is_counted_once_and_layers_are_not_measured(tmp_path, monkeypatch):
+    """Evidence of a corpus is the same on every rung; a cut of layers comes on top, and the plan says so."""
+    import langslice.planning.build as building
+
+    counted = []
+    whole = building.count_sides
+    monkeypatch.setattr(building, "count_sides", lambda *given, **named: counted.append(1) or whole(*given, **named))
+    (tmp_path / "ko.txt").write_text("\n".join(heldout_text("ko")[100:]), encoding="utf-8")
+    asked = {"languages": "ko", "corpus": tmp_path / "ko.txt", "loss_texts": {"ko": TEXTS["ko"]}}
+    found = langslice.tradeoff("mini", sizes="3000,2500", order="frequency", **asked)
+    assert (len(found.rungs), len(counted)) == (2, 1)
+    made = langslice.plan("mini", max_loss=0.3, drop_layers=1, **asked)
+    assert len(counted) == 3
+    assert made.structure is not None
+    assert made.notes[0].endswith("; what layers, heads, neurons and weights cost comes on top")
+    assert made.request["loss_texts"] == ["ko=24 lines"]
 
 
 def test_a_loss_that_cannot_be_had_is_refused(tmp_path):
@@ -142,6 +161,15 @@ def test_refusals(zoo):
         langslice.tradeoff("mini", languages="ko", loss_texts={"ko": ["하나"]})
 
 
+def test_a_quantised_model_is_refused(zoo, tmp_path):
+    shutil.copytree(zoo("llama"), tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"is quantised \(bitsandbytes"):
+        langslice.tradeoff(tmp_path / "model", languages="en", loss_lines=4)
+
+
 def test_an_encoder_does_not_tell_what_a_token_costs(zoo):
     with pytest.raises(PlanError, match="does not predict text token by token"):
         langslice.tradeoff(zoo("bert"), languages="en", order="expected-loss", loss_lines=4)
@@ -154,7 +182,20 @@ def test_sizes_of_a_ladder():
 
 def test_the_command_writes_a_table_a_file_and_a_picture(tmp_path):
     out = tmp_path / "cost.json"
-    asked = ["tradeoff", "mini", "-l", "ko,en", "--sizes", "3000", "--loss-lines", "8", "-o", str(out)]
+    asked = [
+        "tradeoff",
+        "mini",
+        "-l",
+        "ko,en",
+        "--sizes",
+        "3000",
+        "--order",
+        "both",
+        "--loss-lines",
+        "8",
+        "-o",
+        str(out),
+    ]
     said = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert said.exit_code == 0
     assert "bits per byte" in said.stdout

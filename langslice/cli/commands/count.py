@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Model, Quiet, ShowRecipe, choosing
+from langslice.cli.commands.options import USED, Model, Quiet, ShowRecipe, choosing
 from langslice.cli.commands.output import print_recipe, progress, refuse_existing
 from langslice.slicing.options import CountOptions
 
@@ -15,14 +15,18 @@ from langslice.slicing.options import CountOptions
 @choosing(CountOptions)
 def count(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Parquet file to write.", show_default=False, rich_help_panel=USED)
+    ],
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing counts.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing counts.", rich_help_panel="Output")
+    ] = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Count a model's tokens in a corpus, for plans to reuse."""
+    """Count the tokens of a corpus, for plans to reuse."""
     from langslice.slicing import main as job
 
     if show_recipe:

@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-from langslice.cli.commands.options import Quiet
+from langslice.cli.commands.options import USED, Quiet
 from langslice.cli.commands.output import progress
 
 
 def demo(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Keep the slice in this folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to keep the slice in.", rich_help_panel=USED)
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Do the main job on the small model that comes with the package, offline."""
+    """Slice the packaged model to Korean and English, offline."""
     from langslice.cli.console import print_demo, print_inspection, print_result
     from langslice.slicing.demo import run_demo
 

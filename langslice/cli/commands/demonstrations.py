@@ -7,21 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import ShowRecipe, choosing
+from langslice.cli.commands.options import USED, ShowRecipe, choosing
 from langslice.cli.commands.output import print_recipe
 from langslice.demonstrations.options import DemonstrationOptions
 
 
 @choosing(DemonstrationOptions)
 def demonstrations(
-    out: Annotated[Path, typer.Option("--out", "-o", help="jsonl file to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="jsonl file to write.", show_default=False, rich_help_panel=USED)
+    ],
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel="Output")
+    ] = False,
     show_recipe: ShowRecipe = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.", rich_help_panel="Run")] = False,
     **given: Any,
 ) -> None:
-    """Lay out text as demonstrations, for pruning weights and finding features."""
+    """Make calibration data for weight pruning and features."""
     if show_recipe:
         print_recipe("demonstrations", None, given, name=out)
         return

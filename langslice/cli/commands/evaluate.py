@@ -16,19 +16,23 @@ from langslice.evaluation.options import EvaluateOptions
 def evaluate(
     model: Model,
     out: Annotated[
-        Path | None, typer.Argument(metavar="[OUT]", help="A slice of it; without one, the model alone is evaluated.")
+        Path | None, typer.Argument(metavar="[OUT]", help="A slice of it. Default: evaluate the model alone.")
     ] = None,
     results: Annotated[
         Path | None, option("--out", "-o", help="JSON file to write the results to.", metavar="FILE")
     ] = None,
     *,
     json: Json = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel="Output")
+    ] = False,
     show_recipe: ShowRecipe = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no progress and no table.", rich_help_panel="Run")
+    ] = False,
     **given: Any,
 ) -> None:
-    """Measure what a model can do in each language, and beside it what its slice still can."""
+    """Evaluate a model and its slice side by side."""
     if show_recipe:
         print_recipe("evaluate", model, {"tasks": "perplexity", **given, "beside": out})
         return

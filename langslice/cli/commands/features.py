@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Model, Quiet, ShowRecipe, choosing
+from langslice.cli.commands.options import USED, Model, Quiet, ShowRecipe, choosing
 from langslice.cli.commands.output import print_recipe, progress
 from langslice.features.options import FeatureOptions
 
@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 @choosing(FeatureOptions)
 def features(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of tables and pictures.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Output folder for tables and pictures.", show_default=False, rich_help_panel=USED
+        ),
+    ],
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into an existing folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into an existing folder.", rich_help_panel="Output")
+    ] = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Measure hidden dimensions on sets of demonstrations, compare them, and draw the result."""
+    """Find hidden dimensions that stand out for an ability."""
     if show_recipe:
         print_recipe("features", model, given)
         return

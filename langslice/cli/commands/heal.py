@@ -28,7 +28,10 @@ def heal(
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Train a slice on, on text alone or towards the model that it was cut from; pruned weights stay zero."""
+    """Train a slice further, on text or with a teacher.
+
+    Pruned weights stay zero. An interrupted run resumes.
+    """
     if show_recipe:
         print_recipe("heal", model, given)
         return

@@ -15,15 +15,13 @@ from langslice.recipes.options import InitOptions
 @choosing(InitOptions)
 def init(
     model: Model,
-    out: Annotated[
-        Path | None, option("--out", "-o", help="File to write; stdout unless given.", metavar="FILE")
-    ] = None,
+    out: Annotated[Path | None, option("--out", "-o", help="File to write. Default: stdout.", metavar="FILE")] = None,
     *,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Write a first recipe for a model. It is commented, after a short look at the model."""
+    """Write a first recipe for a model, with comments."""
     from langslice.recipes.draft import draft
 
     if out is not None:

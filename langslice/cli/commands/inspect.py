@@ -17,12 +17,15 @@ def inspect(
     json: Json = False,
     *,
     row: Annotated[
-        bool, typer.Option("--row", help="Print the row of its model type, as model/families.py takes it, and no more.")
+        bool,
+        typer.Option(
+            "--row", help="Print the row of the model type for model/families.py and exit.", rich_help_panel="Run"
+        ),
     ] = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Show what is in a model, and what each cut would save."""
+    """Show what is in a model, and what each slice would save."""
     from langslice.slicing import main as job
 
     if row:

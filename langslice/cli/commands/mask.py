@@ -20,7 +20,7 @@ def mask(
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Zero heads and neurons instead of removing them: same shapes, any client."""
+    """Zero heads and neurons: same shapes, for any client."""
     if show_recipe:
         print_recipe("slice", model, {**given, "output_style": "masked"}, more=verification(given))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from inspect import Parameter, Signature, get_annotations, signature
 from pathlib import Path
@@ -10,26 +11,30 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from langslice.options import Declared, Options, declared
+from langslice.options import Declared, Options, declared, renamed
 from langslice.options.values import json_type
 
+USED = "Most used"
+"""Heading of the options that the help of a command shows first."""
+# Letters that options had under their former names.
+_FORMER_SHORTS = {"texts": "-t"}
 Command = Callable[..., None]
 
 
-def option(*names: str, help: str, metavar: str | None = None) -> Any:
+def option(*names: str, help: str, metavar: str | None = None, panel: str = USED) -> Any:
     """An option without a default in its help."""
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False, rich_help_panel=panel)
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, a model on the hub, or `mini`.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False, rich_help_panel=USED)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel="Output")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Run")]
 ShowRecipe = Annotated[
     bool,
-    typer.Option("--show-recipe", help="Print the recipe that this amounts to, for `langslice run`, and do no more."),
+    typer.Option("--show-recipe", help="Print the equivalent recipe and exit.", rich_help_panel="Run"),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.", rich_help_panel="Run")]
 
 
 def choosing(kind: type[Options]) -> Callable[[Command], Command]:
@@ -41,7 +46,9 @@ def choosing(kind: type[Options]) -> Callable[[Command], Command]:
     Example  @choosing(VerifyOptions)
              def verify(model: Model, *, quiet: Quiet = False, **given: Any) -> None: ...
     """
-    taken = {name: option for name, option in declared(kind).items() if option.entry.typed}
+    taken = {option.called: option for option in declared(kind).values() if option.entry.typed}
+    # Each former name after the present one, so that what is given keeps its order.
+    named = {name: option for new, option in taken.items() for name in (new, *option.entry.was)}
 
     def decorate(command: Command) -> Command:
         # `typing.get_type_hints` of Python 3.10 hides what is annotated where the default is None.
@@ -51,15 +58,15 @@ def choosing(kind: type[Options]) -> Callable[[Command], Command]:
         ]
         before = [parameter for parameter in own if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD]
         behind = [parameter for parameter in own if parameter.kind is Parameter.KEYWORD_ONLY]
-        options = [_parameter(option) for option in taken.values()]
+        options = [_parameter(option) if name in taken else _former(name, option) for name, option in named.items()]
         # All by keyword, so that options with a default may be before those without.
         shown = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*before, *options, *behind)]
 
         @wraps(command)
         def taking(**given: Any) -> None:
             # Not everyone who calls a command is typer, which names every option.
-            values = {name: given.pop(name, None) for name in taken}
-            command(**given, **_given(values, taken))
+            values = {name: given.pop(name, None) for name in named}
+            command(**given, **renamed(_given(values, named), taken.values(), kind.error))
 
         taking.__signature__ = Signature(shown, return_annotation=None)  # type: ignore[attr-defined]
         taking.__annotations__ = {each.name: each.annotation for each in shown}
@@ -68,18 +75,27 @@ def choosing(kind: type[Options]) -> Callable[[Command], Command]:
     return decorate
 
 
-def _parameter(option: Declared) -> Parameter:
+def _former(old: str, option: Declared) -> Parameter:
+    """An option under a name that it had in the last release; the help does not show it."""
+    entry = replace(option.entry, named=old, short=_FORMER_SHORTS.get(option.name))
+    return _parameter(
+        replace(option, name=old, entry=entry, default=None if option.required else option.default), hidden=True
+    )
+
+
+def _parameter(option: Declared, *, hidden: bool = False) -> Parameter:
     """An option as typer takes it: one value, a switch, or an option that may be repeated."""
-    entry, flag = option.entry, f"--{option.called.replace('_', '-')}"
+    entry, flag, name = option.entry, f"--{option.called.replace('_', '-')}", option.called
+    panel = USED if entry.common else option.group
     kinds = _scalars(option.kind)
     default: Any = Parameter.empty if option.required else option.default
     if entry.argument:
         shown = typer.Argument(metavar=entry.metavar, help=entry.help)
-        return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kinds[0], shown])
+        return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kinds[0], shown])
     if kinds == [bool]:
         flag = f"{flag}/--no-{flag.removeprefix('--')}" if default is True else flag
-        switch = typer.Option(flag, help=entry.help)
-        return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[bool, switch])
+        switch = typer.Option(flag, help=entry.help, hidden=hidden, rich_help_panel=panel)
+        return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[bool, switch])
     several = any(json_type(each) == "array" for each in (option.kind, *get_args(option.kind)))
     repeated = several and not entry.codes and not entry.alone
     # Where numbers and text are both understood, a shell gives text.
@@ -88,11 +104,11 @@ def _parameter(option: Declared) -> Parameter:
         default = ",".join(default) or None if entry.codes else len(default) or None if entry.alone else None
     hint = list[one] if repeated else one
     shown = typer.Option(
-        flag, *filter(None, [entry.short]), help=entry.help, metavar=entry.metavar,
+        flag, *filter(None, [entry.short]), help=entry.help, metavar=entry.metavar, hidden=hidden, rich_help_panel=panel,
         show_default=default is not None and default is not Parameter.empty,
     )  # fmt: skip
     return Parameter(
-        option.name, Parameter.KEYWORD_ONLY, default=default,
+        name, Parameter.KEYWORD_ONLY, default=default,
         annotation=Annotated[hint if default is Parameter.empty else hint | None, shown],
     )  # fmt: skip
 
@@ -113,4 +129,4 @@ def _given(values: dict[str, Any], taken: dict[str, Declared]) -> dict[str, Any]
     }
 
 
-__all__ = ["Json", "Model", "Out", "Overwrite", "Quiet", "ShowRecipe", "choosing", "option"]
+__all__ = ["USED", "Json", "Model", "Out", "Overwrite", "Quiet", "ShowRecipe", "choosing", "option"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Model, Quiet, ShowRecipe, choosing
+from langslice.cli.commands.options import USED, Model, Quiet, ShowRecipe, choosing
 from langslice.cli.commands.output import print_recipe, progress, refuse_existing
 from langslice.planning.options import PlanOptions
 
@@ -15,14 +15,18 @@ from langslice.planning.options import PlanOptions
 @choosing(PlanOptions)
 def plan(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Plan file to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Plan file to write.", show_default=False, rich_help_panel=USED)
+    ],
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plan.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing plan.", rich_help_panel="Output")
+    ] = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Choose what to keep, and write it as a plan that you can read and edit."""
+    """Choose what to keep, and write it as a plan to edit."""
     if show_recipe:
         print_recipe("plan", model, given)
         return

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 @choosing(PushOptions)
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `langslice slice` made.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a slice.")],
     repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="Repository on the hub.")],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be uploaded, and stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be uploaded and exit.", rich_help_panel="Run")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without asking.", rich_help_panel="Run")] = False,
     **given: Any,
 ) -> None:
-    """Upload a slice to the hub, with its model card and the source's licence."""
+    """Upload a slice to the hub, with its card and licence."""
     from langslice.errors import PublishError
     from langslice.slicing.publish import plan_upload, send
 

@@ -13,18 +13,22 @@ from langslice.reporting.options import ReportOptions
 
 @choosing(ReportOptions)
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `langslice slice` made.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a slice.")],
     out: Annotated[
         Path | None,
-        option("--out", "-o", help="File to write; report.html in the folder unless given.", metavar="FILE"),
+        option("--out", "-o", help="File to write. Default: report.html in the folder.", metavar="FILE"),
     ] = None,
     *,
-    json: Annotated[bool, typer.Option("--json", help="Print the data as JSON, and write nothing.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the data as JSON and exit.", rich_help_panel="Run")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is no report.", rich_help_panel="Output")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no summary.", rich_help_panel="Run")] = False,
     **given: Any,
 ) -> None:
-    """Write what was cut, what it cost and how it was proven as one HTML file, and refresh the model card."""
+    """Write an HTML report of a slice, and update its card."""
     from langslice.reporting import collect_report, write_report
 
     if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import choosing
+from langslice.cli.commands.options import USED, choosing
 from langslice.cli.commands.output import progress
 from langslice.reproduction.options import ReproduceOptions
 
@@ -20,13 +20,20 @@ def reproduce(
     paper: Annotated[
         str, typer.Argument(metavar="PAPER", help="kim2024 (arXiv 2409.16911) or kimkim2026 (2604.16235).")
     ],
-    model: Annotated[str, typer.Option("--model", help="A folder, a model on the hub, or `mini`, small and offline.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
+    model: Annotated[
+        str, typer.Option("--model", help="A local folder, a model on the hub, or `mini`.", rich_help_panel=USED)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False, rich_help_panel=USED)],
     *,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no progress and no tables.", rich_help_panel="Run")
+    ] = False,
     **given: Any,
 ) -> None:
-    """Run a paper's experiment again on a model, and print its tables; what could not be obtained is left out and named."""
+    """Run a paper's experiment on a model.
+
+    The output lists what could not be obtained.
+    """
     from langslice.errors import RecipeError
     from langslice.reproduction.main import reproduce as run
 

@@ -22,7 +22,7 @@ def restore(
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Put a trained slice back into the full model: every token again, trained rows in their old places."""
+    """Put the trained rows of a slice back into the full model."""
     from langslice.cli.commands.output import progress
     from langslice.restoration import restore as run
 

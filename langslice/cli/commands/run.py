@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langslice.cli.commands.options import Quiet
+from langslice.cli.commands.options import USED, Quiet
 from langslice.cli.commands.output import print_json, progress
 
 if TYPE_CHECKING:
@@ -25,15 +25,34 @@ def _print_schema(asked: bool) -> None:
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; `langslice init` writes a first one.")],
     work: Annotated[
-        Path, typer.Option("--out", "-o", help="Work folder; a run that was killed goes on there.", show_default=False)
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Work folder. An interrupted run resumes in it.",
+            show_default=False,
+            rich_help_panel=USED,
+        ),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the recipe and list its steps.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe, print its steps and exit.", rich_help_panel="Run")
+    ] = False,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of recipes.", is_eager=True, callback=_print_schema)
+        bool,
+        typer.Option(
+            "--schema",
+            help="Print the JSON schema of recipes and exit.",
+            rich_help_panel="Run",
+            is_eager=True,
+            callback=_print_schema,
+        ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do everything that a recipe asks for. What is there already, made of the same, is kept."""
+    """Do everything that a recipe asks for.
+
+    Outputs that are up to date are kept.
+    """
     from langslice.recipes.main import preview
     from langslice.recipes.main import run as work_through
 

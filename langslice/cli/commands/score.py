@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Model, ShowRecipe, choosing, option
+from langslice.cli.commands.options import USED, Model, ShowRecipe, choosing, option
 from langslice.cli.commands.output import print_recipe, progress, refuse_existing
 from langslice.scoring.options import ScoreOptions
 
@@ -18,18 +18,29 @@ if TYPE_CHECKING:
 @choosing(ScoreOptions)
 def score(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Parquet file to write.", show_default=False, rich_help_panel=USED)
+    ],
     *,
     picture: Annotated[
         Path | None,
-        option("--picture", help="PNG to draw; beside the parquet file, if matplotlib is installed."),
+        option(
+            "--picture",
+            help="PNG file to draw. Default: next to the parquet file, if matplotlib is installed.",
+            metavar="FILE",
+            panel="Output",
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing scores.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing scores.", rich_help_panel="Output")
+    ] = False,
     show_recipe: ShowRecipe = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no progress and no table.", rich_help_panel="Run")
+    ] = False,
     **given: Any,
 ) -> None:
-    """Score the layers, heads or neurons of a model, for cuts to choose by."""
+    """Score layers, heads or neurons, for slices to choose by."""
     if show_recipe:
         print_recipe("score", model, given, name=out)
         return

@@ -14,14 +14,16 @@ from langslice.slicing.options import SliceOptions
 def slice(
     model: Model,
     out: Out,
-    plan: Annotated[Path | None, option("--plan", help="Do what this plan says.", metavar="FILE")] = None,
+    plan: Annotated[
+        Path | None, option("--plan", help="Plan file to follow, made by `langslice plan`.", metavar="FILE")
+    ] = None,
     *,
     overwrite: Overwrite = False,
     show_recipe: ShowRecipe = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Plan, slice and prove in one go, or do what a plan says."""
+    """Slice a model, and verify the result."""
     if show_recipe:
         print_recipe("slice", model, {**given, "plan": plan}, more=verification(given))
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import choosing
+from langslice.cli.commands.options import USED, choosing
 from langslice.cli.commands.output import print_json, progress
 from langslice.sweeps.options import SweepOptions
 
@@ -26,20 +26,34 @@ def _print_schema(asked: bool) -> None:
 @choosing(SweepOptions)
 def sweep(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file; every list in it spans an axis.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False, rich_help_panel=USED)],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the recipe and list its runs.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe, print its runs and exit.", rich_help_panel="Run")
+    ] = False,
     show_recipe: Annotated[
-        bool, typer.Option("--show-recipe", help="Print the recipe of each run, for `langslice run`, and do no more.")
+        bool,
+        typer.Option("--show-recipe", help="Print the equivalent recipe of each run and exit.", rich_help_panel="Run"),
     ] = False,
     schema: Annotated[
         bool,
-        typer.Option("--schema", help="Print the JSON schema of sweeps.", is_eager=True, callback=_print_schema),
+        typer.Option(
+            "--schema",
+            help="Print the JSON schema of sweeps and exit.",
+            rich_help_panel="Run",
+            is_eager=True,
+            callback=_print_schema,
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no progress and no table.", rich_help_panel="Run")
+    ] = False,
     **given: Any,
 ) -> None:
-    """Cut and evaluate a model in many ways; finished runs are kept, and an interrupted sweep goes on."""
+    """Slice and evaluate a model in many ways.
+
+    Finished runs are kept, and an interrupted sweep resumes.
+    """
     from langslice.errors import RecipeError
     from langslice.sweeps.main import sweep as run
     from langslice.sweeps.recipe import expand, load_grid

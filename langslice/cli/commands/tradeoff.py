@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Json, Model, Quiet, choosing
+from langslice.cli.commands.options import USED, Json, Model, Quiet, choosing
 from langslice.cli.commands.output import print_json, progress, refuse_existing
 from langslice.tradeoffs.options import TradeoffOptions
 
@@ -16,15 +16,24 @@ from langslice.tradeoffs.options import TradeoffOptions
 def tradeoff(
     model: Model,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="JSON file to write, and beside it an SVG picture.", show_default=False)
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="JSON file to write; an SVG picture is written next to it.",
+            show_default=False,
+            rich_help_panel=USED,
+        ),
     ],
     *,
     json: Json = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing result.", rich_help_panel="Output")
+    ] = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Measure what smaller vocabularies cost a model, without writing any."""
+    """Measure what smaller vocabularies cost, writing none."""
     from langslice.tradeoffs.main import tradeoff as run
     from langslice.tradeoffs.picture import picture
 

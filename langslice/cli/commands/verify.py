@@ -15,13 +15,16 @@ from langslice.slicing.options import VerifyOptions
 @choosing(VerifyOptions)
 def verify(
     model: Model,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `langslice slice` made.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a slice.")],
     json: Json = False,
     *,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Compare a slice with the model that it was cut from."""
+    """Verify a slice against the model that it was made from.
+
+    The exit code is 1 if they differ.
+    """
     from langslice.slicing import main as job
 
     with progress(quiet or json) as report:

@@ -8,7 +8,7 @@ from math import isfinite
 
 from langslice.formatting import number_runs
 from langslice.reporting.charts import STRIP_CELLS, Bar, bars, data_table, figure, heat_strip, kept_strip, legend
-from langslice.reporting.data import LayerRow, Report, ScoreMap, Stack, UnitRow
+from langslice.reporting.data import LayerRow, LayerStack, Report, ScoreMap, UnitRow
 from langslice.reporting.markup import Child, Markup, join, tag
 from langslice.reporting.numbers import figures
 from langslice.reporting.sections.section import Section, note, subheading
@@ -33,7 +33,7 @@ def structure_section(report: Report) -> Section | None:
     return Section("structure", "Layers, heads and neurons", tuple(body))
 
 
-def _stack(stack: Stack) -> Markup:
+def _stack(stack: LayerStack) -> Markup:
     attentions = list(dict.fromkeys(name for row in stack.layers for name in row.heads))
     with_neurons = any(row.neurons is not None for row in stack.layers)
     columns = ["layer", *(_attention(name, len(attentions)) for name in attentions)]
@@ -75,7 +75,7 @@ def _units(unit: UnitRow | None, row: LayerRow) -> Markup:
     return tag("td", kept_strip(unit.total, unit.kept), tag("span", text, class_="cell-text"))
 
 
-def _removed(stack: Stack) -> list[list[Child]]:
+def _removed(stack: LayerStack) -> list[list[Child]]:
     found: list[list[Child]] = []
     for row in stack.layers:
         new = "removed" if row.new is None else str(row.new)
