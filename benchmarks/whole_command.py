@@ -52,8 +52,8 @@ ROWS = {
         "slice {assets}/tokenizers/qwen2 -l en --no-verify --leave-out reference.* -o {out}",
     ),
     "neurons": Row(
-        "`slice gemma-3-270m --neurons-sparsity 0.2 --even --no-verify`",
-        "slice {models}/gemma-3-270m --neurons-sparsity 0.2 --even --no-verify -o {out}",
+        "`slice gemma-3-270m --neurons-sparsity 0.2 --uniform --no-verify`",
+        "slice {models}/gemma-3-270m --neurons-sparsity 0.2 --uniform --no-verify -o {out}",
     ),
 }
 

@@ -45,7 +45,7 @@ def ladder(model: str) -> dict[str, Any]:
     sizes, order = MODELS[model]
     out = WORK / PAGE / f"{model}-found.json"
     taken = langslice(
-        "tradeoff", models() / model, "-l", "ko,en", "--sizes", f"999999,{sizes}", "--order", order, *news(), "--loss-lines", LINES,
+        "tradeoff", models() / model, "-l", "ko,en", "--sizes", f"999999,{sizes}", "--drop-by", order, *news(), "--loss-lines", LINES,
         "-o", out, "--overwrite", "--quiet",
     )  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
