@@ -18,7 +18,7 @@ from typing import Any
 from common import data, evaluated, machine, models, ntrex, score_row, sliced, step, table, write_page
 
 PAGE, MODEL = "search_engine", "multilingual-e5-small"
-SETS = ("ko,en", "de,en", "ja,en", "ar,en", "sw,en", "es,fr,en")
+SETS = ("ko,en", "de,en", "ja,en", "ar,en", "tr,en", "es,fr,en")
 STS, RETRIEVAL, PASSAGES, QUERIES, BLOCK = 400, 100, 10_000, 200, 500
 
 _WORKER = """
