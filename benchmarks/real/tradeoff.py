@@ -45,8 +45,8 @@ def ladder(model: str) -> dict[str, Any]:
     sizes, order = MODELS[model]
     out = WORK / PAGE / f"{model}-found.json"
     taken = langslice(
-        "tradeoff", models() / model, "-l", "ko,en", "--sizes", f"999999,{sizes}", "--drop-by", order, *news(), "--loss-lines", LINES,
-        "-o", out, "--overwrite", "--quiet",
+        "tradeoff", models() / model, "-l", "ko,en", "--sizes", f"999999,{sizes}", "--drop-by", order, *news(),
+        "--loss-lines", LINES, "-o", out, "--overwrite", "--quiet",
     )  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     shutil.copy(out.with_suffix(".svg"), RESULTS / f"tradeoff-{model}.svg")
