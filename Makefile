@@ -15,7 +15,7 @@ LANGSLICE_FETCH_MODELS ?= ../shared/models/fetch.py
 MODELS ?= multilingual-e5-small multilingual-e5-small-enpt gemma-3-270m whisper-base
 export LANGSLICE_MODELS
 
-.PHONY: demo test test-robustness test-models test-latest check bench bench-real docs lock models setup setup-dev clean
+.PHONY: demo families test test-robustness test-models test-latest check bench bench-real docs lock models setup setup-dev clean
 
 demo: setup  ## the main job, offline, on the model that comes with the package
 	$(BIN)/langslice demo
@@ -47,6 +47,10 @@ check: setup-dev  ## style, annotations, docstrings, types, generated documentat
 	$(BIN)/python docs/generate.py --check
 
 docs: setup-dev  ## write the generated pages
+	$(BIN)/python docs/generate.py
+
+families: setup-dev  ## every model type that transformers has, tried and recorded; half an hour
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m tests.families.sweep
 	$(BIN)/python docs/generate.py
 
 bench: setup-dev  ## every benchmark; takes long, see benchmarks/README.md

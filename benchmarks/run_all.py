@@ -45,6 +45,7 @@ def jobs() -> dict[str, Job]:
     work = Path(tempfile.gettempdir()) / "langslice-bench"
     no_disk = "less than 46 GB of disk" if shutil.disk_usage(work.parent).free < REWRITE_BYTES else ""
     peers, trimbed = os.environ.get("PRUNING_PEERS", ""), os.environ.get("TRIMBED_PYTHON", "")
+    before = os.environ.get("BENCH_BEFORE", "")
     no_trimbed = _misses("TRIMBED_PYTHON", trimbed, {"trimbed": "trimbed"}, {})
     no_peers = _misses(
         "PRUNING_PEERS", sys.executable if peers else "", {"Torch-Pruning": "torch_pruning", "mergekit": "mergekit"},
@@ -70,6 +71,8 @@ def jobs() -> dict[str, Job]:
                                obstacle=no_disk or ("" if os.geteuid() == 0 else "a loop mount needs root")),
         "against_trimbed": _script("against_trimbed", "--trimbed-python", trimbed, obstacle=no_trimbed or no_assets),
         "start": _script("start"),
+        "whole_command": _script("whole_command", "--before", before, obstacle="" if before else
+                                 "BENCH_BEFORE names no earlier state of this repository to compare with"),
         "stress_kill": Job(("-m", "tests.stress.kill", "--kills", "40", "--write", str(RESULTS / "stress_kill.md"))),
         "fuzzing": Job(("-m", "tests.fuzz.run", "--seconds", "960", "--write", str(RESULTS / "fuzzing.md"))),
     }  # fmt: skip

@@ -197,6 +197,14 @@ def _json_text(value: object, depth: int) -> str:
     return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
 
 
+def families_page() -> str:
+    """What the sweep over all model types found, as it is recorded."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.families.record import page, read_record
+
+    return page(read_record())
+
+
 def main() -> int:
     """Write or check the pages."""
     pages: dict[str, str] = {
@@ -205,6 +213,7 @@ def main() -> int:
         "python.md": function_pages(),
         "recipe.schema.json": schema_text(sweep=False),
         "sweep.schema.json": schema_text(sweep=True),
+        "families.md": families_page(),
     }
     REFERENCE.mkdir(exist_ok=True)
     stale = [name for name, text in pages.items() if not _same(REFERENCE / name, text)]

@@ -30,7 +30,7 @@ CUT = {
     "drop_heads": "0:0,1",
     "drop_neurons": "2:0-9",
     "sparsity": 0.5,
-    "score": "magnitude",
+    "weights_by": "magnitude",
     "output_style": "sliced",
 }
 

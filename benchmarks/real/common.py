@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/real"
 WORK = ROOT / "benchmarks/work/real"
 SEED = 0
+# Write a page of what has been measured so far, and measure nothing.
+ONLY_KEPT = "--kept" in sys.argv
 # The names of NTREX-128's files.
 NTREX = {
     "ar": "arb", "de": "deu", "en": "src.eng", "es": "spa", "fr": "fra", "id": "ind", "it": "ita", "ja": "jpn", "ko": "kor",
@@ -56,10 +58,12 @@ def udhr(language: str) -> list[str]:
 
 
 def step(page: str, name: str, make: Callable[[], Any]) -> Any:
-    """The result of a step, made now or kept from an earlier run."""
+    """The result of a step, made now or kept from an earlier run; with --kept, None where it was never made."""
     path = WORK / page / f"{name}.json"
     if path.is_file():
         return json.loads(path.read_text())
+    if ONLY_KEPT:
+        return None
     print(f"{page}: {name} …", flush=True)
     started = time.monotonic()
     found = make()
@@ -111,7 +115,7 @@ def sliced(page: str, name: str, model: str, *options: Any) -> tuple[Path, dict[
         }
 
     found = step(page, f"{name}-slice", make)
-    if not (out / "slice.json").is_file():
+    if not ONLY_KEPT and not (out / "slice.json").is_file():
         (WORK / page / f"{name}-slice.json").unlink()
         return sliced(page, name, model, *options)
     return out, found

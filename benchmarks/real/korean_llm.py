@@ -72,6 +72,24 @@ def main() -> None:
     write_page(PAGE, document, page(document))
 
 
+def generation(written: list[dict[str, str]] | None) -> str:
+    """What both wrote, side by side; nothing where it was not run."""
+    if not written:
+        return ""
+    same = sum(one["original"] == one["slice"] for one in written)
+    samples = "\n".join(
+        f"- {one['language']}: {one['prompt']} …\n  - original: {' '.join(one['original'].split())}\n"
+        f"  - slice: {' '.join(one['slice'].split())}"
+        for one in written
+    )
+    return f"""## Written
+The likeliest {WRITTEN} tokens after half a line of NTREX-128, in float32: the same text in {same} of {len(written)}.
+
+{samples}
+
+"""
+
+
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     kinds = {
@@ -81,22 +99,20 @@ def page(document: dict[str, Any]) -> str:
     rows = [
         [name, one["language"], one["metric"], *score_row(one)]
         for name, (key, metric) in kinds.items()
-        for one in document[key]
+        for one in document[key] or []
         if one["task"] != "size" and (not metric or one["metric"] == metric)
     ]
     sizes = []
     for name, key in (("ko,en", "slice"), ("it,id", "other_slice")):
-        before, after = document[key]["before"], document[key]["after"]
-        sizes.append([
-            name, f"{before['rows']:,} → {after['rows']:,}", f"{before['parameters'] / 1e6:.0f} → {after['parameters'] / 1e6:.0f}",
-            f"{before['mb']:.1f} → {after['mb']:.1f}", f"{document[key]['cpu_seconds']:.0f}", f"{document[key]['peak_mb']:,.0f}",
-        ])  # fmt: skip
-    same = sum(one["original"] == one["slice"] for one in document["written"])
-    samples = "\n".join(
-        f"- {one['language']}: {one['prompt']} …\n  - original: {' '.join(one['original'].split())}\n"
-        f"  - slice: {' '.join(one['slice'].split())}"
-        for one in document["written"]
-    )
+        if document[key]:
+            before, after = document[key]["before"], document[key]["after"]
+            sizes.append([
+                name, f"{before['rows']:,} → {after['rows']:,}",
+                f"{before['parameters'] / 1e6:.0f} → {after['parameters'] / 1e6:.0f}", f"{before['mb']:.1f} → {after['mb']:.1f}",
+                f"{document[key]['cpu_seconds']:.0f}", f"{document[key]['peak_mb']:,.0f}",
+            ])  # fmt: skip
+    missing = [name for name, (key, _) in kinds.items() if not document[key]]
+    missing += [] if document["written"] else ["generation"]
     return f"""# A language model for Korean and English: gemma-3-270m
 
 `benchmarks/real/korean_llm.py`, on weights that were quantised once (GGUF Q4_K_M) and made bfloat16 again: losses are against
@@ -109,10 +125,7 @@ KorNLI: {CHOICES} of its pairs; XCOPA by the slice for Italian and Indonesian, s
 model of this size hardly does better than chance at either (1/3, 1/2); the difference is what counts here.
 
 {table(["data", "language", "measure", "n", "original", "slice", "difference"], rows, text_columns=3)}
-## Written
-The likeliest {WRITTEN} tokens after half a line of NTREX-128, in float32: the same text in {same} of {len(document["written"])}.
-
-{samples}
+{generation(document["written"])}{f"Not measured yet: {', '.join(missing)}." if missing else ""}
 """
 
 

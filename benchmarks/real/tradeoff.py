@@ -45,8 +45,8 @@ def ladder(model: str) -> dict[str, Any]:
     sizes, order = MODELS[model]
     out = WORK / PAGE / f"{model}-found.json"
     taken = langslice(
-        "tradeoff", models() / model, "-l", "ko,en", "--sizes", f"999999,{sizes}", "--order", order, *news(), "--loss-lines", LINES,
-        "-o", out, "--overwrite", "--quiet",
+        "tradeoff", models() / model, "-l", "ko,en", "--sizes", f"999999,{sizes}", "--drop-by", order, *news(),
+        "--loss-lines", LINES, "-o", out, "--overwrite", "--quiet",
     )  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     shutil.copy(out.with_suffix(".svg"), RESULTS / f"tradeoff-{model}.svg")
@@ -92,6 +92,30 @@ def loss_text(loss: dict[str, float]) -> str:
     return f"{loss['value']:+.4f} [{loss['low']:+.4f}, {loss['high']:+.4f}]"
 
 
+def choice(picked: dict[str, Any] | None) -> str:
+    """The section about --max-loss; that it was not measured, where it was not."""
+    if picked is None:
+        return f"Not measured yet: what `--max-loss {LIMIT}` picks."
+    rows = [
+        [
+            name,
+            code,
+            str(PICKING if name == "NTREX-128" else RIGHTS),
+            f"{loss['before']:.4f}",
+            f"{loss['after']:.4f}",
+            loss_text(loss),
+        ]
+        for name, each in picked["loss"].items()
+        for code, loss in each.items()
+    ]
+    return f"""## What `--max-loss {LIMIT}` picks for gemma-3-270m
+{picked["rows"]:,} rows, found in {picked["taken"]["cpu_seconds"]:.0f} CPU seconds. The written slice, on the lines that it was
+chosen by and on others:
+
+{table(["text", "language", "n", "original", "slice", "difference"], rows, text_columns=2)}
+What was predicted: {picked["note"]}."""
+
+
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     parts = []
@@ -115,31 +139,13 @@ def page(document: dict[str, Any]) -> str:
             f"each language. Measuring it took {taken['cpu_seconds']:.0f} CPU seconds and {taken['peak_mb']:,.0f} MB."
         )
         parts.append(f"## {model}\n{said}\n\n{table(head, rows)}\n![](tradeoff-{model}.svg)\n")
-    picked = document["picked"]
-    rows = [
-        [
-            name,
-            code,
-            str(PICKING if name == "NTREX-128" else RIGHTS),
-            f"{loss['before']:.4f}",
-            f"{loss['after']:.4f}",
-            loss_text(loss),
-        ]
-        for name, each in picked["loss"].items()
-        for code, loss in each.items()
-    ]
     return f"""# What a smaller vocabulary costs
 
 `benchmarks/real/tradeoff.py`: `langslice tradeoff` for Korean and English, on every tenth line of NTREX-128. Nothing is written:
 text is encoded anew, rows are gathered in memory. {document["machine"]}
 
 {chr(10).join(parts)}
-## What `--max-loss {LIMIT}` picks for gemma-3-270m
-{picked["rows"]:,} rows, found in {picked["taken"]["cpu_seconds"]:.0f} CPU seconds. The written slice, on the lines that it was
-chosen by and on others:
-
-{table(["text", "language", "n", "original", "slice", "difference"], rows, text_columns=2)}
-What was predicted: {picked["note"]}.
+{choice(document["picked"])}
 """
 
 

@@ -184,7 +184,8 @@ def read_anatomy(checkpoint: Checkpoint, described: Mapping[str, TensorAxes] | N
         by_layer = _heads_of(body, whole, key, places, axes, shapes)
         if by_layer:
             heads[key] = by_layer
-    neurons, experts = _neurons_of(body, places, axes, shapes)
+    of_neurons = {} if "neurons" in body.refused else places
+    neurons, experts = _neurons_of(body, of_neurons, axes, shapes)
     return Anatomy(body, layers, heads, neurons, experts, axes, places, whole, given)
 
 
@@ -286,6 +287,8 @@ def _neurons_of(
         for dim, axis in enumerate(axes[name] or ()):
             if axis == "neurons":
                 length = shapes[name][dim]
+                if "shared_expert" in place.rest:  # experts that are shared may be wider
+                    continue
                 known = neurons[place.stack].setdefault(place.layer, length)
                 if known != length:
                     raise PlanError(f"{name} has {length} neurons, other tensors of its layer have {known}")

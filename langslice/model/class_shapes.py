@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import getsource, signature
 from typing import Any
 
@@ -57,6 +57,7 @@ class ClassShapes:
     tables    names of the input embedding, as the class calls it
     lists     path of a list of modules -> how many there are
     text_only whether token ids are all that it reads
+    numbers   module -> attribute -> what it remembers as a whole number
     strided   tensors of modules whose code takes every second entry: fused gate and up projections that alternate
     """
 
@@ -68,6 +69,7 @@ class ClassShapes:
     lists: dict[str, int]
     text_only: bool
     strided: frozenset[str] = frozenset()
+    numbers: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def read_class(config: Mapping[str, Any], changes: Mapping[Path, Any] | None = None) -> ClassShapes:
@@ -161,6 +163,7 @@ def _read(model: Any) -> ClassShapes:
         lists,
         model.main_input_name == "input_ids" and not _other_inputs(model),
         frozenset(_strided(model)),
+        {path: _numbers(module) for path, module in model.named_modules()},
     )
 
 
@@ -169,6 +172,10 @@ def _parameters(table: Any) -> list[Any]:
     if table is None or not hasattr(table, "parameters"):
         return [] if table is None else [table]
     return list(table.parameters(recurse=False))
+
+
+def _numbers(module: Any) -> dict[str, int]:
+    return {name: value for name, value in vars(module).items() if type(value) is int and not name.startswith("_")}
 
 
 def _strided(model: Any) -> Iterator[str]:

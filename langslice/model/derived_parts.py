@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from langslice.errors import CheckpointError
+from langslice.model.axes import Family, describe_tensor
 from langslice.model.class_shapes import Shapes
 from langslice.model.derived_layers import Class, Stack
 
@@ -20,6 +22,9 @@ _KEY_VALUES = re.compile(r"(?!.*(?:linear|index)).*(?:kv_heads|key_value_heads|k
 _HEAD_SIZES = (
     "head_dim", "d_kv", "attention_head_dim", "kv_channels", "attention_head_size", "dim_head", "d_head", "v_head_dim",
 )  # fmt: skip
+# Axes whose length is as many times the hidden size, where that is what heads share out.
+_TIED = {"heads": 1, "kv_heads": 1, "qkv": 3}
+_WIDTH_NAMES = ("all_head_size", "embed_dim", "inner_dim", "split_size", "dim", "d_model_size")
 _STEP = 16  # neurons more; experts are multiplied in groups of 8
 
 
@@ -47,6 +52,7 @@ class Attention:
     query, key_value  fields that count them, "" for none
     size              field with the size of a head, "" where none sets it
     key_values        as `Body.key_values`
+    counts, widths    attributes of its module that hold the number of heads, and that times their size
     fused             whether queries, keys and values stand in one tensor
     norm_all          a vector spans all heads
     axes              what runs along them
@@ -59,6 +65,8 @@ class Attention:
     key_values: str = "field"
     fused: bool = False
     norm_all: bool = False
+    counts: tuple[str, ...] = ()
+    widths: tuple[str, ...] = ()
     axes: Axes = field(default_factory=dict)
     refused: str = ""
 
@@ -171,6 +179,10 @@ def find_heads(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Attention:
                 found = _attention(of, inside, query, key_value, size)
                 if found is not None and not own.isdisjoint(found.axes):
                     return found
+    for query in queries:
+        found = None if keys else _tied(of, inside, query)
+        if found is not None and not own.isdisjoint(found.axes):
+            return found
     if queries and growth(of, {queries[0]: 2 * of.fields[queries[0]]}) == {}:
         return Attention(refused="unmodified code ties the size of a head to the number of heads")
     return Attention(refused="no field of its configuration sets the number of heads alone")
@@ -201,7 +213,39 @@ def _attention(of: Class, inside: set[str], query: str, key_value: str, size: st
     own = "field" if key_value else "own"
     fused = any("qkv" in dims.values() for dims in axes.values())
     written = size or next((name for name in _HEAD_SIZES if of.fields.get(name)), "")
-    return Attention(query, key_value, written, own, fused, spans, axes) if written else None
+    return Attention(query, key_value, written, own, fused, spans, axes=axes) if written else None
+
+
+def _tied(of: Class, inside: set[str], query: str) -> Attention | None:
+    """Heads whose size is the hidden size divided by their number, so that no shape tells them: the names of tensors do.
+
+    Such heads are removed with per-layer sizes, and their module is told how many stay.
+    """
+    heads, hidden = of.fields[query], _hidden(of)
+    after = of.again({query: 2 * heads})
+    if after is None or after.stored != of.read.stored:
+        return None
+    axes: Axes = {}
+    for name in inside:
+        shape = _shapes(of)[name]
+        try:
+            said = describe_tensor(Family(()), name, shape, frozenset()).axes or ()
+        except CheckpointError:
+            continue
+        dims = {dim: axis for dim, axis in enumerate(said) if axis in _TIED and shape[dim] == _TIED[axis] * hidden}
+        if dims:
+            axes[name] = dims
+    if not _has_output(axes):
+        return None
+    counts, widths = set(), set()
+    for path, numbers in of.read.numbers.items():
+        changed = {
+            one for one, value in numbers.items() if value == heads and after.numbers[path].get(one) == 2 * heads
+        }
+        counts |= changed
+        widths |= {one for one, value in numbers.items() if changed and value == hidden and one in _WIDTH_NAMES}
+    fused = any("qkv" in dims.values() for dims in axes.values())
+    return Attention(query, "", "", "own", fused, counts=tuple(sorted(counts)), widths=tuple(sorted(widths)), axes=axes)
 
 
 def _has_output(axes: Axes) -> bool:

@@ -24,7 +24,7 @@ from langslice.tokenizer.characters import sliced_table
 _IDS = re.compile(
     r"(?:\w+_)?(?:token_id|token_ids|token_index|tokens_ids|token_idx)"
     r"|suppress_tokens|begin_suppress_tokens|bad_words_ids|force_words_ids|forced_decoder_ids|sequence_bias"
-    r"|trainable_token_indices|lang_to_id|task_to_id|lang_code_to_id|language_to_id|pad_idx|bos_idx|eos_idx|unk_idx"
+    r"|trainable_token_indices|lang_to_id|task_to_id|lang_code_to_id|language_to_id|pad_idx|bos_idx|eos_idx|unk_idx|(?:pad|bos|eos|unk|mask)_index"
 )
 # Of these names, every one that transformers itself reads as token ids: nobody can say that they hold none.
 _CERTAIN = re.compile(
@@ -38,10 +38,10 @@ _CHARACTERS = frozenset({"grapheme_chars", "phoneme_chars"})
 # Names that say "token", "id" or "index" and hold counts, lengths, labels or places instead.
 _NOT_IDS = re.compile(
     r"(?:num|n|max|min|mm|total|max_num)_(?:\w+_)?tokens?(?:_\w+)?|(?:vision|image|audio|video)_tokens(?:_\w+)?|tokens_per_\w+|\w+_tokens_per_\w+"
-    r"|(?:new|max_new|min_new|max_source|max_target)_tokens|num_assistant_tokens\w*|assistant_\w+|\w*token_type\w*|type_vocab_size"
+    r"|(?:new|max_new|min_new|max_source|max_target)_tokens|num_assistant_tokens\w*|lang_id|t2u_max_new_tokens|\w*num_delay_tokens|assistant_\w+|\w*token_type\w*|type_vocab_size"
     r"|prompt_lookup_num_tokens|id2label|label2id|\w*layer_(?:id|ids|idx|index|indices|indexes)|\w*(?:layers|heads)_index(?:es)?"
     r"|\w*layer_(?:start|end)_index|\w*layer_index_(?:start|end)|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
-    r"|token_(?:dim|dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
+    r"|token_(?:dim|dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*|block_size|local_blocks)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
     r"|max_initial_timestamp_index|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id"
 )
 _SUSPICIOUS = re.compile(r"(?:.*_)?(?:tokens?|ids?|idx|index|indices)(?:_.*)?")

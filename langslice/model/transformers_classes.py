@@ -6,6 +6,8 @@ Everything that asks transformers is here and in verification/outputs.py; custom
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version as installed
@@ -168,15 +170,46 @@ def implied_fields(
 def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with its class's defaults; empty where this version of transformers cannot read it.
 
-    What the class says is kept in the user's cache: importing it takes a second or two, for it imports torch.
+    What the class says is kept in the user's cache, and asked of another process: importing it here would import torch, which
+    takes a second or two and 200 MB, and has no part in configurations.
     """
     text = json.dumps(config)
-    if "transformers" in sys.modules:  # imported, and perhaps with classes that somebody registered
+    if {"transformers", "torch"} & sys.modules.keys():  # imported, and perhaps with classes that somebody registered
         return _full_config(config)
     versions = [installed(name) for name in ("transformers", "huggingface_hub")]
-    found = cached("configs", [text, *versions, __version__], lambda: json.dumps(_full_config(config)).encode())
+    found = cached(
+        "configs",
+        [text, *versions, __version__],
+        lambda: _asked_apart(text) or json.dumps(_full_config(config)).encode(),
+    )
     document: dict[str, Any] = json.loads(found)
     return document
+
+
+_WITHOUT_TORCH = """
+import importlib.util, json, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "torch" else find(name, package)
+from langslice.model.transformers_classes import _full_config
+print(json.dumps(_full_config(json.load(sys.stdin))))
+"""
+
+
+def _asked_apart(text: str) -> bytes:
+    """What a process that does not see torch says of a config.json, as JSON; b"" where it cannot say: it is asked here then."""
+    if not sys.executable:  # Python inside another program
+        return b""
+    paths = [str(Path(entry).absolute()) for entry in sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-c", _WITHOUT_TORCH]
+    try:
+        done = subprocess.run(
+            command, input=text.encode(), env=environment, capture_output=True, timeout=60, check=True
+        )
+        json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return b""
+    return done.stdout
 
 
 def _full_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from langslice.structure.kept import Kept, kept_from_json, kept_json
 from langslice.version import __version__
 
 FORMAT = "langslice-plan/1"
+_WINDOW = 4096  # kept tokens written at a time
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,24 @@ def digest_rows(kept: np.ndarray) -> str:
 def save_plan(plan: SlicePlan, path: Path) -> None:
     """Write a plan as JSON, one kept token a line."""
     with staging_file(path) as partial:
-        partial.write_text(plan_text(plan), encoding="utf-8")
+        write_plan(plan, partial)
+
+
+def write_plan(plan: SlicePlan, path: Path, before: str = "", after: str = "") -> None:
+    """Write a plan as JSON, a few thousand kept tokens at a time, between two pieces of text."""
+    with path.open("wb") as file:
+        for part in (before, *plan_parts(plan), after):
+            # Lone surrogates cannot be encoded; JSON escapes them.
+            file.write(part.encode("utf-8", "backslashreplace"))
 
 
 def plan_text(plan: SlicePlan) -> str:
     """A plan as JSON text."""
+    return "".join(plan_parts(plan)).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def plan_parts(plan: SlicePlan) -> Iterator[str]:
+    """A plan as JSON text in parts; lone surrogates stay as they are."""
     head = {
         "format": FORMAT,
         "langslice": __version__,
@@ -185,21 +199,18 @@ def plan_text(plan: SlicePlan) -> str:
         },
     }
     quote = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for every call
-    rows = ",\n".join(
-        f"[{old}, {quote(token)}, {quote(reason)}]"
-        for old, token, reason in zip(plan.kept.tolist(), plan.tokens, plan.reasons, strict=True)
-    )
+    facts = quote(dict(plan.facts))  # on one line: curves are for pictures, not for reading
+    yield json.dumps(head, ensure_ascii=False, indent=1)[:-2] + f',\n "facts": {facts},\n "kept": [\n'
+    reasons = {reason: quote(reason) for reason in set(plan.reasons)}  # a few texts, many times
+    for start in range(0, len(plan.tokens), _WINDOW):
+        part = slice(start, start + _WINDOW)
+        kept = zip(plan.kept[part].tolist(), plan.tokens[part], plan.reasons[part], strict=True)
+        rows = ",\n".join(f"[{old}, {quote(token)}, {reasons[reason]}]" for old, token, reason in kept)
+        yield rows + (",\n" if start + _WINDOW < len(plan.tokens) else "")
     tensors = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(_tensor_json(tensor))}" for name, tensor in plan.tensors.items()
     )
-    text = json.dumps(head, ensure_ascii=False, indent=1)
-    facts = quote(dict(plan.facts))  # on one line: curves are for pictures, not for reading
-    # Lone surrogates cannot be encoded; JSON escapes them.
-    return (
-        (text[:-2] + f',\n "facts": {facts},\n "kept": [\n{rows}\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n')
-        .encode("utf-8", "backslashreplace")
-        .decode("utf-8")
-    )
+    yield f'\n ],\n "tensors": {{\n{tensors}\n }}\n}}\n'
 
 
 def _tensor_json(tensor: TensorPlan) -> dict[str, Any]:

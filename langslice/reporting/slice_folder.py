@@ -15,7 +15,9 @@ from typing import Any
 
 from langslice.errors import LangsliceError, ReportError
 from langslice.model.checkpoint import open_checkpoint
-from langslice.options import codes
+from langslice.options import codes, declared
+from langslice.options.declaration import flag
+from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan
 from langslice.reporting.data import (
     Curve,
@@ -340,14 +342,15 @@ def equivalent_command(plan: SlicePlan, out: str) -> tuple[str, ...]:
     words = ["langslice", "slice", plan.model]
     if plan.revision:
         words += ["--revision", plan.revision]
+    options = declared(PlanOptions)
     for name, value in plan.request.items():
-        flag = "--" + name.replace("_", "-")
+        option = flag(options[name].called if name in options else name)
         if value is True:
-            words.append(flag)
+            words.append(option)
         elif name in _ONE_TEXT:
-            words += [flag, ",".join(codes(value))]
+            words += [option, ",".join(codes(value))]
         elif isinstance(value, list | tuple):
-            words += [word for item in value for word in (flag, str(item))]
+            words += [word for item in value for word in (option, str(item))]
         else:
-            words += [flag, str(value)]
+            words += [option, str(value)]
     return (*words, "-o", out)

@@ -8,7 +8,6 @@ from typing import Any
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.structure.kept import Kept
-from langslice.structure.output_form import queries
 
 
 def restructured(
@@ -26,7 +25,7 @@ def restructured(
     if name == (folder / "config.json").as_posix():
         return _config(checkpoint, anatomy, kept, document)
     if name == (folder / "generation_config.json").as_posix() and document.get("alignment_heads"):
-        return {**document, "alignment_heads": _alignment_heads(anatomy, kept, document)}
+        return {**document, "alignment_heads": _alignment_heads(kept, document)}
     return document
 
 
@@ -46,12 +45,12 @@ def _config(checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, document: dict
     return result
 
 
-def _alignment_heads(anatomy: Anatomy, kept: Kept, document: Mapping[str, Any]) -> list[list[int]]:
+def _alignment_heads(kept: Kept, document: Mapping[str, Any]) -> list[list[int]]:
     """Whisper's pairs of decoder layer and cross-attention head that follow the sound, without those that are gone."""
     pairs = []
     for layer, head in document["alignment_heads"]:
         if kept.keeps_layer("decoder", layer):
-            stay = queries(anatomy, kept, "decoder.cross", layer)
+            stay = kept.heads.get("decoder.cross", {}).get(layer, range(head + 1))
             if head in stay:
                 pairs.append([kept.new_layer("decoder", layer), head if kept.style == "masked" else stay.index(head)])
     return pairs

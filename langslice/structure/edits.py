@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +99,7 @@ def _indices(
     neurons = kept.neurons.get(place.stack, {}).get(place.layer)
     axes = anatomy.axes[name]
     if axes is None:
-        if _may_need_cut(place, query, neurons):
+        if prod(shape) > 1 and _may_need_cut(place, query, neurons):
             raise PlanError(
                 f"{name}, shape {shape}: the table does not say along which axes it runs, so its layer cannot be sliced",
                 hint="quantised weights cannot be sliced; for a new layout add a line to langslice/model/families.py",

@@ -30,6 +30,8 @@ from langslice.tokenizer.surface import byte_alphabet, byte_value
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_BATCH = 512  # texts encoded at a time
+
 
 def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -> SourceTokenizer:
     """See `langslice.tokenizer.open_tokenizer`."""
@@ -102,7 +104,12 @@ def _from_document(
         return loaded
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in backend().encode_batch_fast(list(texts), add_special_tokens=False)]
+        # The library's encodings hold every token as text: of many texts they would take hundreds of megabytes.
+        return [
+            encoding.ids
+            for start in range(0, len(texts), _BATCH)
+            for encoding in backend().encode_batch_fast(list(texts[start : start + _BATCH]), add_special_tokens=False)
+        ]
 
     def decode(ids: Sequence[int]) -> str:
         return str(backend().decode(list(ids), skip_special_tokens=False))

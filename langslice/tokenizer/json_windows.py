@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-Places = np.ndarray[Any, np.dtype[np.int64]]
+Places = np.ndarray[Any, np.dtype[np.int32]]
 Span = tuple[int, int]
 _WINDOW = 4096  # entries decoded at a time
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
-_QUOTE, _BACKSLASH, _COMMA = b'"\\,'
+_IS_BRACKET = _STEP != 0
+_IS_QUOTE, _IS_BACKSLASH, _IS_COMMA = (np.arange(256) == sign for sign in b'"\\,')
+_SLAB = 1 << 20
 
 
 class Structure:
@@ -31,19 +33,26 @@ class Structure:
         self.raw = raw
         self._data = np.frombuffer(raw, dtype=np.uint8)
         self._quotes = self._find_quotes()
-        steps = _STEP[self._data]
-        brackets = np.flatnonzero(steps)
+        brackets = self._places(0, len(raw), _IS_BRACKET)
         self._brackets = brackets[~self._in_string(brackets)]
-        self._depths = np.cumsum(steps[self._brackets], dtype=np.int64)
+        self._depths = np.cumsum(_STEP[self._data[self._brackets]], dtype=np.int32)
         if len(self._quotes) % 2:
             raise ValueError("a string is never closed")
         if not len(self._depths) or self._depths[-1] != 0 or (self._depths < 0).any():
             raise ValueError("a bracket is never closed" if len(self._depths) else "expected an object")
 
+    def _places(self, start: int, end: int, wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> Places:
+        """Places of the wanted bytes, a few megabytes at a time: what compares them takes many times their room."""
+        parts = [
+            (np.flatnonzero(wanted[self._data[at : min(at + _SLAB, end)]]) + at).astype(np.int32)
+            for at in range(start, end, _SLAB)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
+
     def _find_quotes(self) -> Places:
         """Places of the quotes that begin and end strings: those after an even number of backslashes."""
-        quotes = np.flatnonzero(self._data == _QUOTE)
-        slashes = np.flatnonzero(self._data == _BACKSLASH)
+        quotes = self._places(0, len(self.raw), _IS_QUOTE)
+        slashes = self._places(0, len(self.raw), _IS_BACKSLASH)
         if not len(slashes):
             return quotes
         number = np.arange(len(slashes))
@@ -86,10 +95,11 @@ class Structure:
         """Decode a large array or object some thousand entries at a time; each window is a list or a dict."""
         start, end = span
         opening, closing = self.raw[start : start + 1], self.raw[end - 1 : end]
-        commas = start + 1 + np.flatnonzero(self._data[start + 1 : end - 1] == _COMMA)
-        commas = commas[~self._in_string(commas)]
         outer = self._depths[np.searchsorted(self._brackets, start)]
-        commas = commas[self._depths[np.searchsorted(self._brackets, commas) - 1] == outer]
+        commas = self._places(start + 1, end - 1, _IS_COMMA)
+        around = self._depths[np.searchsorted(self._brackets, commas) - 1]
+        commas = commas[around == outer]
+        commas = commas[~self._in_string(commas)]
         position = start + 1
         for stop in [*commas[_WINDOW - 1 :: _WINDOW].tolist(), end - 1]:
             entries = self.raw[position:stop]

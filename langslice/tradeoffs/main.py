@@ -81,7 +81,7 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     choice = options.choice()
     rungs = []
     with _ladder(settled(checkpoint, choice, needs_tokenizer=True), choice, report) as ladder:
-        orders, notes = _orders(ladder, options.order)
+        orders, notes = _orders(ladder, options.drop_by)
         for size in _sizes(options.sizes, ladder):
             for order in orders:
                 rungs.append(ladder.measure(ladder.plan(size, order), order))
@@ -143,9 +143,9 @@ def _orders(ladder: Ladder, asked: str) -> tuple[list[str], list[str]]:
         return ([EXPECTED] if asked == EXPECTED else [FREQUENCY, EXPECTED]), []
     if asked == EXPECTED:
         raise PlanError(
-            f"--order {EXPECTED}: {ladder.source.checkpoint.model_id} does not predict text token by token, so it does not tell "
+            f"--drop-by {EXPECTED}: {ladder.source.checkpoint.model_id} does not predict text token by token, so it does not tell "
             "what a token costs",
-            hint=f"--order {FREQUENCY}",
+            hint=f"--drop-by {FREQUENCY}",
         )
     return [FREQUENCY], ["tokens are dropped by frequency alone: the model does not predict text token by token"]
 

@@ -28,13 +28,11 @@ class LadderOptions(Options):
             codes=True,
         ),
     ] = ()
-    order: Annotated[
+    drop_by: Annotated[
         str,
         Entry(
             "Which tokens are dropped first: by frequency, expected-loss (frequency times loss), or both.",
             values=ORDERS,
-            named="drop_by",
-            was=("order",),
         ),
     ] = "frequency"
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.model.anatomy import is_cross_attention
+from langslice.model.axes import is_tower
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
@@ -357,9 +358,12 @@ def _encoder_states(model: Any) -> dict[str, Any]:
     """Random states of an encoder for a decoder that reads one which is not part of it; nothing for other models."""
     import torch
 
-    if not any(is_cross_attention(name) for name, _ in model.named_parameters()):
+    if not any(is_cross_attention(name) and not is_tower(name) for name, _ in model.named_parameters()):
         return {}
-    states = torch.randn((1, _RANDOM_LENGTH, model.config.hidden_size), generator=torch.Generator().manual_seed(1))
+    hidden = getattr(model.config, "hidden_size", None)
+    if hidden is None:  # a tower of another kind, such as the Q-Former that reads sound
+        return {}
+    states = torch.randn((1, _RANDOM_LENGTH, hidden), generator=torch.Generator().manual_seed(1))
     # Half of an encoder-decoder counts the layers of its cache by the half that is not there.
     cache = {"use_cache": False} if _takes(model, "use_cache") else {}
     return {"encoder_hidden_states": states.to(model.dtype), **cache}

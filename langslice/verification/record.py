@@ -19,7 +19,7 @@ from langslice.files.hashing import file_sha256
 from langslice.files.json_forms import check_form, read_json
 from langslice.invocation import typed_command
 from langslice.model.checkpoint import Checkpoint, Shard
-from langslice.planning.plan import SlicePlan, load_plan, plan_from_json, plan_text
+from langslice.planning.plan import SlicePlan, load_plan, plan_from_json, write_plan
 from langslice.tokenizer import Rewrite
 from langslice.verification.file_names import FILE_NAME as FILE_NAME
 from langslice.version import __version__
@@ -68,12 +68,9 @@ def write_record(
         "parts": {name: {key: list(pair) for key, pair in part.items()} for name, part in (parts or {}).items()},
         "files": _file_sizes(folder),
     }
-    # What was typed may hold bytes that are no text: lone surrogates, which JSON escapes.
-    text = json.dumps(head, ensure_ascii=False, indent=1)[:-2].encode("utf-8", "backslashreplace").decode("utf-8")
+    text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
     maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
-    (folder / FILE_NAME).write_text(
-        f'{text},\n "new_to_old": {maps},\n "plan": {plan_text(plan)}}}\n', encoding="utf-8"
-    )
+    write_plan(plan, folder / FILE_NAME, f'{text},\n "new_to_old": {maps},\n "plan": ', "}\n")
     return head
 
 

@@ -53,6 +53,7 @@ class ControlPieces:
     others: frozenset[int]
 
 
+@lru_cache(maxsize=4)
 def control_pieces(tokenizer: SourceTokenizer) -> ControlPieces:
     """Find the pieces that steer the model, among those that are no special tokens."""
     passed = tokenizer.special_ids | tokenizer.byte_ids

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -71,8 +71,8 @@ class TokenScripts:
     def within(self, scripts: Iterable[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Mark tokens whose every character can only belong to these scripts, or to everyone (size,)."""
         wanted = frozenset(scripts)
-        fits = [all(not one or not one.isdisjoint(wanted) for one in group) for group in self._groups]
-        return self._reduce(np.asarray(fits, dtype=bool), every=True)
+        fits = self._each_group(lambda group: all(not one or not one.isdisjoint(wanted) for one in group))
+        return self._reduce(fits, every=True)
 
     def touching(self, scripts: Iterable[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Mark tokens with a character that can belong to no other script than these (size,).
@@ -81,14 +81,14 @@ class TokenScripts:
         count.
         """
         wanted = frozenset(scripts)
-        fits = [all(one and one <= wanted for one in group) for group in self._groups]
-        return self._reduce(np.asarray(fits, dtype=bool), every=False)
+        fits = self._each_group(lambda group: all(bool(one) and one <= wanted for one in group))
+        return self._reduce(fits, every=False)
 
     def sharing(self, scripts: Iterable[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Mark tokens with a character that one of these scripts shares with some others, as vowel marks (size,)."""
         wanted = frozenset(scripts)
-        fits = [all(len(one) > 1 and not one.isdisjoint(wanted) for one in group) for group in self._groups]
-        return self._reduce(np.asarray(fits, dtype=bool), every=False)
+        fits = self._each_group(lambda group: all(len(one) > 1 and not one.isdisjoint(wanted) for one in group))
+        return self._reduce(fits, every=False)
 
     def han_in(self, codec: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Mark tokens whose Han characters all are in a national character set, such as "gb2312" (size,)."""
@@ -111,6 +111,11 @@ class TokenScripts:
     def by_kind(self) -> Counter[str]:
         """Tokens by kind, all letters together."""
         return Counter(kind.split(":", 1)[0] for kind in self.kinds)
+
+    def _each_group(self, fits: Callable[[frozenset[frozenset[str]]], bool]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """What is so of each distinct element: asked once of all elements that can be the same scripts."""
+        answers = {group: fits(group) for group in set(self._groups)}
+        return np.fromiter(map(answers.__getitem__, self._groups), dtype=bool, count=len(self._groups))
 
     def _reduce(
         self, per_group: np.ndarray[Any, np.dtype[np.bool_]], *, every: bool

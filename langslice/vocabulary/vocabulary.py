@@ -347,16 +347,17 @@ def _longest_fitting(
 def _reasons(
     always: Mapping[str, Mask], pieces: Sequence[tuple[SelectionCriterion, Mask]], closure: Closure
 ) -> dict[int, tuple[str, ...]]:
-    """Reasons of every kept token, ids ascending."""
-    kept = set(closure.kept)
-    found: dict[int, list[str]] = {index: [] for index in closure.kept}
+    """Reasons of every kept token, ids ascending; tokens with the same reasons share one tuple."""
+    kept = np.asarray(closure.kept, dtype=np.int64)
+    codes = np.zeros(len(kept), dtype=np.int64)  # which of `tuples` a token has
+    tuples: list[tuple[str, ...]] = [()]
     for reason, mask in (*always.items(), *((criterion.reason, mask) for criterion, mask in pieces)):
-        for index in np.flatnonzero(mask).tolist():
-            if index in kept:
-                found[index].append(reason)
+        unique, codes = np.unique(2 * codes + mask[kept], return_inverse=True)
+        tuples = [(*tuples[code // 2], reason) if code % 2 else tuples[code // 2] for code in unique.tolist()]
+    found = dict(zip(closure.kept, map(tuples.__getitem__, codes.tolist()), strict=True))
     for index, reason in closure.added.items():
-        found[index].append(reason)
-    return {index: tuple(reasons) for index, reasons in found.items()}
+        found[index] = (*found[index], reason)
+    return found
 
 
 def _corpus_coverage(counts: TokenCounts | None, closure: Closure) -> float | None:

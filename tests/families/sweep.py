@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import warnings
@@ -29,10 +30,9 @@ from langslice.errors import LangsliceError, PlanError
 from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.transformers_classes import model_class
+from tests.families.record import AXES, RECORD, Found, lost, read_record
 from tests.families.tiny import build
 
-RECORD = Path(__file__).with_name("record.json")
-AXES = ("vocabulary", "layers", "heads", "neurons")
 _FEW = 131  # rows where the vocabulary stays, and no tokenizer is needed
 _TABLES = {
     "causal": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
@@ -161,9 +161,10 @@ def _short(error: Exception) -> str:
     return re.sub(r"/\S+ was not written: ", "", said)[:300]
 
 
-def main() -> None:
+def main() -> int:
     """Run the sweep, and print or write what it found."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accept", action="store_true", help="record what is refused now and was exact")
     parser.add_argument("--axes", default=",".join(AXES), help="these alone")
     parser.add_argument("--types", default="", help="these alone, with commas; nothing is written")
     asked = parser.parse_args()
@@ -173,7 +174,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    record: dict[str, dict[str, dict[str, str]]] = {}
+    record: Found = {}
     for model_type, name in pairs():
         if only and model_type not in only:
             continue
@@ -190,9 +191,25 @@ def main() -> None:
             for axis, said in found.items():
                 counts[axis][said.split(":")[0]] = counts[axis].get(said.split(":")[0], 0) + 1
     print(counts)
-    if not only and asked.axes == ",".join(AXES):
-        RECORD.write_text(json.dumps({"transformers": transformers.__version__, "types": record}, indent=1) + "\n")
+    if only or asked.axes != ",".join(AXES):
+        return 0
+    worse = lost(read_record()["types"], record) if RECORD.is_file() else []
+    wrong = counts_of(record, "wrong")
+    for line in worse:
+        print(line)
+    if (worse and not asked.accept) or wrong:
+        print("record.json was not written; pass --accept for what is meant to be refused now")
+        return 1
+    RECORD.write_text(json.dumps({"transformers": transformers.__version__, "types": record}, indent=1) + "\n")
+    return 0
+
+
+def counts_of(record: Found, word: str) -> int:
+    """How often a word was found."""
+    return sum(
+        said.startswith(word) for classes in record.values() for axes in classes.values() for said in axes.values()
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

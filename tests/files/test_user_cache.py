@@ -107,7 +107,7 @@ def test_a_second_slice_by_languages_loads_neither_torch_nor_the_whole_tokenizer
         ).stdout.split()
         for run in range(2)
     ]
-    assert found[0][:2] == ["True", "1"] and found[1][:2] == ["False", "0"]
+    assert found[0][:2] == ["False", "1"] and found[1][:2] == ["False", "0"]
     assert found[0][2] == found[1][2]
     plans = [json.loads((tmp_path / str(run) / "slice.json").read_text())["plan"] for run in range(2)]
     assert plans[0] == plans[1]

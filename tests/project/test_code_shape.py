@@ -12,8 +12,6 @@ PACKAGE = Path(__file__).parents[2] / "langslice"
 # A shape in parentheses, such as (n,), (size,), (layers, dimensions) or (out, in).
 SHAPE = re.compile(r"\(\.{3}\)|\([\w .*+×-]+,\)|\((?:[\w .*+×-]+, )+[\w .*+×-]+\)|\(size\)")
 LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 60, 400
-# Longer for now. What is here and has become shorter must leave the list.
-LONGER = {"cli/console.py: print_demo"}
 
 
 @cache
@@ -102,8 +100,7 @@ def test_functions_and_files_are_short():
         for name, count in lengths(path)
         if count > (LINES_OF_A_FUNCTION if ": " in name else LINES_OF_A_FILE)
     }
-    assert longer - LONGER == set(), "split what does two things"
-    assert LONGER - longer == set(), "these are short now: take them off the list"
+    assert longer == set(), "split what does two things"
 
 
 def test_no_two_classes_are_called_alike():

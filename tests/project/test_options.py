@@ -299,7 +299,7 @@ def test_former_names_are_those_of_the_last_release():
         ("languages", "language_id"), ("calibration", "score_texts"), ("calibration", "texts"), ("uniform", "even"),
         ("weights_by", "score"), ("dtype", "compute"), ("dtype", "precision"), ("label_scores", "scores"),
         ("parallel", "pairs"), ("corpus", "mono"), ("seq_length", "max_tokens"), ("removals", "count"),
-        ("unverified", "unproven"), ("drop_by", "order"),
+        ("unverified", "unproven"),
     }  # fmt: skip
 
 

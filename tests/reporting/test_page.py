@@ -187,7 +187,7 @@ def test_hostile_text_stays_text(report):
 
 def test_sections_without_data_are_left_out(zoo, tmp_path):
     out = make_slice(
-        zoo("llama"), tmp_path / "plain", drop_layers=(), drop_heads=(), drop_neurons=(), sparsity=None, score=None,
+        zoo("llama"), tmp_path / "plain", drop_layers=(), drop_heads=(), drop_neurons=(), sparsity=None, weights_by=None,
         output_style=None,
     )  # fmt: skip
     text = page(collect_report(out))

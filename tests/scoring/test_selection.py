@@ -86,7 +86,7 @@ def test_even_cuts_keep_groups_equal(llama, plain):
         PlanError, match=r"0\.1 of 12 heads of layers\.self is less than the smallest uniform slice"
     ) as refused:
         heads_to_drop(heads(row), wide, 0.1, even=True)
-    assert refused.value.hint == "the smallest takes 0.25 of the heads; or do without `even`"
+    assert refused.value.hint == "the smallest takes 0.25 of the heads; or do without `uniform`"
     # all queries share one key-value head: it stays, queries go
     shared = replace(llama, heads={"layers.self": {0: Heads(4, 1, 2)}})
     assert heads_to_drop(heads([3, 1, 2, 4]), shared, 0.5, even=True) == {"layers.self": {0: (1, 2)}}

@@ -47,7 +47,7 @@ def distances(model, out, texts, rows, **options):
 
 
 def assert_predicted(model, tmp_path, written, texts, rows, **options):
-    found = langslice.tradeoff(model, sizes=[rows], order="frequency", loss_texts=texts, **options)
+    found = langslice.tradeoff(model, sizes=[rows], drop_by="frequency", loss_texts=texts, **options)
     (rung,) = found.rungs
     real = written(model, tmp_path / "out", texts, rows, **options)
     assert {code: loss.value for code, loss in rung.loss.items()} == pytest.approx(real, abs=1e-3)
@@ -77,7 +77,7 @@ def test_an_encoder_decoder_loses_what_its_written_slice_loses(zoo, tmp_path):
     texts = {"": ["the cat sat", "the dog ran to the cat", "it is a very long word"]}
     (tmp_path / "text.txt").write_text("the cat\n")
     model = zoo("t5")
-    found = langslice.tradeoff(model, corpus=tmp_path / "text.txt", loss_texts=texts, order="frequency", sizes="9999")
+    found = langslice.tradeoff(model, corpus=tmp_path / "text.txt", loss_texts=texts, drop_by="frequency", sizes="9999")
     langslice.slice(model, tmp_path / "out", corpus=tmp_path / "text.txt", verify=False)
     lines = read_texts(texts, (), 100).measured
     before, after = (line_items(load_model(folder), lines)[""].sum(0) for folder in (model, tmp_path / "out"))
@@ -96,7 +96,9 @@ def test_e5_moves_as_its_written_slice_moves(models, tmp_path):
 
 
 def test_both_orders_and_the_better_of_them():
-    found = langslice.tradeoff("mini", languages="ko,en", sizes="4000,2600", order="both", loss_lines=20, max_loss=0.4)
+    found = langslice.tradeoff(
+        "mini", languages="ko,en", sizes="4000,2600", drop_by="both", loss_lines=20, max_loss=0.4
+    )
     assert [(rung.order, rung.rows <= size) for rung, size in zip(found.rungs, (4000, 4000, 2600, 2600), strict=True)] == [
         ("frequency", True), ("expected-loss", True), ("frequency", True), ("expected-loss", True)
     ]  # fmt: skip
@@ -113,7 +115,7 @@ def test_max_loss_chooses_the_smallest_vocabulary_below_it(tmp_path):
     rows = len(made.kept)
     assert made.notes[0].startswith(f"--max-loss 0.1: {rows:,} rows lose ko +0.0")
     found = langslice.tradeoff(
-        "mini", languages="ko,en", sizes=[rows, rows * 94 // 100], order="frequency", loss_texts=TEXTS
+        "mini", languages="ko,en", sizes=[rows, rows * 94 // 100], drop_by="frequency", loss_texts=TEXTS
     )
     assert found.rungs[0].worst < 0.1 <= found.rungs[1].worst
     result = langslice.slice("mini", tmp_path / "out", languages="ko,en", max_loss=0.1, loss_texts=TEXTS, verify=False)
@@ -129,7 +131,7 @@ def test_a_corpus_is_counted_once_and_layers_are_not_measured(tmp_path, monkeypa
     monkeypatch.setattr(building, "count_sides", lambda *given, **named: counted.append(1) or whole(*given, **named))
     (tmp_path / "ko.txt").write_text("\n".join(heldout_text("ko")[100:]), encoding="utf-8")
     asked = {"languages": "ko", "corpus": tmp_path / "ko.txt", "loss_texts": {"ko": TEXTS["ko"]}}
-    found = langslice.tradeoff("mini", sizes="3000,2500", order="frequency", **asked)
+    found = langslice.tradeoff("mini", sizes="3000,2500", drop_by="frequency", **asked)
     assert (len(found.rungs), len(counted)) == (2, 1)
     made = langslice.plan("mini", max_loss=0.3, drop_layers=1, **asked)
     assert len(counted) == 3
@@ -172,7 +174,7 @@ def test_a_quantised_model_is_refused(zoo, tmp_path):
 
 def test_an_encoder_does_not_tell_what_a_token_costs(zoo):
     with pytest.raises(PlanError, match="does not predict text token by token"):
-        langslice.tradeoff(zoo("bert"), languages="en", order="expected-loss", loss_lines=4)
+        langslice.tradeoff(zoo("bert"), languages="en", drop_by="expected-loss", loss_lines=4)
 
 
 def test_sizes_of_a_ladder():
@@ -189,7 +191,7 @@ def test_the_command_writes_a_table_a_file_and_a_picture(tmp_path):
         "ko,en",
         "--sizes",
         "3000",
-        "--order",
+        "--drop-by",
         "both",
         "--loss-lines",
         "8",

@@ -1,0 +1,81 @@
+"""What the sweep found of every type, kept in record.json: read, compared, and written as a page."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+RECORD = Path(__file__).with_name("record.json")
+AXES = ("vocabulary", "layers", "heads", "neurons")
+HEAD = "<!-- Written by `make families` and docs/generate.py; do not edit. -->\n\n"
+
+Found = dict[str, dict[str, dict[str, str]]]
+"""Model type -> class -> axis -> "exact", "refused: why", "wrong: how", "not built: why"."""
+
+
+def read_record() -> dict[str, Any]:
+    """The record: version of transformers, and what was found."""
+    return json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+def lost(before: Found, after: Found) -> list[str]:
+    """What was exact and is not any more."""
+    return [
+        f"{model_type}, {name}: {axis} was exact, now {after[model_type][name].get(axis, 'not tried')}"
+        for model_type, classes in before.items()
+        for name, axes in classes.items()
+        for axis, said in axes.items()
+        if said == "exact" and model_type in after and name in after[model_type]
+        if after[model_type][name].get(axis) != "exact"
+    ]
+
+
+def page(record: dict[str, Any]) -> str:
+    """docs/reference/families.md."""
+    reasons: dict[str, int] = {}
+    rows = []
+    counts: dict[str, Counter[str]] = {axis: Counter() for axis in AXES}
+    for model_type, classes in sorted(record["types"].items()):
+        for name, axes in classes.items():
+            cells = []
+            for axis in AXES:
+                word, _, why = axes.get(axis, "not tried").partition(": ")
+                counts[axis][word] += 1
+                note = f" [{reasons.setdefault(_plain(why), len(reasons) + 1)}]" if why else ""
+                cells.append(f"{word}{note}")
+            rows.append(f"| `{model_type}` | {name} | " + " | ".join(cells) + " |")
+    words = ("exact", "refused", "wrong", "failed", "not built")
+    sums = [
+        f"| {word} | " + " | ".join(str(counts[axis][word]) for axis in AXES) + " |"
+        for word in words
+        if word == "wrong" or any(counts[axis][word] for axis in AXES)
+    ]
+    lines = [
+        "# Model types",
+        "",
+        f"Every class of transformers {record['transformers']} that writes text, as a tiny random model: its vocabulary is sliced,",
+        "a layer removed, heads and neurons removed from every layer, each compared with the source. Types without a row in the",
+        "tables are sliced by a row that is read off their class ([Add a model family](../adding-a-family.md)). A refused slice",
+        "writes nothing and says why.",
+        "",
+        "| | vocabulary | layers | heads | neurons |",
+        "| --- | --- | --- | --- | --- |",
+        *sums,
+        "",
+        "| type | class | vocabulary | layers | heads | neurons |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        "## Reasons",
+        "",
+        *(f"{number}. {why}" for why, number in reasons.items()),
+        "",
+    ]
+    return HEAD + "\n".join(lines)
+
+
+def _plain(why: str) -> str:
+    """A reason as it stands on a page."""
+    return why.replace("|", "\\|").replace("<", "&lt;")[:240]
