@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 REFERENCE = Path(__file__).parent / "reference"
+EXAMPLES = Path(__file__).parent / "examples"
 HEAD = "<!-- Written by docs/generate.py; do not edit. -->\n\n"
 
 
@@ -54,7 +55,7 @@ def function_pages() -> str:
     """Signature and docstring of every public name."""
     import importlib
 
-    pages = ["# Python\n"]
+    pages, examples = ["# Python\n"], read_examples()
     for package, names in public_names().items():
         pages.append(f"## {package}\n")
         for name in names:
@@ -62,8 +63,19 @@ def function_pages() -> str:
             described = "The version of langslice." if isinstance(item, str) else item.__doc__ or ""
             documentation = inspect.cleandoc(described) + _entries(item)
             signature = _signature(item) if inspect.isroutine(item) else ""
-            pages.append(f"### {name}{signature}\n\n```text\n{documentation}\n```\n")
+            shown = f"```text\n{documentation}\n```\n\n```python\n{examples[f'{package}.{name}']}\n```\n"
+            pages.append(f"### {name}{signature}\n\n{shown}")
     return HEAD + "\n".join(pages)
+
+
+def read_examples() -> dict[str, str]:
+    """Public name -> its example in docs/examples, which the tests run."""
+    found: dict[str, str] = {}
+    for name in ("functions", "functions_elsewhere", "rooms", "rooms_elsewhere"):
+        text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        for title, code in re.findall(r"^# ([\w.]+)\n(.*?)(?=^# [\w.]+\n|\Z)", text, re.M | re.S):
+            found[title if "." in title else f"langslice.{title}"] = code.strip()
+    return found
 
 
 def _entries(item: object) -> str:

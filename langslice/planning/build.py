@@ -18,7 +18,8 @@ from langslice.model.folder_kinds import LAYERLESS
 from langslice.model.quantisation import quantisation
 from langslice.model.row_text import derived_text
 from langslice.model.token_id_fields import IdField, check_ignored
-from langslice.options import Choice, asks, codes, listed, request_json
+from langslice.options import Choice, asks, codes, declared, listed, request_json
+from langslice.options.declaration import flag
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
@@ -231,13 +232,14 @@ def choose_layers(source: Source, choice: Choice, report: Report) -> Kept | None
     Raises   PlanError for what does not exist or cannot be expressed, or an entry that would have no effect
     """
     from langslice.planning.layers import CUTS, MANNERS, choose_structure
+    from langslice.structure.options import StructureOptions
 
     config = source.checkpoint.config
     if not asks(choice, CUTS):
         given = [name for name in MANNERS if choice.get(name)]
         if given:
             raise PlanError(
-                f"--{given[0].replace('_', '-')} has no effect: no layer, head or neuron is pruned",
+                f"{flag(declared(StructureOptions)[given[0]].called)} has no effect: no layer, head or neuron is pruned",
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None

@@ -98,7 +98,7 @@ def test_unproven_slices_are_refused(sliced):
     edit_record(sliced, proof=None)
     with pytest.raises(PublishError, match="was never compared with its source") as error:
         plan_upload(sliced, "org/name")
-    assert "`unproven`" in error.value.hint
+    assert "`unverified`" in error.value.hint
     edit_record(
         sliced,
         proof={"passed": False, "checks": [{"name": "bytes", "passed": False, "detail": "x"}], "texts": []},

@@ -37,7 +37,7 @@ def test_cuts_by_number_and_by_norm(cut, bare, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     code, said = run(capsys, monkeypatch, "slice", bare, *cut, "-o", out)
     assert code == 0, said
-    checks = {check["name"]: check for check in json.loads((out / "slice.json").read_text())["verification"]["checks"]}
+    checks = {check["name"]: check for check in json.loads((out / "slice.json").read_text())["proof"]["checks"]}
     assert checks["tokenisation"]["passed"] is None
     assert "no tokenizer, so that outputs are compared on random ids alone" in checks["tokenisation"]["detail"]
     assert checks["outputs"]["passed"] or "--sparsity" in cut
