@@ -73,7 +73,7 @@ FOUND = [
     # A vocabulary whose list of tokens by id would have filled the memory.
     ("tokenizer, WordPiece", put("model", "vocab", "ab", 2**40), "token 'ab' has the id 1,099,511,627,776 in a vocabulary"),
     ("tokenizer, WordPiece", put("model", "vocab", "ab", 10**30), "token 'ab' has the id"),
-    ("tokenizer, BPE", put("model", "vocab", "a", 7.5), "is not a readable tokenizer.json: unexpected entry at byte"),
+    ("tokenizer, BPE", put("model", "vocab", "a", 7.5), "model.vocab: `a` must be a whole number, found 7.5"),
     ("tokenizer, BPE", put("model", "type", ["BPE"]), "model type ['BPE'] is not understood"),
     ("tokenizer, BPE", put("model", "merges", 0, ["a"]), "model.merges from 0: `0` must be text or a list of 2, found [\"a\"]"),
     ("tokenizer, BPE", put("model", "continuing_subword_prefix", "<0x41>"), "merge 'a' + 'b' lacks the model's prefix '<0x41>'"),
