@@ -34,7 +34,7 @@ class Body:
     head_size     field that holds the size of a head, "" where unmodified code divides the hidden size by the number of heads
     tied_if       field that, where it is set, makes unmodified code divide all the same
     fused         order inside a fused query-key-value projection: "parts" [q; k; v], "heads" [head: q k v], "groups" [group:
-                  its queries, k, v], "falcon" one of these, as config.json says
+                  its queries, k, v], "configured" one of these, as config.json says
     key_values    number of key-value heads: "field" says it, "one" for all query heads, "own" one for each
     lists         fields with one entry per layer, gathered by kept layer; written out where config.json leaves them implicit
     alternates    layers are of several kinds, by their place where `lists` are written nowhere
@@ -91,7 +91,7 @@ class Body:
         config  with the defaults of its class
         """
         fused, key_values = self.fused, self.key_values
-        if fused == "falcon":
+        if fused == "configured":
             one = bool(config.get("multi_query"))
             fused, key_values = ("parts", "one") if one else ("heads", "own")
             if config.get("new_decoder_architecture"):

@@ -62,7 +62,7 @@ BODIES = (
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("opt",), _one(neurons="ffn_dim"), head_widths=("embed_dim",), clients=_clients("", _NO_HEADS, _NO_HEADS)),
     Body(("gpt_neox",), _BERT, fused="heads", head_counts=(), clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("falcon",), _one(neurons="ffn_hidden_size", kv_heads="num_kv_heads"), fused="falcon",
+    Body(("falcon",), _one(neurons="ffn_hidden_size", kv_heads="num_kv_heads"), fused="configured",
          consults=("new_decoder_architecture", "multi_query", "alibi"), clients=_clients("layers", "layers", "layers")),
     Body(("llama", "mistral"), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
     Body(("qwen2",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),

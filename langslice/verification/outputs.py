@@ -23,6 +23,7 @@ import numpy as np
 from langslice.model.anatomy import is_cross_attention
 from langslice.model.axes import is_tower
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.families import reading_of
 from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
@@ -44,6 +45,8 @@ _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
 )
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
+# A class without a row may count positions from behind its padding token, as RoBERTa does, whose id is a low one.
+_LOW_IDS = range(8)
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
 # What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
@@ -196,7 +199,10 @@ def _long_sample(config: Mapping[str, Any]) -> tuple[int, int]:
     Where positions have a table, it is as long as the table.
     """
     windows = [value for value in _numbers(config, _WINDOWS) if value > 0]
-    table = longest_text(config)
+    table, padding = longest_text(config), config.get("pad_token_id")
+    unknown = "model_type" in config and not reading_of(config).model_types
+    if table is not None and unknown and isinstance(padding, int) and padding in _LOW_IDS:
+        table -= padding + 1
     limit = min(_LONGEST, table or _LONGEST)
     wanted = [value + _LAST_POSITIONS for value in windows if value < _LONGEST]
     wanted += [table] if table is not None and table <= _LONGEST else []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
-import transformers
 
 import langslice
 from langslice.errors import LangsliceError, UnknownFamilyError, VerificationError
@@ -15,7 +16,8 @@ def known(monkeypatch):
     """Transformers knows the class for the length of a test."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    monkeypatch.setattr(transformers, "MadeUp", MadeUp, raising=False)
+    # Looked up now: importing some of its parts puts another module object in the place of `transformers`.
+    monkeypatch.setattr(sys.modules["transformers"], "MadeUp", MadeUp, raising=False)
     monkeypatch.setitem(CONFIG_MAPPING._extra_content, "made_up", MadeUpConfig)
 
 
