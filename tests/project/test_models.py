@@ -56,7 +56,8 @@ def make_models(tmp_path, script):
     if script:
         fetch.write_text(script)
     return subprocess.run(
-        ["make", "--no-print-directory", "-o", "setup-dev", "models", f"BIN={Path(sys.executable).parent}", f"LANGSLICE_FETCH_MODELS={fetch}",
+        ["make", "--no-print-directory", "-o", "setup-dev", "models",
+         f"BIN={Path(sys.executable).parent}", f"LANGSLICE_FETCH_MODELS={fetch}",
          f"LANGSLICE_MODELS={tmp_path / 'models'}", "MODELS=a b"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
