@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
 from langslice.errors import HealError
-from langslice.options import Entry, Options, TextField, build, codes, listed
+from langslice.options import Entry, Options, TextField, build, codes, flag_of, listed
 
 OBJECTIVES: Final = ("auto", "causal", "masked", "denoising", "contrastive", "mse")
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
@@ -165,7 +165,7 @@ def check_settings(settings: HealOptions) -> None:
         plain = HealOptions()
         for name in ("teacher_cache", "teacher_top", "any_teacher", "stream_teacher", "hidden", "alpha", "temperature"):
             if getattr(settings, name) != getattr(plain, name):
-                raise HealError(f"{_flag(name)} has no effect without a teacher", "add --teacher MODEL")
+                raise HealError(f"{flag_of(HealOptions, name)} has no effect without a teacher", "add --teacher MODEL")
     if settings.teacher_cache and settings.hidden:
         raise HealError(
             "--hidden needs the teacher's hidden states, which --teacher-cache does not keep",
@@ -174,13 +174,9 @@ def check_settings(settings: HealOptions) -> None:
     if not settings.lora:
         for name in ("lora_alpha", "lora_targets", "keep_adapter"):
             if getattr(settings, name):
-                raise HealError(f"{_flag(name)} has no effect without --lora", "add --lora 16")
+                raise HealError(f"{flag_of(HealOptions, name)} has no effect without --lora", "add --lora 16")
     if settings.keep_adapter and settings.train != ("all",):
         raise HealError(
             "--keep-adapter writes the adapter alone, so --train would be lost",
             "leave one of them out: merged, both work",
         )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

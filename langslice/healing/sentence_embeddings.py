@@ -28,8 +28,7 @@ from langslice.healing.options import LENGTH, HealOptions
 from langslice.healing.sequences import check_known
 from langslice.healing.student import HealedFolder
 from langslice.healing.trainer import run_trainer, trainer_class, training_arguments
-from langslice.options import declared
-from langslice.options.declaration import flag
+from langslice.options import flag_of
 from langslice.progress import Report
 
 # Settings of language models that mean nothing here.
@@ -126,8 +125,7 @@ def _check(source: HealedFolder, settings: HealOptions) -> str:
         )
     for name in _ELSEWHERE:
         if getattr(settings, name) != getattr(HealOptions(), name):
-            option = flag(declared(HealOptions)[name].called)
-            raise HealError(f"{option} has no effect on a sentence embedding model", "leave it out")
+            raise HealError(f"{flag_of(HealOptions, name)} has no effect on a sentence embedding model", "leave it out")
     if objective == "contrastive" and settings.batch_size < 2:
         raise HealError("--batch-size is 1, and a contrast needs others in the batch", "pass --batch-size 32")
     return objective

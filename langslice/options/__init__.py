@@ -20,6 +20,8 @@ from langslice.options.declaration import Entry as Entry
 from langslice.options.declaration import Options as Options
 from langslice.options.declaration import check_value as check_value
 from langslice.options.declaration import declared as declared
+from langslice.options.declaration import flag as flag
+from langslice.options.declaration import flag_of as flag_of
 from langslice.options.declaration import refuse_unknown as refuse_unknown
 from langslice.options.declaration import renamed as renamed
 from langslice.options.parameters import build as build

@@ -188,6 +188,12 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def flag_of(kind: type, field: str) -> str:
+    """A field of a dataclass of options as a command line calls it; what is no field of it, by the same rule."""
+    option = declared(kind).get(field)
+    return flag(option.called if option else field)
+
+
 def refuse_unknown(names: Iterable[str], known: Sequence[str], error: type[LangsliceError], what: str) -> None:
     """Refuse a name that is not known, with the nearest one that is. Raises `error`."""
     for name in names:

@@ -18,8 +18,7 @@ from langslice.model.folder_kinds import LAYERLESS
 from langslice.model.quantisation import quantisation
 from langslice.model.row_text import derived_text
 from langslice.model.token_id_fields import IdField, check_ignored
-from langslice.options import Choice, asks, codes, declared, listed, request_json
-from langslice.options.declaration import flag
+from langslice.options import Choice, asks, codes, flag_of, listed, request_json
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
@@ -239,7 +238,7 @@ def choose_layers(source: Source, choice: Choice, report: Report) -> Kept | None
         given = [name for name in MANNERS if choice.get(name)]
         if given:
             raise PlanError(
-                f"{flag(declared(StructureOptions)[given[0]].called)} has no effect: no layer, head or neuron is pruned",
+                f"{flag_of(StructureOptions, given[0])} has no effect: no layer, head or neuron is pruned",
                 hint="add --heads-sparsity, --drop-heads, --drop-neurons or --drop-layers",
             )
         return None
@@ -251,7 +250,8 @@ def choose_layers(source: Source, choice: Choice, report: Report) -> Kept | None
     inside = [name for name in CUTS if "layer" not in name and asks(choice, (name,))]
     if method and inside:
         raise PlanError(
-            f"--{inside[0].replace('_', '-')}: the weights are quantised ({method}), and what is inside a layer cannot be sliced",
+            f"{flag_of(StructureOptions, inside[0])}: the weights are quantised ({method}), "
+            "and what is inside a layer cannot be sliced",
             hint="slice the model that was quantised and quantise the slice; whole layers (--drop-layers) can go",
         )
     if source.checkpoint.config_section:

@@ -9,7 +9,8 @@ from langslice.errors import PlanError
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.row_text import derived_text
 from langslice.model.token_id_fields import check_ignored
-from langslice.options import Choice
+from langslice.options import Choice, flag_of
+from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.source import Source
 from langslice.planning.weights import refuse_unprunable
@@ -58,7 +59,7 @@ def refuse_beside_plan(choice: Choice) -> None:
     """Refuse a choice that a plan has settled already, rather than leave it unheard."""
     beside = sorted(set(choice) - {"carry", "leave_out", "revision", "token", "cache_dir"})
     if beside:
-        flags = ", ".join("--" + name.replace("_", "-") for name in beside)
+        flags = ", ".join(flag_of(PlanOptions, name) for name in beside)
         raise PlanError(
             f"--plan says what to keep, so {flags} cannot be given together with it",
             hint="make a new plan with `langslice plan`",

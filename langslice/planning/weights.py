@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import PlanError
 from langslice.model.checkpoint import Checkpoint
-from langslice.options import Choice, declared, listed
+from langslice.options import Choice, flag_of, listed
 from langslice.progress import Report
 from langslice.sparsity.options import WeightOptions
 
@@ -28,7 +28,7 @@ def weights_request(choice: Choice) -> dict[str, Any] | None:
         idle = [name for name in _HOW if given.get(name)]
         if idle:
             raise PlanError(
-                f"--{declared(WeightOptions)[idle[0]].called.replace('_', '-')} has no effect: no weight is pruned",
+                f"{flag_of(WeightOptions, idle[0])} has no effect: no weight is pruned",
                 hint="add --sparsity 0.3, or --pattern 2:4",
             )
         return None

@@ -15,8 +15,7 @@ from typing import Any
 
 from langslice.errors import LangsliceError, ReportError
 from langslice.model.checkpoint import open_checkpoint
-from langslice.options import codes, declared
-from langslice.options.declaration import flag
+from langslice.options import codes, flag_of
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan
 from langslice.reporting.data import (
@@ -342,9 +341,8 @@ def equivalent_command(plan: SlicePlan, out: str) -> tuple[str, ...]:
     words = ["langslice", "slice", plan.model]
     if plan.revision:
         words += ["--revision", plan.revision]
-    options = declared(PlanOptions)
     for name, value in plan.request.items():
-        option = flag(options[name].called if name in options else name)
+        option = flag_of(PlanOptions, name)
         if value is True:
             words.append(option)
         elif name in _ONE_TEXT:

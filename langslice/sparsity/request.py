@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.errors import PlanError
-from langslice.options import Declared, Entry, declared
+from langslice.options import Declared, Entry, declared, flag
 from langslice.options.values import is_json, misfit
 from langslice.sparsity.options import COMPUTE, SCORES, WeightOptions
 
@@ -99,7 +99,7 @@ def check_request(request: SparsityRequest) -> None:
     for name, option in request_options().items():
         value, schema = getattr(request, name), option.schema()
         if not name.endswith("_demos") and not any(is_json(value, kind) for kind in schema["type"]):
-            raise _refusal(f"--{name.replace('_', '-')} {misfit(value, schema)}", option.entry.help)
+            raise _refusal(f"{flag(name)} {misfit(value, schema)}", option.entry.help)
     _check_shares(request)
     if request.score not in SCORES:
         raise _refusal(f"unknown score {request.score!r}", f"one of {', '.join(SCORES)}")

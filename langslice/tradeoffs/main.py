@@ -153,10 +153,11 @@ def _orders(ladder: Ladder, asked: str) -> tuple[list[str], list[str]]:
 def _sizes(asked: str | Sequence[int | str], ladder: Ladder) -> list[int]:
     """The sizes that are asked for, or those of the whole choice downwards. Raises PlanError for what is no size."""
     full = len(ladder.plan(None).kept)
-    if not codes(asked if isinstance(asked, str) else [str(one) for one in asked]):
+    named = codes(asked if isinstance(asked, str) else [str(one) for one in asked])
+    if not named:
         return ladder_sizes(full, ladder.least)
     try:
-        sizes = [int(one) for one in codes(asked if isinstance(asked, str) else [str(one) for one in asked])]
+        sizes = [int(one) for one in named]
     except ValueError as error:
         raise PlanError(f"--sizes {asked} are no sizes", hint="write 96000,64000") from error
     return sorted({min(size, full) for size in sizes}, reverse=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from langslice.counting import TokenCounts
 from langslice.errors import FewerRowsError, LanguageError, PlanError
+from langslice.options import flag
 from langslice.tokenizer import Closure, SourceTokenizer, close
 from langslice.vocabulary.always_kept import NO_TEXTS, always_kept, characters_of, listed_tokens, marked, symbols_of
 from langslice.vocabulary.code import weigh_code
@@ -185,7 +186,7 @@ def refuse_beside_only_tokens(beside: Sequence[str]) -> None:
     """Refuse entries of a choice that --only-tokens would leave without effect."""
     if beside:
         raise PlanError(
-            f"--only-tokens keeps exactly what its file lists, so --{beside[0].replace('_', '-')} together with it has no effect",
+            f"--only-tokens keeps exactly what its file lists, so {flag(beside[0])} together with it has no effect",
             hint="write all tokens into the file, or use --keep-tokens, which adds to a choice",
         )
 

@@ -21,6 +21,8 @@ from langslice.errors import CorpusError, HealError, LangsliceError, OptionError
 from langslice.options import Entry, Options, build, declared, taking
 from langslice.options.values import misfit
 from langslice.planning.options import PlanOptions
+from langslice.planning.validate import refuse_beside_plan
+from langslice.planning.weights import weights_request
 from langslice.recipes.parts import parts
 from langslice.recipes.validation import load_recipe
 from langslice.slicing.options import SliceOptions
@@ -352,3 +354,10 @@ def test_former_names_on_the_command_line_and_in_recipes(tmp_path, monkeypatch, 
         asked = load_recipe({"model": "mini", "slice": {"languages": "ko", "sparsity": 0.3, "compute": "bfloat16",
                                                         "weights_by": "magnitude"}})  # fmt: skip
     assert asked.document["slice"]["dtype"] == "bfloat16"
+
+
+def test_messages_call_options_by_their_names_of_today():
+    with pytest.raises(PlanError, match="so `weights_by` cannot be given together with it"):
+        refuse_beside_plan({"score": "magnitude"})
+    with pytest.raises(PlanError, match="`weights_by` has no effect"):
+        weights_request({"score": "magnitude"})

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from langslice.options import Declared, Options, declared, renamed
+from langslice.options import Declared, Options, declared, flag, renamed
 from langslice.options.values import json_type
 
 USED = "Most used"
@@ -85,7 +85,7 @@ def _former(old: str, option: Declared) -> Parameter:
 
 def _parameter(option: Declared, *, hidden: bool = False) -> Parameter:
     """An option as typer takes it: one value, a switch, or an option that may be repeated."""
-    entry, flag, name = option.entry, f"--{option.called.replace('_', '-')}", option.called
+    entry, written, name = option.entry, flag(option.called), option.called
     panel = USED if entry.common else option.group
     kinds = _scalars(option.kind)
     default: Any = Parameter.empty if option.required else option.default
@@ -93,8 +93,8 @@ def _parameter(option: Declared, *, hidden: bool = False) -> Parameter:
         shown = typer.Argument(metavar=entry.metavar, help=entry.help)
         return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kinds[0], shown])
     if kinds == [bool]:
-        flag = f"{flag}/--no-{flag.removeprefix('--')}" if default is True else flag
-        switch = typer.Option(flag, help=entry.help, hidden=hidden, rich_help_panel=panel)
+        written = f"{written}/--no-{written.removeprefix('--')}" if default is True else written
+        switch = typer.Option(written, help=entry.help, hidden=hidden, rich_help_panel=panel)
         return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[bool, switch])
     several = any(json_type(each) == "array" for each in (option.kind, *get_args(option.kind)))
     repeated = several and not entry.codes and not entry.alone
@@ -104,7 +104,7 @@ def _parameter(option: Declared, *, hidden: bool = False) -> Parameter:
         default = ",".join(default) or None if entry.codes else len(default) or None if entry.alone else None
     hint = list[one] if repeated else one
     shown = typer.Option(
-        flag, *filter(None, [entry.short]), help=entry.help, metavar=entry.metavar, hidden=hidden, rich_help_panel=panel,
+        written, *filter(None, [entry.short]), help=entry.help, metavar=entry.metavar, hidden=hidden, rich_help_panel=panel,
         show_default=default is not None and default is not Parameter.empty,
     )  # fmt: skip
     return Parameter(
