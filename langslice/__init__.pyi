@@ -341,6 +341,7 @@ def reproduce(
     data: str | Path | None = ...,
     code: str | Path | None = ...,
     limit: int | None = ...,
+    new_tokens: int = ...,
     rounds: int | None = ...,
     processes: int = ...,
     ray: str | None = ...,

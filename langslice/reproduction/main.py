@@ -62,7 +62,9 @@ def _refuse_foreign(paper: str, options: ReproduceOptions) -> None:
 def _run(paper: str, model: str, out: Path, options: ReproduceOptions, report: Report) -> Reproduction:
     names = ("flores", "data") if paper == "kimkim2026" else ("flores", "data", "xnli", "marc", "code")
     folders = {name: None if getattr(options, name) is None else Path(getattr(options, name)) for name in names}
-    shared: dict[str, Any] = {**folders, "limit": options.limit, "device": options.device, "report": report}
+    shared: dict[str, Any] = {
+        **folders, "limit": options.limit, "new_tokens": options.new_tokens, "device": options.device, "report": report,
+    }  # fmt: skip
     if paper == "kimkim2026":
         return kimkim2026.kimkim2026(model, out, rounds=options.rounds or kimkim2026.ROUNDS, **shared)
     return kim2024.kim2024(model, out, processes=options.processes, ray=options.ray, **shared)
