@@ -24,7 +24,6 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(os.environ["LANGSLICE_CACHE"], ignore_errors=True)
 
 
-
 # By the time that they take. A process of `make test` that has nothing left takes tests over from the end of another's list: what
 # is long comes first, so that none is left with it at the end.
 SLOWEST_FILES = (
