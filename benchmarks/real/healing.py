@@ -243,11 +243,11 @@ def page(document: dict[str, Any]) -> str:
                 original = lost[language][0]
                 back = (cut - after) / (cut - original) if cut - original > 1e-4 else float("nan")
                 rows.append([
-                    job.cut, job.way, seed, language, f"{original:.4f}", f"{cut:.4f}", f"{after:.4f}",
+                    job.cut, job.way, seed, language, f"{original:.4f}".replace("-0.0000", "0.0000"), f"{cut:.4f}", f"{after:.4f}",
                     f"{change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]", f"{back:.0%}" if np.isfinite(back) else "–",
                     f"{found['cpu_seconds'] / 60:.1f}",
                 ])  # fmt: skip
-            told = ", ".join(f"{row['step']}: {row['heldout_loss']:.4f}" for row in found["curve"])
+            told = ", ".join(f"{row['step']}: {row['heldout_loss']:.3g}" for row in found["curve"])
             minutes = found["cpu_seconds"] / 60 / max(job.options["steps"], 1)
             curves.append(f"- {job.cut}, {job.way}, seed {seed}: {told} ({minutes:.3f} CPU minutes a step)")
     left = [f"{job.cut}, {job.way}" for name, job in JOBS.items() if name not in document["runs"]]
@@ -267,9 +267,8 @@ def page(document: dict[str, Any]) -> str:
 
 `benchmarks/real/healing.py`: gemma-3-270m in bits per byte, multilingual-e5-small in 1 - cosine to the original's embeddings,
 on {LINES[GEMMA]} and {LINES[E5]} lines of each language of NTREX-128 documents that no training read. The teacher is the whole
-model. gemma:
-{_GEMMA["steps"]} steps of {_GEMMA["batch_size"]} sequences of {_GEMMA["seq_length"]} tokens; e5: {_E5["steps"]} steps of
-{_E5["batch_size"]} sentences; matrix products in bfloat16.
+model. gemma: {_GEMMA["steps"]} steps of {_GEMMA["batch_size"]} sequences of {_GEMMA["seq_length"]} tokens; e5: {_E5["steps"]} steps
+of {_E5["batch_size"]} sentences; matrix products in bfloat16.
 A gemma job may take 15 CPU minutes at most: a small budget, and what it does not show, a longer training may.
 {document["machine"]}
 
