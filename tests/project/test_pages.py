@@ -169,9 +169,11 @@ def real():
         spec = importlib.util.spec_from_file_location("benchmarks_real_readme", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        yield module
     finally:
         sys.path.remove(str(path.parent))
-    return module
+        for name in ("common", "scores", "healing"):
+            sys.modules.pop(name, None)
 
 
 def test_the_table_of_real_results_is_what_was_measured(real):
@@ -182,6 +184,17 @@ def test_the_table_of_real_results_is_what_was_measured(real):
     changed = json.loads(json.dumps(result))
     changed["models"]["multilingual-e5-small"]["after"]["mb"] += 0.1
     assert real.replace_table(readme, real.render(changed)) != readme
+
+
+def test_the_table_of_quality_is_what_was_measured(real, monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert real.replace_table(readme, real.quality(), real.QUALITY) == readme, (
+        "run python benchmarks/real/readme.py --table"
+    )
+    kept = real.page_of
+    for page in ("tradeoff", "scores", "healing"):
+        monkeypatch.setattr(real, "page_of", lambda name, page=page: None if name == page else kept(name))
+        assert real.replace_table(readme, real.quality(), real.QUALITY) != readme, f"no row of {page}"
 
 
 def test_the_glossary_has_each_term_once_and_is_linked():
