@@ -45,6 +45,7 @@ class Row:
     rival   who else does it
     wanted  what was aimed at: processor seconds and megabytes
     before  whether the earlier state is run
+    spelled what the earlier state called an option: now -> then
     """
 
     title: str
@@ -53,6 +54,7 @@ class Row:
     rival: str = ""
     wanted: str = ""
     before: bool = True
+    spelled: tuple[str, str] = ("", "")
 
 
 E5, GEMMA = "slice {models}/multilingual-e5-small -l ko,en", "slice {models}/gemma-3-270m -l ko,en"
@@ -73,6 +75,7 @@ ROWS = {
         "slice {models}/gemma-3-270m --neurons-sparsity 0.2 --uniform --no-verify -o {out}",
         rival="optipfair",
         wanted="3 s, 150 MB",
+        spelled=("--uniform", "--even"),
     ),
     "xlmr": Row(
         "`slice xlm-roberta-base -l ko,en` (random weights)",
@@ -207,6 +210,9 @@ def _once(name: str, state: str, work: Path, places: dict[str, str], rivals: dic
         printed = (work / "log.txt").read_text(errors="replace").split()[-1]
         return one if state == RIVAL else replace(one, cpu=float(printed))
     command = ROWS[name].command.format(out=work / "out", work=work, **places).split()
+    if state == BEFORE:
+        now, then = ROWS[name].spelled
+        command = [then if one == now else one for one in command]
     root = work / (BEFORE if state == BEFORE else AFTER)
     cache = "" if state == COLD else str(work / "cache")
     return run(root, [sys.executable, "-m", "langslice", *command], cache, work / "log.txt")
