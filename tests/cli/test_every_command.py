@@ -37,6 +37,7 @@ COMMANDS = {
     "features": ([DEMONSTRATIONS, "features MODEL --demos demos.jsonl -o features"], "features"),
     "heal": ([SLICE, f"heal cut {HEAL} --teacher MODEL -o healed"], "healed/healing.parquet"),
     "init": (["init MODEL -l ko,en -o drafted.yaml"], "drafted.yaml"),
+    "fit": (["fit MODEL -l ko,en --size 7MB --axes layers --loss-lines 4 --checks 1 -o fitted"], "fitted/slice/slice.json"),
     "inspect": (["inspect MODEL -l ko,en"], None),
     "mask": (["mask MODEL --drop-heads 0:0 -o masked"], "masked/model.safetensors"),
     "plan": (["plan MODEL -l ko,en -o plan.json"], "plan.json"),
