@@ -422,8 +422,8 @@ fitted = langslice.fit("mini", "fitted-ko", options=budget)
 # langslice.budgets.Fit
 print(fitted.notes[0])  # a Fit
 
-# langslice.budgets.Point
-print(fitted.chosen.worst, fitted.chosen.takes["size"])  # a Point
+# langslice.budgets.Trial
+print(fitted.chosen.worst, fitted.chosen.takes["size"])  # a Trial
 
 # langslice.budgets.Cut
 print(fitted.chosen.cut.neurons)  # a Cut

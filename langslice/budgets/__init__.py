@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from langslice.budgets.cut import Cut
     from langslice.budgets.main import Fit
     from langslice.budgets.options import FitOptions
-    from langslice.budgets.search import Point
+    from langslice.budgets.search import Trial
 
-__all__ = ["Cut", "Fit", "FitOptions", "Point"]
+__all__ = ["Cut", "Fit", "FitOptions", "Trial"]
 __getattr__ = lazy_names(
     __name__,
     {
         "langslice.budgets.cut": ("Cut",),
         "langslice.budgets.main": ("Fit",),
         "langslice.budgets.options": ("FitOptions",),
-        "langslice.budgets.search": ("Point",),
+        "langslice.budgets.search": ("Trial",),
     },
 )

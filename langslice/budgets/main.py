@@ -20,7 +20,7 @@ from langslice.budgets.parts import SHARES, find_parts
 from langslice.budgets.picture import picture
 from langslice.budgets.search import (
     NeedsOf,
-    Point,
+    Trial,
     candidates,
     next_to_try,
     point_of,
@@ -72,9 +72,9 @@ class Fit:
     lines: Mapping[str, int]
     limits: Limits
     before: Mapping[str, float]
-    points: tuple[Point, ...]
-    tried: tuple[Point, ...]
-    chosen: Point
+    points: tuple[Trial, ...]
+    tried: tuple[Trial, ...]
+    chosen: Trial
     written: Mapping[str, Loss]
     healed: Mapping[str, Loss] | None = None
     notes: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ def _measuring(ladder: Ladder, options: FitOptions, out: Path) -> Measuring:
     return Measuring(ladder, parts, out / "points" if options.measured is None else Path(options.measured))
 
 
-def _points(costs: Costs, needs: NeedsOf, tried: Sequence[Point]) -> tuple[Point, ...]:
+def _points(costs: Costs, needs: NeedsOf, tried: Sequence[Trial]) -> tuple[Trial, ...]:
     """Everything that was measured: axes alone, then combinations."""
     alone = {one.cut: point_of(costs, needs, one) for one in costs.all()}
     return (*alone.values(), *(point for point in tried if point.cut not in alone))
@@ -205,9 +205,9 @@ class _Search:
         # Until here all scores were alike, and so may have been other heads than those that go.
         self.needs = lru_cache(maxsize=None)(self._needs)
 
-    def tries(self, costs: Costs, choice: Choice) -> list[Point]:
+    def tries(self, costs: Costs, choice: Choice) -> list[Trial]:
         """Measure the most promising combinations, one after the other."""
-        ladder, tried = self.measuring.ladder, list[Point]()
+        ladder, tried = self.measuring.ladder, list[Trial]()
         limits, factors = dict(self.limits), list[float]()
         multiple = choice.get("pad_to_multiple_of")
         for _ in range(self.options.checks):
@@ -225,11 +225,11 @@ class _Search:
             tried.append(point)
         return tried
 
-    def _latency(self, point: Point, choice: Choice) -> float:
+    def _latency(self, point: Trial, choice: Choice) -> float:
         self.report(f"timing {point.cut.text()}", 0, 0)
         return measure_latency(self.measuring.ladder.source, _plan(self.measuring, choice, point), self.lines)
 
-    def best(self, tried: Sequence[Point]) -> Point:
+    def best(self, tried: Sequence[Trial]) -> Trial:
         """The tried point that meets the budget and loses least.
 
         Raises  PlanError where none does, with the nearest
@@ -268,7 +268,7 @@ def _scores(measuring: Measuring, report: Report) -> dict[str, Scores]:
     return found
 
 
-def _plan(measuring: Measuring, choice: Choice, point: Point) -> SlicePlan:
+def _plan(measuring: Measuring, choice: Choice, point: Trial) -> SlicePlan:
     """The ordinary plan of a point."""
     asked = {name: value for name, value in choice.items() if name not in ("loss_texts", "loss_lines")}
     rows = {"max_vocab": len(measuring.plan(point.cut).kept)}
@@ -276,7 +276,7 @@ def _plan(measuring: Measuring, choice: Choice, point: Point) -> SlicePlan:
     return make_plan(measuring.ladder.source, {**asked, **rows, **point.cut.choice(files)}, silent)
 
 
-def _reason(chosen: Point, tried: Sequence[Point], limits: Limits, measure: str, text: str) -> str:
+def _reason(chosen: Trial, tried: Sequence[Trial], limits: Limits, measure: str, text: str) -> str:
     """Why a plan is as it is, in a sentence."""
     asked = ", ".join(f"{name} at most {amount_text(name, limits[name])}" for name in RESOURCES if name in limits)
     lost = ", ".join(

@@ -63,7 +63,7 @@ class Measuring:
 
     @cached_property
     def before(self) -> Mapping[str, Items]:
-        """What the whole model gives on the text."""
+        """What the whole model gives on the text: language -> items, as `line_items` gives them, (n, 2) or (n, size)."""
         self.ladder.report("measuring the original", 0, 0)
         original = load_original(self.ladder.source.checkpoint)
         found = line_items(original, self.ladder.texts.measured)

@@ -29,7 +29,7 @@ NeedsOf = Callable[[Cut], Needs]
 
 
 @dataclass(frozen=True)
-class Point:
+class Trial:
     """A cut, what it takes, and what it loses.
 
     takes      resource -> bytes, or share of the original's time; as it was computed
@@ -63,14 +63,14 @@ class Point:
         }  # fmt: skip
 
 
-def point_of(costs: Costs, needs: NeedsOf, measured: Measured) -> Point:
+def point_of(costs: Costs, needs: NeedsOf, measured: Measured) -> Trial:
     """A measured cut of one axis as a point; where nothing predicts it, the measurement stands for the prediction."""
     own = {code: one.value for code, one in measured.loss.items()}
     predicted = costs.predict(measured.cut) if costs.knows(measured.cut) else own
-    return Point(measured.cut, taken(needs(measured.cut), measured.cut.rows), predicted, measured.loss)
+    return Trial(measured.cut, taken(needs(measured.cut), measured.cut.rows), predicted, measured.loss)
 
 
-def candidates(costs: Costs, needs: NeedsOf, limits: Limits, *, least: int, multiple: int | None) -> list[Point]:
+def candidates(costs: Costs, needs: NeedsOf, limits: Limits, *, least: int, multiple: int | None) -> list[Trial]:
     """Every combination of what was measured that meets the budget, each with all the rows that fit, best first.
 
     least  rows that stay in any case
@@ -83,7 +83,7 @@ def candidates(costs: Costs, needs: NeedsOf, limits: Limits, *, least: int, mult
         rows = rows_that_fit(each, limits, full, multiple)
         if rows >= (least if cut_rows else full):
             cut = replace(structure, rows=rows)
-            found.append(Point(cut, taken(each, rows), costs.predict(cut)))
+            found.append(Trial(cut, taken(each, rows), costs.predict(cut)))
     return sorted(found, key=lambda point: point.expected)
 
 
@@ -111,12 +111,12 @@ def refuse_unreachable(smallest: Mapping[str, float], limits: Limits) -> None:
             )
 
 
-def next_to_try(costs: Costs, waiting: Sequence[Point], tried: Sequence[Point]) -> Point:
+def next_to_try(costs: Costs, waiting: Sequence[Trial], tried: Sequence[Trial]) -> Trial:
     """Of the candidates that wait, the one of the least loss by what tries have shown so far."""
     return min(waiting, key=lambda point: corrected(costs, point, tried))
 
 
-def corrected(costs: Costs, point: Point, tried: Sequence[Point]) -> float:
+def corrected(costs: Costs, point: Trial, tried: Sequence[Trial]) -> float:
     """The predicted loss of a point, by what points of a like make-up lost beyond what was predicted of them."""
     own, total, weight = _make_up(costs, point.cut), 0.0, _DOUBT
     for one in tried:
@@ -135,7 +135,7 @@ def _make_up(costs: Costs, cut: Cut) -> list[float]:
     return [one / max(sum(most), _LEAST_LOSS) for one in most]
 
 
-def frontier(points: Sequence[Point], resource: str) -> list[Point]:
+def frontier(points: Sequence[Trial], resource: str) -> list[Trial]:
     """The measured points that no other undercuts in both size and loss, from the largest."""
     best, found = inf, []
     for point in sorted(

@@ -7,7 +7,7 @@ from rich.table import Column, Table
 
 from langslice.budgets.limits import LATENCY, amount_text
 from langslice.budgets.main import Fit
-from langslice.budgets.search import Point
+from langslice.budgets.search import Trial
 from langslice.formatting import stdout_console
 from langslice.tradeoffs.table import loss_text
 
@@ -41,5 +41,5 @@ def print_fit(found: Fit) -> None:
         console.print(f"note: {escape(note)}", highlight=False)
 
 
-def _amount(point: Point, resource: str) -> float:
+def _amount(point: Trial, resource: str) -> float:
     return point.latency if resource == LATENCY and point.latency is not None else point.takes[resource]
