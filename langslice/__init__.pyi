@@ -389,6 +389,8 @@ def reproduce(
     data: str | Path | None = ...,
     code: str | Path | None = ...,
     limit: int | None = ...,
+    tasks: str | Sequence[str] = ...,
+    new_tokens: int = ...,
     rounds: int | None = ...,
     processes: int = ...,
     ray: str | None = ...,

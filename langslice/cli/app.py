@@ -106,7 +106,7 @@ _COMMANDS = {
     ),
     "Evaluate, train, restore": (
         (evaluate, "langslice evaluate mini mini-ko-en --languages ko,en"),
-        (heal, "langslice heal mini-ko-en --teacher mini --corpus ko.txt --steps 20 -o healed"),
+        (heal, "langslice heal mini-ko-en --teacher mini --corpus ko.txt --steps 20 --seq-length 64 -o healed"),
         (restore, "langslice restore healed --base mini -o restored"),
         (adapter, "langslice adapter lora --plan mini-ko-en/slice.json -o lora-ko-en"),
     ),

@@ -21,7 +21,7 @@ from langslice.planning.source import Source, settled
 from langslice.progress import Report, silent
 from langslice.tradeoffs.ladder import EXPECTED, FREQUENCY, Ladder, Rung, ladder_sizes, smallest_within
 from langslice.tradeoffs.losses import measure_of
-from langslice.tradeoffs.options import TradeoffOptions
+from langslice.tradeoffs.options import TradeoffOptions, sizes_of
 from langslice.tradeoffs.texts import read_texts
 from langslice.version import __version__
 from langslice.vocabulary.languages import parse_languages
@@ -152,13 +152,7 @@ def _orders(ladder: Ladder, asked: str) -> tuple[list[str], list[str]]:
 
 
 def _sizes(asked: str | Sequence[int | str], ladder: Ladder) -> list[int]:
-    """The sizes that are asked for, or those of the whole choice downwards. Raises PlanError for what is no size."""
+    """The sizes that are asked for, or those of the whole choice downwards."""
     full = len(ladder.plan(None).kept)
-    named = codes(asked if isinstance(asked, str) else [str(one) for one in asked])
-    if not named:
-        return ladder_sizes(full, ladder.least)
-    try:
-        sizes = [int(one) for one in named]
-    except ValueError as error:
-        raise PlanError(f"--sizes {asked} are no sizes", hint="write 96000,64000") from error
+    sizes = sizes_of(asked) or ladder_sizes(full, ladder.least)
     return sorted({min(size, full) for size in sizes}, reverse=True)

@@ -43,7 +43,7 @@ COMMANDS = {
     "plan": (["plan MODEL -l ko,en -o plan.json"], "plan.json"),
     "push": ([SLICE, "push cut org/name --dry-run"], None),
     "report": ([SLICE, "report cut -o report.html"], "report.html"),
-    "reproduce": (["reproduce kimkim2026 --model tiny --data . --limit 1 --rounds 1 --device cpu -o paper"], "paper"),
+    "reproduce": (["reproduce kimkim2026 --model tiny --data . --limit 1 --new-tokens 4 --rounds 1 -o paper"], "paper"),
     "restore": ([SLICE, "restore cut --base MODEL -o full"], "full/restore.json"),
     "run": (["run recipe.yaml -o work"], "work/report.html"),
     "score": (["score MODEL heads --method gradient --calibration en=en.txt -o heads.parquet"], "heads.png"),
