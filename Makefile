@@ -49,7 +49,7 @@ check: setup-dev  ## style, annotations, docstrings, types, generated documentat
 docs: setup-dev  ## write the generated pages
 	$(BIN)/python docs/generate.py
 
-families: setup-dev  ## every model type that transformers has, tried and recorded; half an hour
+families: setup-dev  ## every model type that transformers has, tried and recorded; half an hour and more
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m tests.families.sweep
 	$(BIN)/python docs/generate.py
 

@@ -121,6 +121,7 @@ def _body(
         renamed=named != set(of.read.stored),
         strided=any(one.strided for one in widths.values()),
         places={stack.name: stack.place for stack in stacks},
+        tables=dict(next((stack.tables for stack in stacks if stack.tables), ())),
         refused={kind: why for kind, why in refused.items() if why},
     )
 

@@ -58,6 +58,7 @@ class Stack:
     lists    fields with one entry for each of them, or for some of them by number
     place    what stands before the number of a layer, as a regular expression
     refused  why no layer can go, "" where they can
+    tables   tensors outside of the layers that hold an equal part for each of them -> the dimension
     """
 
     name: str
@@ -66,6 +67,7 @@ class Stack:
     lists: tuple[str, ...]
     place: str
     refused: str = ""
+    tables: tuple[tuple[str, int], ...] = ()
 
     def tensors(self, shapes: Shapes) -> Iterator[tuple[str, int, str]]:
         """Tensors of its layers: name, number of the layer, what stands behind it."""
@@ -144,11 +146,15 @@ def _stack(of: Class, path: str, others: Sequence[str]) -> Stack | None:
             if after is None:
                 continue
             full, short = (after, of.read) if more else (of.read, after)
-            place, why = _place(full, short, path, last, others)
-            if place and not why:
-                return Stack("layers", path, name or lists[0], lists, place)
-            if place and name and loose is None:
-                loose = Stack("layers", path, name, lists, place, why)
+            place = _place(full, short, path, last, others)
+            if not place:
+                continue
+            other, tables = _other_changes(full, short, path, last)
+            found = Stack("layers", path, name or lists[0], lists, place, tables=tuple(sorted(tables.items())))
+            if not other:
+                return found
+            if name and loose is None:
+                loose = replace(found, refused=f"with their number {other} changes, too")
     return loose
 
 
@@ -184,24 +190,39 @@ def _resized(fields: Mapping[str, Any], lists: Sequence[str], last: int, *, more
     return found
 
 
-def _place(before: ClassShapes, after: ClassShapes, path: str, last: int, others: Sequence[str]) -> tuple[str, str]:
-    """What stands before the number of a layer, "" where the last layer of a list does not go; and what else changes."""
+def _place(before: ClassShapes, after: ClassShapes, path: str, last: int, others: Sequence[str]) -> str:
+    """What stands before the number of a layer; "" where the last layer of a list does not go, all of it."""
     own = {name for name in before.stored if name.startswith(f"{path}.{last}.")}
     if not own or own & after.stored.keys():
-        return "", ""
-    prefixes, other = set(), set()
+        return ""
+    gone = own | (before.on_disk.keys() - after.on_disk.keys())
+    prefixes = {found[1] for name in gone if (found := re.fullmatch(rf"(.*?)\.{last}\..+", name)) is not None}
+    return "|".join(sorted({_tail(prefix, others) for prefix in prefixes}))
+
+
+def _other_changes(before: ClassShapes, after: ClassShapes, path: str, last: int) -> tuple[str, dict[str, int]]:
+    """The first other thing that comes, goes or changes with the last layer, "" for none; and tables by layer, as in Stack.
+
+    A table must stand beside the list of layers, whose code reads it, so that outputs show the order of its parts.
+    """
+    own = {name for name in before.stored if name.startswith(f"{path}.{last}.")}
+    other = {name for name, shape in after.passing.items() if before.passing.get(name, shape) != shape}
+    other |= before.stored.keys() - after.stored.keys() - own
+    other |= {name for name in before.on_disk.keys() - after.on_disk.keys() if f".{last}." not in name}
+    tables: dict[str, int] = {}
     for old, new in ((before.stored, after.stored), (before.on_disk, after.on_disk)):
-        gone = old.keys() - new.keys()
-        other |= new.keys() - old.keys() | {name for name in new.keys() & old.keys() if old[name] != new[name]}
-        for name in gone:
-            found = re.fullmatch(rf"(.*?)\.{last}\..+", name)
-            if found is None or (old is before.stored and name not in own):
-                other.add(name)
+        other |= new.keys() - old.keys()
+        for name in new.keys() & old.keys():
+            dims = [dim for dim, (a, b) in enumerate(zip(old[name], new[name], strict=False)) if a != b]
+            if not dims and len(old[name]) == len(new[name]):
+                continue
+            tail = re.escape(".".join(name.split(".")[-2:]))
+            beside = name.startswith(f"{path.rpartition('.')[0]}.") if old is before.stored else tail in tables
+            if beside and len(dims) == 1 and old[name][dims[0]] * last == new[name][dims[0]] * (last + 1):
+                tables[tail] = dims[0]
             else:
-                prefixes.add(found[1])
-    other |= {name for name, shape in after.passing.items() if before.passing.get(name, shape) != shape}
-    why = f"with their number {sorted(other)[0]} changes, too" if other else ""
-    return "|".join(sorted({_tail(prefix, others) for prefix in prefixes})), why
+                other.add(name)
+    return min(other, default=""), tables
 
 
 def _tail(prefix: str, others: Sequence[str]) -> str:

@@ -247,7 +247,7 @@ def _tied(of: Class, inside: set[str], query: str, key_value: str) -> Attention 
     for name in inside:
         shape = _shapes(of)[name]
         try:
-            said = describe_tensor(Family(()), name, shape, frozenset()).axes or ()
+            said = describe_tensor(Family((of.read.kind,)), name, shape, frozenset()).axes or ()
         except CheckpointError:
             continue
         dims = {dim: axis for dim, axis in enumerate(said) if axis in lengths and shape[dim] == lengths[axis]}
@@ -340,5 +340,10 @@ def _ungrouped(name: str, length: int, heads: int) -> str:
 
 def _hidden(of: Class) -> int:
     return next(
-        (int(of.fields[name]) for name in ("hidden_size", "n_embd", "d_model", "dim") if of.fields.get(name)), 0
+        (
+            int(of.fields[name])
+            for name in ("hidden_size", "n_embd", "d_model", "dim", "emb_dim")
+            if of.fields.get(name)
+        ),
+        0,
     )
