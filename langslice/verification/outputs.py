@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langslice.files.memory import return_freed_memory
 from langslice.model.anatomy import is_cross_attention
 from langslice.model.axes import is_tower
 from langslice.model.checkpoint import Checkpoint
@@ -27,6 +28,7 @@ from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
@@ -37,8 +39,6 @@ _RANDOM_LENGTH = 24
 _LONGEST = 1024
 _LAST_POSITIONS = 16
 _LEAST_TOKENS, _MOST_FLOPS = 1024, 5e12
-# The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
-_HEAD_POSITIONS = 4
 # Fields that say how far a token sees.
 _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
@@ -260,9 +260,9 @@ def _run(
         model = load()
         results = []
         headed = len(batches) - 1 if whole is None else whole
-        with torch.inference_mode():
+        with torch.inference_mode(), giving_back_pages(model):
             sound = _encode_sound(model)
-            with _head_at_last(model) if whole is None else nullcontext():
+            with head_at_last(model) if whole is None else nullcontext():
                 for ids in batches[:headed]:
                     output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
                     results.append(_collect(output, keep, ends))
@@ -270,21 +270,10 @@ def _run(
                 inputs = _inputs(model, ids, start)
                 output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
                 results.append(_collect(output, keep, ends or at > 0, last=0 if at else _LAST_POSITIONS))
+                del output
+    del model
+    return_freed_memory()
     return results
-
-
-@contextmanager
-def _head_at_last(model: Any) -> Iterator[None]:
-    """Let the output head, where the model has one, see the last positions only: on a large vocabulary it is most of the work."""
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -_HEAD_POSITIONS:], *inputs[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def load_unmodified(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
