@@ -5,6 +5,7 @@ The verbs of the command line are the functions of this module:
     inspect(model)                  what is in a model, and what each slice would save
     plan(model, languages=...)      choose what to keep, without writing anything
     tradeoff(model, ...)            what smaller vocabularies cost, without writing any
+    fit(model, out, ...)            the slice that meets a budget and loses least, over all axes
     slice(model, out, ...)          plan, write and verify; or slice(model, tokenizer, ...) with loaded objects
     mask(model, out, ...)           zero heads and neurons instead of removing them
     verify(model, out)              verify again
@@ -37,6 +38,7 @@ _HOMES = {
     "langslice.slicing.main": ("SliceResult", "count", "inspect", "mask", "plan", "verify"),
     "langslice.slicing.loaded_objects": ("slice",),
     "langslice.tradeoffs.main": ("tradeoff",),
+    "langslice.budgets.main": ("fit",),
     "langslice.slicing.demo": {"demo": "run_demo"},
     "langslice.slicing.publish": ("push",),
     "langslice.planning.plan": ("SlicePlan", "load_plan"),
@@ -57,7 +59,7 @@ _HOMES = {
 }
 __all__ = [
     "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "export", "find_features",
-    "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
+    "fit", "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
     "run", "score", "shrink", "slice", "sweep", "tradeoff",
     "verify",
 ]  # fmt: skip

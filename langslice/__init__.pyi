@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, overload
 
+from langslice.budgets.main import Fit
+from langslice.budgets.options import FitOptions
 from langslice.counting import TokenCounts
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.demonstrations.options import DemonstrationOptions
@@ -142,6 +144,52 @@ def find_features(
     overwrite: bool = ...,
     report: Report = ...,
 ) -> Features: ...
+def fit(
+    model: str | Path,
+    out: str | Path,
+    *,
+    languages: str | Sequence[str] = ...,
+    corpus: str | Path | Sequence[str | Path] = ...,
+    text_field: str = ...,
+    counts: str | Sequence[str] = ...,
+    language_id: bool = ...,
+    lexicon: str | Path | Sequence[str | Path] = ...,
+    scripts: str | Sequence[str] = ...,
+    drop_scripts: str | Sequence[str] = ...,
+    coverage: float | None = ...,
+    min_count: int | None = ...,
+    max_vocab: int | None = ...,
+    max_size: int | str | None = ...,
+    top_k: int | None = ...,
+    keep_tokens: str | Path | Sequence[str | Path] = ...,
+    only_tokens: str | Path | Sequence[str | Path] = ...,
+    keep_text: str | Sequence[str] = ...,
+    keep_all_language_codes: bool = ...,
+    drop_reserved: bool = ...,
+    keep_code: bool = ...,
+    max_loss: float | None = ...,
+    loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
+    loss_lines: int = ...,
+    size: int | str | None = ...,
+    memory: int | str | None = ...,
+    latency: float | str | None = ...,
+    axes: str | Sequence[str] = ...,
+    checks: int = ...,
+    measured: str | Path | None = ...,
+    heal: int | None = ...,
+    heal_corpus: str | Path | Sequence[str | Path] = ...,
+    pad_to_multiple_of: int | None = ...,
+    ignore_field: str | Sequence[str] = ...,
+    processes: int | None = ...,
+    carry: str | Sequence[str] = ...,
+    leave_out: str | Sequence[str] = ...,
+    revision: str | None = ...,
+    token: str | None = ...,
+    cache_dir: str | Path | None = ...,
+    options: FitOptions | None = ...,
+    overwrite: bool = ...,
+    report: Report = ...,
+) -> Fit: ...
 def heal(
     model: str | Path,
     out: str | Path,
@@ -357,6 +405,8 @@ def reproduce(
     data: str | Path | None = ...,
     code: str | Path | None = ...,
     limit: int | None = ...,
+    tasks: str | Sequence[str] = ...,
+    new_tokens: int = ...,
     rounds: int | None = ...,
     processes: int = ...,
     ray: str | None = ...,

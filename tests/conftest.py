@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The first use of a forked worker pool would otherwise warn, and warnings are errors.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-# Results of an earlier version must not hide what the code does now.
-os.environ["LANGSLICE_CACHE"] = ""
+# The cache of this run alone: results of an earlier version must not hide what the code does now. Processes that share the tests
+# share it, since they inherit its name.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["LANGSLICE_CACHE"] = mkdtemp(prefix="langslice-tests-")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the cache of this run."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["LANGSLICE_CACHE"], ignore_errors=True)
 
 
 # By the time that they take. A process of `make test` that has nothing left takes tests over from the end of another's list: what
@@ -21,6 +30,12 @@ SLOWEST_FILES = (
     "cli/test_guides.py",
     "cli/test_every_command.py",
     "verification/test_corruptions.py",
+    "project/test_examples.py",
+    "cli/test_help.py",
+    "restoration/test_restore.py",
+    "tradeoffs/test_tradeoffs.py",
+    "healing/test_teacher.py",
+    "healing/test_sentence_embeddings.py",
     "sweeps/test_sweeps.py",
     "healing/test_heal.py",
     "recipes/test_recipes.py",

@@ -57,12 +57,12 @@ def udhr(language: str) -> list[str]:
     return [text for node in tree.iter() if node.tag.endswith("para") and (text := "".join(node.itertext()).strip())]
 
 
-def step(page: str, name: str, make: Callable[[], Any]) -> Any:
+def step(page: str, name: str, make: Callable[[], Any], *, only_kept: bool = ONLY_KEPT) -> Any:
     """The result of a step, made now or kept from an earlier run; with --kept, None where it was never made."""
     path = WORK / page / f"{name}.json"
     if path.is_file():
         return json.loads(path.read_text())
-    if ONLY_KEPT:
+    if only_kept:
         return None
     print(f"{page}: {name} …", flush=True)
     started = time.monotonic()

@@ -16,7 +16,18 @@ from pathlib import Path
 
 from common import WORK, data, models
 
-NAMES = ("readme", "search_engine", "korean_llm", "speech", "tradeoff", "sibling", "scores", "healing")
+NAMES = (
+    "readme",
+    "search_engine",
+    "korean_llm",
+    "speech",
+    "tradeoff",
+    "fit",
+    "sibling",
+    "scores",
+    "language_parts",
+    "healing",
+)
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 
 

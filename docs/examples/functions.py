@@ -31,6 +31,10 @@ verification = langslice.verify("mini", "ko-en", text="ko.txt")
 # tradeoff
 costs = langslice.tradeoff("mini", languages=["ko", "en"], sizes=[4000], loss_lines=4)
 
+# fit
+fitted = langslice.fit("mini", "fitted", languages=["ko", "en"], size="7MB", axes="layers", loss_lines=4, checks=1)
+print(fitted.chosen.cut.text())
+
 # count
 counts = langslice.count("mini", "ko.txt")
 counts.save("counts.parquet")

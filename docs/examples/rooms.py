@@ -422,6 +422,21 @@ from langslice.tokenizer import write_tokenizer
 Path("tokenizer").mkdir()
 write_tokenizer(tokenizer, closure.kept, Path("tokenizer"))
 
+# langslice.budgets.FitOptions
+from langslice.budgets import FitOptions
+
+budget = FitOptions(languages="ko", size="7MB", axes="neurons", loss_lines=4, checks=1)
+fitted = langslice.fit("mini", "fitted-ko", options=budget)
+
+# langslice.budgets.Fit
+print(fitted.notes[0])  # a Fit
+
+# langslice.budgets.Trial
+print(fitted.chosen.worst, fitted.chosen.takes["size"])  # a Trial
+
+# langslice.budgets.Cut
+print(fitted.chosen.cut.neurons)  # a Cut
+
 # langslice.tradeoffs.TradeoffOptions
 from langslice.tradeoffs import TradeoffOptions
 

@@ -21,6 +21,7 @@ from langslice.cli.commands.demonstrations import demonstrations
 from langslice.cli.commands.evaluate import evaluate
 from langslice.cli.commands.export import export
 from langslice.cli.commands.features import features
+from langslice.cli.commands.fit import fit
 from langslice.cli.commands.heal import heal
 from langslice.cli.commands.init import init
 from langslice.cli.commands.inspect import inspect
@@ -86,6 +87,7 @@ _COMMANDS = {
         (inspect, "langslice inspect mini --languages ko,en"),
         (plan, "langslice plan mini --languages ko,en -o plan.json"),
         (tradeoff, "langslice tradeoff mini --languages ko,en -o tradeoff.json"),
+        (fit, "langslice fit mini --languages ko,en --size 1.5MB -o mini-fit"),
         (slice, "langslice slice mini --languages ko,en -o mini-ko-en"),
         (mask, "langslice mask mini --heads-sparsity 0.25 -o mini-masked"),
         (verify, "langslice verify mini mini-ko-en"),
@@ -105,7 +107,7 @@ _COMMANDS = {
     ),
     "Evaluate, train, restore": (
         (evaluate, "langslice evaluate mini mini-ko-en --languages ko,en"),
-        (heal, "langslice heal mini-ko-en --teacher mini --corpus ko.txt --steps 20 -o healed"),
+        (heal, "langslice heal mini-ko-en --teacher mini --corpus ko.txt --steps 20 --seq-length 64 -o healed"),
         (restore, "langslice restore healed --base mini -o restored"),
         (adapter, "langslice adapter lora --plan mini-ko-en/slice.json -o lora-ko-en"),
     ),

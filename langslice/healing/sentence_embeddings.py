@@ -27,7 +27,7 @@ from langslice.healing.job import Job, eval_every_steps, finish, heldout_loss, n
 from langslice.healing.options import LENGTH, HealOptions
 from langslice.healing.sequences import check_known
 from langslice.healing.student import HealedFolder
-from langslice.healing.trainer import run_trainer, trainer_class, training_arguments
+from langslice.healing.trainer import processes, run_trainer, trainer_class, training_arguments
 from langslice.options import flag_of
 from langslice.progress import Report
 
@@ -73,6 +73,7 @@ def train_embedding(
     report("reading text", 0, 0)
     sentences, notes = read_sentences(source, settings)
     kept, apart = _split(sentences, settings)
+    kept = _drawn(kept, settings)
     with quiet_transformers():
         encoder = load_encoder(source.folder)
         body = encoder[0].auto_model
@@ -232,8 +233,17 @@ def _split(sentences: Sentences, settings: HealOptions) -> tuple[Sentences, Sent
     return sentences.take(kept), sentences.take(sorted(order[:count].tolist()))
 
 
+def _drawn(kept: Sentences, settings: HealOptions) -> Sentences:
+    """As many as a run reads, at random: a teacher is not asked about sentences that no step would reach."""
+    read = settings.steps * settings.batch_size * settings.gradient_accumulation * processes()
+    total = len(kept.first)
+    if read >= total:
+        return kept
+    return kept.take(np.sort(np.random.default_rng([settings.seed, 2]).permutation(total)[:read]).tolist())
+
+
 def _dataset(sentences: Sentences, *, teach: Callable[[Any], Any] | None) -> Any:
-    """As sentence-transformers' trainer reads it; the teacher is asked once about every sentence."""
+    """As sentence-transformers' trainer reads it; the teacher is asked once about each sentence."""
     from datasets import Dataset
 
     if teach is None:

@@ -25,6 +25,7 @@ PAIRS: Final = ("fr", "es", "zh")
 LANGUAGES: Final = ("en", "fr", "es", "zh", "hi", "sw")
 PROMPTS: Final = 100
 SHOTS: Final = 4
+TASKS: Final = ("xnli", "marc", "translation", "rankc")
 CONDITIONS: Final = ("unpruned", *(f"mt {source}-en" for source in PAIRS), "mono en", "random", "code-refined")
 # Title of each table -> task and metric.
 TABLES: Final = {
@@ -50,7 +51,7 @@ def kim2024(
     code: Path | None = None,
     limit: int | None = None,
     new_tokens: int = 64,
-    tasks: Sequence[str] = ("xnli", "marc", "translation", "rankc"),
+    tasks: Sequence[str] = TASKS,
     device: str = "auto",
     processes: int = 1,
     ray: str | None = None,

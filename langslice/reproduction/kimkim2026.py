@@ -24,6 +24,7 @@ CONDITIONS: Final[dict[str, dict[str, str] | None]] = {
 }
 LANGUAGES: Final = ("en", "ko", "zh")
 ROUNDS: Final = 5
+TASKS: Final = ("perplexity", "translation", "confusion", "speed")
 """Times that speed is measured, unless it is said."""
 SIZES: Final = "Vocabulary and size"
 # Title of each further table -> task and metric.
@@ -60,7 +61,7 @@ def kimkim2026(
     shots: int | None = None,
     new_tokens: int = 64,
     rounds: int = ROUNDS,
-    tasks: Sequence[str] = ("perplexity", "translation", "confusion", "speed"),
+    tasks: Sequence[str] = TASKS,
     device: str = "auto",
     report: Report = silent,
 ) -> Reproduction:

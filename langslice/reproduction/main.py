@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from langslice.errors import RecipeError
 from langslice.options import taking
+from langslice.options.choice import codes
 from langslice.progress import Report, silent
 from langslice.reproduction import kim2024, kimkim2026
 from langslice.reproduction.options import ReproduceOptions
@@ -62,7 +63,13 @@ def _refuse_foreign(paper: str, options: ReproduceOptions) -> None:
 def _run(paper: str, model: str, out: Path, options: ReproduceOptions, report: Report) -> Reproduction:
     names = ("flores", "data") if paper == "kimkim2026" else ("flores", "data", "xnli", "marc", "code")
     folders = {name: None if getattr(options, name) is None else Path(getattr(options, name)) for name in names}
-    shared: dict[str, Any] = {**folders, "limit": options.limit, "device": options.device, "report": report}
+    known, tasks = (kimkim2026 if paper == "kimkim2026" else kim2024).TASKS, codes(options.tasks)
+    if foreign := [name for name in tasks if name not in known]:
+        raise RecipeError(f"{paper} has no task {', '.join(foreign)}", f"its tasks are {', '.join(known)}")
+    shared: dict[str, Any] = {
+        **folders, "limit": options.limit, "new_tokens": options.new_tokens,
+        "tasks": tasks or known, "device": options.device, "report": report,
+    }  # fmt: skip
     if paper == "kimkim2026":
         return kimkim2026.kimkim2026(model, out, rounds=options.rounds or kimkim2026.ROUNDS, **shared)
     return kim2024.kim2024(model, out, processes=options.processes, ray=options.ray, **shared)

@@ -22,6 +22,8 @@ class ReproduceOptions(Options):
     data: Annotated[str | Path | None, Entry("Folder of local data sets in their usual layouts.", "DIR")] = None
     code: Annotated[str | Path | None, Entry("Source code for the code-refined condition: a folder.", "PATH")] = None
     limit: Annotated[int | None, Entry("Maximum number of items per task and language.", "N", "-n", least=1)] = None
+    tasks: Annotated[tuple[str, ...], Entry("Tasks of the paper to run. Default: all.", "NAMES", codes=True)] = ()
+    new_tokens: Annotated[int, Entry("Max new tokens per translation or answer.", "N", least=1)] = 64
     rounds: Annotated[int | None, Entry("Rounds of the speed measurement of kimkim2026. Default: 5.", "N", least=1)] = (
         None
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from langslice.errors import PlanError
-from langslice.options import Choice, Entry, Options, SourceOptions, declared
+from langslice.options import Choice, Entry, Options, SourceOptions, codes, declared
 from langslice.planning.options import LossOptions, PlanOptions, RowOptions
 from langslice.vocabulary.options import VocabularyOptions
 
@@ -35,6 +35,22 @@ class LadderOptions(Options):
             values=ORDERS,
         ),
     ] = "frequency"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes_of(self.sizes)
+
+
+def sizes_of(asked: str | Sequence[int | str]) -> list[int]:
+    """The sizes that are asked for, as numbers of rows. Raises PlanError for what is no size."""
+    named = codes(asked if isinstance(asked, str) else [str(one) for one in asked])
+    try:
+        sizes = [int(one) for one in named]
+    except ValueError as error:
+        raise PlanError(f"--sizes {asked} are no sizes", hint="write 96000,64000") from error
+    if sizes and min(sizes) < 1:
+        raise PlanError(f"--sizes has {min(sizes)}, and a vocabulary at least 1 row", hint="write 96000,64000")
+    return sizes
 
 
 # Fields stand in the order of the classes from the last to the first.

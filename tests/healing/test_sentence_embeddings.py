@@ -77,6 +77,22 @@ def test_towards_the_teacher(cut, minilm, text, tmp_path):
     assert ((vectors[out] - vectors[minilm]) ** 2).mean() < ((vectors[cut] - vectors[minilm]) ** 2).mean()
 
 
+def test_the_teacher_reads_what_the_run_reads(cut, minilm, text, tmp_path, monkeypatch):
+    """Two steps of four sentences: the teacher embeds those eight and the held-out ones, whatever the text holds."""
+    from langslice.healing import sentence_embeddings
+
+    asked = []
+
+    def counted(source, settings, student):
+        embed, digest = find_targets(source, settings, student)
+        return lambda texts: asked.append(len(texts)) or embed(texts), digest
+
+    find_targets = sentence_embeddings._targets
+    monkeypatch.setattr(sentence_embeddings, "_targets", counted)
+    heal(cut, tmp_path / "out", quick(corpus=str(text), teacher=str(minilm), steps=2, batch_size=4))
+    assert asked == [8, 6]
+
+
 def test_parallel_pairs_and_an_adapter(cut, tmp_path):
     """Translations come nearer; more steps than sentences, so that the text is read twice."""
     pairs = tmp_path / "pairs.tsv"

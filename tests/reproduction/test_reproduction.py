@@ -228,6 +228,10 @@ def test_the_command_refuses_other_papers(capsys, monkeypatch, tmp_path):
         ),
         (["kim2024", "-n", "0"], "--limit must be a whole number at least 1, found 0"),
         (["kimkim2026", "--rounds", "0"], "--rounds must be a whole number at least 1, found 0"),
+        (
+            ["kimkim2026", "--tasks", "xnli,speed"],
+            "kimkim2026 has no task xnli\nhint: its tasks are perplexity, translation",
+        ),
         (["kim2024", "--rounds", "2"], "kim2024 does not read --rounds\nhint: it measures no speed"),
         (["kim2024", "--code", "none"], "no data at none\nhint: name source files for the code-refined condition"),
     ],

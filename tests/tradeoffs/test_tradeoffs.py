@@ -155,6 +155,9 @@ def test_refusals(zoo):
     assert "de=FILE" in (caught.value.hint or "")
     with pytest.raises(PlanError, match="are no sizes"):
         langslice.tradeoff("mini", languages="ko", sizes="many")
+    for size in (-5, 0):
+        with pytest.raises(PlanError, match=f"`sizes` has {size}, and a vocabulary at least 1 row"):
+            langslice.tradeoff("mini", languages="ko", sizes=[64, size])
     with pytest.raises(FewerRowsError, match="cannot be sliced to 100"):
         langslice.tradeoff("mini", languages="ko", sizes="100")
     with pytest.raises(CheckpointError, match="reads input_features, not text"):
