@@ -14,6 +14,8 @@ from langslice.evaluation.options import EvaluateOptions
 from langslice.evaluation.results import Evaluation
 from langslice.features.main import Features
 from langslice.features.options import FeatureOptions
+from langslice.formats.main import Exported
+from langslice.formats.options import ExportOptions
 from langslice.healing.main import HealResult
 from langslice.healing.options import HealOptions
 from langslice.planning.options import PlanOptions
@@ -102,6 +104,20 @@ def evaluate(
     options: EvaluateOptions | None = ...,
     report: Report = ...,
 ) -> Evaluation: ...
+def export(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    precision: str = ...,
+    pre: str | None = ...,
+    converter: str | Path | None = ...,
+    text: str | Path | Sequence[str | Path] = ...,
+    verify: bool = ...,
+    to: str = ...,
+    options: ExportOptions | None = ...,
+    overwrite: bool = ...,
+    report: Report = ...,
+) -> Exported: ...
 def find_features(
     model: str | Path,
     out: str | Path | None = ...,
