@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LATEST := $(VENV)-latest
+TOOLS := $(VENV)-tools
 # Exact versions of all that is installed here, builds included: pip before 25.3 reads the first variable for those too.
 LOCK := constraints/lock.txt
 LOCKED := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
@@ -15,7 +16,8 @@ LANGSLICE_FETCH_MODELS ?= ../shared/models/fetch.py
 MODELS ?= multilingual-e5-small multilingual-e5-small-enpt gemma-3-270m whisper-base
 export LANGSLICE_MODELS
 
-.PHONY: demo families test test-robustness test-models test-latest check bench bench-real docs lock models setup setup-dev clean
+.PHONY: demo families test test-robustness test-models test-latest check bench bench-real docs site dist test-dist test-extras lock models setup \
+	setup-dev setup-tools clean
 
 demo: setup  ## the main job, offline, on the model that comes with the package
 	$(BIN)/langslice demo
@@ -49,7 +51,23 @@ check: setup-dev  ## style, annotations, docstrings, types, generated documentat
 docs: setup-dev  ## write the generated pages
 	$(BIN)/python docs/generate.py
 
-families: setup-dev  ## every model type that transformers has, tried and recorded; half an hour
+site: setup-tools  ## the documentation as pages in site/, every link and anchor checked, nothing fetched by a reader
+	NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs build --strict
+
+dist: setup-dev setup-tools  ## wheel and source archive in dist/, checked, and the wheel tried next to what is installed
+	rm -rf dist
+	$(LOCKED) $(TOOLS)/bin/python -m build --outdir dist .
+	$(TOOLS)/bin/twine check --strict dist/*
+	$(BIN)/python -m tests.project.distribution check dist/*
+	$(BIN)/python -m tests.project.distribution quick dist/*.whl
+
+test-dist: dist  ## both archives in empty environments, with the demo; minutes
+	$(BIN)/python -m tests.project.distribution try dist/*
+
+test-extras: dist  ## each extra in an environment of its own, with a command that needs it; many minutes
+	$(BIN)/python -m tests.project.distribution extras dist/*.whl
+
+families: setup-dev  ## every model type that transformers has, tried and recorded; half an hour and more
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m tests.families.sweep
 	$(BIN)/python docs/generate.py
 
@@ -62,10 +80,11 @@ bench-real: setup-dev  ## the benchmarks on trained models, which go on where th
 lock:  ## the newest versions that fit together on every Python, into constraints/lock.txt
 	test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet uv; }
 	$(VENV)-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev --strip-extras \
-		--no-annotate --custom-compile-command "make lock" --output-file $(LOCK) pyproject.toml constraints/lock.in
+		--no-annotate --custom-compile-command "make lock" --output-file $(LOCK) pyproject.toml constraints/lock.in constraints/tools.in
 
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
+setup-tools: $(TOOLS)/.installed
 
 $(VENV)/.installed: pyproject.toml $(LOCK)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -76,5 +95,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(LOCKED) $(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
+$(TOOLS)/.installed: constraints/tools.in $(LOCK)
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(LOCKED) $(TOOLS)/bin/python -m pip install --quiet -r constraints/tools.in
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(LATEST) $(VENV)-lock dist build
+	rm -rf $(VENV) $(LATEST) $(TOOLS) $(VENV)-lock dist build site

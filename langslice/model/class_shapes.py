@@ -59,6 +59,7 @@ class ClassShapes:
     text_only whether token ids are all that it reads
     numbers   module -> attribute -> what it remembers as a whole number
     strided   tensors of modules whose code takes every second entry: fused gate and up projections that alternate
+    offset    whether positions are counted from behind the padding token: their table has a row for it, and is no longer for that
     """
 
     kind: str
@@ -70,6 +71,7 @@ class ClassShapes:
     text_only: bool
     strided: frozenset[str] = frozenset()
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)
+    offset: bool = False
 
 
 def read_class(config: Mapping[str, Any], changes: Mapping[Path, Any] | None = None) -> ClassShapes:
@@ -164,6 +166,7 @@ def _read(model: Any) -> ClassShapes:
         model.main_input_name == "input_ids" and not _other_inputs(model),
         frozenset(_strided(model)),
         {path: _numbers(module) for path, module in model.named_modules()},
+        any(_is_offset(path, module, model.config) for path, module in model.named_modules()),
     )
 
 
@@ -176,6 +179,18 @@ def _parameters(table: Any) -> list[Any]:
 
 def _numbers(module: Any) -> dict[str, int]:
     return {name: value for name, value in vars(module).items() if type(value) is int and not name.startswith("_")}
+
+
+def _is_offset(path: str, module: Any, config: Any) -> bool:
+    """Whether a table of positions is RoBERTa's: its padding row has the id of the padding token."""
+    padding = getattr(module, "padding_idx", None)
+    rows = getattr(config, "max_position_embeddings", None)
+    return (
+        "position" in path
+        and padding is not None
+        and padding == getattr(config, "pad_token_id", None)
+        and getattr(module, "num_embeddings", None) == rows
+    )
 
 
 def _strided(model: Any) -> Iterator[str]:

@@ -31,6 +31,7 @@ CUTS = (
 )  # fmt: skip
 _LAYER_CUTS = ("layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by")
 _PARTS = {
+    "layers": _LAYER_CUTS,
     "heads": ("drop_heads", "heads_sparsity", "language_neurons"),
     "neurons": ("drop_neurons", "neurons_sparsity", "language_neurons"),
 }

@@ -47,11 +47,12 @@ def open_by_class(folder: Path, settings: Mapping[str, Mapping[str, Any]], model
     model_type  of config.json; needed only where the folder has none
     Raises      TokenizerError where transformers cannot open them, or only with code from the folder
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 
     files = vocabulary_files(folder)
     options: dict[str, Any] = {}
-    if model_type is not None and not (folder / "config.json").is_file():
+    # A tokenizer alone is of a kind that transformers has no name for.
+    if model_type in CONFIG_MAPPING and not (folder / "config.json").is_file():
         options["config"] = AutoConfig.for_model(model_type)
     if TEKKEN_FILE in files:
         _require_tekken(folder)

@@ -6,15 +6,20 @@ import ast
 import importlib.util
 import json
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"])
+PAGES = sorted(
+    [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")), *(ROOT / "docs").rglob("*.md")]
+)
+BENCHMARKS = sorted(each for each in (ROOT / "benchmarks").rglob("*.md") if "work" not in each.parts)
 # Pages whose commands are words of a screen, not to be typed.
 GENERATED = {ROOT / "docs/reference/commands.md", ROOT / "docs/reference/python.md"}
 
@@ -69,7 +74,7 @@ def test_a_command_that_the_program_does_not_take_is_found():
     assert len(all_commands()) > 90
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", [*PAGES, *BENCHMARKS], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_to_files_and_headings(page):
     text = page.read_text(encoding="utf-8")
     lost = []
@@ -81,6 +86,49 @@ def test_links_lead_to_files_and_headings(page):
         if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
             lost.append(target)
     assert lost == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_lists_are_lists_for_every_reader_of_markdown(page):
+    """Python-Markdown, which makes the site, takes a list directly after a line of text for more of that text."""
+    text = re.sub(r"^ *```.*?^ *```$", "```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^(?![-*#|<>`]|\d+\. |\s).+\n[-*] .*", text, re.MULTILINE) == []
+
+
+def test_the_site_lists_every_page_once():
+    document = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"^ *- [^:\n]+: (\S+\.md)$", document.partition("\nnav:\n")[2], re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert pages | {"CHANGELOG.md", "CONTRIBUTING.md"} == {
+        name for name in listed if not name.startswith("benchmarks/")
+    }
+    for name in listed:
+        assert (ROOT / "docs" / name).is_file() or (ROOT / name).is_file(), name
+    assert "repo_url" not in re.sub(r"#.*", "", document) and "font: false" in document
+
+
+def test_links_of_the_site_lead_into_it_or_to_the_repository():
+    pages = runpy.run_path(str(ROOT / "docs/site_pages.py"))
+    included = SimpleNamespace(inclusion=SimpleNamespace(is_included=lambda: True))
+    known = {"guides/verify.md", "guides/python.md", "benchmarks/results/scores.md", "CHANGELOG.md"}
+    files = SimpleNamespace(get_file_from_path=lambda name: included if name in known else None)
+    for target, leads in (
+        ("verify.md", "verify.md"),
+        ("../../benchmarks/results/scores.md#a", "../benchmarks/results/scores.md#a"),
+        ("../../CHANGELOG.md", "../CHANGELOG.md"),
+        ("../../Makefile", "WEB/blob/main/Makefile"),
+        ("../../benchmarks", "WEB/tree/main/benchmarks"),
+        ("nowhere.md", "nowhere.md"),
+        ("../../../elsewhere.md", "../../../elsewhere.md"),
+        ("#here", "#here"),
+        ("https://example.org/a.md", "https://example.org/a.md"),
+    ):
+        assert pages["new_target"](target, "docs/guides/python.md", "WEB", files) == leads, target
+    assert (
+        pages["new_target"]("../../docs/guides/verify.md", "benchmarks/results/scores.md", "WEB", files)
+        == "../../guides/verify.md"
+    )
 
 
 def anchors(page: Path) -> set[str]:

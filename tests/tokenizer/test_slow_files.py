@@ -243,6 +243,14 @@ def test_a_rank_file_of_another_tokenizer_is_left_out(tmp_path: Path) -> None:
     assert list(left_out) == ["r.tiktoken"] and "rank 300 is" in left_out["r.tiktoken"]
 
 
+def test_a_tokenizer_alone_is_of_no_model_type_that_transformers_knows(tmp_path: Path) -> None:
+    ranks = [bytes([byte]) for byte in range(256)] + [b"th", b"the"]
+    lines = [base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(ranks)]
+    (tmp_path / "tokenizer.model").write_bytes(b"".join(lines))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    assert open_tokenizer(tmp_path, model_type="tokenizer").encode(["the"]) == [[257]]
+
+
 def test_a_folder_with_only_slow_files(tmp_path: Path) -> None:
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "x"]
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
