@@ -1,7 +1,8 @@
 """What the class of a model type has: names and shapes of its tensors, read from the class itself on the meta device.
 
-No weight is loaded. The class is transformers' own, or that of a folder whose code the user trusts (remote_code.py). Every reading is of one
-configuration; comparing the readings of two that differ in one field says along which axes tensors run (derivation.py).
+No weight is loaded. The class is transformers' own, or that of a folder whose code the user trusts (remote_code.py). Every
+reading is of one configuration; comparing the readings of two that differ in one field says along which axes tensors run
+(derivation.py).
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from typing import Any
 from langslice.errors import CheckpointError
 from langslice.files.user_cache import cached
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.class_shapes import quiet_transformers as quiet_transformers
 from langslice.model.class_shapes import named_class, stock_config
+from langslice.model.class_shapes import quiet_transformers as quiet_transformers
 from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
 from langslice.version import __version__
 
