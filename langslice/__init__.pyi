@@ -449,7 +449,7 @@ def run(
 def score(
     model: str | Path,
     kind: str,
-    method: str,
+    method: str | None = ...,
     *,
     calibration: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     text_field: str = ...,

@@ -93,7 +93,7 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: ko\n", "r.yaml:2: `slice` must be a mapping, found str"),
         ("model: mini\nslice: {}\nslice: {}\n", "r.yaml:3: `slice` is there twice\nhint: it is also in line 2"),
         ("model: mini\nscore: {kind: heads}\n", "r.yaml:2, score: `kind` must be a mapping, found 'heads'"),
-        ("model: mini\nscore: {a: {kind: heads}}\n", "r.yaml:2, score.a: `method` is missing"),
+        ("model: mini\nscore: {a: {method: l2}}\n", "r.yaml:2, score.a: `kind` is missing"),
         ("model: mini\nscore: {2: {kind: heads}}\n", "`2` is no name"),
         ("model: mini\nslice: {heads_by: $heads}\n", "r.yaml:2, slice: nothing is called `$heads`\nhint: there is $model"),
         ("model: mini\nscore: {heads: {kind: heads, method: l2}}\nslice: {heads_by: $head}\n", "hint: did you mean `$heads`?"),
