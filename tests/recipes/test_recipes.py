@@ -494,8 +494,8 @@ def test_the_run_command(tiny, tmp_path, capsys, monkeypatch):
     assert code == 0
     assert re.findall(r"^ ?(\w+) +done", out, re.M) == ["measure", "plan", "slice", "evaluate"]
     assert (
-        f"verification of {tmp_path / 'work' / 'slice'}: equal in files, tensors, loading, bytes, tokenizer, ids, tokenisation, "
-        "clients, outputs\n" in out
+        f"verification of {tmp_path / 'work' / 'slice'}: equal in files, tensors, bytes, tokenizer, ids, tokenisation, clients, "
+        "loading, outputs\n" in out
     )
     assert "bits per byte" in out
     code, out, _ = run(capsys, monkeypatch, "run", "--schema")
