@@ -44,11 +44,13 @@ def write_record(
     verification: Verification | None,
     pruned: Mapping[str, Any] | None = None,
     parts: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
+    pre_tokenizer_hash: str | None = None,
 ) -> dict[str, Any]:
     """Write slice.json into the output: plan, maps, versions, hashes of the source, and verification.
 
     pruned   the report of weight pruning, with the zeros of each tensor
     parts    what `part_table` gives
+    pre_tokenizer_hash  by which llama.cpp tells the source's tokenizer from others; None for one that needs no name
     Returns  everything in it but the plan and its map
     """
     head: dict[str, Any] = {
@@ -61,6 +63,7 @@ def write_record(
             "files": _source_hashes(checkpoint, whole_weights=verification is not None),
             "slice": _earlier(checkpoint),
         },
+        "pre_tokenizer_hash": pre_tokenizer_hash,
         "tokenizer_files": dict(rewrite.written),
         "left_out": dict(left_out),
         "proof": None if verification is None else verification.to_json(),
