@@ -5,6 +5,7 @@ The verbs of the command line are the functions of this module:
     inspect(model)                  what is in a model, and what each slice would save
     plan(model, languages=...)      choose what to keep, without writing anything
     tradeoff(model, ...)            what smaller vocabularies cost, without writing any
+    fit(model, out, ...)            the slice that meets a budget and loses least, over all axes
     slice(model, out, ...)          plan, write and verify; or slice(model, tokenizer, ...) with loaded objects
     mask(model, out, ...)           zero heads and neurons instead of removing them
     verify(model, out)              verify again
@@ -19,6 +20,7 @@ The verbs of the command line are the functions of this module:
     shrink(model, tokenizer, ...)   train a slice in memory; trained rows go back into the model
     adapter(adapter, out, plan=...) a LoRA between a model and its slice
     report(folder, ...)             one HTML page and the model card
+    export(folder, out, to=...)     a slice in the format of another program
     push(folder, repo_id, ...)      a slice onto the hub
     init(model, languages)          a first recipe
     run(recipe, work)               all of it, from one recipe
@@ -36,11 +38,13 @@ _HOMES = {
     "langslice.slicing.main": ("SliceResult", "count", "inspect", "mask", "plan", "verify"),
     "langslice.slicing.loaded_objects": ("slice",),
     "langslice.tradeoffs.main": ("tradeoff",),
+    "langslice.budgets.main": ("fit",),
     "langslice.slicing.demo": {"demo": "run_demo"},
     "langslice.slicing.publish": ("push",),
     "langslice.planning.plan": ("SlicePlan", "load_plan"),
     "langslice.scoring.main": ("score",),
     "langslice.demonstrations.main": ("make_demonstrations",),
+    "langslice.formats.main": ("export",),
     "langslice.features.main": ("find_features",),
     "langslice.evaluation.main": ("evaluate",),
     "langslice.healing.main": ("heal",),
@@ -54,8 +58,8 @@ _HOMES = {
     "langslice.reproduction.main": ("reproduce",),
 }
 __all__ = [
-    "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "find_features",
-    "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
+    "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "export", "find_features",
+    "fit", "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
     "run", "score", "shrink", "slice", "sweep", "tradeoff",
     "verify",
 ]  # fmt: skip

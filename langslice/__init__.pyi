@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, overload
 
+from langslice.budgets.main import Fit
+from langslice.budgets.options import FitOptions
 from langslice.counting import TokenCounts
 from langslice.demonstrations.demonstration import Demonstration
 from langslice.demonstrations.options import DemonstrationOptions
@@ -12,6 +14,8 @@ from langslice.evaluation.options import EvaluateOptions
 from langslice.evaluation.results import Evaluation
 from langslice.features.main import Features
 from langslice.features.options import FeatureOptions
+from langslice.formats.main import Exported
+from langslice.formats.options import ExportOptions
 from langslice.healing.main import HealResult
 from langslice.healing.options import HealOptions
 from langslice.planning.options import PlanOptions
@@ -67,6 +71,7 @@ def count(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: CountOptions | None = ...,
     report: Report = ...,
 ) -> TokenCounts: ...
@@ -100,6 +105,20 @@ def evaluate(
     options: EvaluateOptions | None = ...,
     report: Report = ...,
 ) -> Evaluation: ...
+def export(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    precision: str = ...,
+    pre: str | None = ...,
+    converter: str | Path | None = ...,
+    text: str | Path | Sequence[str | Path] = ...,
+    verify: bool = ...,
+    to: str = ...,
+    options: ExportOptions | None = ...,
+    overwrite: bool = ...,
+    report: Report = ...,
+) -> Exported: ...
 def find_features(
     model: str | Path,
     out: str | Path | None = ...,
@@ -122,10 +141,58 @@ def find_features(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: FeatureOptions | None = ...,
     overwrite: bool = ...,
     report: Report = ...,
 ) -> Features: ...
+def fit(
+    model: str | Path,
+    out: str | Path,
+    *,
+    languages: str | Sequence[str] = ...,
+    corpus: str | Path | Sequence[str | Path] = ...,
+    text_field: str = ...,
+    counts: str | Sequence[str] = ...,
+    language_id: bool = ...,
+    lexicon: str | Path | Sequence[str | Path] = ...,
+    scripts: str | Sequence[str] = ...,
+    drop_scripts: str | Sequence[str] = ...,
+    coverage: float | None = ...,
+    min_count: int | None = ...,
+    max_vocab: int | None = ...,
+    max_size: int | str | None = ...,
+    top_k: int | None = ...,
+    keep_tokens: str | Path | Sequence[str | Path] = ...,
+    only_tokens: str | Path | Sequence[str | Path] = ...,
+    keep_text: str | Sequence[str] = ...,
+    keep_all_language_codes: bool = ...,
+    drop_reserved: bool = ...,
+    keep_code: bool = ...,
+    max_loss: float | None = ...,
+    loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
+    loss_lines: int = ...,
+    size: int | str | None = ...,
+    memory: int | str | None = ...,
+    latency: float | str | None = ...,
+    axes: str | Sequence[str] = ...,
+    checks: int = ...,
+    measured: str | Path | None = ...,
+    heal: int | None = ...,
+    heal_corpus: str | Path | Sequence[str | Path] = ...,
+    pad_to_multiple_of: int | None = ...,
+    ignore_field: str | Sequence[str] = ...,
+    processes: int | None = ...,
+    carry: str | Sequence[str] = ...,
+    leave_out: str | Sequence[str] = ...,
+    revision: str | None = ...,
+    token: str | None = ...,
+    cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
+    options: FitOptions | None = ...,
+    overwrite: bool = ...,
+    report: Report = ...,
+) -> Fit: ...
 def heal(
     model: str | Path,
     out: str | Path,
@@ -177,6 +244,7 @@ def init(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: InitOptions | None = ...,
     report: Report = ...,
 ) -> str: ...
@@ -187,6 +255,7 @@ def inspect(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: InspectOptions | None = ...,
     report: Report = ...,
 ) -> Inspection: ...
@@ -232,6 +301,7 @@ def mask(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     options: MaskOptions | None = ...,
@@ -298,6 +368,7 @@ def plan(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: PlanOptions | None = ...,
     report: Report = ...,
 ) -> SlicePlan: ...
@@ -364,6 +435,7 @@ def restore(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: RestoreOptions | None = ...,
     overwrite: bool = ...,
     report: Report = ...,
@@ -377,7 +449,7 @@ def run(
 def score(
     model: str | Path,
     kind: str,
-    method: str,
+    method: str | None = ...,
     *,
     calibration: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     text_field: str = ...,
@@ -391,6 +463,7 @@ def score(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: ScoreOptions | None = ...,
     report: Report = ...,
 ) -> Scores: ...
@@ -455,6 +528,7 @@ def shrink(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     link: bool = ...,
@@ -525,6 +599,7 @@ def slice(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     link: bool = ...,
@@ -597,6 +672,7 @@ def slice(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     link: bool = ...,
@@ -647,6 +723,7 @@ def tradeoff(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: TradeoffOptions | None = ...,
     report: Report = ...,
 ) -> Tradeoff: ...
@@ -658,6 +735,7 @@ def verify(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: VerifyOptions | None = ...,
     report: Report = ...,
 ) -> Verification: ...

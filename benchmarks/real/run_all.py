@@ -22,6 +22,7 @@ NAMES = (
     "korean_llm",
     "speech",
     "tradeoff",
+    "fit",
     "sibling",
     "scores",
     "language_parts",

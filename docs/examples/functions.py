@@ -31,6 +31,10 @@ verification = langslice.verify("mini", "ko-en", text="ko.txt")
 # tradeoff
 costs = langslice.tradeoff("mini", languages=["ko", "en"], sizes=[4000], loss_lines=4)
 
+# fit
+fitted = langslice.fit("mini", "fitted", languages=["ko", "en"], size="7MB", axes="layers", loss_lines=4, checks=1)
+print(fitted.chosen.cut.text())
+
 # count
 counts = langslice.count("mini", "ko.txt")
 counts.save("counts.parquet")
@@ -59,6 +63,11 @@ model = transformers.AutoModelForCausalLM.from_pretrained(mini_model_path())
 tokenizer = transformers.AutoTokenizer.from_pretrained(mini_model_path())
 with langslice.shrink(model, tokenizer, texts=["Good morning"], verify=False) as (small, small_tokenizer):
     pass  # train `small`
+
+# export
+langslice.export(
+    "ko-en", "gguf", to="gguf", pre="qwen35"
+)  # the packaged tokenizer is none that llama.cpp knows by its hash
 
 # report
 langslice.report("ko-en", scores=[])

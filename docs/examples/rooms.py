@@ -167,6 +167,15 @@ from langslice.files import read_header
 
 tensors, metadata = read_header(mini_model_path() / "model.safetensors")
 
+# langslice.formats.ExportOptions
+from langslice.formats import ExportOptions
+
+options = ExportOptions(precision="q8_0", pre="qwen35", verify=False)
+
+# langslice.formats.Exported
+exported = langslice.export("ko", "ko-gguf", options=options)  # Exported
+print(exported.files, exported.checks, exported.notes)
+
 # langslice.healing.HealOptions
 from langslice.healing import HealOptions
 
@@ -412,6 +421,21 @@ from langslice.tokenizer import write_tokenizer
 
 Path("tokenizer").mkdir()
 write_tokenizer(tokenizer, closure.kept, Path("tokenizer"))
+
+# langslice.budgets.FitOptions
+from langslice.budgets import FitOptions
+
+budget = FitOptions(languages="ko", size="7MB", axes="neurons", loss_lines=4, checks=1)
+fitted = langslice.fit("mini", "fitted-ko", options=budget)
+
+# langslice.budgets.Fit
+print(fitted.notes[0])  # a Fit
+
+# langslice.budgets.Trial
+print(fitted.chosen.worst, fitted.chosen.takes["size"])  # a Trial
+
+# langslice.budgets.Cut
+print(fitted.chosen.cut.neurons)  # a Cut
 
 # langslice.tradeoffs.TradeoffOptions
 from langslice.tradeoffs import TradeoffOptions

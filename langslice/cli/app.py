@@ -19,7 +19,9 @@ from langslice.cli.commands.count import count
 from langslice.cli.commands.demo import demo
 from langslice.cli.commands.demonstrations import demonstrations
 from langslice.cli.commands.evaluate import evaluate
+from langslice.cli.commands.export import export
 from langslice.cli.commands.features import features
+from langslice.cli.commands.fit import fit
 from langslice.cli.commands.heal import heal
 from langslice.cli.commands.init import init
 from langslice.cli.commands.inspect import inspect
@@ -85,6 +87,7 @@ _COMMANDS = {
         (inspect, "langslice inspect mini --languages ko,en"),
         (plan, "langslice plan mini --languages ko,en -o plan.json"),
         (tradeoff, "langslice tradeoff mini --languages ko,en -o tradeoff.json"),
+        (fit, "langslice fit mini --languages ko,en --size 1.5MB -o mini-fit"),
         (slice, "langslice slice mini --languages ko,en -o mini-ko-en"),
         (mask, "langslice mask mini --heads-sparsity 0.25 -o mini-masked"),
         (verify, "langslice verify mini mini-ko-en"),
@@ -109,6 +112,7 @@ _COMMANDS = {
         (adapter, "langslice adapter lora --plan mini-ko-en/slice.json -o lora-ko-en"),
     ),
     "Publish": (
+        (export, "langslice export mini-ko-en --to gguf --pre qwen35 -o mini-gguf"),
         (report, "langslice report mini-ko-en"),
         (push, "langslice push mini-ko-en ORG/NAME --dry-run"),
     ),

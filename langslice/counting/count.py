@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
@@ -20,6 +19,7 @@ from langslice.counting.weighted_texts import Encode, backend_encode
 from langslice.counting.workers import count_in_processes
 from langslice.errors import CorpusError
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.source import remembered
 
 SMALL_BLOCKS = 24  # text of so many blocks (a million characters each) is counted before other processes would be ready
 SMALL_CHARACTERS = 200_000  # so little distinct text is encoded whole before the rules for splitting it would be found
@@ -126,7 +126,7 @@ def _whole(tokenizer: SourceTokenizer, reason: str) -> tuple[Encode, SplitRules,
     return tokenizer.encode, SplitRules(reason, np.zeros(0, np.uint8)), None
 
 
-@lru_cache(maxsize=4)
+@remembered
 def _prepare(tokenizer: SourceTokenizer) -> tuple[Encode, SplitRules, Any]:
     from tokenizers import Tokenizer
 

@@ -51,6 +51,7 @@ class Body:
     clients       other clients (see structure/clients.py) -> what they take: "layers", "heads", "neurons"
     places        stack -> what stands before the number of a layer, as a regular expression; empty where it has a usual name
     strided       gate and up projections that are fused alternate: gate, up, gate, up
+    tables        ends of tensors outside of the layers that hold an equal part for each of them, regular expressions -> dimension
     refused       "layers", "heads" or "neurons" -> why none of them can be cut
     """
 
@@ -77,6 +78,7 @@ class Body:
     places: Mapping[str, str] = field(default_factory=dict)
     strided: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, int] = field(default_factory=dict)
 
     def needs_defaults(self, config: Mapping[str, Any]) -> bool:
         """Whether config.json leaves something to its class that a slice depends on."""

@@ -1,7 +1,8 @@
 """What the class of a model type has: names and shapes of its tensors, read from the class itself on the meta device.
 
-No weight is loaded, and no code of a checkpoint is run: the class is transformers' own. Every reading is of one
-configuration; comparing the readings of two that differ in one field says along which axes tensors run (derivation.py).
+No weight is loaded. The class is transformers' own, or that of a folder whose code the user trusts (remote_code.py). Every
+reading is of one configuration; comparing the readings of two that differ in one field says along which axes tensors run
+(derivation.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ from typing import Any
 Path = tuple[str, ...]
 """Keys that lead to a field of config.json."""
 Shapes = dict[str, tuple[int, ...]]
+# Name of a class -> the class, for those that are in the code of folders which the user trusts.
+TRUSTED: dict[str, Any] = {}
+
+
+def named_class(name: str) -> Any:
+    """The model class of this name: transformers' own, or one of trusted code; None where there is none."""
+    import transformers
+
+    return getattr(transformers, name, None) or TRUSTED.get(name)
 
 
 @contextmanager
@@ -59,6 +69,7 @@ class ClassShapes:
     text_only whether token ids are all that it reads
     numbers   module -> attribute -> what it remembers as a whole number
     strided   tensors of modules whose code takes every second entry: fused gate and up projections that alternate
+    offset    whether positions are counted from behind the padding token: their table has a row for it, and is no longer for that
     """
 
     kind: str
@@ -70,6 +81,7 @@ class ClassShapes:
     text_only: bool
     strided: frozenset[str] = frozenset()
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)
+    offset: bool = False
 
 
 def read_class(config: Mapping[str, Any], changes: Mapping[Path, Any] | None = None) -> ClassShapes:
@@ -132,14 +144,13 @@ def _known_config(document: Mapping[str, Any]) -> Any:
 def _empty(document: Mapping[str, Any]) -> Any:
     """The class that the document names, without weights."""
     import torch
-    import transformers
 
     config = _known_config(document)
-    names = [name for name in document.get("architectures") or () if hasattr(transformers, name)]
-    if not names:
+    found = [one for name in document.get("architectures") or () if (one := named_class(name)) is not None]
+    if not found:
         raise UnreadableClassError(f"`architectures` {document.get('architectures')} names no class of transformers")
     with torch.device("meta"):
-        return getattr(transformers, names[0])(config)
+        return found[0](config)
 
 
 def _read(model: Any) -> ClassShapes:
@@ -164,6 +175,7 @@ def _read(model: Any) -> ClassShapes:
         model.main_input_name == "input_ids" and not _other_inputs(model),
         frozenset(_strided(model)),
         {path: _numbers(module) for path, module in model.named_modules()},
+        any(_is_offset(path, module, model.config) for path, module in model.named_modules()),
     )
 
 
@@ -176,6 +188,18 @@ def _parameters(table: Any) -> list[Any]:
 
 def _numbers(module: Any) -> dict[str, int]:
     return {name: value for name, value in vars(module).items() if type(value) is int and not name.startswith("_")}
+
+
+def _is_offset(path: str, module: Any, config: Any) -> bool:
+    """Whether a table of positions is RoBERTa's: its padding row has the id of the padding token."""
+    padding = getattr(module, "padding_idx", None)
+    rows = getattr(config, "max_position_embeddings", None)
+    return (
+        "position" in path
+        and padding is not None
+        and padding == getattr(config, "pad_token_id", None)
+        and getattr(module, "num_embeddings", None) == rows
+    )
 
 
 def _strided(model: Any) -> Iterator[str]:

@@ -82,7 +82,7 @@ def _family(model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, s
     rows = read.stored[read.tables[0]][0]
     shapes = {**read.stored, **read.on_disk}
     inside = frozenset(name for stack in stacks for name, _, _ in stack.tensors(shapes)) if parts else frozenset()
-    family = Family((model_type,), (), live)
+    family = Family((model_type,), (), live, read.offset)
     return replace(family, rules=rules_for(family, shapes, _union([vocabulary, parts]), inside, rows))
 
 
@@ -99,7 +99,11 @@ def _body(
     }  # fmt: skip
     refused = {
         kind: next((part.refused for part in found.values() if part.refused), "")
-        for kind, found in (("heads", attentions), ("neurons", widths))
+        for kind, found in (
+            ("layers", {stack.name: stack for stack in stacks}),
+            ("heads", attentions),
+            ("neurons", widths),
+        )
     }
     named = {*of.read.stored, *of.read.on_disk}
     return Body(
@@ -117,6 +121,7 @@ def _body(
         renamed=named != set(of.read.stored),
         strided=any(one.strided for one in widths.values()),
         places={stack.name: stack.place for stack in stacks},
+        tables=dict(next((stack.tables for stack in stacks if stack.tables), ())),
         refused={kind: why for kind, why in refused.items() if why},
     )
 

@@ -1,13 +1,14 @@
-"""Which field counts the layers of a class, and where they stand: the class built again with one layer fewer.
+"""Which field counts the layers of a class, and where they stand: the class built again with one layer fewer, or one more.
 
-The names that go must be those of the last entry of one list of modules, and nothing else may come or change.
+The names that go must be those of the last entry of one list of modules, and nothing else may come or change; where something
+does, layers stay, and their heads and neurons can be found all the same.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langslice.model.axes import is_tower
@@ -53,9 +54,11 @@ class Stack:
 
     name     "layers", "encoder" or "decoder"
     path     of the list, as the class calls it
-    field    that counts its layers
-    lists    fields with one entry for each of them
+    field    that counts its layers, or the first of `lists` where its length does
+    lists    fields with one entry for each of them, or for some of them by number
     place    what stands before the number of a layer, as a regular expression
+    refused  why no layer can go, "" where they can
+    tables   tensors outside of the layers that hold an equal part for each of them -> the dimension
     """
 
     name: str
@@ -63,6 +66,8 @@ class Stack:
     field: str
     lists: tuple[str, ...]
     place: str
+    refused: str = ""
+    tables: tuple[tuple[str, int], ...] = ()
 
     def tensors(self, shapes: Shapes) -> Iterator[tuple[str, int, str]]:
         """Tensors of its layers: name, number of the layer, what stands behind it."""
@@ -81,15 +86,15 @@ def find_stacks(of: Class) -> tuple[Stack, ...]:
     paths = _outermost(of.read)
     if not paths:
         raise UnreadableClassError(f"{of.read.kind} has no list of layers")
-    found: list[Stack] = []
-    for path in paths:
-        stack = _stack(of, path, [other for other in paths if other != path])
-        if stack is not None:
-            found.append(stack)
+    found = [
+        stack for path in paths if (stack := _stack(of, path, [other for other in paths if other != path])) is not None
+    ]
     if not found:
         raise UnreadableClassError(
             f"no field of its configuration takes the last entry of {_or(paths)} away, and nothing else"
         )
+    clean = [stack for stack in found if not stack.refused]
+    found = clean or _together(found)
     if len(found) > 1:
         found = [_of_side(stack) for stack in found]
         if sorted(stack.name for stack in found) != ["decoder", "encoder"]:
@@ -109,6 +114,16 @@ def _outermost(read: ClassShapes) -> list[str]:
     return [path for path in holding if not any(path.startswith(f"{other}.") for other in holding)]
 
 
+def _together(found: list[Stack]) -> list[Stack]:
+    """Lists that stand side by side, of which each holds a part of every layer, as one."""
+    beside = {(stack.path.rpartition(".")[0], stack.field) for stack in found}
+    if len(found) == 1 or len(beside) > 1:
+        return found
+    paths = [stack.path for stack in found]
+    place = "|".join(stack.place for stack in found)
+    return [replace(found[0], place=place, refused=f"each of its layers stands in several lists: {_or(paths)}")]
+
+
 def _stack(of: Class, path: str, others: Sequence[str]) -> Stack | None:
     count = of.read.lists[path]
     names = [
@@ -116,41 +131,98 @@ def _stack(of: Class, path: str, others: Sequence[str]) -> Stack | None:
     ]
     side = next((side for side in ("encoder", "decoder") if side in path), "")
     names.sort(key=lambda name: (side not in name, "hidden" not in name, name))
-    listed = [
-        name
-        for name, value in of.fields.items()
-        if isinstance(value, list) and len(value) == count and name not in _NO_LAYERS and not is_id_field(name)
+    listed = [name for name, value in of.fields.items() if _is_by_layer(name, value, count)]
+    tried = [
+        (name, lists)
+        for name in (*names, "")
+        for lists in dict.fromkeys((tuple(listed), *((one,) for one in listed), ()))
+        if name or (lists and isinstance(of.fields[lists[0]], list))
     ]
-    for name in names:
-        for lists in dict.fromkeys((tuple(listed), *((one,) for one in listed), ())):
-            after = of.again({name: count - 1, **{one: of.fields[one][:-1] for one in lists}})
+    loose: Stack | None = None
+    for more in (False, True):
+        for name, lists in tried:
+            last = count if more else count - 1
+            after = of.again({**({name: last + more} if name else {}), **_resized(of.fields, lists, last, more=more)})
             if after is None:
                 continue
-            place = _place(of.read, after, path, count - 1, others)
-            if place:
-                return Stack("layers", path, name, lists, place)
-    return None
+            full, short = (after, of.read) if more else (of.read, after)
+            place = _place(full, short, path, last, others)
+            if not place:
+                continue
+            other, tables = _other_changes(full, short, path, last)
+            found = Stack("layers", path, name or lists[0], lists, place, tables=tuple(sorted(tables.items())))
+            if not other:
+                return found
+            if name and loose is None:
+                loose = replace(found, refused=f"with their number {other} changes, too")
+    return loose
+
+
+def _is_by_layer(name: str, value: Any, count: int) -> bool:
+    """Whether a field may hold one entry for each layer: a list as long, or a map whose keys are numbers of layers."""
+    if name in _NO_LAYERS or is_id_field(name):
+        return False
+    if isinstance(value, Mapping):
+        return is_by_number(value) and all(int(key) < count for key in value)
+    return isinstance(value, list) and len(value) == count
+
+
+def is_by_number(value: Mapping[Any, Any]) -> bool:
+    """Whether the keys of a map are numbers, and its entries configurations: so of layers, not of labels."""
+    return (
+        bool(value)
+        and all(str(key).isdigit() for key in value)
+        and all(isinstance(one, Mapping) for one in value.values())
+    )
+
+
+def _resized(fields: Mapping[str, Any], lists: Sequence[str], last: int, *, more: bool) -> dict[str, Any]:
+    """Lists and maps without their entry for the last layer; with `more` one layer more, like the last."""
+    found: dict[str, Any] = {}
+    for name in lists:
+        value = fields[name]
+        if isinstance(value, list):
+            found[name] = [*value, value[-1]] if more else value[:-1]
+        else:
+            found[name] = {key: one for key, one in value.items() if int(key) != last}
+            if more and str(last - 1) in {str(key) for key in value}:
+                found[name][str(last)] = next(one for key, one in value.items() if int(key) == last - 1)
+    return found
 
 
 def _place(before: ClassShapes, after: ClassShapes, path: str, last: int, others: Sequence[str]) -> str:
-    """What stands before the number of a layer; "" where more or less changed than the last layer of a list."""
-    prefixes = set()
-    for old, new in ((before.stored, after.stored), (before.on_disk, after.on_disk)):
-        gone = old.keys() - new.keys()
-        if not gone or new.keys() - old.keys() or any(old[name] != new[name] for name in new):
-            return ""
-        for name in gone:
-            found = re.fullmatch(rf"(.*?)\.{last}\..+", name)
-            if found is None:
-                return ""
-            prefixes.add(found[1])
-    if {
-        name for name in before.stored if name.startswith(f"{path}.{last}.")
-    } != before.stored.keys() - after.stored.keys():
+    """What stands before the number of a layer; "" where the last layer of a list does not go, all of it."""
+    own = {name for name in before.stored if name.startswith(f"{path}.{last}.")}
+    if not own or own & after.stored.keys():
         return ""
-    if any(before.passing[name] != shape for name, shape in after.passing.items() if name in before.passing):
-        return ""
+    gone = own | (before.on_disk.keys() - after.on_disk.keys())
+    prefixes = {found[1] for name in gone if (found := re.fullmatch(rf"(.*?)\.{last}\..+", name)) is not None}
     return "|".join(sorted({_tail(prefix, others) for prefix in prefixes}))
+
+
+def _other_changes(before: ClassShapes, after: ClassShapes, path: str, last: int) -> tuple[str, dict[str, int]]:
+    """The first other thing that comes, goes or changes with the last layer, "" for none; and tables by layer, as in Stack.
+
+    A table must stand beside the list of layers, whose code reads it, so that outputs show the order of its parts.
+    """
+    own = {name for name in before.stored if name.startswith(f"{path}.{last}.")}
+    other = {name for name, shape in after.passing.items() if before.passing.get(name, shape) != shape}
+    other |= before.stored.keys() - after.stored.keys() - own
+    other |= {name for name in before.on_disk.keys() - after.on_disk.keys() if f".{last}." not in name}
+    tables: dict[str, int] = {}
+    for old, new in ((before.stored, after.stored), (before.on_disk, after.on_disk)):
+        other |= new.keys() - old.keys()
+        for name in new.keys() & old.keys():
+            dims = [dim for dim, (a, b) in enumerate(zip(old[name], new[name], strict=False)) if a != b]
+            if not dims and len(old[name]) == len(new[name]):
+                continue
+            tail = re.escape(".".join(name.split(".")[-2:]))
+            beside = name.startswith(f"{path.rpartition('.')[0]}.") if old is before.stored else tail in tables
+            if beside and len(dims) == 1 and old[name][dims[0]] * last == new[name][dims[0]] * (last + 1):
+                tables[tail] = dims[0]
+            else:
+                other.add(name)
+    return min(other, default=""), tables
 
 
 def _tail(prefix: str, others: Sequence[str]) -> str:
@@ -165,7 +237,7 @@ def _tail(prefix: str, others: Sequence[str]) -> str:
 
 def _of_side(stack: Stack) -> Stack:
     side = next((side for side in ("encoder", "decoder") if side in stack.path), stack.path)
-    return Stack(side, stack.path, stack.field, stack.lists, stack.place)
+    return replace(stack, name=side)
 
 
 def _or(paths: Sequence[str]) -> str:

@@ -22,9 +22,10 @@ _KEY_VALUES = re.compile(r"(?!.*(?:linear|index)).*(?:kv_heads|key_value_heads|k
 _HEAD_SIZES = (
     "head_dim", "d_kv", "attention_head_dim", "kv_channels", "attention_head_size", "dim_head", "d_head", "v_head_dim",
 )  # fmt: skip
-# Axes whose length is as many times the hidden size, where that is what heads share out.
-_TIED = {"heads": 1, "kv_heads": 1, "qkv": 3}
 _WIDTH_NAMES = ("all_head_size", "embed_dim", "inner_dim", "split_size", "dim", "d_model_size")
+# What a model says that has no such part, and is not refused anything.
+NO_ATTENTION = "it has no attention heads"
+NO_FEED_FORWARD = "it has no feed-forward part"
 _STEP = 16  # neurons more; experts are multiplied in groups of 8
 
 
@@ -98,6 +99,8 @@ def _shapes(of: Class) -> Shapes:
 
 def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
     """The fields of a stack's feed-forward widths, and the dimensions that run along them."""
+    if _is_state_space(of, stack):
+        return Widths(refused=NO_FEED_FORWARD)
     inside = {name: rest for one in stacks for name, _, rest in one.tensors(_shapes(of))}
     own = {name for name, _, _ in stack.tensors(_shapes(of))}
     dense = experts = ""
@@ -122,6 +125,13 @@ def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
         return Widths(refused="no field of its configuration sets the width of the feed-forward part alone")
     strided = any("gate_up" in dims.values() and name in of.read.strided for name, dims in axes.items())
     return Widths(dense, experts, axes, strided)
+
+
+def _is_state_space(of: Class, stack: Stack) -> bool:
+    """Whether its layers are norms and a state-space mixer, and nothing else."""
+    parts = {rest.partition(".")[0]: rest for _, _, rest in stack.tensors(of.read.stored)}
+    mixers = {rest.partition(".")[0] for _, _, rest in stack.tensors(of.read.stored) if rest.endswith(".A_log")}
+    return bool(mixers) and all(part in mixers or "norm" in part for part in parts)
 
 
 def _width_fields(of: Class, stack: Stack) -> Iterator[tuple[str, Any]]:
@@ -173,6 +183,8 @@ def find_heads(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Attention:
     names = [name for name, value in of.fields.items() if type(value) is int and value > 0 and other not in name]
     queries = sorted((name for name in names if _QUERIES.fullmatch(name)), key=lambda name: stack.name not in name)
     keys = [name for name in names if _KEY_VALUES.fullmatch(name)]
+    if not queries or _is_state_space(of, stack):
+        return Attention(refused=NO_ATTENTION)
     for query in queries:
         for key_value in (*keys, ""):
             for size in ("", *_HEAD_SIZES):
@@ -180,9 +192,10 @@ def find_heads(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Attention:
                 if found is not None and not own.isdisjoint(found.axes):
                     return found
     for query in queries:
-        found = None if keys else _tied(of, inside, query)
-        if found is not None and not own.isdisjoint(found.axes):
-            return found
+        for key_value in keys or ("",):
+            found = _tied(of, inside, query, key_value)
+            if found is not None and not own.isdisjoint(found.axes):
+                return found
     if queries and growth(of, {queries[0]: 2 * of.fields[queries[0]]}) == {}:
         return Attention(refused="unmodified code ties the size of a head to the number of heads")
     return Attention(refused="no field of its configuration sets the number of heads alone")
@@ -216,23 +229,29 @@ def _attention(of: Class, inside: set[str], query: str, key_value: str, size: st
     return Attention(query, key_value, written, own, fused, spans, axes=axes) if written else None
 
 
-def _tied(of: Class, inside: set[str], query: str) -> Attention | None:
+def _tied(of: Class, inside: set[str], query: str, key_value: str) -> Attention | None:
     """Heads whose size is the hidden size divided by their number, so that no shape tells them: the names of tensors do.
 
     Such heads are removed with per-layer sizes, and their module is told how many stay.
     """
     heads, hidden = of.fields[query], _hidden(of)
+    pairs = of.fields[key_value] if key_value else heads
     after = of.again({query: 2 * heads})
-    if after is None or after.stored != of.read.stored:
+    if after is None:
         return None
+    counted = _counted(of.read.stored, after.stored, heads, {hidden // heads, pairs * hidden // heads})
+    if counted is None or not counted.keys() <= inside:
+        return None
+    lengths = {"heads": hidden, "kv_heads": pairs * hidden // heads, "qkv": hidden + 2 * pairs * hidden // heads}
     axes: Axes = {}
     for name in inside:
         shape = _shapes(of)[name]
         try:
-            said = describe_tensor(Family(()), name, shape, frozenset()).axes or ()
+            said = describe_tensor(Family((of.read.kind,)), name, shape, frozenset()).axes or ()
         except CheckpointError:
             continue
-        dims = {dim: axis for dim, axis in enumerate(said) if axis in _TIED and shape[dim] == _TIED[axis] * hidden}
+        dims = {dim: axis for dim, axis in enumerate(said) if axis in lengths and shape[dim] == lengths[axis]}
+        dims |= counted.get(name, {})
         if dims:
             axes[name] = dims
     if not _has_output(axes):
@@ -245,7 +264,29 @@ def _tied(of: Class, inside: set[str], query: str) -> Attention | None:
         counts |= changed
         widths |= {one for one, value in numbers.items() if changed and value == hidden and one in _WIDTH_NAMES}
     fused = any("qkv" in dims.values() for dims in axes.values())
-    return Attention(query, "", "", "own", fused, counts=tuple(sorted(counts)), widths=tuple(sorted(widths)), axes=axes)
+    own = "field" if key_value else "own"
+    return Attention(
+        query, key_value, "", own, fused, counts=tuple(sorted(counts)), widths=tuple(sorted(widths)), axes=axes
+    )
+
+
+def _counted(old: Shapes, new: Shapes, heads: int, sizes: set[int]) -> Axes | None:
+    """Dimensions that run along heads one by one, where heads are doubled and what is of their size becomes half as long.
+
+    Returns  None where anything else changes
+    """
+    axes: Axes = {}
+    if old.keys() != new.keys():
+        return None
+    for name, shape in old.items():
+        if len(shape) != len(new[name]):
+            return None
+        for dim, (a, b) in enumerate(zip(shape, new[name], strict=True)):
+            if (a, b) == (heads, 2 * heads):
+                axes.setdefault(name, {})[dim] = "num_heads"
+            elif a != b and not (a in sizes and a == 2 * b):
+                return None
+    return axes
 
 
 def _has_output(axes: Axes) -> bool:
@@ -299,5 +340,10 @@ def _ungrouped(name: str, length: int, heads: int) -> str:
 
 def _hidden(of: Class) -> int:
     return next(
-        (int(of.fields[name]) for name in ("hidden_size", "n_embd", "d_model", "dim") if of.fields.get(name)), 0
+        (
+            int(of.fields[name])
+            for name in ("hidden_size", "n_embd", "d_model", "dim", "emb_dim")
+            if of.fields.get(name)
+        ),
+        0,
     )

@@ -19,6 +19,7 @@ from langslice.model.body import Body
 from langslice.model.class_shapes import NoClassError, UnreadableClassError
 from langslice.model.derivation import Row, derive_row
 from langslice.model.layer_fields import table_body
+from langslice.model.remote_code import trust_hint
 
 TOKENIZER_ALONE = (
     "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
@@ -38,8 +39,13 @@ _FACTORISED = tuple(
 
 _PER_LAYER_INPUTS = (
     Rule("other", r"altup_projections\.\d+|altup_unembed_projections\.\d+", ("hidden", "hidden")),
-    Rule("other", r"altup\.(?:correct_output_scale|correction_coefs|modality_router|prediction_coefs|router_norm)", (), "opaque"),
-    Rule("other", r"laurel\.(?:linear_left|linear_right)|layer_scalar", (), "opaque"),
+    Rule("other", r"altup\.correct_output_scale", ("hidden",), "raw"),
+    Rule("other", r"altup\.modality_router", ("inputs", "hidden")),
+    Rule("other", r"altup\.(?:correction_coefs|prediction_coefs)", ("mixed", "inputs")),
+    Rule("norm", r"altup\.router_norm", ("hidden",), "vector"),
+    Rule("other", r"laurel\.linear_left", ("rank", "hidden")),
+    Rule("other", r"laurel\.linear_right", ("hidden", "rank")),
+    Rule("other", "layer_scalar", ("one",), "raw"),
     Rule("other", "per_layer_model_projection", ("per_layer", "hidden")),
     Rule("norm", "per_layer_projection_norm", ("per_layer_inputs",), "vector"),
     Rule("other", "per_layer_input_gate", ("per_layer_inputs", "hidden")),
@@ -56,7 +62,8 @@ _GPT2 = (
 )
 
 FAMILIES = (
-    Family(("bert", "megatron-bert", "layoutlm")),
+    Family(("bert", "layoutlm")),
+    Family(("megatron-bert",), (Rule("norm", "ln", ("hidden",), "vector"),)),
     Family(("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text"), offset_positions=True),
     Family(("distilbert",)),
     # Folders that no configuration of transformers describes: folder_kinds.py.
@@ -103,7 +110,11 @@ FAMILIES = (
     Family(("gpt_neox",), reads_trees=True),
     Family(("bloom", "falcon", "mpt")),
     Family(("gpt2",), _GPT2, reads_trees=True),
-    Family(("gpt_bigcode",), _GPT2),
+    Family(("gpt_bigcode",), (
+        Rule("attention", r"crossattention\.c_attn", ("kv", "hidden")),
+        Rule("attention", "c_attn", ("qkv", "hidden")),
+        Rule("attention", "q_attn", ("heads", "hidden")),
+        Rule("attention", r"(?:attn|crossattention)\.c_proj", ("hidden", "heads")))),
     Family(("gptj",), reads_trees=True),
     Family(("gpt_neo",)),
     Family(("opt",), (Rule("other", "project_in", ("hidden", "embedding")), Rule("other", "project_out", ("embedding", "hidden")))),
@@ -125,8 +136,7 @@ FAMILIES = (
         Rule("attention", "q_b_proj", ("heads", "q_rank")),
         Rule("attention", "kv_a_proj_with_mqa", ("kv_a", "hidden")),
         Rule("attention", "kv_a_layernorm", ("kv_rank",), "vector"),
-        Rule("attention", "kv_b_proj", ("kv_b", "kv_rank")),
-        Rule("attention", "o_proj", ("hidden", "v_heads")),
+        Rule("attention", "kv_b_proj", ("heads", "kv_rank")),
         Rule("router", r"mlp\.gate\.e_score_correction_bias", ("experts",), "raw"))),
     Family(("gemma3n_text", "gemma4_text"), _PER_LAYER_INPUTS),
     # Its towers name ranges of rows by vocab_offset, and the last row of all pads sound.
@@ -167,7 +177,8 @@ def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
         likeness = f"; similar ones that are known: {', '.join(near)}" if near else ""
         raise UnknownFamilyError(
             f"unknown model type `{model_type}` in config.json{likeness}; nothing was written",
-            hint=f"add a row to langslice/model/families.py, see docs/adding-a-family.md; {TOKENIZER_ALONE}",
+            hint=trust_hint(config)
+            or f"add a row to langslice/model/families.py, see docs/adding-a-family.md; {TOKENIZER_ALONE}",
         ) from None
     except UnreadableClassError as error:
         raise UnknownFamilyError(
@@ -178,8 +189,17 @@ def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
 
 
 def reading_of(config: Mapping[str, Any]) -> Family:
-    """The row of a config.json, for how a model reads; an empty one for a model type that is not in the table."""
-    return _BY_TYPE.get(str(config.get("model_type")), Family(()))
+    """The row of a config.json, for how a model reads: from the table, or from its class where `architectures` names one.
+
+    Returns  an empty row for a model type that is in neither
+    """
+    known = _BY_TYPE.get(str(config.get("model_type")))
+    if known is not None or not config.get("architectures"):
+        return known or Family(())
+    try:
+        return derive_row(config).family
+    except UnreadableClassError:
+        return Family(())
 
 
 def body_of(config: Mapping[str, Any]) -> Body:

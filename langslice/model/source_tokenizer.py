@@ -30,7 +30,7 @@ def source_tokenizer(checkpoint: Checkpoint, *, rows: int | None = None, needed:
     model_type = checkpoint.config.get("model_type") if checkpoint.config_file else None
     rows = vocabulary_rows(checkpoint) if rows is None else rows
     try:
-        return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=rows)
+        return open_tokenizer(checkpoint.model_folder, model_type=model_type, rows=rows, merges=needed)
     except NoTokenizerError:
         if needed:
             raise

@@ -31,7 +31,10 @@ _CERTAIN = re.compile(
     r"(?:pad|bos|eos|unk|sep|cls|mask|decoder_start|decoder_(?:pad|bos|eos)|forced_bos|forced_eos)_token_ids?"
     r"|suppress_tokens|begin_suppress_tokens|bad_words_ids|force_words_ids|forced_decoder_ids|sequence_bias"
 )
-_SIZES = frozenset({"vocab_size", "decoder_vocab_size", "encoder_vocab_size", "text_vocab_size", "padded_vocab_size"})
+_SIZES = frozenset(
+    {"vocab_size", "decoder_vocab_size", "encoder_vocab_size", "text_vocab_size", "padded_vocab_size"}
+    | {"unpadded_vocab_size", "src_vocab_size", "tgt_vocab_size"}
+)
 _PER_LAYER_SIZES = frozenset({"vocab_size_per_layer_input"})
 # One character an id, as models of spelling and sound keep their table in config.json.
 _CHARACTERS = frozenset({"grapheme_chars", "phoneme_chars"})

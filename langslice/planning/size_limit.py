@@ -25,6 +25,7 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 # What a header may be padded by, so that file systems can share blocks; and names that a layer's new place makes longer.
 _PADDING_BYTES: Final = 4096 + 64
+_FLOAT32: Final = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class WeightSizes:
     per_row: int
 
 
-def parse_size(text: str | int) -> int:
+def parse_size(text: str | int, flag: str = "--max-size") -> int:
     """Bytes: "150MB" -> 150,000,000, "1.5GiB" -> 1,610,612,736, "4096" -> 4,096.
 
     Raises  PlanError for what is no size
@@ -50,16 +51,22 @@ def parse_size(text: str | int) -> int:
         number, unit, binary = found.groups()
         size = int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
     if size < 1:
-        raise PlanError(f"--max-size {text} is no size", hint="write 150MB, 1.5GB or 700MiB")
+        raise PlanError(f"{flag} {text} is no size", hint="write 150MB, 1.5GB or 700MiB")
     return size
 
 
 def weight_sizes(
-    checkpoint: Checkpoint, tensors: Mapping[str, TensorPlan], anatomy: Anatomy | None, structure: Kept | None
+    checkpoint: Checkpoint,
+    tensors: Mapping[str, TensorPlan],
+    anatomy: Anatomy | None,
+    structure: Kept | None,
+    *,
+    float32: bool = False,
 ) -> WeightSizes:
     """What the weights will take, by what is kept of layers, heads and neurons.
 
     A table of fewer rows than the vocabulary, such as Gemma 3n's by layer, counts for every row: never too little.
+    float32  instead, what they take in memory as float32, without headers
     """
     layers: Mapping[str, TensorEdit] = {}
     if anatomy is not None and structure is not None:
@@ -72,11 +79,13 @@ def weight_sizes(
         if "drop" in (tensor.action, edit.action):
             continue
         shape = sliced_shape(tensor.shape, edit.indices)
-        size = checkpoint.tensors[name].size_bytes * prod(shape) // max(prod(tensor.shape), 1)
+        stored = _FLOAT32 * prod(tensor.shape) if float32 else checkpoint.tensors[name].size_bytes
+        size = stored * prod(shape) // max(prod(tensor.shape), 1)
         along = [shape[dim] for dim, axis in enumerate(tensor.axes or ()) if axis in VOCABULARY_AXES]
         fixed += 0 if along else size
         per_row += -(-size // along[0]) if along else 0
-    return WeightSizes(fixed + sum(map(_header_bytes, checkpoint.shards)), per_row)
+    headers = 0 if float32 else sum(map(_header_bytes, checkpoint.shards))
+    return WeightSizes(fixed + headers, per_row)
 
 
 def _header_bytes(shard: Shard) -> int:

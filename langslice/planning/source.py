@@ -76,6 +76,12 @@ class Source:
         """The tokenizer, read; its backend is loaded when text is first encoded."""
         return source_tokenizer(self.checkpoint, rows=self.rows, needed=self.needs_tokenizer)
 
+    def release_tokenizer(self) -> None:
+        """Free the tokenizer, as large as many a model; whoever asks for it later has it read again."""
+        tokenizer: SourceTokenizer | None = self.__dict__.pop("tokenizer", None)
+        if tokenizer is not None:
+            tokenizer.release()
+
     @cached_property
     def fingerprint(self) -> str:
         """What a plan is tied to: configuration, tensors and tokenizer files."""

@@ -26,11 +26,16 @@ class ChartPoint:
 
 @dataclass(frozen=True)
 class ChartLine:
-    """Points of one group, in any order; `dashed` for a reference such as the whole model."""
+    """Points of one group, in any order.
+
+    dashed  a reference, such as the whole model
+    joined  by a line; otherwise each point stands by itself
+    """
 
     name: str
     points: tuple[ChartPoint, ...]
     dashed: bool = False
+    joined: bool = True
 
 
 def line_chart(
@@ -93,11 +98,12 @@ def _drawn(line: ChartLine, colour: str, across: _Scale, up: _Scale) -> list[str
     dash = ' stroke-dasharray="5 4"' if line.dashed else ""
     parts = []
     banded = [(p.x, p.low, p.high) for p in points if p.low is not None and p.high is not None]
-    if len(banded) > 1 and not line.dashed:
+    if len(banded) > 1 and line.joined and not line.dashed:
         lower = [f"{across(x):.1f},{up(low):.1f}" for x, low, _ in banded]
         upper = [f"{across(x):.1f},{up(high):.1f}" for x, _, high in reversed(banded)]
         parts.append(f'<polygon points="{" ".join(lower + upper)}" fill="{colour}" fill-opacity="0.12"/>')
-    parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+    if line.joined:
+        parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
     if not line.dashed:
         parts += [f'<circle cx="{across(p.x):.1f}" cy="{up(p.y):.1f}" r="3.5" fill="{colour}"/>' for p in points]
     return parts

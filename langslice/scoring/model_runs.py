@@ -136,20 +136,34 @@ def watching_layers(sites: Sites, seen: Callable[[str, int, Any, Any], None]) ->
 
 
 def skipping_layers(sites: Sites, dropped: Mapping[str, Sequence[int]]) -> list[Any]:
-    """Hooks that pass a layer's input on as its output.
+    """What passes a layer's input on as its output, until it is removed as a hook is.
 
     dropped   stack -> layers
     """
+    return [_Skipped(sites.layers[stack][layer]) for stack, layers in dropped.items() for layer in layers]
 
-    def skip(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+
+class _Skipped:
+    """A layer whose input is its output. Only what gives more than states, such as a bias for the layers after it, is computed."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._computed: Callable[..., Any] = module.forward
+        self._form: type | None = None
+        module.forward = self._pass_on
+
+    def _pass_on(self, *args: Any, **kwargs: Any) -> Any:
         states = first_tensor(args, kwargs)
-        return (states, *output[1:]) if isinstance(output, tuple) else states
+        if self._form is None:
+            output = self._computed(*args, **kwargs)
+            if isinstance(output, tuple) and len(output) > 1:
+                return (states, *output[1:])
+            self._form = tuple if isinstance(output, tuple) else object
+        return (states,) if self._form is tuple else states
 
-    return [
-        sites.layers[stack][layer].register_forward_hook(skip, with_kwargs=True)
-        for stack, layers in dropped.items()
-        for layer in layers
-    ]
+    def remove(self) -> None:
+        """Let the layer compute again."""
+        del self._module.forward
 
 
 def silencing(
@@ -161,7 +175,7 @@ def silencing(
     hooks = []
 
     def silence(keep: Any) -> Callable[..., Any]:
-        return lambda module, args: (args[0] * keep, *args[1:])
+        return lambda module, args: (args[0] * keep.to(args[0].device), *args[1:])
 
     for place, layers in (heads or {}).items():
         for layer, indices in layers.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -19,7 +20,7 @@ _NOT_ZEROED = frozenset({"num_heads", "num_kv_heads"})
 
 
 def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorEdit]:
-    """Edits of all tensors that are in a layer; vocabularies are not looked at.
+    """Edits of all tensors that are in a layer, or hold a part for each; vocabularies are not looked at.
 
     Raises   PlanError for a tensor of a sliced layer of which the table does not know the axes
     """
@@ -39,6 +40,17 @@ def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ..
             if kept.style != "masked":
                 indices = _indices(anatomy, kept, name, place, shapes[name])
         edits[name] = TensorEdit("slice" if indices else "keep", indices, name="" if new_name == name else new_name)
+    return edits | _table_edits(anatomy, kept, shapes)
+
+
+def _table_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorEdit]:
+    """Edits of tensors outside of the layers that hold an equal part for each of them, one after the other."""
+    edits: dict[str, TensorEdit] = {}
+    for stack, stay in kept.layers.items():
+        for end, dim in anatomy.body.tables.items():
+            for name in shapes:
+                if name not in anatomy.places and re.fullmatch(rf"(?:.*\.)?(?:{end})", name):
+                    edits[name] = TensorEdit("slice", {dim: _expand(stay, shapes[name][dim] // anatomy.layers[stack])})
     return edits
 
 

@@ -13,10 +13,9 @@ from typing import Any
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy, Heads
 from langslice.structure.kept import Kept
+from langslice.structure.layer_fields import layer_fields
 from langslice.structure.options import STYLE_NAMES
 
-# Lists that may be as long as the model has layers, and have nothing to do with them.
-_OTHER_LISTS = frozenset({"architectures", "pos_att_type", "id2label", "suppress_tokens", "begin_suppress_tokens"})
 # Rows of a grouped matrix product must be a multiple of 16 bytes: eight elements of two bytes.
 EXPERT_MULTIPLE = 8
 
@@ -293,7 +292,7 @@ def _not_sliced(anatomy: Anatomy, kept: Kept) -> str:
 
 def _config(anatomy: Anatomy, kept: Kept, *, sizes: bool) -> dict[str, Any]:
     """Fields of config.json that change, by dotted name; with `sizes` also the numbers of heads and neurons."""
-    config = _layer_fields(anatomy, kept.layers)
+    config = layer_fields(anatomy, kept.layers)
     if sizes and kept.heads:
         for place in kept.heads:
             fields = anatomy.fields(place.split(".")[0])
@@ -304,69 +303,11 @@ def _config(anatomy: Anatomy, kept: Kept, *, sizes: bool) -> dict[str, Any]:
                 config[fields.kv_heads] = key_value
     if sizes and kept.neurons:
         config.update({name: next(iter(found)) for name, found in _widths(anatomy, kept).items()})
-    config.update({alias: config[name] for alias, name in _aliases(anatomy).items() if name in config})
+    for alias, name in _aliases(anatomy).items():
+        if name in config:
+            config[alias] = len(config[name]) if isinstance(config[name], list) else config[name]
     prefix = f"{anatomy.body.section}." if anatomy.body.section else ""
     return {prefix + name: value for name, value in config.items()}
-
-
-def _layer_fields(anatomy: Anatomy, layers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Fields that change with the layers: counts, lists with one entry per layer, places of layers."""
-    config: dict[str, Any] = {}
-    if layers and anatomy.config.get("scale_attn_by_inverse_layer_idx"):
-        raise PlanError(
-            "layers of this model cannot be removed: `scale_attn_by_inverse_layer_idx` makes each depend on its number",
-            hint="heads and neurons can be pruned",
-        )
-    for stack, stay in layers.items():
-        fields = anatomy.fields(stack)
-        count = anatomy.layers[stack]
-        config[fields.layers] = len(stay)
-        _refuse_unknown_lists(anatomy, count)
-        _refuse_unwritten_lists(anatomy, stay)
-        for name in anatomy.body.lists:
-            values = anatomy.config.get(name)
-            if name == "mlp_only_layers":
-                dense = [layer for layer in stay if layer not in anatomy.experts[stack]]
-                config[name] = [stay.index(layer) for layer in dense]
-                config["decoder_sparse_step"] = 1
-            elif isinstance(values, list) and len(values) == count:
-                config[name] = [values[layer] for layer in stay]
-        first_sliding = anatomy.config.get("max_window_layers")
-        if isinstance(first_sliding, int):
-            config["max_window_layers"] = sum(layer < first_sliding for layer in stay)
-    return config
-
-
-def _refuse_unwritten_lists(anatomy: Anatomy, stay: tuple[int, ...]) -> None:
-    """A list that neither config.json nor its class writes out: early versions of transformers know it by a layer's place.
-
-    Without the last layers every layer keeps its place.
-    """
-    if stay == tuple(range(len(stay))) or not anatomy.body.alternates:
-        return
-    for name in anatomy.body.lists:
-        if name not in anatomy.config:
-            import transformers
-
-            raise PlanError(
-                f"only the last layers of this model can be removed here: config.json has no `{name}`, and transformers "
-                f"{transformers.__version__} derives it from a layer's place",
-                hint="transformers 5 writes the list out: update it, or drop only the last layers",
-            )
-
-
-def _refuse_unknown_lists(anatomy: Anatomy, count: int) -> None:
-    """A list with as many entries as there are layers may hold one for each."""
-    from langslice.model.token_id_fields import is_id_field
-
-    for name, value in anatomy.config.items():
-        if name in anatomy.body.lists or name in _OTHER_LISTS or is_id_field(name):
-            continue
-        if isinstance(value, list) and len(value) == count:
-            raise PlanError(
-                f"config.json: `{name}` has {count} entries, as many as there are layers, and is not in the table",
-                hint="add it to the family's `lists` in langslice/model/layer_fields.py if it holds one entry per layer",
-            )
 
 
 def _aliases(anatomy: Anatomy) -> dict[str, str]:

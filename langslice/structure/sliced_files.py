@@ -63,7 +63,7 @@ def sliced_fields(
     prefix = _body_prefix(classes)
     parameters: dict[str, list[int]] = {}
     for name, edit in layer_edits(anatomy, kept, shapes).items():
-        if edit.action == "slice":
+        if edit.action == "slice" and name in anatomy.places:
             parameters[(edit.name or name).removeprefix(prefix)] = list(sliced_shape(shapes[name], edit.indices))
     sizes: dict[str, Any] = {"parameters": parameters, "attributes": _attributes(anatomy, kept, prefix)}
     if anatomy.body.slopes and kept.heads:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from langslice.tokenizer.document import Document, index_of
 from langslice.tokenizer.sentencepiece_model import NORMAL, SentencePieceModel
 from langslice.tokenizer.settings import CONFIG_FILE, UNKNOWN_ID
 from langslice.tokenizer.slow_files import TEKKEN_FILE, is_rank_file, sentencepiece_models
-from langslice.tokenizer.source import Closure, SourceTokenizer
+from langslice.tokenizer.source import Closure, SourceTokenizer, remembered
 from langslice.tokenizer.unigram import last_duplicates, lowest_piece
 
 # No class of transformers has a higher id of the unknown token built in: 100 in BigBird's.
@@ -133,7 +132,7 @@ def _listed_routes(source: SourceTokenizer, walked: Sequence[int]) -> Iterator[t
     yield from sorted(owners.items(), key=lambda item: (item[1], item[0]))
 
 
-@lru_cache(maxsize=4)
+@remembered
 def _splits(source: SourceTokenizer) -> Splits | None:
     """The last merge of every token; None where symbols are spelled with a prefix or suffix, and every token is walked."""
     document = source.document

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Document:
     in_model     (size,) 1 where model.vocab holds the id, else 0
     added        content of each added token -> its entry; the id is what the library gives it, in ascending order
     scores       (model size,) float64 for Unigram, else empty
-    merges       for BPE, else None
+    load_merges  makes `merges`
     """
 
     skeleton: Mapping[str, Any]
@@ -88,24 +89,38 @@ class Document:
     in_model: bytes
     added: Mapping[str, Mapping[str, Any]]
     scores: array[float]
-    merges: Merges | None
+    load_merges: Callable[[], Merges | None]
+
+    @cached_property
+    def merges(self) -> Merges | None:
+        """Merges of BPE, else None; half of the work of reading a large vocabulary, so that whoever needs none can do without."""
+        return self.load_merges()
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, *, merges: bool = True) -> Document:
     """Read a tokenizer.json.
 
+    merges  False: only when they are asked for, in a second reading
     Raises  TokenizerError when it is not JSON, or holds a model, key or id that is not understood
     """
-    return parse_document(path.read_bytes(), str(path))
+    later = None if merges else partial(_merges_of, path)
+    return parse_document(path.read_bytes(), str(path), later)
 
 
-def parse_document(raw: bytes, where: str) -> Document:
-    """Read the bytes of a tokenizer.json; `where` names them in errors. See `read_document`."""
+def _merges_of(path: Path) -> Merges | None:
+    return read_document(path).merges
+
+
+def parse_document(raw: bytes, where: str, later: Callable[[], Merges | None] | None = None) -> Document:
+    """Read the bytes of a tokenizer.json; `where` names them in errors. See `read_document`.
+
+    later  reads the merges when they are asked for; without it they are read now
+    """
     try:
         text = Structure(raw)
         spans = _large_spans(text)
         skeleton = json.loads(_without(raw, spans))
-        return _assemble(text, spans, skeleton, where)
+        return _assemble(text, spans, skeleton, where, later)
     except (
         ValueError,
         IndexError,
@@ -147,7 +162,13 @@ def index_of(tokens: Sequence[str | None]) -> dict[str, int]:
     return {token: index for index, token in enumerate(tokens) if token is not None}
 
 
-def _assemble(text: Structure, spans: Mapping[str, Span], skeleton: Json, where: str) -> Document:
+def _assemble(
+    text: Structure,
+    spans: Mapping[str, Span],
+    skeleton: Json,
+    where: str,
+    later: Callable[[], Merges | None] | None,
+) -> Document:
     if not isinstance(skeleton, dict) or not isinstance(skeleton.get("model"), dict):
         raise TokenizerError(f"{where} has no `model`: it is not a tokenizer.json")
     json.dumps(skeleton, ensure_ascii=False).encode()  # refuses half of a surrogate pair, which is no text
@@ -183,10 +204,16 @@ def _assemble(text: Structure, spans: Mapping[str, Span], skeleton: Json, where:
         "".join(index).encode()
         tokens = _by_id(index, where)
     in_model = bytearray(token is not None for token in tokens)
-    merges = _read_merges(text, spans.get("merges"), model, index, where) if model_type == "BPE" else None
+    if later is None:
+        merges = _read_merges(text, spans.get("merges"), model, index, where) if model_type == "BPE" else None
+        later = partial(_same, merges)
     added = _place_added(skeleton.get("added_tokens") or [], index, tokens, len(scores) or len(index), where)
     in_model.extend(bytes(len(tokens) - len(in_model)))
-    return Document(skeleton, model_type, tuple(tokens), bytes(in_model), added, scores, merges)
+    return Document(skeleton, model_type, tuple(tokens), bytes(in_model), added, scores, later)
+
+
+def _same(merges: Merges | None) -> Merges | None:
+    return merges
 
 
 def _model_type(model: Mapping[str, Any], raw: bytes, spans: Mapping[str, Span], where: str) -> str:

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 _BATCH = 512  # texts encoded at a time
 
 
-def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -> SourceTokenizer:
+def open_folder(
+    folder: Path, model_type: str | None, rows: int | None = None, *, merges: bool = True
+) -> SourceTokenizer:
     """See `langslice.tokenizer.open_tokenizer`."""
     if not folder.is_dir():
         raise TokenizerError(f"{folder} is not a folder")
@@ -44,7 +46,7 @@ def open_folder(folder: Path, model_type: str | None, rows: int | None = None) -
     ):  # first, since its unmodified class reads its three files even where a tokenizer.json is next to
         return open_marian(folder, settings)
     if path.is_file():
-        return _from_document(folder, read_document(path), settings, partial(_load_file, path), rows)
+        return _from_document(folder, read_document(path, merges=merges), settings, partial(_load_file, path), rows)
     if is_m2m100(folder, settings, model_type):
         return open_m2m100(folder, settings)
     if vocabulary_files(folder):

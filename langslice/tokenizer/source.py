@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from langslice.errors import TokenizerError
 from langslice.files.hashing import file_sha256
@@ -74,8 +74,16 @@ class SourceTokenizer:
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def release(self) -> None:
-        """Free what `encode` loaded, hundreds of megabytes for a large vocabulary; it is loaded again when it is needed."""
-        self.__dict__.pop("backend", None)
+        """Free what `encode` loaded and what was worked out from the tokenizer, hundreds of megabytes for a large vocabulary.
+
+        It is loaded, or worked out, again when it is needed.
+        """
+        for name in (
+            "backend",
+            "sides",
+            _MEMORY,
+        ):  # `sides` holds the tokenizer itself, which would outlive its last user
+            self.__dict__.pop(name, None)
         forget = getattr(self.load_backend, "cache_clear", None)
         if forget is not None:
             forget()
@@ -126,6 +134,27 @@ class SourceTokenizer:
         else:
             spelled = token.encode() if self.kind in ("wordpiece", "characters") else piece_surface(token)
         return spelled + b" " if ends else spelled
+
+
+Rest = ParamSpec("Rest")
+Found = TypeVar("Found")
+_MEMORY = "remembered"
+
+
+def remembered(
+    function: Callable[Concatenate[SourceTokenizer, Rest], Found],
+) -> Callable[Concatenate[SourceTokenizer, Rest], Found]:
+    """Let a function of a tokenizer, and of what can be hashed, keep what it found with the tokenizer, as long as that lives."""
+
+    @wraps(function)
+    def lookup(tokenizer: SourceTokenizer, /, *rest: Rest.args, **named: Rest.kwargs) -> Found:
+        known: dict[Any, Any] = tokenizer.__dict__.setdefault(_MEMORY, {})
+        key = (function, rest, tuple(sorted(named.items())))
+        if key not in known:
+            known[key] = function(tokenizer, *rest, **named)
+        return known[key]  # type: ignore[no-any-return]
+
+    return lookup
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,19 @@ from pathlib import Path
 from langslice.tokenizer.source import Closure, Rewrite, SourceTokenizer
 
 
-def open_tokenizer(folder: Path, *, model_type: str | None = None, rows: int | None = None) -> SourceTokenizer:
+def open_tokenizer(
+    folder: Path, *, model_type: str | None = None, rows: int | None = None, merges: bool = True
+) -> SourceTokenizer:
     """Read the tokenizer of a model folder.
 
     model_type  of config.json; needed only where the folder has neither tokenizer.json nor config.json
     rows        of the model's vocabulary; added tokens after them are left out, with a note
+    merges      False for a job that leaves all tokens as they are: merges are read only when something asks for them
     Raises      TokenizerError when there is none, or it is damaged, inconsistent or not understood
     """
     from langslice.tokenizer.folder import open_folder
 
-    return open_folder(Path(folder), model_type, rows)
+    return open_folder(Path(folder), model_type, rows, merges=merges)
 
 
 def close(source: SourceTokenizer, chosen: Collection[int], *, lowest: bool = True) -> Closure:

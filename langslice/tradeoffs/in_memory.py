@@ -69,10 +69,31 @@ def slice_in_memory(source: Source, plan: SlicePlan) -> Iterator[Loaded]:
         if model_kind(checkpoint.model_folder) == "encoder":
             small = _encoder_with_tokenizer(checkpoint, plan, folder, inner)
         else:
-            small = _generator(source, plan, inner)
+            small = _transformer(source, plan, inner)
         yield small
         del small
         gc.collect()
+
+
+@contextmanager
+def transformer_in_memory(source: Source, plan: SlicePlan) -> Iterator[Loaded]:
+    """The slice itself, its layers, heads and neurons as the plan has them; an encoder without what pools its states.
+
+    Yields   the same as `load_model`; its folder, which holds no weights of its own, goes afterwards
+    """
+    checkpoint = source.checkpoint
+    with TemporaryDirectory(prefix="langslice-slice-") as name:
+        folder = Path(name)
+        write_files(source, plan, folder)
+        small = _transformer(source, plan, folder / checkpoint.model_folder.relative_to(checkpoint.folder))
+        yield small
+        del small
+        gc.collect()
+
+
+def transformer_of(model: Loaded) -> Any:
+    """The module of transformers in a model that is loaded; of an encoder, what sentence-transformers wraps."""
+    return model.model[0].auto_model if model.kind == "encoder" else model.model
 
 
 def gathered(checkpoint: Checkpoint, edits: dict[str, TensorEdit]) -> dict[str, Any]:
@@ -90,7 +111,7 @@ def gathered(checkpoint: Checkpoint, edits: dict[str, TensorEdit]) -> dict[str, 
     return found
 
 
-def _generator(source: Source, plan: SlicePlan, inner: Path) -> Loaded:
+def _transformer(source: Source, plan: SlicePlan, inner: Path) -> Loaded:
     import torch
     import transformers
 

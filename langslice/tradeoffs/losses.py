@@ -35,9 +35,9 @@ class Loss:
     high: float
 
 
-def measure_of(loaded: Loaded) -> str:
-    """What the loss of a model is in."""
-    return DISTANCE if loaded.kind == "encoder" else BITS
+def measure_of(kind: str) -> str:
+    """What the loss of a kind of model is in."""
+    return DISTANCE if kind == "encoder" else BITS
 
 
 def line_items(loaded: Loaded, texts: Mapping[str, Sequence[str]]) -> dict[str, Items]:

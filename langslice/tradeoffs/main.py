@@ -80,7 +80,7 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     checkpoint = open_checkpoint(model, **options.source())
     choice = options.choice()
     rungs = []
-    with _ladder(settled(checkpoint, choice, needs_tokenizer=True), choice, report) as ladder:
+    with open_ladder(settled(checkpoint, choice, needs_tokenizer=True), choice, report) as ladder:
         orders, notes = _orders(ladder, options.drop_by)
         for size in _sizes(options.sizes, ladder):
             for order in orders:
@@ -90,7 +90,7 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
     rows = max(tensor.shape[0] for tensor in ladder.plan(None).tensors.values() if tensor.action == "slice")
     stored = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
     return Tradeoff(
-        checkpoint.model_id, measure_of(ladder.original), ladder.texts.source,
+        checkpoint.model_id, measure_of(ladder.original.kind), ladder.texts.source,
         {code: len(lines) for code, lines in ladder.texts.measured.items()},
         {"rows": rows, "size_bytes": stored}, tuple(rungs),
         min(fitting, key=lambda rung: rung.rows) if fitting else None, tuple(notes),
@@ -100,7 +100,7 @@ def tradeoff(model: str | Path, *, options: TradeoffOptions, report: Report = si
 def plan_within_loss(source: Source, choice: Choice, report: Report) -> tuple[SlicePlan, str]:
     """The plan of the smallest vocabulary that loses less than `max_loss` of a choice, and a note of what was measured."""
     limit = float(choice["max_loss"])
-    with _ladder(source, choice, report) as ladder:
+    with open_ladder(source, choice, report) as ladder:
         plan, rung = smallest_within(ladder, limit, FREQUENCY)
     whole = {name: value for name, value in choice.items() if name != "max_loss"}
     made = make_plan(source, {**whole, "max_vocab": len(plan.kept)}, report)
@@ -108,8 +108,9 @@ def plan_within_loss(source: Source, choice: Choice, report: Report) -> tuple[Sl
         f"{code or 'text'} {one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for code, one in rung.loss.items()
     )
     lines = sum(map(len, ladder.texts.measured.values()))
+    measure = measure_of(ladder.original.kind)
     note = (
-        f"--max-loss {limit:g}: {rung.rows:,} rows lose {lost} ({measure_of(ladder.original)}, 95% intervals; {lines} lines of "
+        f"--max-loss {limit:g}: {rung.rows:,} rows lose {lost} ({measure}, 95% intervals; {lines} lines of "
         f"{ladder.texts.source})"
     )
     if made.structure is not None or made.weights is not None:
@@ -118,7 +119,7 @@ def plan_within_loss(source: Source, choice: Choice, report: Report) -> tuple[Sl
 
 
 @contextmanager
-def _ladder(source: Source, choice: Choice, report: Report) -> Iterator[Ladder]:
+def open_ladder(source: Source, choice: Choice, report: Report) -> Iterator[Ladder]:
     """A ladder of what a choice says of the vocabulary; its corpus is counted once, not for each rung."""
     languages = [language.tag for language in parse_languages(codes(choice.get("languages")))]
     texts = read_texts(choice.get("loss_texts"), languages, int(choice.get("loss_lines") or 100))

@@ -2,7 +2,8 @@
 
 Specials (their list, their mask, skipping them in decoding), texts and pairs with specials around them, rendered chats: all
 must be those of the source. Loading a large source this way is slow, so `slice` first asks whether the slice's AutoTokenizer
-does what the source's files say, and loads the source's only to decide a difference; `verify` always loads both.
+does what the source's files say, and loads the source's only to decide a difference; `verify` always loads both. What the files
+say is asked before transformers is imported: the two together would be the most memory of the whole job.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from langslice.model.transformers_classes import quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.tokenizer import SourceTokenizer
 from langslice.tokenizer.rewrite import TOKENIZER_FILE
-from langslice.tokenizer.settings import declared_tokens
+from langslice.tokenizer.settings import declared_named, declared_tokens
 from langslice.verification.check import MAX_EXAMPLES, Check
 from langslice.verification.tokenizer_parts import new_ids
+from langslice.vocabulary.chats import plain_chats
 
 # A character of private use, which no vocabulary has: every tokenizer must fall back for it as the source's does.
 _UNKNOWN = "\ue0f8"
@@ -51,24 +53,73 @@ class Seen:
     chats: Mapping[str, Sequence[int]]
 
 
-def check_clients(
-    checkpoint: Checkpoint,
-    sliced: Checkpoint,
-    source: SourceTokenizer,
-    plan: SlicePlan,
-    lines: Sequence[str],
-    *,
-    thorough: bool,
-) -> Check:
-    """Load the slice's tokenizer through AutoTokenizer and compare it with the source's.
+@dataclass(frozen=True)
+class Stated:
+    """What the source's tokenizer files say, as the tokenizers library reads them.
 
-    lines     text that uses kept tokens only
-    thorough  load the source through AutoTokenizer even where the slice does what the source's files say
+    texts     texts that use kept tokens only, and one that no vocabulary has
+    new_of    (rows,) int64, old id -> new id, -1 where it is not kept
+    released  ids of reserved tokens that the slice dropped
+    specials  added tokens -> id
+    marked    those of them that are marked as special
+    named     special tokens that the settings name; None where a class makes the tokenizer, and has others
+    encoded   texts and pairs of texts -> ids, specials around them; None where AutoTokenizer must be asked
+    decoded   of these ids, specials skipped
+    chats     a rendered chat -> its ids, nothing put around it
+    """
+
+    texts: Sequence[str]
+    new_of: np.ndarray
+    released: frozenset[int]
+    specials: Mapping[str, int]
+    marked: frozenset[str]
+    named: frozenset[str] | None
+    encoded: Sequence[Sequence[int]] | None
+    decoded: Sequence[str]
+    chats: Mapping[str, Sequence[int]]
+
+
+def state(
+    source: SourceTokenizer, plan: SlicePlan, lines: Sequence[str], templates: Mapping[str, str], *, thorough: bool
+) -> Stated:
+    """Ask the source's files what `check_clients` needs of them; the source's tokenizer is not needed afterwards.
+
+    lines      text that uses kept tokens only
+    templates  chat templates by name
+    thorough   the source is to be loaded through AutoTokenizer: nothing is encoded here
     """
     texts = [*lines[:_MOST_TEXTS], _UNKNOWN]
     new_of = new_ids(plan, len(source.tokens))
-    released = frozenset(old for old in source.reserved_ids if new_of[old] < 0)
-    differences = partial(_differences, new_of=new_of, released=released, plan=plan, texts=texts)
+    entries = {} if source.document is None else source.document.added
+    named = {content for content, token_id, _ in declared_tokens(source.settings) if token_id is None}
+    backend: Any = None if thorough else source.backend
+    encoded: list[list[int]] | None = None
+    if backend is not None:
+        encoded = [backend.encode(text).ids for text in texts] + [backend.encode(*pair).ids for pair in _pairs(texts)]
+    values = declared_named(source.settings)
+    messages = [_messages(roles) for roles in _CHATS]
+    chats = [chat for one in templates.values() for chat in plain_chats(one, values, messages)] if backend else []
+    return Stated(
+        texts,
+        new_of,
+        frozenset(old for old in source.reserved_ids if new_of[old] < 0),
+        {content: int(entry["id"]) for content, entry in entries.items()},
+        frozenset(content for content, entry in entries.items() if entry.get("special")),
+        # Without tokenizer.json the class makes the tokenizer, and has special tokens that no setting names.
+        frozenset(named) if TOKENIZER_FILE in source.files else None,
+        encoded,
+        [backend.decode(sequence, skip_special_tokens=True) for sequence in encoded or ()],
+        {chat: backend.encode(chat, add_special_tokens=False).ids for chat in chats},
+    )
+
+
+def check_clients(checkpoint: Checkpoint, sliced: Checkpoint, stated: Stated, plan: SlicePlan) -> Check:
+    """Load the slice's tokenizer through AutoTokenizer and compare it with the source's.
+
+    stated  what the source's files say; the source's AutoTokenizer is loaded where it says something else or not enough
+    """
+    texts = stated.texts
+    differences = partial(_differences, new_of=stated.new_of, released=stated.released, plan=plan, texts=texts)
     after: Seen | None = None
     fault = ""
     try:
@@ -78,9 +129,9 @@ def check_clients(
         del auto
     except Exception as error:  # noqa: BLE001 - the classes raise anything from ImportError to RuntimeError
         fault, chats = _first_line(error), []
-    if after is not None and not thorough and source.backend is not None:
-        stated = _stated(source, texts, chats, after.specials)
-        if not any(differences(stated, after)):
+    if after is not None:
+        expected = _expected(stated, chats, after.specials)
+        if expected is not None and not any(differences(expected, after)):
             return _check(after, [], "what the source's files say")
     try:
         auto = _load(checkpoint.model_folder)
@@ -119,32 +170,28 @@ def _seen(auto: Any, texts: Sequence[str], chats: Sequence[str]) -> Seen:
         )
 
 
-def _stated(source: SourceTokenizer, texts: Sequence[str], chats: Sequence[str], found: Mapping[str, int]) -> Seen:
-    """What the files of the source say, by the tokenizers library.
+def _expected(stated: Stated, chats: Sequence[str], found: Mapping[str, int]) -> Seen | None:
+    """What the source's AutoTokenizer should do by its files; None where they were not asked, or not for such chats.
 
     found  special tokens of the slice's AutoTokenizer: where they are added tokens of the source, and all that its settings
            name are among them, the class names the others by itself, in the source as well; else all that are marked as
            special should be there
     """
-    backend: Any = source.backend
-    entries = {} if source.document is None else source.document.added
-    named = {content for content, token_id, _ in declared_tokens(source.settings) if token_id is None}
-    # Without tokenizer.json the class makes the tokenizer, and has special tokens that no setting names.
-    by_name = TOKENIZER_FILE in source.files and named <= set(found)
+    if stated.encoded is None or not stated.chats.keys() >= set(chats):
+        return None
+    by_name = stated.named is not None and stated.named <= set(found)
     specials = {
-        content: int(entry["id"])
-        for content, entry in entries.items()
-        if (content in found if by_name else entry.get("special"))
+        content: old
+        for content, old in stated.specials.items()
+        if (content in found if by_name else content in stated.marked)
     }
-    encoded = [backend.encode(text).ids for text in texts] + [backend.encode(*pair).ids for pair in _pairs(texts)]
     ids = set(specials.values())
-    return Seen(
-        specials,
-        encoded,
-        [[int(one in ids) for one in sequence] for sequence in encoded],
-        [backend.decode(sequence, skip_special_tokens=True) for sequence in encoded],
-        {chat: backend.encode(chat, add_special_tokens=False).ids for chat in chats},
-    )
+    masks = [[int(one in ids) for one in sequence] for sequence in stated.encoded]
+    return Seen(specials, stated.encoded, masks, stated.decoded, {chat: stated.chats[chat] for chat in chats})
+
+
+def _messages(roles: Sequence[str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": "1"} for role in roles]
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -161,9 +208,8 @@ def _rendered(auto: Any) -> list[str]:
     year = str(date.today().year) if "strftime_now" in str(template) else None
     for roles in _CHATS if template else ():
         for prompted in (False, True):
-            messages = [{"role": role, "content": "1"} for role in roles]
             try:
-                found[auto.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompted)] = None
+                found[auto.apply_chat_template(_messages(roles), tokenize=False, add_generation_prompt=prompted)] = None
             except Exception:  # noqa: BLE001 - a template raises what it likes for roles that it does not have
                 continue
     return [chat for chat in found if year is None or year not in chat]

@@ -21,7 +21,7 @@ from langslice.planning.tensors import tensor_edits
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 from langslice.tokenizer.absent import ABSENT, absent_tokenizer
 from langslice.verification.check import Check
-from langslice.verification.clients import check_clients
+from langslice.verification.clients import Stated, check_clients, state
 from langslice.verification.derived import required
 from langslice.verification.ids import check_ids
 from langslice.verification.outputs import check_outputs
@@ -94,7 +94,6 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
     Returns  verification; what cannot be opened, or is missing, is a check that failed
     """
     checks: list[Check] = []
-    comparisons: list[TextComparison] = []
     try:
         sliced = open_checkpoint(both.out)
     except (LangsliceError, OSError) as error:
@@ -105,37 +104,21 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
     if sliced is None:
         return Verification((*checks, Check("tensors", False, "the slice cannot be opened", (fault,))))
     checks += _of_tensors(both, sliced, progress)
-    absent = both.source.tokenizer.kind == ABSENT
-    try:
-        rows = len(both.plan.new_to_old) if both.plan.keeps_vocabulary else None
-        folder = sliced.model_folder
-        result = (
-            absent_tokenizer(folder) if absent else open_tokenizer(folder, model_type=both.plan.model_type, rows=rows)
-        )
-    except (TokenizerError, OSError) as error:
-        return Verification(
-            (*checks, Check("tokenizer", False, "the slice's tokenizer cannot be opened", (str(error),)))
-        )
-    progress("ids")
-    checks += filter(None, [check_tokenizer(both.source.tokenizer, result, both.plan)])
-    checks.append(check_ids(both.source, both.out, both.plan, result))
-    samples: list[Sample] = []
-    for name, read in () if absent else texts.items():
-        progress(f"tokenisation of {name}")
-        try:
-            labels = (name, f"{name}, as target")
-            for label, before, after in zip(labels, both.source.tokenizer.sides, result.sides, strict=False):
-                comparison, covered = compare_tokenisation(label, before, after, both.plan, read())
-                comparisons.append(comparison)
-                samples += covered
-        except CorpusError as error:
-            # The corpus that a plan was made from may have moved since; a file that the user names now must be there.
-            if name != CORPUS:
-                raise
-            checks.append(Check("counted corpus", None, f"not read again: {error.message}"))
-    checks.append(summarise_texts(comparisons, both.source.tokenizer))
-    checks += _as_called(both, sliced, result, samples, progress)
-    return Verification(tuple(checks), tuple(comparisons))
+    read = _of_tokenizer(both, sliced, texts, progress)
+    checks += read.checks
+    # Neither tokenizer is needed from here on, and together they are as large as many a model.
+    both.source.release_tokenizer()
+    return_freed_memory()
+    # Before any model's class is imported, which takes another hundred megabytes.
+    if read.stated is not None:
+        progress("the tokenizer as clients load it")
+        checks.append(check_clients(both.source.checkpoint, sliced, read.stated, both.plan))
+        return_freed_memory()
+    progress("loading")
+    checks.append(check_loading(both.source.checkpoint, sliced))
+    if read.opens:
+        checks += _as_called(both, sliced, read, progress)
+    return Verification(tuple(checks), tuple(read.comparisons))
 
 
 def _weights(out: Path, sliced: Checkpoint | None) -> set[str]:
@@ -153,7 +136,6 @@ def _of_tensors(both: SlicePair, sliced: Checkpoint, progress: Callable[[str], N
     progress("structure")
     edits = tensor_edits(both.plan, both.source)
     yield check_tensors(both.source, sliced, edits)
-    yield check_loading(both.source.checkpoint, sliced)
     progress("bytes")
     yield _trained("bytes") if both.plan.trained else check_bytes(both.source, sliced, both.plan, edits)
     if both.plan.pruned:
@@ -162,40 +144,90 @@ def _of_tensors(both: SlicePair, sliced: Checkpoint, progress: Callable[[str], N
         yield check_zeros(sliced, both.plan.pruned)
 
 
-def _as_called(
-    both: SlicePair,
-    sliced: Checkpoint,
-    result: SourceTokenizer,
-    samples: Sequence[Sample],
-    progress: Callable[[str], None],
-) -> Iterator[Check]:
-    """Checks of the slice at work: its prompts, its tokenizer as clients load it, its outputs."""
-    checkpoint, tokenizer, plan = both.source.checkpoint, both.source.tokenizer, both.plan
-    lines = [sample.text for sample in samples]
-    absent = both.source.tokenizer.kind == ABSENT
+@dataclass
+class _Read:
+    """What came of both tokenizers, which are read together and then freed.
+
+    opens    whether the slice's tokenizer can be opened; nothing else is filled in where it cannot
+    samples  lines that use kept tokens only
+    stated   what the source's files say of its tokenizer; None where AutoTokenizer is not asked
+    files    names of the tokenizer files of source and slice; empty for a source without a tokenizer
+    """
+
+    checks: list[Check] = field(default_factory=list)
+    comparisons: list[TextComparison] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    stated: Stated | None = None
+    opens: bool = True
+    files: tuple[Sequence[str], Sequence[str]] = ((), ())
+
+    @property
+    def lines(self) -> list[str]:
+        """The samples' text."""
+        return [sample.text for sample in self.samples]
+
+
+def _of_tokenizer(both: SlicePair, sliced: Checkpoint, texts: Texts, progress: Callable[[str], None]) -> _Read:
+    """Checks of the slice's tokenizer that need no model and no transformers."""
+    read, source, plan = _Read(), both.source.tokenizer, both.plan
+    absent = source.kind == ABSENT
+    try:
+        result = _slice_tokenizer(both, sliced)
+    except (TokenizerError, OSError) as error:
+        fault = Check("tokenizer", False, "the slice's tokenizer cannot be opened", (str(error),))
+        return _Read([fault], opens=False)
+    progress("ids")
+    read.checks += filter(None, [check_tokenizer(source, result, plan)])
+    read.checks.append(check_ids(both.source, both.out, plan, result))
+    for name, units in () if absent else texts.items():
+        progress(f"tokenisation of {name}")
+        try:
+            labels = (name, f"{name}, as target")
+            for label, before, after in zip(labels, source.sides, result.sides, strict=False):
+                comparison, covered = compare_tokenisation(label, before, after, plan, units())
+                read.comparisons.append(comparison)
+                read.samples += covered
+        except CorpusError as error:
+            # The corpus that a plan was made from may have moved since; a file that the user names now must be there.
+            if name != CORPUS:
+                raise
+            read.checks.append(Check("counted corpus", None, f"not read again: {error.message}"))
+    read.checks.append(summarise_texts(read.comparisons, source))
     prompts = [] if absent else prompts_of(both.source, plan.request)
     if prompts:
-        yield check_prompts(tokenizer, result, plan, prompts)
-    if tokenizer.kind != "characters" and not absent:
-        progress("the tokenizer as clients load it")
-        yield check_clients(checkpoint, sliced, tokenizer, plan, lines, thorough=both.thorough)
-    for one in (tokenizer, result):  # not needed from here on, and as large as many a model
-        one.release()
-    return_freed_memory()
+        read.checks.append(check_prompts(source, result, plan, prompts))
+    if source.kind != "characters" and not absent:
+        read.stated = state(source, plan, read.lines, both.source.templates, thorough=both.thorough)
+    read.files = ((), ()) if absent else (source.files, result.files)
+    result.release()
+    return read
+
+
+def _slice_tokenizer(both: SlicePair, sliced: Checkpoint) -> SourceTokenizer:
+    """The slice's tokenizer, opened as its source's was."""
+    if both.source.tokenizer.kind == ABSENT:
+        return absent_tokenizer(sliced.model_folder)
+    rows = len(both.plan.new_to_old) if both.plan.keeps_vocabulary else None
+    return open_tokenizer(sliced.model_folder, model_type=both.plan.model_type, rows=rows)
+
+
+def _as_called(both: SlicePair, sliced: Checkpoint, read: _Read, progress: Callable[[str], None]) -> Iterator[Check]:
+    """Checks of the slice at work: its outputs and its pipeline."""
+    checkpoint, plan = both.source.checkpoint, both.plan
     progress("model outputs")
     if plan.trained or plan.pruned:
         change = "pruned weights change them; `langslice evaluate` measures how"
         yield _trained("outputs") if plan.trained else Check("outputs", None, f"not compared: {change}")
         return
-    yield required(check_outputs(checkpoint, sliced, plan, [sample.ids for sample in samples]), plan)
-    if is_pipeline(checkpoint.folder) and not absent:
+    yield required(check_outputs(checkpoint, sliced, plan, [sample.ids for sample in read.samples]), plan)
+    if is_pipeline(checkpoint.folder) and any(read.files):
         # Importing sentence-transformers takes as long as running both models: not for modules that cannot be wrong.
         if not both.thorough and plan.structure is None and knows_no_vocabulary(checkpoint.folder):
             yield Check("pipeline", None, "not run: its modules see hidden states alone; `langslice verify` runs them")
             return
         progress("sentence embeddings")
         return_freed_memory()
-        yield check_pipeline(checkpoint, sliced, plan, (tokenizer, result), lines)
+        yield check_pipeline(checkpoint, sliced, plan, read.files, read.lines)
 
 
 def _trained(name: str) -> Check:

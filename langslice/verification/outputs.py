@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langslice.files.memory import return_freed_memory
 from langslice.model.anatomy import is_cross_attention
 from langslice.model.axes import is_tower
 from langslice.model.checkpoint import Checkpoint
-from langslice.model.families import reading_of
 from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
@@ -38,20 +39,16 @@ _RANDOM_LENGTH = 24
 _LONGEST = 1024
 _LAST_POSITIONS = 16
 _LEAST_TOKENS, _MOST_FLOPS = 1024, 5e12
-# The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
-_HEAD_POSITIONS = 4
 # Fields that say how far a token sees.
 _WINDOWS = re.compile(
     r"sliding_window|local_attention|attention_window|window_size|attention_chunk_size|relative_attention_max_distance"
 )
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
-# A class without a row may count positions from behind its padding token, as RoBERTa does, whose id is a low one.
-_LOW_IDS = range(8)
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
 # What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
-# positions that are too few.
-_CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+# positions that are too few, sizes that it does not take.
+_CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -199,10 +196,7 @@ def _long_sample(config: Mapping[str, Any]) -> tuple[int, int]:
     Where positions have a table, it is as long as the table.
     """
     windows = [value for value in _numbers(config, _WINDOWS) if value > 0]
-    table, padding = longest_text(config), config.get("pad_token_id")
-    unknown = "model_type" in config and not reading_of(config).model_types
-    if table is not None and unknown and isinstance(padding, int) and padding in _LOW_IDS:
-        table -= padding + 1
+    table = longest_text(config)
     limit = min(_LONGEST, table or _LONGEST)
     wanted = [value + _LAST_POSITIONS for value in windows if value < _LONGEST]
     wanted += [table] if table is not None and table <= _LONGEST else []
@@ -266,9 +260,9 @@ def _run(
         model = load()
         results = []
         headed = len(batches) - 1 if whole is None else whole
-        with torch.inference_mode():
+        with torch.inference_mode(), giving_back_pages(model):
             sound = _encode_sound(model)
-            with _head_at_last(model) if whole is None else nullcontext():
+            with head_at_last(model) if whole is None else nullcontext():
                 for ids in batches[:headed]:
                     output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
                     results.append(_collect(output, keep, ends))
@@ -276,21 +270,10 @@ def _run(
                 inputs = _inputs(model, ids, start)
                 output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
                 results.append(_collect(output, keep, ends or at > 0, last=0 if at else _LAST_POSITIONS))
+                del output
+    del model
+    return_freed_memory()
     return results
-
-
-@contextmanager
-def _head_at_last(model: Any) -> Iterator[None]:
-    """Let the output head, where the model has one, see the last positions only: on a large vocabulary it is most of the work."""
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, -_HEAD_POSITIONS:], *inputs[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def load_unmodified(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
@@ -383,6 +366,11 @@ def _takes(model: Any, name: str) -> bool:
     )
 
 
+def _flat(states: Any) -> list[Any]:
+    """Hidden states of a layer, or of several: some classes give two of each, for text and for what stands for all of it."""
+    return [one for part in states for one in _flat(part)] if isinstance(states, tuple | list) else [states]
+
+
 def _collect(output: Any, keep: np.ndarray, ends: bool, last: int = 0) -> Outputs:
     import torch
 
@@ -390,7 +378,7 @@ def _collect(output: Any, keep: np.ndarray, ends: bool, last: int = 0) -> Output
     for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "last_hidden_state"):
         value = getattr(output, name, None)
         if value is not None:
-            states += list(value)[-1 if ends else 0 :] if isinstance(value, tuple) else [value]
+            states += _flat(value[-1:] if ends and isinstance(value, tuple | list) else value)
     hidden = np.concatenate([state[:, -last:].to(torch.float64).numpy().ravel() for state in states])
     logits = getattr(output, "logits", None)
     dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")

@@ -69,6 +69,7 @@ def word_lines(language: str) -> list[str]:
     import wordfreq
 
     words = wordfreq.top_n_list(code, _WORDS_PER_LINE * _WORD_LINES)
+    wordfreq.get_frequency_list.cache_clear()  # every word of the language, tens of megabytes
     return [" ".join(words[start : start + _WORDS_PER_LINE]) for start in range(0, len(words), _WORDS_PER_LINE)]
 
 

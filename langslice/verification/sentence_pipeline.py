@@ -18,7 +18,6 @@ from langslice.files.json_forms import parse_json
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.transformers_classes import quiet_transformers
 from langslice.planning.plan import SlicePlan
-from langslice.tokenizer import SourceTokenizer
 from langslice.verification.check import Check
 from langslice.verification.outputs import lacking_memory, load_source_masked, load_unmodified
 
@@ -47,13 +46,13 @@ def check_pipeline(
     checkpoint: Checkpoint,
     sliced: Checkpoint,
     plan: SlicePlan,
-    tokenizers: tuple[SourceTokenizer, SourceTokenizer],
+    files: tuple[Collection[str], Collection[str]],
     lines: Sequence[str],
 ) -> Check:
     """Embed sentences with the whole pipeline of the slice, and with the source's modules.
 
-    tokenizers  of the source and of the slice
-    lines       sentences that use kept tokens only
+    files  names of the tokenizer files of the source and of the slice, next to their weights
+    lines  sentences that use kept tokens only
     """
     lacking = lacking_memory(checkpoint, plan)
     if lacking:
@@ -65,7 +64,9 @@ def check_pipeline(
         except ImportError as error:
             return Check("pipeline", None, f"not run: sentence-transformers cannot be imported: {error}")
         try:
-            links = {**_files(checkpoint, tokenizers[0].files), **_tokenizer_files(checkpoint, tokenizers[1])}
+            inner = checkpoint.model_folder.relative_to(checkpoint.folder)
+            of_slice = {inner / name: sliced.model_folder / name for name in files[1]}
+            links = {**_files(checkpoint, files[0]), **of_slice}
             pipeline = load(_linked(links, Path(folder) / "source"), **_OPTIONS)
             before = _embed(_as_source(pipeline, checkpoint, plan), sentences)
             del pipeline
@@ -110,11 +111,6 @@ def _files(checkpoint: Checkpoint, without: Collection[str]) -> dict[Path, Path]
     inner = checkpoint.model_folder.relative_to(checkpoint.folder)
     names = {path.relative_to(checkpoint.folder): path for path in checkpoint.folder.rglob("*") if path.is_file()}
     return {name: path for name, path in names.items() if name not in {inner / one for one in without}}
-
-
-def _tokenizer_files(checkpoint: Checkpoint, tokenizer: SourceTokenizer) -> dict[Path, Path]:
-    inner = checkpoint.model_folder.relative_to(checkpoint.folder)
-    return {inner / name: tokenizer.folder / name for name in tokenizer.files}
 
 
 def _linked(links: Mapping[Path, Path], folder: Path) -> str:

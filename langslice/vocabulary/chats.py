@@ -98,6 +98,26 @@ def rendered_chats(source: str, named: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(text for text in texts if text.strip())
 
 
+def plain_chats(source: str, named: Mapping[str, str], chats: Sequence[Sequence[Message]]) -> tuple[str, ...]:
+    """What a template makes of chats, each with and without the answer's beginning; those that it refuses are left out.
+
+    named    as for `rendered_chats`
+    Raises   TokenizerError where the template is no Jinja
+    """
+    try:
+        template = _environment().from_string(source)
+    except TemplateError as error:
+        raise TokenizerError(f"the chat template cannot be read: {error}") from error
+    texts: dict[str, None] = {}
+    for messages, prompted in product(chats, (False, True)):
+        given = {**named, "messages": messages, "add_generation_prompt": prompted, "raise_exception": _refuse}
+        try:
+            texts[template.render(**given, strftime_now=datetime.now().strftime)] = None
+        except Exception:  # noqa: BLE001 - as above
+            continue
+    return tuple(texts)
+
+
 def _environment() -> Environment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]

@@ -18,6 +18,7 @@ from langslice.tokenizer import SourceTokenizer
 from langslice.tokenizer.document import index_of
 from langslice.tokenizer.sentencepiece_model import CONTROL, USER_DEFINED
 from langslice.tokenizer.slow_files import sentencepiece_models
+from langslice.tokenizer.source import remembered
 
 _CODE: Final = r"([a-z]{2,3}(?:[_-](?:[A-Z][a-z]{3}|[A-Z]{2}|[a-z]{2}))?)"
 _CODES: Final = re.compile(rf"▁?(?:<2{_CODE}>|<to[_:-]{_CODE}>|<lang[_:-]{_CODE}>|<\|{_CODE}\|>|>>{_CODE}<<)")
@@ -53,7 +54,7 @@ class ControlPieces:
     others: frozenset[int]
 
 
-@lru_cache(maxsize=4)
+@remembered
 def control_pieces(tokenizer: SourceTokenizer) -> ControlPieces:
     """Find the pieces that steer the model, among those that are no special tokens."""
     passed = tokenizer.special_ids | tokenizer.byte_ids

@@ -10,12 +10,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.source import remembered
 from langslice.vocabulary.pieces import scripts_of_piece, split_bytes
 from langslice.vocabulary.unicode_scripts import (
     ScriptTable,
@@ -126,7 +126,7 @@ class TokenScripts:
         return np.asarray((found == lengths) & (lengths > 0) if every else found > 0, dtype=bool)
 
 
-@lru_cache(maxsize=4)
+@remembered
 def token_scripts(tokenizer: SourceTokenizer) -> TokenScripts:
     """Classify every token of a tokenizer by kind and script; about a second for 262,144 tokens."""
     surfaces = _surfaces(tokenizer)

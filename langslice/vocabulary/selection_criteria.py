@@ -7,12 +7,12 @@ with much text does not push out one with little.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 
 from langslice.tokenizer import SourceTokenizer
+from langslice.tokenizer.source import remembered
 from langslice.vocabulary.kept_results import kept_weights
 from langslice.vocabulary.languages import Language
 from langslice.vocabulary.lexicon import forms_for, language_words, running_text, weigh_words
@@ -91,7 +91,7 @@ class SelectionCriterion:
         return self.weights if self.running is None else self.running
 
 
-@lru_cache(maxsize=32)
+@remembered
 def language_criterion(
     tokenizer: SourceTokenizer,
     classes: TokenScripts,

@@ -46,19 +46,21 @@ def page(record: dict[str, Any]) -> str:
                 note = f" [{reasons.setdefault(_plain(why), len(reasons) + 1)}]" if why else ""
                 cells.append(f"{word}{note}")
             rows.append(f"| `{model_type}` | {name} | " + " | ".join(cells) + " |")
-    words = ("exact", "refused", "wrong", "failed", "not built")
+    words = ("exact", "refused", "wrong", "failed", "has none", "not built", "not tried")
     sums = [
         f"| {word} | " + " | ".join(str(counts[axis][word]) for axis in AXES) + " |"
         for word in words
         if word == "wrong" or any(counts[axis][word] for axis in AXES)
     ]
+    sums.append("| exact, of those that have it | " + " | ".join(_share(counts[axis]) for axis in AXES) + " |")
     lines = [
         "# Model types",
         "",
         f"Every class of transformers {record['transformers']} that writes text, as a tiny random model: its vocabulary is sliced,",
         "a layer removed, heads and neurons removed from every layer, each compared with the source. Types without a row in the",
         "tables are sliced by a row that is read off their class ([Add a model family](../adding-a-family.md)). A refused slice",
-        "writes nothing and says why.",
+        "writes nothing and says why. A model *has none* where its class has no such part: no attention, no feed-forward layers,",
+        "or one set of weights for all layers.",
         "",
         "| | vocabulary | layers | heads | neurons |",
         "| --- | --- | --- | --- | --- |",
@@ -74,6 +76,12 @@ def page(record: dict[str, Any]) -> str:
         "",
     ]
     return HEAD + "\n".join(lines)
+
+
+def _share(counts: Counter[str]) -> str:
+    """Exact in percent of what could be built, was tried and has such a part."""
+    tried = sum(counts[word] for word in ("exact", "refused", "wrong", "failed"))
+    return f"{counts['exact'] / max(tried, 1):.1%}"
 
 
 def _plain(why: str) -> str:

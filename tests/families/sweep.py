@@ -1,7 +1,9 @@
 """Every model type that the installed transformers has: what of it can be sliced, and what is refused, with the reason.
 
-    python -m tests.families.sweep                     all types, into record.json and docs/reference/families.md
-    python -m tests.families.sweep --types mamba,rwkv  these, printed
+    python -m tests.families.sweep                     all types, into record.json (half an hour and more)
+    python -m tests.families.sweep --types mamba,rwkv  these, printed; with --merge into record.json
+
+What was found is noted pair by pair in build/families.jsonl: a sweep that was stopped goes on from there with --go-on.
 
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
 more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
@@ -29,16 +31,22 @@ import langslice
 from langslice.errors import LangsliceError, PlanError
 from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import open_checkpoint
+from langslice.model.derived_parts import NO_ATTENTION, NO_FEED_FORWARD
 from langslice.model.transformers_classes import model_class
 from tests.families.record import AXES, RECORD, Found, lost, read_record
 from tests.families.tiny import build
 
+JOURNAL = Path("build/families.jsonl")
 _FEW = 131  # rows where the vocabulary stays, and no tokenizer is needed
 _TABLES = {
     "causal": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "masked": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
     "sequence": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
 }
+
+
+class _HasNone(Exception):
+    """A model that has no such part at all: it is not refused."""
 
 
 def pairs() -> Iterator[tuple[str, str]]:
@@ -74,6 +82,8 @@ def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = 
 def _tried(cut: Callable[[Path, Path], str], source: Path, out: Path) -> str:
     try:
         difference = cut(source, out)
+    except _HasNone as error:
+        return f"has none: {error}"
     except LangsliceError as error:
         return f"refused: {_short(error)}"
     except Exception as error:  # noqa: BLE001 - classes raise anything
@@ -88,7 +98,10 @@ def _vocabulary(source: Path, out: Path) -> str:
 
 def _layers(source: Path, out: Path) -> str:
     """One layer in the middle, the last one, or a pair where kinds of layers alternate."""
-    stacks = read_anatomy(open_checkpoint(source)).layers
+    anatomy = read_anatomy(open_checkpoint(source))
+    stacks = anatomy.layers
+    if not any(anatomy.fields(stack).layers for stack in stacks):
+        raise _HasNone("its layers share one set of weights")
     for at, cut in enumerate(("1", "", "0-1")):
         try:
             drop = [f"{stack}.{cut or count - 1}" for stack, count in stacks.items()]
@@ -104,7 +117,9 @@ def _layers(source: Path, out: Path) -> str:
 def _heads(source: Path, out: Path) -> str:
     anatomy = read_anatomy(open_checkpoint(source))
     heads = [
-        f"{place}.{layer}:0-{found.group - 1}" for place, rows in anatomy.heads.items() for layer, found in rows.items()
+        f"{place}.{layer}:0-{found.group - 1 if found.key_value > 1 else 0}"
+        for place, rows in anatomy.heads.items()
+        for layer, found in rows.items()
     ]
     return _pruned(source, out, anatomy, "heads", drop_heads=heads)
 
@@ -118,7 +133,8 @@ def _neurons(source: Path, out: Path) -> str:
 def _pruned(source: Path, out: Path, anatomy: Anatomy, kind: str, **choice: list[str]) -> str:
     """Slice; with LANGSLICE_SWEEP_TWICE set, compare with the same parts set to zero on disk, too."""
     if not any(choice.values()):
-        raise PlanError(anatomy.body.refused.get(kind) or f"the model has no {kind}")
+        why = anatomy.body.refused.get(kind) or f"the model has no {kind}"
+        raise _HasNone(why) if why in (NO_ATTENTION, NO_FEED_FORWARD) else PlanError(why)
     langslice.slice(source, out, **choice)
     if not os.environ.get("LANGSLICE_SWEEP_TWICE"):
         return ""
@@ -157,51 +173,101 @@ _CUTS: dict[str, Callable[[Path, Path], str]] = {
 
 
 def _short(error: Exception) -> str:
+    """What an error says, in a line, without the folders of this run."""
     said = " ".join(str(getattr(error, "message", error)).split())
-    return re.sub(r"/\S+ was not written: ", "", said)[:300]
+    said = re.sub(r"/\S+ was not written: ", "", said)
+    return re.sub(rf"{re.escape(tempfile.gettempdir())}/[^\s:,;)]+", "FOLDER", said)[:300]
 
 
 def main() -> int:
     """Run the sweep, and print or write what it found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--accept", action="store_true", help="record what is refused now and was exact")
-    parser.add_argument("--axes", default=",".join(AXES), help="these alone")
-    parser.add_argument("--types", default="", help="these alone, with commas; nothing is written")
-    asked = parser.parse_args()
-    only = [name for name in asked.types.split(",") if name]
+    asked = _asked()
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
+    journal = None if asked.types else JOURNAL
+    record = _swept(asked.types, asked.axes.split(","), journal=journal, go_on=asked.go_on, minutes=asked.minutes)
+    print(counts_by_axis(record))
+    partial = bool(asked.types) or asked.minutes != float("inf")
+    if (partial and not asked.merge) or asked.axes != ",".join(AXES):
+        return 0
+    known = read_record()["types"] if RECORD.is_file() else {}
+    worse = lost(known, record)
+    for line in worse:
+        print(line)
+    if (worse and not asked.accept) or counts_of(record, "wrong"):
+        print("record.json was not written; pass --accept for what is meant to be refused now")
+        return 1
+    types = (
+        {name: {**known.get(name, {}), **record.get(name, {})} for name in {**known, **record}}
+        if asked.merge
+        else record
+    )
+    RECORD.write_text(json.dumps({"transformers": transformers.__version__, "types": types}, indent=1) + "\n")
+    JOURNAL.unlink(missing_ok=True)
+    return 0
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accept", action="store_true", help="record what is refused now and was exact")
+    parser.add_argument("--axes", default=",".join(AXES), help="these alone; nothing is written")
+    parser.add_argument("--types", default="", help="these alone, with commas; nothing is written")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop then; what may have changed comes first"
+    )
+    parser.add_argument("--merge", action="store_true", help="write what a part of a sweep found, beside what is known")
+    parser.add_argument(
+        "--go-on", action="store_true", help=f"leave out what {JOURNAL} has of a sweep that was stopped"
+    )
+    return parser.parse_args()
+
+
+def _is_exact(record: Found, model_type: str, name: str) -> bool:
+    found = record.get(model_type, {}).get(name, {})
+    return all(found.get(axis) == "exact" for axis in AXES)
+
+
+def _swept(types: str, axes: Sequence[str], *, journal: Path | None, go_on: bool, minutes: float) -> Found:
+    """What was found of all pairs, or of these types; noted in a journal as it is found."""
     record: Found = {}
-    for model_type, name in pairs():
-        if only and model_type not in only:
+    if journal is not None:
+        journal.parent.mkdir(exist_ok=True)
+        lines = journal.read_text(encoding="utf-8").splitlines() if go_on and journal.is_file() else []
+        journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        for model_type, name, found in map(json.loads, lines):
+            record.setdefault(model_type, {})[name] = found
+    known = read_record()["types"] if RECORD.is_file() else {}
+    ends = time.monotonic() + 60 * minutes
+    for model_type, name in sorted(pairs(), key=lambda pair: _is_exact(known, *pair)):  # what may have changed first
+        if time.monotonic() > ends:
+            break
+        if (types and model_type not in types.split(",")) or name in record.get(model_type, {}):
             continue
         began = time.monotonic()
         folder = Path(tempfile.mkdtemp(prefix="langslice-sweep-"))
         try:
-            found = record.setdefault(model_type, {})[name] = sweep(model_type, name, folder, asked.axes.split(","))
+            found = record.setdefault(model_type, {})[name] = sweep(model_type, name, folder, axes)
         finally:
             shutil.rmtree(folder)
         print(f"{time.monotonic() - began:5.1f} s  {model_type} {name} {found}", flush=True)
-    counts: dict[str, Any] = {axis: {} for axis in AXES}
+        if journal is not None:
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([model_type, name, found]) + "\n")
+    return record
+
+
+def counts_by_axis(record: Found) -> dict[str, dict[str, int]]:
+    """Axis -> word -> how often it was found."""
+    counts: dict[str, dict[str, int]] = {axis: {} for axis in AXES}
     for classes in record.values():
         for found in classes.values():
             for axis, said in found.items():
-                counts[axis][said.split(":")[0]] = counts[axis].get(said.split(":")[0], 0) + 1
-    print(counts)
-    if only or asked.axes != ",".join(AXES):
-        return 0
-    worse = lost(read_record()["types"], record) if RECORD.is_file() else []
-    wrong = counts_of(record, "wrong")
-    for line in worse:
-        print(line)
-    if (worse and not asked.accept) or wrong:
-        print("record.json was not written; pass --accept for what is meant to be refused now")
-        return 1
-    RECORD.write_text(json.dumps({"transformers": transformers.__version__, "types": record}, indent=1) + "\n")
-    return 0
+                word = said.split(":")[0]
+                counts[axis][word] = counts[axis].get(word, 0) + 1
+    return counts
 
 
 def counts_of(record: Found, word: str) -> int:

@@ -109,7 +109,7 @@ def test_inspect_prints_the_row(tiny):
 
     result = CliRunner().invoke(app, ["inspect", str(tiny("mamba")), "--row"])
     assert 'Rule("vocabulary", "embeddings", ("vocab", "hidden"))' in result.output
-    assert 'StackFields("num_hidden_layers", "", "intermediate_size")' in result.output
+    assert 'StackFields("num_hidden_layers", "", "")' in result.output
     assert _pasted(result.output)[0] == families.family_of(json.loads((tiny("mamba") / "config.json").read_text()))
     listed = CliRunner().invoke(app, ["inspect", "mini", "--row"]).output
     assert 'model_types=("llama", "mistral")' in listed or '("llama", "mistral")' in listed
@@ -131,8 +131,24 @@ PRUNED = {
     "gpt_oss": {"drop_layers": "0-1", "drop_heads": ["2:0-1", "3:2-3"], "drop_neurons": ["2:0-7", "3:8-15"]},
     "jamba": {"drop_layers": "0-1", "drop_neurons": ["2:0-7", "3:0-7"]},
     "longt5": {"drop_layers": ["encoder.0", "decoder.1"]},
+    # Counted by a list; sized by a map from numbers of layers, with parts of tables for each; in several lists side by side.
+    "nemotron_h": {"drop_layers": "1"},
+    "gemma4_text": {"drop_layers": "1", "scripts": "Hang"},
+    "xlm": {"drop_heads": [f"{layer}:1" for layer in range(4)]},
+    # Heads of the hidden size, of which several share a key-value head.
+    "stablelm": {"drop_heads": [f"{layer}:0-1" for layer in range(4)]},
 }
-CLASSES = {**TYPES, "arcee": "ArceeForCausalLM", "gpt_oss": "GptOssForCausalLM", "jamba": "JambaForCausalLM"}
+CLASSES = {
+    **TYPES,
+    "arcee": "ArceeForCausalLM",
+    "gpt_oss": "GptOssForCausalLM",
+    "jamba": "JambaForCausalLM",
+    "nemotron_h": "NemotronHForCausalLM",
+    "gemma4_text": "Gemma4ForCausalLM",
+    "xlm": "XLMWithLMHeadModel",
+    "stablelm": "StableLmForCausalLM",
+}
+TIED = {"xlm", "stablelm"}  # the size of a head to their number: written with per-layer sizes
 
 
 @pytest.mark.parametrize("model_type", sorted(PRUNED))
@@ -141,10 +157,39 @@ def test_layers_heads_and_neurons_of_a_type_without_a_row(model_type, tmp_path):
     result = langslice.slice(source, tmp_path / "out", **PRUNED[model_type])
     assert result.verification.passed
     assert next(check.passed for check in result.verification.checks if check.name == "outputs")
-    assert result.plan.structure.style == "stock"
+    assert result.plan.structure.style == ("sliced" if model_type in TIED else "stock")
     assert "Body(" in result.plan.row
 
 
 def test_what_was_not_found_is_refused_with_the_reason(tiny, tmp_path):
-    with pytest.raises(PlanError, match="the heads of a `mamba` model could not be read off its class: no field"):
+    with pytest.raises(PlanError, match="the heads of a `mamba` model could not be read off its class: it has no"):
         langslice.slice(tiny("mamba"), tmp_path / "out", drop_heads="0:1")
+
+
+def test_what_stands_in_the_configuration_by_layer_follows_the_layers(tmp_path):
+    source = build("gemma4_text", CLASSES["gemma4_text"], tmp_path / "source")
+    langslice.slice(source, tmp_path / "out", drop_layers="1")
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path / "out"))
+    assert list(before["per_layer_config"]) == ["3"]
+    assert after["per_layer_config"] == {"2": before["per_layer_config"]["3"]}
+    assert after["layer_types"] == [before["layer_types"][layer] for layer in (0, 2, 3)]
+    with pytest.raises(PlanError, match="each of its layers stands in several lists"):
+        langslice.slice(build("xlm", CLASSES["xlm"], tmp_path / "xlm"), tmp_path / "out2", drop_layers="1")
+
+
+def test_a_table_by_layer_that_outputs_do_not_show_keeps_the_layers(tmp_path):
+    source = build("esm", "EsmForMaskedLM", tmp_path / "source", tokens=131)
+    with pytest.raises(PlanError, match=r"with their number esm\.contact_head\.regression\.weight changes, too"):
+        langslice.slice(source, tmp_path / "out", drop_layers="1")
+
+
+def test_positions_behind_the_padding_token_are_read_off_the_class(tmp_path):
+    from langslice.model.positions import longest_text
+
+    config = build("roberta-prelayernorm", "RobertaPreLayerNormForMaskedLM", tmp_path, tokens=131)
+    config = json.loads((config / "config.json").read_text())
+    assert derive_row(config).family.offset_positions
+    assert longest_text(config) == config["max_position_embeddings"] - config["pad_token_id"] - 1
+    assert not derive_row(
+        json.loads((build("xlm", CLASSES["xlm"], tmp_path / "xlm") / "config.json").read_text())
+    ).family.offset_positions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import transformers
 
+from tests.families import sweep as sweeps
 from tests.families.record import lost, page, read_record
 from tests.families.sweep import sweep
 
@@ -37,3 +38,34 @@ def test_a_type_that_turns_from_exact_to_refused_is_named():
     after = {"some": {"Some": {"vocabulary": "refused: why", "layers": "exact"}}}
     assert lost(before, after) == ["some, Some: vocabulary was exact, now refused: why"]
     assert "| `some` | Some | refused [1] | exact |" in page({"transformers": "5", "types": after})
+
+
+def test_what_a_type_does_not_have_is_not_refused(tmp_path):
+    found = sweep("mamba2", "Mamba2ForCausalLM", tmp_path, ["heads", "neurons"])
+    assert found == {"heads": "has none: it has no attention heads", "neurons": "has none: it has no feed-forward part"}
+    table = page(
+        {"transformers": "5", "types": {"some": {"One": found, "Two": {"heads": "exact", "neurons": "refused: so"}}}}
+    )
+    assert "| exact, of those that have it | 0.0% | 0.0% | 100.0% | 0.0% |" in table
+
+
+def test_reasons_name_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps.tempfile, "gettempdir", lambda: str(tmp_path))
+    said = sweeps._short(ValueError(f"takes the source and not {tmp_path}/x/.heads.partial-1-a: it says so"))
+    assert said == "takes the source and not FOLDER: it says so"
+    reasons = [one for classes in RECORD["types"].values() for axes in classes.values() for one in axes.values()]
+    assert not [one for one in reasons if "/tmp" in one]
+
+
+def test_a_sweep_that_was_stopped_goes_on(tmp_path, monkeypatch):
+    swept = []
+    monkeypatch.setattr(sweeps, "pairs", lambda: iter([("one", "One"), ("two", "Two")]))
+    monkeypatch.setattr(sweeps, "sweep", lambda *pair: swept.append(pair[0]) or {"layers": "exact"})
+    journal = tmp_path / "build" / "journal.jsonl"
+    part = sweeps._swept("", ["layers"], journal=journal, go_on=False, minutes=-1)
+    assert part == {}
+    journal.write_text('["one", "One", {"layers": "refused: so"}]\n')
+    whole = sweeps._swept("", ["layers"], journal=journal, go_on=True, minutes=float("inf"))
+    assert swept == ["two"]
+    assert whole == {"one": {"One": {"layers": "refused: so"}}, "two": {"Two": {"layers": "exact"}}}
+    assert len(journal.read_text().splitlines()) == 2

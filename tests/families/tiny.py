@@ -67,7 +67,7 @@ OWN: dict[str, dict[str, Any]] = {
         "ffn_config": {"hidden_size": _HIDDEN, "ffn_hidden_size": _NEURONS, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
-    "dots3_note_text": {"num_key_value_heads": _HEADS},
+    "dots3_note_text": {"num_key_value_heads": _HEADS, "per_layer_config": {layer: {"v_head_dim": 16} for layer in "23"}},
     "esm": {"vocab_size": VOCABULARY, "pad_token_id": 1, "mask_token_id": 5, "position_embedding_type": "rotary"},
     "esmc": {"num_key_value_heads": _HEADS},
     "gemma3n_text": {
@@ -78,7 +78,8 @@ OWN: dict[str, dict[str, Any]] = {
         "laurel_rank": 5,
         "activation_sparsity_pattern": [0.0] * _LAYERS,
     },
-    "gemma4_text": {"hidden_size_per_layer_input": 7},
+    "gemma4_text": {"hidden_size_per_layer_input": 7, "per_layer_config": {"3": {"head_dim": 16}}},
+    "gemma4_unified_text": {"per_layer_config": {"3": {"head_dim": 16}}},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"mamba_n_heads": 4, "mamba_d_head": "auto", "layer_types": ["mamba", "attention"] * 2},
     **{name: {"head_dim": _HEAD, "num_key_value_heads": 2} for name in (
@@ -99,6 +100,7 @@ OWN: dict[str, dict[str, Any]] = {
         "num_self_attention_heads": 4,
         "num_cross_attention_heads": 4,
     },
+    "prophetnet": {"num_encoder_layers": 3, "num_decoder_layers": 3},
     "qwen4_exp_text": {"layer_types": _LISTED, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": _HEAD,
                        "indexer_budget": 8, "indexer_compress_ratio": 2, "hc_lowrank": 10, "linear_num_key_heads": 2,
                        "linear_num_value_heads": 4, "linear_key_head_dim": _HEAD, "linear_value_head_dim": _HEAD},
@@ -139,6 +141,7 @@ OWN: dict[str, dict[str, Any]] = {
 }
 # fmt: on
 _IDS = ("token_id", "token_index", "index")
+_LOW = 100  # no model is built with fewer rows: higher ids become low ones
 
 
 def tiny_config(model_type: str, tokens: int = VOCABULARY, **changes: Any) -> Any:
@@ -171,7 +174,7 @@ def shrunk(document: dict[str, Any]) -> dict[str, Any]:
         elif name in SMALL and (type(value) is int or value is None):
             if value is not None:
                 found[name] = SMALL[name]
-        elif _is_id(name) and type(value) is int and value >= VOCABULARY:
+        elif _is_id(name) and type(value) is int and value >= _LOW:
             found[name] = 3 + sum(map(ord, name)) % 90
         elif _is_id(name) and isinstance(value, list) and value and all(type(one) is int for one in value):
             found[name] = [3 + at for at, _ in enumerate(value)]
@@ -179,7 +182,7 @@ def shrunk(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_id(name: str) -> bool:
-    return name.endswith(_IDS) or name.endswith("_token_ids")
+    return name.endswith((*_IDS, "_token_ids", "suppress_tokens"))
 
 
 def _own_half(model_type: str) -> dict[str, int]:

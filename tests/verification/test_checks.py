@@ -14,12 +14,13 @@ from langslice.cli.console import print_warnings
 from langslice.errors import LangsliceError, VerificationError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.source_tokenizer import source_tokenizer
-from langslice.verification.clients import check_clients
+from langslice.verification.clients import check_clients, state
 from langslice.verification.main import Verification
 from langslice.verification.outputs import _long_sample
 from langslice.verification.record import read_record
 from langslice.verification.sentence_pipeline import knows_no_vocabulary
 from langslice.verification.tokenization import TextComparison, check_prompts, summarise_texts
+from langslice.vocabulary.chats import read_templates
 from tests.verification.sources import edit, make_embedder, make_mini, make_rembert, make_windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,7 +66,9 @@ def test_a_chat_whose_roles_are_not_kept_fails(thorough, mini, tmp_path):
             chat_template="{{ '한국어 사용자' }}: {{ messages[0]['content'] }}",
         )
     source, out = open_checkpoint(tmp_path / "source"), open_checkpoint(tmp_path / "out")
-    check = check_clients(source, out, source_tokenizer(source), read_record(tmp_path / "out"), [], thorough=thorough)
+    plan = read_record(tmp_path / "out")
+    stated = state(source_tokenizer(source), plan, [], read_templates(source.model_folder), thorough=thorough)
+    check = check_clients(source, out, stated, plan)
     assert check.passed is False
     assert check.examples[0].startswith("the chat '한국어 사용자: 1' needs tokens that are not kept")
 
@@ -79,7 +82,8 @@ def test_special_tokens_that_the_slice_forgets_fail(thorough, tmp_path):
     edit(tmp_path / "out/tokenizer_config.json", additional_special_tokens=["<extra_0>"])
     before, after = open_checkpoint(source), open_checkpoint(tmp_path / "out")
     plan = read_record(tmp_path / "out")
-    check = check_clients(before, after, source_tokenizer(before), plan, [], thorough=thorough)
+    stated = state(source_tokenizer(before), plan, [], read_templates(source), thorough=thorough)
+    check = check_clients(before, after, stated, plan)
     assert check.passed is False
     assert "special token '<extra_1>': id None, expected 5" in check.examples
 

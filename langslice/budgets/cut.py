@@ -1,0 +1,79 @@
+"""A combination of cuts, as a value: how many rows stay, which layers go, and which shares of heads and neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langslice.formatting import number_runs
+
+Layer = tuple[str, int]
+"""Stack and number of a layer."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is cut.
+
+    rows     of the vocabulary that stay, at most
+    layers   (stack, layer) of those that go, ascending
+    heads    share of the heads of every layer that goes
+    neurons  share of the neurons of every layer that goes
+    """
+
+    rows: int
+    layers: tuple[Layer, ...] = ()
+    heads: float = 0.0
+    neurons: float = 0.0
+
+    def layer_texts(self) -> list[str]:
+        """The layers that go, as --drop-layers takes them: ["3,5"], ["encoder.3", "decoder.5"]."""
+        stacks = dict.fromkeys(stack for stack, _ in self.layers)
+        return [f"{stack}." + ",".join(str(at) for name, at in self.layers if name == stack) for stack in stacks]
+
+    def text(self) -> str:
+        """In words: `9,000 rows; without layers 3-5; 0.25 of the neurons`."""
+        parts = [f"{self.rows:,} rows"]
+        for stack in dict.fromkeys(stack for stack, _ in self.layers):
+            numbers = ",".join(number_runs([at for name, at in self.layers if name == stack]))
+            parts.append(f"without {'layers' if stack == 'layers' else f'{stack} layers'} {numbers}")
+        parts += [f"without {share:.3g} of the {name}" for name, share in self.shares().items() if share]
+        return "; ".join(parts)
+
+    def shares(self) -> dict[str, float]:
+        """Kind -> share that goes."""
+        return {"heads": self.heads, "neurons": self.neurons}
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What besides the vocabulary is cut."""
+        return (*(["layers"] if self.layers else []), *(name for name, share in self.shares().items() if share))
+
+    def all_axes(self, full: int) -> tuple[str, ...]:
+        """What is cut, the vocabulary among it where fewer rows than `full` stay."""
+        return (*(["vocabulary"] if self.rows < full else []), *self.axes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "rows": self.rows, "layers": [list(one) for one in self.layers], "heads": self.heads, "neurons": self.neurons,
+        }  # fmt: skip
+
+    def choice(self, files: Mapping[str, str]) -> dict[str, Any]:
+        """The entries of a choice, but for the vocabulary, that ask for this.
+
+        files  kind -> file of its scores
+        """
+        entries: dict[str, Any] = {}
+        if self.layers:
+            entries["drop_layers"] = self.layer_texts()
+        for kind, share in self.shares().items():
+            if share:
+                entries |= {f"{kind}_sparsity": share, f"{kind}_by": files[kind], "even": True}
+        return {**entries, "output_style": "stock"} if entries else {}
+
+
+def cut_of(rows: int, kind: str, share: float) -> Cut:
+    """A cut of heads alone, or of neurons alone, next to that of the vocabulary."""
+    return Cut(rows, heads=share) if kind == "heads" else Cut(rows, neurons=share)
