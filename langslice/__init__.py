@@ -20,6 +20,7 @@ The verbs of the command line are the functions of this module:
     shrink(model, tokenizer, ...)   train a slice in memory; trained rows go back into the model
     adapter(adapter, out, plan=...) a LoRA between a model and its slice
     report(folder, ...)             one HTML page and the model card
+    export(folder, out, to=...)     a slice in the format of another program
     push(folder, repo_id, ...)      a slice onto the hub
     init(model, languages)          a first recipe
     run(recipe, work)               all of it, from one recipe
@@ -43,6 +44,7 @@ _HOMES = {
     "langslice.planning.plan": ("SlicePlan", "load_plan"),
     "langslice.scoring.main": ("score",),
     "langslice.demonstrations.main": ("make_demonstrations",),
+    "langslice.formats.main": ("export",),
     "langslice.features.main": ("find_features",),
     "langslice.evaluation.main": ("evaluate",),
     "langslice.healing.main": ("heal",),
@@ -56,7 +58,7 @@ _HOMES = {
     "langslice.reproduction.main": ("reproduce",),
 }
 __all__ = [
-    "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "find_features",
+    "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "export", "find_features",
     "fit", "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
     "run", "score", "shrink", "slice", "sweep", "tradeoff",
     "verify",

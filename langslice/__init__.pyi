@@ -14,6 +14,8 @@ from langslice.evaluation.options import EvaluateOptions
 from langslice.evaluation.results import Evaluation
 from langslice.features.main import Features
 from langslice.features.options import FeatureOptions
+from langslice.formats.main import Exported
+from langslice.formats.options import ExportOptions
 from langslice.healing.main import HealResult
 from langslice.healing.options import HealOptions
 from langslice.planning.options import PlanOptions
@@ -69,6 +71,7 @@ def count(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: CountOptions | None = ...,
     report: Report = ...,
 ) -> TokenCounts: ...
@@ -102,6 +105,20 @@ def evaluate(
     options: EvaluateOptions | None = ...,
     report: Report = ...,
 ) -> Evaluation: ...
+def export(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    precision: str = ...,
+    pre: str | None = ...,
+    converter: str | Path | None = ...,
+    text: str | Path | Sequence[str | Path] = ...,
+    verify: bool = ...,
+    to: str = ...,
+    options: ExportOptions | None = ...,
+    overwrite: bool = ...,
+    report: Report = ...,
+) -> Exported: ...
 def find_features(
     model: str | Path,
     out: str | Path | None = ...,
@@ -124,6 +141,7 @@ def find_features(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: FeatureOptions | None = ...,
     overwrite: bool = ...,
     report: Report = ...,
@@ -170,6 +188,7 @@ def fit(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: FitOptions | None = ...,
     overwrite: bool = ...,
     report: Report = ...,
@@ -225,6 +244,7 @@ def init(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: InitOptions | None = ...,
     report: Report = ...,
 ) -> str: ...
@@ -235,6 +255,7 @@ def inspect(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: InspectOptions | None = ...,
     report: Report = ...,
 ) -> Inspection: ...
@@ -280,6 +301,7 @@ def mask(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     options: MaskOptions | None = ...,
@@ -346,6 +368,7 @@ def plan(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: PlanOptions | None = ...,
     report: Report = ...,
 ) -> SlicePlan: ...
@@ -412,6 +435,7 @@ def restore(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: RestoreOptions | None = ...,
     overwrite: bool = ...,
     report: Report = ...,
@@ -425,7 +449,7 @@ def run(
 def score(
     model: str | Path,
     kind: str,
-    method: str,
+    method: str | None = ...,
     *,
     calibration: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     text_field: str = ...,
@@ -439,6 +463,7 @@ def score(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: ScoreOptions | None = ...,
     report: Report = ...,
 ) -> Scores: ...
@@ -503,6 +528,7 @@ def shrink(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     link: bool = ...,
@@ -573,6 +599,7 @@ def slice(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     link: bool = ...,
@@ -645,6 +672,7 @@ def slice(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
     link: bool = ...,
@@ -695,6 +723,7 @@ def tradeoff(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: TradeoffOptions | None = ...,
     report: Report = ...,
 ) -> Tradeoff: ...
@@ -706,6 +735,7 @@ def verify(
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
+    trust_remote_code: bool = ...,
     options: VerifyOptions | None = ...,
     report: Report = ...,
 ) -> Verification: ...

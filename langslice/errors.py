@@ -20,6 +20,7 @@
     ├── HealError               a model that cannot be healed as asked, or a teacher that is not its source
     ├── ReportError             measurements that cannot be read, or that are of another model than the slice
     ├── PublishError            a slice that must not be uploaded as it is, or a hub that does not take it
+    ├── ExportError             a model that another format cannot hold, or a library for it that is missing
     ├── ClusterError            a Ray cluster that is not there, or that lost a task for good
     ├── VerificationError       exit code 1; the slice differs from its source
     └── Interruption            exit code 128 + signal; a signal came, and finished work was kept for the same command
@@ -133,6 +134,10 @@ class ReportError(LangsliceError):
 
 class PublishError(LangsliceError):
     """A slice that must not be uploaded as it is, or a hub that cannot be reached or does not take it."""
+
+
+class ExportError(LangsliceError):
+    """A model that another format cannot hold, or not as asked, or a library for it that is missing."""
 
 
 class VerificationError(LangsliceError):

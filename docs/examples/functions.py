@@ -64,6 +64,11 @@ tokenizer = transformers.AutoTokenizer.from_pretrained(mini_model_path())
 with langslice.shrink(model, tokenizer, texts=["Good morning"], verify=False) as (small, small_tokenizer):
     pass  # train `small`
 
+# export
+langslice.export(
+    "ko-en", "gguf", to="gguf", pre="qwen35"
+)  # the packaged tokenizer is none that llama.cpp knows by its hash
+
 # report
 langslice.report("ko-en", scores=[])
 

@@ -167,6 +167,15 @@ from langslice.files import read_header
 
 tensors, metadata = read_header(mini_model_path() / "model.safetensors")
 
+# langslice.formats.ExportOptions
+from langslice.formats import ExportOptions
+
+options = ExportOptions(precision="q8_0", pre="qwen35", verify=False)
+
+# langslice.formats.Exported
+exported = langslice.export("ko", "ko-gguf", options=options)  # Exported
+print(exported.files, exported.checks, exported.notes)
+
 # langslice.healing.HealOptions
 from langslice.healing import HealOptions
 

@@ -19,6 +19,7 @@ from langslice.cli.commands.count import count
 from langslice.cli.commands.demo import demo
 from langslice.cli.commands.demonstrations import demonstrations
 from langslice.cli.commands.evaluate import evaluate
+from langslice.cli.commands.export import export
 from langslice.cli.commands.features import features
 from langslice.cli.commands.fit import fit
 from langslice.cli.commands.heal import heal
@@ -111,6 +112,7 @@ _COMMANDS = {
         (adapter, "langslice adapter lora --plan mini-ko-en/slice.json -o lora-ko-en"),
     ),
     "Publish": (
+        (export, "langslice export mini-ko-en --to gguf --pre qwen35 -o mini-gguf"),
         (report, "langslice report mini-ko-en"),
         (push, "langslice push mini-ko-en ORG/NAME --dry-run"),
     ),

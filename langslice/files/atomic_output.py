@@ -28,7 +28,7 @@ Notice = Callable[[str], None]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
-MODEL_FILES = ("config.json", "slice.json", "modules.json")
+MODEL_FILES = ("config.json", "slice.json", "modules.json", "export.json")
 
 
 @contextmanager

@@ -43,7 +43,9 @@ class AdapterOptions(Options):
     to: Annotated[
         str | None,
         Entry(
-            "Target: slice or original. Default: the one that the adapter does not fit yet.", "SIDE", values=DIRECTIONS
+            "Target: slice or original. Default: the one that the adapter does not fit yet.",
+            "TARGET",
+            values=DIRECTIONS,
         ),
     ] = None
     base: Annotated[

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from langslice.model.checkpoint import Checkpoint
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
 from langslice.planning.slice_files import make_files
@@ -45,7 +44,7 @@ def left_out_files(files: Sequence[SideFile], rewrite: Rewrite, made: SlicePlan)
 def write_metadata(
     staging: Path,
     name: str,
-    checkpoint: Checkpoint,
+    source: Source,
     made: SlicePlan,
     edits: Mapping[str, TensorEdit],
     rewrite: Rewrite,
@@ -53,12 +52,16 @@ def write_metadata(
     verification: Verification | None,
 ) -> None:
     """Write slice.json and the model card of a slice called `name`; the source's card is set aside."""
+    from langslice.formats.pre_tokenizers import original_hash
     from langslice.reporting.card import write_card
     from langslice.reporting.slice_folder import read_slice
     from langslice.reporting.source_card import set_source_card_aside
 
     set_source_card_aside(staging)
+    checkpoint = source.checkpoint
     parts = part_table(made, edits, checkpoint)
     pruned = None if made.weights is None else made.pruned
-    head = write_record(staging, checkpoint, made, rewrite, left_out, verification, pruned, parts)
+    digest = original_hash(checkpoint.folder, source.tokenizer)
+    source.tokenizer.release()
+    head = write_record(staging, checkpoint, made, rewrite, left_out, verification, pruned, parts, digest)
     write_card(staging, read_slice(staging, head, made, name=name))

@@ -245,7 +245,7 @@ def slice(
         check_unchanged(checkpoint, source.files, before)
         left_out = left_out_files(source.files, cut.rewrite, made)
         forget(staging)
-        write_metadata(staging, out.name, checkpoint, made, edits, cut.rewrite, left_out, verification)
+        write_metadata(staging, out.name, source, made, edits, cut.rewrite, left_out, verification)
     return SliceResult(
         out, made, part_sizes(made, edits), cut.written, left_out, verification, (*notes, *cut.written.notes)
     )

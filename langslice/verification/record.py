@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = "langslice-slice/1"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
 _FORM = {"sparsity?": (None, {"tensors": {"*": {"zeros": int, "size": int}}}), "new_to_old": list}
+_WINDOW = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -43,11 +44,13 @@ def write_record(
     verification: Verification | None,
     pruned: Mapping[str, Any] | None = None,
     parts: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
+    pre_tokenizer_hash: str | None = None,
 ) -> dict[str, Any]:
     """Write slice.json into the output: plan, maps, versions, hashes of the source, and verification.
 
     pruned   the report of weight pruning, with the zeros of each tensor
     parts    what `part_table` gives
+    pre_tokenizer_hash  by which llama.cpp tells the source's tokenizer from others; None for one that needs no name
     Returns  everything in it but the plan and its map
     """
     head: dict[str, Any] = {
@@ -60,6 +63,7 @@ def write_record(
             "files": _source_hashes(checkpoint, whole_weights=verification is not None),
             "slice": _earlier(checkpoint),
         },
+        "pre_tokenizer_hash": pre_tokenizer_hash,
         "tokenizer_files": dict(rewrite.written),
         "left_out": dict(left_out),
         "proof": None if verification is None else verification.to_json(),
@@ -69,8 +73,10 @@ def write_record(
         "files": _file_sizes(folder),
     }
     text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
-    maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
-    write_plan(plan, folder / FILE_NAME, f'{text},\n "new_to_old": {maps},\n "plan": ', "}\n")
+    rows = plan.new_to_old
+    # Some thousand at a time: as a list of Python's numbers a large vocabulary would take tens of megabytes.
+    maps = ",".join(",".join(map(str, rows[at : at + _WINDOW].tolist())) for at in range(0, len(rows), _WINDOW))
+    write_plan(plan, folder / FILE_NAME, f'{text},\n "new_to_old": [{maps}],\n "plan": ', "}\n")
     return head
 
 

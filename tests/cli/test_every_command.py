@@ -34,6 +34,7 @@ COMMANDS = {
     "demonstrations": ([DEMONSTRATIONS], "demos.jsonl"),
     "evaluate": ([SLICE, "evaluate MODEL cut --tasks perplexity,speed -l en -n 4 --rounds 1 --device cpu -o results.json"],
                  "results.json"),
+    "export": ([SLICE, "export cut --to gguf --pre qwen35 --precision q8_0 -o gguf"], "gguf/Modelfile"),
     "features": ([DEMONSTRATIONS, "features MODEL --demos demos.jsonl -o features"], "features"),
     "heal": ([SLICE, f"heal cut {HEAL} --teacher MODEL -o healed"], "healed/healing.parquet"),
     "init": (["init MODEL -l ko,en -o drafted.yaml"], "drafted.yaml"),

@@ -1,0 +1,112 @@
+"""Write a slice, or any checkpoint, in another format, and compare the result with what it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from langslice.errors import VerificationError
+from langslice.files.atomic_output import check_output, staging_folder
+from langslice.formats.options import ExportOptions
+from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.options import listed, taking
+from langslice.progress import Report, silent
+from langslice.verification.check import Check
+from langslice.verification.file_names import FILE_NAME
+from langslice.verification.record import installed_versions, read_record
+from langslice.verification.sample_texts import verification_texts
+from langslice.version import __version__
+
+RECORD = "export.json"
+# Of each text that comes with the package; the user's are read whole.
+_OWN_LINES = 200
+_LIBRARIES = ("gguf", "xllamacpp", "transformers", "torch")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` made.
+
+    out      the folder
+    files    name -> bytes
+    checks   what was compared; empty with `verify=False`
+    notes    what a user should know
+    """
+
+    out: Path
+    files: Mapping[str, int]
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+
+@taking(ExportOptions)
+def export(
+    folder: str | Path, out: str | Path, *, options: ExportOptions, overwrite: bool = False, report: Report = silent
+) -> Exported:
+    """Write a slice in another format, and compare the result with the slice.
+
+    folder     a slice, or any model folder
+    out        folder to make; nothing appears there before the result is written and compared
+    options    see ExportOptions
+    overwrite  replace an existing `out`
+    Raises     ExportError for a model that the format cannot hold, or a missing library; VerificationError where the result
+               differs; CheckpointError, TokenizerError, OutputError
+    """
+    from langslice.formats.gguf_file import GgufJob, write_gguf
+
+    out = Path(out)
+    checkpoint = open_checkpoint(folder)
+    check_output(out, source=checkpoint.folder, overwrite=overwrite)
+    texts = _texts(checkpoint, listed(options.text))
+    with staging_folder(out, source=checkpoint.folder, overwrite=overwrite) as staging:
+        checks, notes, facts = write_gguf(GgufJob(checkpoint, staging, out.name, options, texts, report))
+        failed = [check for check in checks if check.passed is False]
+        if failed:
+            raise VerificationError(
+                "\n".join([f"{out} was not written: it differs from {folder}", *map(_told, failed)])
+            )
+        _write_record(staging, checkpoint, facts, checks)
+        files = {path.name: path.stat().st_size for path in sorted(staging.iterdir())}
+    return Exported(out, files, tuple(checks), tuple(notes))
+
+
+def _texts(checkpoint: Checkpoint, text: tuple[str, ...]) -> dict[str, Callable[[], Iterable[str]]]:
+    """The user's text first; then words and sentences of the languages that were kept, or of all of them."""
+    request: Mapping[str, Any] = {}
+    if (checkpoint.folder / FILE_NAME).is_file():
+        request = read_record(checkpoint.folder).request
+    # The corpus that tokens were counted on may be of any size.
+    found = verification_texts({"languages": request.get("languages")}, text)
+    kept = {f"sentences, {code.strip()}" for one in listed(request.get("languages")) for code in one.split(",")}
+    own = ("sentences, ", "words of ")
+    return {
+        name: partial(_first, read) if name.startswith(own) else read
+        for name, read in found.items()
+        if not kept or not name.startswith(own[0]) or name in kept
+    }
+
+
+def _first(read: Callable[[], Iterable[str]]) -> Iterable[str]:
+    """The first lines of a text that comes with the package."""
+    return islice(read(), _OWN_LINES)
+
+
+def _told(check: Check) -> str:
+    return "\n    ".join([f"  {check.name}: {check.detail}", *check.examples[:3]])
+
+
+def _write_record(folder: Path, checkpoint: Checkpoint, facts: Mapping[str, Any], checks: Iterable[Check]) -> None:
+    """What was written, from what, by what, and how it compares."""
+    document = {
+        "format": "langslice-export/1",
+        "model": checkpoint.model_id,
+        **facts,
+        "checks": [asdict(check) for check in checks],
+        "versions": {"langslice": __version__, **installed_versions(_LIBRARIES)},
+    }
+    (folder / RECORD).write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
