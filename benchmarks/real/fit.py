@@ -172,7 +172,10 @@ def correlation(fits: list[dict[str, Any]]) -> tuple[str, int]:
 def best_of(fit: dict[str, Any], axis: str) -> list[str]:
     """The best that one axis alone gives within the budget."""
     full = max(point["cut"]["rows"] for point in fit["points"])
-    alone = [point for point in fit["tried"] if axes_of(point, full) == [axis]]
+    limit = fit["limits"]["size"]
+    alone = [
+        point for point in fit["points"] if axes_of(point, full) == [axis] and point["takes"]["size"] <= limit and point["loss"]
+    ]
     if not alone:
         return [f"{axis} alone", "does not reach the budget", "–", "–"]
     return chosen_row(
