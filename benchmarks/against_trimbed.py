@@ -122,7 +122,7 @@ def write_configurations(work: Path, source: Path, others: list[str]) -> None:
         "prove": {
             **base,
             "selection": {**selection, "min_count": 10**9},
-            "corpus": {**corpus("verification"), "counts_cache": str(work / "verification-counts.json")},
+            "corpus": {**corpus("proof"), "counts_cache": str(work / "proof-counts.json")},
         },
     }
     for name, content in configurations.items():

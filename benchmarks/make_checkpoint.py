@@ -77,7 +77,7 @@ def split(shapes: Shapes) -> list[Shapes]:
 
 
 def write_shard(path: Path, shapes: Shapes, noise: bytes) -> None:
-    """Write one safetensors file full of noise."""
+    """Write one safetensors file full of noise; without noise, a hole of its size."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name, shape in shapes.items():
@@ -87,17 +87,26 @@ def write_shard(path: Path, shapes: Shapes, noise: bytes) -> None:
     text += b" " * (-len(text) % 8)
     with path.open("wb", buffering=0) as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        while position:
+        if not noise:
+            file.truncate(8 + len(text) + position)
+        while noise and position:
             position -= file.write(noise[: min(len(noise), position)])
         os.fsync(file.fileno())
 
 
-def make_checkpoint(out: Path, gigabytes: float, noise: bytes | None = None) -> None:
-    """Write config.json, shards and index into a new folder; the weights are these bytes over and over."""
+def make_checkpoint(out: Path, gigabytes: float, noise: bytes | None = None, *, sparse: bool = False) -> None:
+    """Write config.json, shards and index into a new folder; the weights are these bytes over and over.
+
+    sparse  files without content, and the whole tables, so that layers alone make the size
+    """
     out.mkdir(parents=True)
     layers, vocab = scaled(gigabytes)
+    if sparse:
+        tables = size_of((2 * VOCAB, HIDDEN))
+        layer = sum(map(size_of, layer_shapes(0).values()))
+        layers, vocab = max(round((gigabytes * 1e9 - tables) / layer), 1), VOCAB
     shards = split(all_shapes(layers, vocab))
-    noise = noise or os.urandom(NOISE_BYTES)
+    noise = b"" if sparse else noise or os.urandom(NOISE_BYTES)
     weight_map, total = {}, 0
     for number, shapes in enumerate(shards, 1):
         single = len(shards) == 1

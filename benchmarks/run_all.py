@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 REWRITE_BYTES = 46_000_000_000
+GROWTH_BYTES = 20_000_000_000
 # Peers that no script compares with, and why.
 WITHOUT_SCRIPT = {
     "lm-vocab-trimmer": "vocabtrimmer 0.0.2 imports huggingface_hub.Repository, which huggingface_hub 1 and later do not have",
@@ -73,6 +74,8 @@ def jobs() -> dict[str, Job]:
         "start": _script("start"),
         "whole_command": _script("whole_command", "--before", before, obstacle="" if before else
                                  "BENCH_BEFORE names no earlier state of this repository to compare with"),
+        "growth": _script("growth", obstacle=no_assets or ("" if shutil.disk_usage(work.parent).free > GROWTH_BYTES else
+                          "less than 20 GB of disk")),
         "stress_kill": Job(("-m", "tests.stress.kill", "--kills", "40", "--write", str(RESULTS / "stress_kill.md"))),
         "fuzzing": Job(("-m", "tests.fuzz.run", "--seconds", "960", "--write", str(RESULTS / "fuzzing.md"))),
     }  # fmt: skip

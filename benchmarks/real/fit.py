@@ -34,7 +34,7 @@ from common import (
 PAGE, ITEMS, RIGHTS = "fit", 400, 30
 E5, GEMMA = "multilingual-e5-small", "gemma-3-270m"
 # Model -> budgets, lines of each language that losses are measured on, combinations that are measured.
-MODELS: dict[str, tuple[tuple[str, ...], int, int]] = {E5: (("100MB", "60MB"), 24, 12), GEMMA: (("250MB",), 10, 8)}
+MODELS: dict[str, tuple[tuple[str, ...], int, int]] = {E5: (("100MB", "60MB"), 24, 10), GEMMA: (("250MB",), 10, 8)}
 ALONE = ("vocabulary", "layers", "neurons")
 HEALED, STEPS = (E5, "60MB"), 100
 
@@ -51,32 +51,25 @@ def texts() -> list[str]:
     return found
 
 
-def folder_of(model: str, size: str, axes: str = "all") -> Path:
+def folder_of(model: str, size: str) -> Path:
     """Folder of a fit."""
-    return WORK / PAGE / f"{model}-{size}-{axes}"
+    return WORK / PAGE / f"{model}-{size}"
 
 
-def fitted(model: str, size: str, axes: str) -> dict[str, Any] | None:
-    """A fit, with all axes or one; where one alone does not reach the budget, what it says."""
+def fitted(model: str, size: str) -> dict[str, Any] | None:
+    """A fit: everything that was measured, what was chosen, and what measuring took."""
     _, lines, checks = MODELS[model]
-    out = folder_of(model, size, axes)
+    out = folder_of(model, size)
 
     def make() -> dict[str, Any]:
-        some = () if axes == "all" else ("--axes", axes)
-        try:
-            taken = langslice(
-                "fit", models() / model, "-l", "ko,en", "--size", size, *texts(), "--loss-lines", lines, "--checks",
-                1 if some else checks, *some, "--measured", WORK / PAGE / f"{model}-points", "-o", out, "--overwrite",
-                "--quiet",
-            )  # fmt: skip
-        except RuntimeError as error:
-            if "cannot be reached" not in str(error):
-                raise
-            return {"refused": str(error).partition("error: ")[2].splitlines()[0]}
+        taken = langslice(
+            "fit", models() / model, "-l", "ko,en", "--size", size, *texts(), "--loss-lines", lines, "--checks", checks,
+            "--measured", WORK / PAGE / f"{model}-points", "-o", out, "--overwrite", "--quiet",
+        )  # fmt: skip
         return {"taken": taken, **json.loads((out / "fit.json").read_text())}
 
-    found: dict[str, Any] | None = step(PAGE, f"{model}-{size}-{axes}", make)
-    if found is not None and axes == "all" and not ONLY_KEPT:
+    found: dict[str, Any] | None = step(PAGE, f"{model}-{size}", make)
+    if found is not None and not ONLY_KEPT:
         RESULTS.mkdir(parents=True, exist_ok=True)
         shutil.copy(out / "fit.svg", RESULTS / f"fit-{model}-{size}.svg")
     return found
@@ -129,12 +122,12 @@ def main() -> None:
     document: dict[str, Any] = {}
     for model, (sizes, _, _) in MODELS.items():
         for size in sizes:
-            found: dict[str, Any] = {axes: fitted(model, size, axes) for axes in ("all", *ALONE)}
-            if found["all"] is not None and model == E5:
-                found["scores"] = e5_scores(f"{model}-{size}", folder_of(model, size) / "slice")
-            elif found["all"] is not None:
-                found["rights"] = rights(model, size)
-            document.setdefault(model, {})[size] = found
+            one: dict[str, Any] = {"fit": fitted(model, size)}
+            if one["fit"] is not None and model == E5:
+                one["scores"] = e5_scores(f"{model}-{size}", folder_of(model, size) / "slice")
+            elif one["fit"] is not None:
+                one["rights"] = rights(model, size)
+            document.setdefault(model, {})[size] = one
     document["healing"] = healed()
     document["healed"] = None if document["healing"] is None else e5_scores("healed", WORK / PAGE / "healed")
     document["machine"] = machine()
@@ -147,6 +140,15 @@ def worst(loss: dict[str, Any]) -> str:
     return f"{most['value']:+.4f} [{most['low']:+.4f}, {most['high']:+.4f}] ({code})"
 
 
+def axes_of(point: dict[str, Any], full: int) -> list[str]:
+    """What a point cuts."""
+    cut = point["cut"]
+    return [
+        *(["vocabulary"] if cut["rows"] < full else []),
+        *(axis for axis in ("layers", "heads", "neurons") if cut[axis]),
+    ]
+
+
 def correlation(fits: list[dict[str, Any]]) -> tuple[str, int]:
     """Rank correlation of predicted and measured loss of combinations of two axes or more, and how many there are."""
     import numpy as np
@@ -157,10 +159,9 @@ def correlation(fits: list[dict[str, Any]]) -> tuple[str, int]:
     for fit in fits:
         full = max(point["cut"]["rows"] for point in fit["points"])
         for point in fit["tried"]:
-            cut = point["cut"]
-            if (cut["rows"] < full) + bool(cut["layers"]) + bool(cut["heads"]) + bool(cut["neurons"]) > 1:
+            if len(axes_of(point, full)) > 1:
                 measured = max(one["value"] for one in point["loss"].values())
-                points[json.dumps(cut)] = [max(point["predicted"].values()), measured]
+                points[json.dumps(point["cut"])] = [max(point["predicted"].values()), measured]
     items = np.array(list(points.values()))
     if len(items) < 3:
         return "–", len(items)
@@ -168,12 +169,25 @@ def correlation(fits: list[dict[str, Any]]) -> tuple[str, int]:
     return f"{float(STATISTICS['spearman'](items[None])[0]):+.3f} [{bounds.low:+.3f}, {bounds.high:+.3f}]", len(items)
 
 
-def chosen_row(name: str, found: dict[str, Any] | None) -> list[str]:
-    """What was chosen with some axes, or why nothing was."""
-    if found is None or "refused" in found:
-        return [name, "not measured yet" if found is None else found["refused"], "–", "–"]
-    chosen = found["chosen"]
-    return [name, chosen["text"], f"{chosen['takes']['size'] / 1e6:.1f}", worst(chosen["loss"])]
+def best_of(fit: dict[str, Any], axis: str) -> list[str]:
+    """The best that one axis alone gives within the budget."""
+    full = max(point["cut"]["rows"] for point in fit["points"])
+    limit = fit["limits"]["size"]
+    alone = [
+        point
+        for point in fit["points"]
+        if axes_of(point, full) == [axis] and point["takes"]["size"] <= limit and point["loss"]
+    ]
+    if not alone:
+        return [f"{axis} alone", "does not reach the budget", "–", "–"]
+    return chosen_row(
+        f"{axis} alone", min(alone, key=lambda point: max(one["value"] for one in point["loss"].values()))
+    )
+
+
+def chosen_row(name: str, point: dict[str, Any]) -> list[str]:
+    """A cut, what it takes and what it loses."""
+    return [name, point["text"], f"{point['takes']['size'] / 1e6:.1f}", worst(point["loss"])]
 
 
 def afterwards(found: dict[str, Any]) -> str:
@@ -194,21 +208,22 @@ def afterwards(found: dict[str, Any]) -> str:
 
 def section(model: str, size: str, every: dict[str, Any]) -> str:
     """What was cut to reach a budget, what each axis alone loses there, and what the slice is worth."""
-    found = every["all"]
+    found = every["fit"]
     if found is None:
         return f"## {model}, {size}\nNot measured yet.\n"
-    rows = [chosen_row("all axes", found), *(chosen_row(f"{axes} alone", every[axes]) for axes in ALONE)]
+    rows = [chosen_row("all axes", found["chosen"]), *(best_of(found, axis) for axis in ALONE)]
     tried = [
         [point["text"], f"{max(point['predicted'].values()):+.4f}", worst(point["loss"])] for point in found["tried"]
     ]
     lines = ", ".join(f"{count} {code}" for code, count in found["lines"].items())
+    peak = f", {found['taken']['peak_mb']:,.0f} MB at most" if "peak_mb" in found["taken"] else ""
     return f"""## {model}, {size}
 From {found["before"]["size"] / 1e6:.1f} MB and {found["before"]["rows"]:,} rows. Loss is {found["measure"]}, of the language
 that loses most, on lines: {lines}. {len(found["points"])} points in all; {found["taken"]["cpu_seconds"]:.0f} CPU seconds for those
-that were not known from another run, {found["taken"]["peak_mb"]:,.0f} MB at most.
+that were not known from another run{peak}.
 
 {table(["cut", "what", "MB", "loss"], rows, text_columns=2)}
-Combinations that were measured, in the order in which they were tried:
+What was measured within the budget, in the order in which they were tried:
 
 {table(["combination", "predicted", "measured"], tried)}{afterwards(every)}
 ![](fit-{model}-{size}.svg)
@@ -232,7 +247,7 @@ def page(document: dict[str, Any]) -> str:
     parts, ranks = [], []
     for model, (sizes, _, _) in MODELS.items():
         parts += [section(model, size, document[model][size]) for size in sizes]
-        said, count = correlation([document[model][size]["all"] for size in sizes if document[model][size]["all"]])
+        said, count = correlation([document[model][size]["fit"] for size in sizes if document[model][size]["fit"]])
         ranks.append([model, str(count), said])
     return f"""# A budget over all axes
 

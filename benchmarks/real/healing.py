@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -222,7 +223,11 @@ def pictures(document: dict[str, Any]) -> dict[str, str]:
             minutes = found["cpu_seconds"] / 60 / job.options["steps"]
             first = found["curve"][0]["heldout_loss"]
             points = tuple(ChartPoint(row["step"] * minutes, row["heldout_loss"] / first) for row in found["curve"])
-            said = f"{job.cut}, {job.way.split(',')[0]}" + (f", seed {seed}" if len(job.seeds) > 1 else "")
+            said = (
+                re.sub(r" of \d+|% of", "", job.cut)
+                + f", {job.way.split(',')[0]}"
+                + (f" ({seed})" if len(job.seeds) > 1 else "")
+            )
             lines.setdefault(_CUTS[job.cut][0], []).append(ChartLine(said, points, dashed=name == "control"))
     return {
         model: line_chart(f"{model}: healing", "CPU minutes", "held-out loss, of that of the cut", each)

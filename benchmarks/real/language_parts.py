@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from common import ONLY_KEPT, SEED, machine, ntrex, step, table, write_page
-from scores import Opened, opened
+from scores import opened
 
 PAGE = "language_parts"
 MODELS = ("multilingual-e5-small", "gemma-3-270m")
@@ -52,9 +52,15 @@ def chosen(model: str, cut: str) -> dict[str, Any]:
     return language_neurons_to_drop(scores, anatomy, KEPT, share=share)
 
 
-def losses(this: Opened, **gone: Any) -> dict[str, Any]:
+@cache
+def measured_text(model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Lines to measure on, and what the whole model gives for them."""
+    return opened(model).laid_out({code: ntrex(code)[650 : 650 + 50 * LINES : 50] for code in MEASURED})
+
+
+def losses(model: str, **gone: Any) -> dict[str, Any]:
     """Language -> lines' losses without some heads or neurons."""
-    batches, references = this.laid_out({code: ntrex(code)[650 : 650 + 50 * LINES : 50] for code in MEASURED})
+    this, (batches, references) = opened(model), measured_text(model)
     return this.measure(batches, references, this.without(**gone))
 
 
@@ -62,22 +68,22 @@ def removed(model: str, cut: str) -> dict[str, Any]:
     """Losses without what was chosen, and without as many at random."""
     from langslice.scoring.selection import random_control
 
-    this, gone = opened(model), chosen(model, cut)
+    gone = chosen(model, cut)
     kind = CUTS[cut][0]
     number = sum(len(parts) for layers in gone.values() for parts in layers.values())
     found: dict[str, Any] = {"number": number, "random": []}
     if not number:
         return found
-    found["chosen"] = losses(this, **{kind: gone})
+    found["chosen"] = losses(model, **{kind: gone})
     for seed in CONTROLS:
-        found["random"].append(losses(this, **{kind: random_control(gone, this.anatomy, seed)}))
+        found["random"].append(losses(model, **{kind: random_control(gone, opened(model).anatomy, seed)}))
     return found
 
 
 def measured(model: str, only_kept: bool) -> dict[str, Any]:
     """Every step of a model."""
     make = partial(step, PAGE, only_kept=only_kept)
-    found = {"whole": make(f"{model}-whole", lambda: losses(opened(model)))}
+    found = {"whole": make(f"{model}-whole", lambda: losses(model))}
     for number, cut in enumerate(CUTS):
         found[cut] = make(f"{model}-{number}", partial(removed, model, cut))
     return found

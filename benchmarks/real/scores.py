@@ -24,10 +24,8 @@ PAGE = "scores"
 MODELS = ("multilingual-e5-small", "gemma-3-270m")
 LANGUAGES = ("ko", "en")
 LINES, SAMPLES = 6, 32
-METHODS = {"heads": ("l1", "l2", "gradient", "gates", "lahis"), "layers": ("block-influence", "angular")}
-GROUPS = {"heads": METHODS["heads"], "neurons": ("l1", "l2", "activation", "taylor"), "layers": METHODS["layers"]}
-# 100 steps of training take gemma a quarter of an hour.
-LEFT_OUT = {"gemma-3-270m": ("gates",)}
+METHODS = {"heads": ("l1", "l2", "gradient", "lahis"), "layers": ("block-influence", "angular")}
+GROUPS = {"neurons": ("l1", "l2", "activation", "taylor"), "heads": METHODS["heads"], "layers": METHODS["layers"]}
 SHARE, LAYERS = 0.25, {"multilingual-e5-small": 4, "gemma-3-270m": 6}
 GROUP_LINES, RANDOM = 8, (0, 1, 2)
 FORMS = {"anywhere": False, "in each layer": True}
@@ -188,10 +186,16 @@ def chosen(model: str, kind: str, method: str, even: bool, kept: dict[str, Any] 
     return {"neurons": neurons_to_drop(scores, anatomy, SHARE, even)}
 
 
+@cache
+def group_text(model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Further lines, on which groups are measured, and what the whole model gives for them."""
+    return opened(model).laid_out({code: ntrex(code)[701 : 701 + 100 * GROUP_LINES : 100] for code in LANGUAGES})
+
+
 def group(model: str, kind: str, method: str, kept: dict[str, Any] | None) -> dict[str, Any]:
     """Lines' losses once the parts with the lowest scores are left out together: form -> language -> lines."""
     this = opened(model)
-    batches, references = this.laid_out({code: ntrex(code)[701 : 701 + 100 * GROUP_LINES : 100] for code in LANGUAGES})
+    batches, references = group_text(model)
     if method == "whole":
         return {"anywhere": this.measure(batches, references)}
     forms = FORMS if kind != "layers" and not method.startswith("random") else {"anywhere": False}
@@ -212,21 +216,16 @@ def correlation(
     return float(STATISTICS["spearman"](items[None])[0]), bounds.low, bounds.high
 
 
-def names(model: str, methods: dict[str, tuple[str, ...]], kind: str) -> list[str]:
-    """Methods that are measured on a model."""
-    return [method for method in methods[kind] if method not in LEFT_OUT.get(model, ())]
-
-
 def measured(model: str, only_kept: bool) -> dict[str, Any]:
     """Every step of a model."""
     make = partial(step, PAGE, only_kept=only_kept)
     found: dict[str, Any] = {"removals": make(f"{model}-removals", lambda: removals(model))}
     for kind in METHODS:
-        for method in names(model, METHODS, kind):
+        for method in METHODS[kind]:
             found[f"{kind} {method}"] = make(f"{model}-{kind}-{method}", partial(scored, model, kind, method))
     found["groups"] = {"whole": make(f"{model}-group-whole", lambda: group(model, "", "whole", None))}
     for kind in GROUPS:
-        for method in [*names(model, GROUPS, kind), *(f"random-{seed}" for seed in RANDOM)]:
+        for method in [*GROUPS[kind], *(f"random-{seed}" for seed in RANDOM)]:
             kept = found.get(f"heads {method}") if kind == "heads" else None
             found["groups"][f"{kind} {method}"] = make(
                 f"{model}-group-{kind}-{method}", partial(group, model, kind, method, kept)
@@ -277,6 +276,27 @@ def correlation_rows(document: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def contrast_rows(document: dict[str, Any], resamples: int = 1000) -> list[list[str]]:
+    """How much better one score of heads ranks them than another, on the same resamples of heads."""
+    from langslice.evaluation.statistics import STATISTICS
+
+    rows = []
+    for model, found in of_models(document).items():
+        costs = found["removals"]["heads"]
+        for one, other in (("lahis", "gradient"), ("l1", "l2")):
+            both = [
+                np.array([[float(np.mean(costs[name])), found[f"heads {method}"]["scores"][name]] for name in costs])
+                for method in (one, other)
+            ]
+            drawn = np.random.default_rng(SEED).integers(0, len(costs), (resamples, len(costs)))
+            values = [STATISTICS["spearman"](items[None])[0] for items in both]
+            low, high = np.percentile(
+                np.subtract(*(STATISTICS["spearman"](items[drawn]) for items in both)), [2.5, 97.5]
+            )
+            rows.append([model, f"{one} - {other}", f"{values[0] - values[1]:+.3f} [{low:+.3f}, {high:+.3f}]"])
+    return rows
+
+
 def rises(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Rise of the loss in each language, with its interval."""
     from langslice.evaluation.statistics import difference
@@ -313,16 +333,14 @@ def missing(document: dict[str, Any]) -> str:
         "`perplexity` of layers, which is the true cost itself",
         "`lape`, which compares languages (language_parts.md)",
     ]
-    for model, methods in LEFT_OUT.items():
-        left += [f"`{method}` on {model}, which trains for too long here" for method in methods]
     for model in MODELS:
         found = document.get(model)
         if found is None:
             left.append(model)
             continue
-        wanted = [f"{kind} {method}" for kind in METHODS for method in names(model, METHODS, kind)]
+        wanted = [f"{kind} {method}" for kind in METHODS for method in METHODS[kind]]
         left += [f"{model}, {name}" for name in wanted if not found.get(name)]
-        groups = [f"{kind} {method}" for kind in GROUPS for method in names(model, GROUPS, kind)]
+        groups = [f"{kind} {method}" for kind in GROUPS for method in GROUPS[kind]]
         left += [f"{model}, {name} together" for name in groups if not (found.get("groups") or {}).get(name)]
     return "; ".join(left)
 
@@ -340,6 +358,7 @@ each language, one seed. {document["machine"]}
 {table(["model", "parts", "n", "least", "median", "most"], spread_rows(document), text_columns=2)}
 ## Rank correlation of true cost and score
 {table(["model", "parts", "score", "n", "Spearman [95%]", "CPU s"], correlation_rows(document), text_columns=3)}
+{table(["model", "scores of heads", "difference [95%]"], contrast_rows(document), text_columns=2)}
 ## Many parts at once
 The lowest by each score left out together, as `--heads-sparsity`, `--neurons-sparsity` and `--drop-layers-by` choose them:
 anywhere, or as many in each layer (`--uniform`). Rise of the loss on {GROUP_LINES} further lines of each language; of random

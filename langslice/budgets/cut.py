@@ -50,6 +50,10 @@ class Cut:
         """What besides the vocabulary is cut."""
         return (*(["layers"] if self.layers else []), *(name for name, share in self.shares().items() if share))
 
+    def all_axes(self, full: int) -> tuple[str, ...]:
+        """What is cut, the vocabulary among it where fewer rows than `full` stay."""
+        return (*(["vocabulary"] if self.rows < full else []), *self.axes)
+
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return {

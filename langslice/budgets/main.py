@@ -21,6 +21,7 @@ from langslice.budgets.picture import picture
 from langslice.budgets.search import (
     NeedsOf,
     Trial,
+    best_alone,
     candidates,
     next_to_try,
     point_of,
@@ -206,24 +207,29 @@ class _Search:
         self.needs = lru_cache(maxsize=None)(self._needs)
 
     def tries(self, costs: Costs, choice: Choice) -> list[Trial]:
-        """Measure the most promising combinations, one after the other."""
-        ladder, tried = self.measuring.ladder, list[Trial]()
+        """Measure what cuts one axis alone, then the most promising combinations, one after the other."""
+        tried = list[Trial]()
         limits, factors = dict(self.limits), list[float]()
-        multiple = choice.get("pad_to_multiple_of")
-        for _ in range(self.options.checks):
-            found = candidates(costs, self.needs, limits, least=ladder.least + self.measuring.beyond, multiple=multiple)
-            waiting = [point for point in found if point.cut not in {one.cut for one in tried}]
+        waiting = self._candidates(costs, limits, choice)
+        alone = best_alone(waiting, self.full)
+        for number in range(len(alone) + self.options.checks):
+            waiting = [point for point in waiting if point.cut not in {one.cut for one in tried}]
             if not waiting:
                 break
-            point = next_to_try(costs, waiting, tried)
+            point = alone[number] if number < len(alone) else next_to_try(costs, waiting, tried)
             point = replace(point, loss=self.measuring.losses(point.cut))
             if LATENCY in limits:
                 point = replace(point, latency=self._latency(point, choice))
                 factors.append((point.latency or 0.0) / point.takes[LATENCY])
                 # What is left out of the computed time is much the same in the next slice.
                 limits[LATENCY] = self.limits[LATENCY] / max(sorted(factors)[len(factors) // 2], 1.0)
+                waiting = self._candidates(costs, limits, choice)
             tried.append(point)
         return tried
+
+    def _candidates(self, costs: Costs, limits: Limits, choice: Choice) -> list[Trial]:
+        least = self.measuring.ladder.least + self.measuring.beyond
+        return candidates(costs, self.needs, limits, least=least, multiple=choice.get("pad_to_multiple_of"))
 
     def _latency(self, point: Trial, choice: Choice) -> float:
         self.report(f"timing {point.cut.text()}", 0, 0)

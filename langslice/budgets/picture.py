@@ -32,9 +32,8 @@ def picture(model: str, measure: str, points: Sequence[Trial], resource: str) ->
 
 
 def _group(point: Trial, full: int) -> str:
-    axes = point.cut.axes
-    cut = [*(["vocabulary"] if point.cut.rows < full else []), *axes]
-    return "whole" if not cut else f"{cut[0]} alone" if len(cut) == 1 else "combinations"
+    axes = point.cut.all_axes(full)
+    return "whole" if not axes else f"{axes[0]} alone" if len(axes) == 1 else "combinations"
 
 
 def _line(name: str, points: Sequence[Trial], resource: str) -> ChartLine:

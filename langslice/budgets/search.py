@@ -87,6 +87,19 @@ def candidates(costs: Costs, needs: NeedsOf, limits: Limits, *, least: int, mult
     return sorted(found, key=lambda point: point.expected)
 
 
+def best_alone(found: Sequence[Trial], full: int) -> list[Trial]:
+    """Of candidates, best first, the best that cuts each axis alone, to hold the combinations against.
+
+    full  rows of the whole choice
+    """
+    alone: dict[tuple[str, ...], Trial] = {}
+    for point in found:
+        axes = point.cut.all_axes(full)
+        if len(axes) == 1:
+            alone.setdefault(axes, point)
+    return list(alone.values())
+
+
 def structures(costs: Costs) -> Iterator[Cut]:
     """Every depth with every share of heads and of neurons."""
     full = costs.vocabulary[0].cut.rows

@@ -17,6 +17,7 @@ from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry, damaged, parse_strict_json, read_header
 from langslice.model.folder_kinds import CONFIG, FolderKind, foreign_kind, not_recognised, plain_kind, with_tensors
 from langslice.model.modules import main_module
+from langslice.model.remote_code import trust_code
 
 __all__ = ["Checkpoint", "Shard", "TensorEntry", "open_checkpoint"]
 
@@ -87,7 +88,12 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    model: str | Path, *, revision: str | None = None, token: str | None = None, cache_dir: Path | None = None
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> Checkpoint:
     """Read a local folder or a hub id: every header is parsed and checked, no weight is loaded.
 
@@ -95,6 +101,7 @@ def open_checkpoint(
     revision   branch, tag or commit of a hub id
     token      of the hub, for gated and private models; by default the one that `hf auth login` stored
     cache_dir  of the hub; by default HF_HUB_CACHE
+    trust_remote_code  whether modeling code in the folder is imported; for a type that transformers has not it is needed
     Raises     CheckpointError when anything is missing, damaged, contradictory or not understood
     """
     folder, commit = _local_folder(str(model), revision, token, cache_dir)
@@ -127,6 +134,8 @@ def open_checkpoint(
         _check_index(model_folder / INDEX_FILES[weight_format], index, shards)
     shapes = {tensor.name: tensor.shape for shard in shards for tensor in shard.tensors}
     kind = _kind_of_weights(model_folder, given, kind, shapes)
+    if trust_remote_code and (ran := trust_code(model_folder, kind.config)):
+        notes = (*notes, ran)
     return Checkpoint(
         folder,
         model_folder,

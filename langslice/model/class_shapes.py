@@ -1,7 +1,8 @@
 """What the class of a model type has: names and shapes of its tensors, read from the class itself on the meta device.
 
-No weight is loaded, and no code of a checkpoint is run: the class is transformers' own. Every reading is of one
-configuration; comparing the readings of two that differ in one field says along which axes tensors run (derivation.py).
+No weight is loaded. The class is transformers' own, or that of a folder whose code the user trusts (remote_code.py). Every
+reading is of one configuration; comparing the readings of two that differ in one field says along which axes tensors run
+(derivation.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ from typing import Any
 Path = tuple[str, ...]
 """Keys that lead to a field of config.json."""
 Shapes = dict[str, tuple[int, ...]]
+# Name of a class -> the class, for those that are in the code of folders which the user trusts.
+TRUSTED: dict[str, Any] = {}
+
+
+def named_class(name: str) -> Any:
+    """The model class of this name: transformers' own, or one of trusted code; None where there is none."""
+    import transformers
+
+    return getattr(transformers, name, None) or TRUSTED.get(name)
 
 
 @contextmanager
@@ -134,14 +144,13 @@ def _known_config(document: Mapping[str, Any]) -> Any:
 def _empty(document: Mapping[str, Any]) -> Any:
     """The class that the document names, without weights."""
     import torch
-    import transformers
 
     config = _known_config(document)
-    names = [name for name in document.get("architectures") or () if hasattr(transformers, name)]
-    if not names:
+    found = [one for name in document.get("architectures") or () if (one := named_class(name)) is not None]
+    if not found:
         raise UnreadableClassError(f"`architectures` {document.get('architectures')} names no class of transformers")
     with torch.device("meta"):
-        return getattr(transformers, names[0])(config)
+        return found[0](config)
 
 
 def _read(model: Any) -> ClassShapes:

@@ -19,6 +19,7 @@ from langslice.model.body import Body
 from langslice.model.class_shapes import NoClassError, UnreadableClassError
 from langslice.model.derivation import Row, derive_row
 from langslice.model.layer_fields import table_body
+from langslice.model.remote_code import trust_hint
 
 TOKENIZER_ALONE = (
     "to slice its tokenizer alone, put the tokenizer's files, and one embedding matrix as model.safetensors if you like, "
@@ -176,7 +177,8 @@ def _from_class(config: Mapping[str, Any], model_type: str) -> Family:
         likeness = f"; similar ones that are known: {', '.join(near)}" if near else ""
         raise UnknownFamilyError(
             f"unknown model type `{model_type}` in config.json{likeness}; nothing was written",
-            hint=f"add a row to langslice/model/families.py, see docs/adding-a-family.md; {TOKENIZER_ALONE}",
+            hint=trust_hint(config)
+            or f"add a row to langslice/model/families.py, see docs/adding-a-family.md; {TOKENIZER_ALONE}",
         ) from None
     except UnreadableClassError as error:
         raise UnknownFamilyError(

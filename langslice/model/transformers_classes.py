@@ -1,6 +1,7 @@
 """What unmodified transformers makes of a folder: its class, the keys it misses, the ids it supplies by itself.
 
-Everything that asks transformers is here and in verification/outputs.py; custom code in a checkpoint is never run.
+Everything that asks transformers is here and in verification/outputs.py; code in a checkpoint is run
+only where the user trusts it (remote_code.py).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any
 from langslice.errors import CheckpointError
 from langslice.files.user_cache import cached
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.class_shapes import named_class, stock_config
 from langslice.model.class_shapes import quiet_transformers as quiet_transformers
-from langslice.model.class_shapes import stock_config
 from langslice.model.token_id_fields import find_id_fields, find_sizes, value_at
 from langslice.version import __version__
 
@@ -41,8 +42,7 @@ def model_class(folder: Path) -> Any:
             # A model type that this version of transformers does not have.
             return None
     for name in config.architectures or ():
-        if hasattr(transformers, name):
-            stock = getattr(transformers, name)
+        if (stock := named_class(name)) is not None:
             if getattr(config, "sliced_shapes", None) is None:
                 return stock
             from langslice.model.modeling_sliced import sliced

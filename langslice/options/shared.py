@@ -40,11 +40,16 @@ class SourceOptions(Options):
         str | None, Entry("Hub token, for gated models. Default: the one of `hf auth login`.", "TOKEN")
     ] = None
     cache_dir: Annotated[str | Path | None, Entry("Hub cache folder.", "DIR")] = None
+    trust_remote_code: Annotated[
+        bool, Entry("Run the modeling code in the model folder, for a type that transformers does not have.")
+    ] = False
 
     def source(self) -> dict[str, Any]:
-        """These three alone, as `open_checkpoint` takes them."""
+        """These alone, as `open_checkpoint` takes them."""
         cache = None if self.cache_dir is None else Path(self.cache_dir)
-        return {"revision": self.revision, "token": self.token, "cache_dir": cache}
+        return {
+            "revision": self.revision, "token": self.token, "cache_dir": cache, "trust_remote_code": self.trust_remote_code,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

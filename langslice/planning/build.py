@@ -273,12 +273,12 @@ def _check_renumbering(source: Source, plan: SlicePlan) -> None:
 
 def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict[str, Any]:
     """The implied fields of which an id changes."""
-    new_of = {int(old): new for new, old in enumerate(kept)}
-    return {
-        path: value
-        for path, value in implied.items()
-        if any(new_of[old] != old for old in ([value] if isinstance(value, int) else value) if old >= 0)
-    }
+    found: dict[str, Any] = {}
+    for path, value in implied.items():
+        old = np.array([one for one in ([value] if isinstance(value, int) else value) if one >= 0], dtype=np.int64)
+        if (np.searchsorted(kept, old) != old).any():
+            found[path] = value
+    return found
 
 
 def needs_tokenizer(choice: Choice) -> bool:

@@ -36,7 +36,6 @@ _PARTS = {
     "neurons": ("drop_neurons", "neurons_sparsity", "language_neurons"),
 }
 MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "score_texts")
-_DEFAULT_METHODS = {"heads": ("gradient", "l2"), "neurons": ("activation", "l2")}  # with text, and without
 
 
 def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report = silent) -> Kept:
@@ -206,7 +205,11 @@ def language_control(
 
 def _method(kind: str, choice: Choice) -> str:
     given = choice.get("heads_by") if kind == "heads" else choice.get("neurons_by")
-    return given or _DEFAULT_METHODS[kind][0 if listed(choice.get("score_texts")) else 1]
+    if given:
+        return str(given)
+    from langslice.scoring.methods import default_method
+
+    return default_method(kind, text=bool(listed(choice.get("score_texts"))))
 
 
 def _scores(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from langslice.errors import RecipeError
 from langslice.options import renamed
 
 HEAD = "# langslice run recipe.yaml -o WORK\n"
@@ -24,6 +25,10 @@ def part_recipe(part: str, model: str | None, given: Mapping[str, Any], *, name:
     from langslice.recipes.parts import parts
     from langslice.recipes.validation import check_recipe
 
+    if given.get("trust_remote_code"):
+        raise RecipeError(
+            "no recipe trusts the code of a model folder", hint="give --trust-remote-code to the command itself"
+        )
     entries = parts()[part].entries
     told = {
         name: value

@@ -37,6 +37,12 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "lape": "share of tokens that activate the neuron, by language (forward only)",
     },
 }
+DEFAULTS: Mapping[str, tuple[str, str]] = {
+    "layers": ("block-influence", "block-influence"),
+    "heads": ("gradient", "l1"),
+    "neurons": ("taylor", "l2"),
+}
+"""Kind -> method with text, and without, by what it says of trained models (benchmarks/results/real/scores.md)."""
 FROM_WEIGHTS = frozenset({"l1", "l2"})
 FROM_GRADIENTS = frozenset({"gradient", "gates", "lahis", "taylor"})
 BY_LANGUAGE = {"lahis": 1, "lape": 2}
@@ -96,10 +102,20 @@ def compute(
     )  # fmt: skip
 
 
-def check_method(kind: str, method: str) -> None:
-    """Refuse a kind or method that does not exist, with the nearest that does."""
+def default_method(kind: str, *, text: bool) -> str:
+    """The method where none is named: the one that chooses best with text, or without. Raises ScoreError for a kind."""
+    _check_kind(kind)
+    return DEFAULTS[kind][0 if text else 1]
+
+
+def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ScoreError(f"cannot score `{kind}`; {_near(kind, KINDS)}", hint=f"one of {', '.join(KINDS)}")
+
+
+def check_method(kind: str, method: str) -> None:
+    """Refuse a kind or method that does not exist, with the nearest that does."""
+    _check_kind(kind)
     known = METHODS[kind]
     if method in known:
         return
@@ -202,4 +218,4 @@ def _numbers(method: str, settings: ScoreSettings) -> dict[str, float]:
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 
-__all__ = ["METHODS", "LangsliceError", "ScoreSettings", "check_method", "compute"]
+__all__ = ["METHODS", "LangsliceError", "ScoreSettings", "check_method", "compute", "default_method"]

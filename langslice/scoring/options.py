@@ -52,14 +52,15 @@ class ScoredText(Options):
 
     kind: Annotated[str, Entry("What is scored: layers, heads or neurons.", "KIND", argument=True)]
     method: Annotated[
-        str,
+        str | None,
         Entry(
             "layers: block-influence, angular, perplexity. heads: l1, l2, gradient, gates, lahis. "
-            "neurons: l1, l2, activation, taylor, lape.",
+            "neurons: l1, l2, activation, taylor, lape. Default: block-influence, gradient, taylor; without --calibration "
+            "l1 for heads, l2 for neurons.",
             metavar="NAME",
             short="-m",
         ),
-    ]
+    ] = None
     texts: Annotated[
         str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]],
         Entry(

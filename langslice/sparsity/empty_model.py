@@ -21,7 +21,7 @@ def empty_model(checkpoint: Checkpoint) -> Any:
         raise CheckpointError(
             f"transformers {transformers.__version__} has no class for this model\n  {checkpoint.model_folder}\n"
             f"  architectures: {checkpoint.config.get('architectures')}",
-            "custom code in a checkpoint is never run",
+            "code of a model folder is run only with --trust-remote-code",
         )
     with quiet_transformers(), init_empty_weights(include_buffers=False):
         config = transformers.AutoConfig.from_pretrained(checkpoint.model_folder, trust_remote_code=False)

@@ -55,7 +55,7 @@ class PartOptions(Options):
     heads_by: Annotated[
         str | None,
         Entry(
-            "Scores of heads: a method of `langslice score` or its file. Default: gradient with --calibration, else l2.",
+            "Scores of heads: a method of `langslice score` or its file. Default: gradient with --calibration, else l1.",
             "SCORES",
         ),
     ] = None
@@ -75,7 +75,7 @@ class PartOptions(Options):
     neurons_by: Annotated[
         str | None,
         Entry(
-            "Scores of neurons: a method of `langslice score` or its file. Default: activation with --calibration, else l2.",
+            "Scores of neurons: a method of `langslice score` or its file. Default: taylor with --calibration, else l2.",
             "SCORES",
         ),
     ] = None

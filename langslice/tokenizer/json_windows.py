@@ -20,6 +20,7 @@ _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
 _IS_BRACKET = _STEP != 0
 _IS_QUOTE, _IS_BACKSLASH, _IS_COMMA = (np.arange(256) == sign for sign in b'"\\,')
+_BACKSLASH = ord("\\")
 _SLAB = 1 << 20
 
 
@@ -53,18 +54,19 @@ class Structure:
         """Places of the quotes that begin and end strings: those after an even number of backslashes."""
         quotes = self._places(0, len(self.raw), _IS_QUOTE)
         slashes = self._places(0, len(self.raw), _IS_BACKSLASH)
-        if not len(slashes):
+        after = np.flatnonzero(self._data[np.maximum(quotes, 1) - 1] == _BACKSLASH)
+        if not len(after):
             return quotes
         number = np.arange(len(slashes))
         first = np.concatenate([[True], np.diff(slashes) != 1])
         run = number - np.maximum.accumulate(np.where(first, number, 0)) + 1
-        before = np.minimum(np.searchsorted(slashes, quotes - 1), len(slashes) - 1)
-        escaped = (slashes[before] == quotes - 1) & (run[before] % 2 == 1)
-        kept: Places = quotes[~escaped]
-        return kept
+        before = np.searchsorted(slashes, quotes[after] - 1)
+        return np.delete(quotes, after[run[before] % 2 == 1])
 
     def _in_string(self, places: Places) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        inside: np.ndarray[Any, np.dtype[np.bool_]] = np.searchsorted(self._quotes, places) % 2 == 1
+        inside = np.empty(len(places), dtype=bool)
+        for at in range(0, len(places), _SLAB // 8):  # as above
+            inside[at : at + _SLAB // 8] = np.searchsorted(self._quotes, places[at : at + _SLAB // 8]) % 2 == 1
         return inside
 
     @property

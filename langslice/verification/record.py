@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = "langslice-slice/1"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "wordfreq", "langcodes")
 _FORM = {"sparsity?": (None, {"tensors": {"*": {"zeros": int, "size": int}}}), "new_to_old": list}
+_WINDOW = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -72,8 +73,10 @@ def write_record(
         "files": _file_sizes(folder),
     }
     text = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
-    maps = json.dumps(plan.new_to_old.tolist(), separators=(",", ":"))
-    write_plan(plan, folder / FILE_NAME, f'{text},\n "new_to_old": {maps},\n "plan": ', "}\n")
+    rows = plan.new_to_old
+    # Some thousand at a time: as a list of Python's numbers a large vocabulary would take tens of megabytes.
+    maps = ",".join(",".join(map(str, rows[at : at + _WINDOW].tolist())) for at in range(0, len(rows), _WINDOW))
+    write_plan(plan, folder / FILE_NAME, f'{text},\n "new_to_old": [{maps}],\n "plan": ', "}\n")
     return head
 
 

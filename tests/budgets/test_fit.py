@@ -58,7 +58,7 @@ def test_a_killed_fit_goes_on_and_writes_what_it_measured(tmp_path, monkeypatch)
     found = langslice.fit("mini", out, **asked)
     assert len(seen) == len(set(seen)) == len(found.points)
     assert found.chosen.worst == min(one.worst for one in found.tried)
-    assert len({one.cut for one in found.tried}) == 2
+    assert len({one.cut for one in found.tried if len(one.cut.all_axes(7407)) > 1}) == 2
     assert set(found.chosen.cut.axes) > {"layers"}
     assert values(found.written) == pytest.approx(values(found.chosen.loss), abs=1e-4)
     assert weights(out / "slice") <= 1.6e6

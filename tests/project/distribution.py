@@ -135,6 +135,8 @@ def try_extra(wheel: Path, base: Path, extra: Extra, folder: Path) -> None:
         raise SystemExit(
             f"{extra.name}: exit {done.returncode}, expected {extra.code} and {extra.said!r}\n{said[-3000:]}"
         )
+    if without is not None and extra.without in said:
+        raise SystemExit(f"{extra.name}: with it, {extra.without!r} was said\n{said[-2000:]}")
     if without is not None and extra.without not in " ".join((without.stdout + without.stderr).split()):
         raise SystemExit(f"{extra.name}: without it, {extra.without!r} was not said\n{without.stderr[-2000:]}")
     names_ = ", ".join(sorted(each for each in new if "==" in each))

@@ -114,7 +114,7 @@ def test_every_benchmark_runs_with_the_others_and_is_described(monkeypatch):
     monkeypatch.setenv("TRIMBED_PYTHON", sys.executable)
     jobs = load("run_all").jobs()
     run = {Path(job.command[0]).name for job in jobs.values()}
-    no_benchmark = {"run_all.py", "summary.py", "make_checkpoint.py"}
+    no_benchmark = {"run_all.py", "summary.py", "make_checkpoint.py", "rivals.py", "forward_passes.py"}
     scripts = {path.name for path in BENCHMARKS.glob("*.py")} - no_benchmark
     assert scripts == run - {"-m"}
     described = (BENCHMARKS / "README.md").read_text(encoding="utf-8")

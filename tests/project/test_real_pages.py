@@ -40,6 +40,29 @@ def test_make_bench_real_runs_every_script(script):
     assert set(script("run_all").NAMES) == names
 
 
+def test_the_default_scores_are_those_that_were_best(script):
+    """On one of the models at least, each does better than what could stand in its place."""
+    from langslice.scoring.methods import DEFAULTS
+
+    scores = script("scores")
+    found = scores.of_models(json.loads((ROOT / "benchmarks/results/real/scores.json").read_text(encoding="utf-8")))
+
+    def ranked(model, method):
+        return scores.correlation(model["removals"]["heads"], model[f"heads {method}"]["scores"], resamples=2)[0]
+
+    def kept(model, method):  # the smaller the rise of the loss, the better
+        lines = (model["groups"] or {}).get(f"neurons {method}")
+        return -sum(map(scores.total, lines["anywhere"].values())) if lines else None
+
+    for best, other, worth in (
+        (DEFAULTS["heads"][0], "lahis", ranked),
+        (DEFAULTS["heads"][1], "l2", ranked),
+        (DEFAULTS["neurons"][0], "activation", kept),
+    ):
+        pairs = [(worth(model, best), worth(model, other)) for model in found.values()]
+        assert any(one > two for one, two in pairs if one is not None and two is not None), (best, other)
+
+
 def test_a_step_is_made_once_and_kept(script, tmp_path, monkeypatch):
     common = script("common")
     monkeypatch.setattr(common, "WORK", tmp_path)

@@ -93,7 +93,7 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: ko\n", "r.yaml:2: `slice` must be a mapping, found str"),
         ("model: mini\nslice: {}\nslice: {}\n", "r.yaml:3: `slice` is there twice\nhint: it is also in line 2"),
         ("model: mini\nscore: {kind: heads}\n", "r.yaml:2, score: `kind` must be a mapping, found 'heads'"),
-        ("model: mini\nscore: {a: {kind: heads}}\n", "r.yaml:2, score.a: `method` is missing"),
+        ("model: mini\nscore: {a: {method: l2}}\n", "r.yaml:2, score.a: `kind` is missing"),
         ("model: mini\nscore: {2: {kind: heads}}\n", "`2` is no name"),
         ("model: mini\nslice: {heads_by: $heads}\n", "r.yaml:2, slice: nothing is called `$heads`\nhint: there is $model"),
         ("model: mini\nscore: {heads: {kind: heads, method: l2}}\nslice: {heads_by: $head}\n", "hint: did you mean `$heads`?"),
@@ -494,8 +494,8 @@ def test_the_run_command(tiny, tmp_path, capsys, monkeypatch):
     assert code == 0
     assert re.findall(r"^ ?(\w+) +done", out, re.M) == ["measure", "plan", "slice", "evaluate"]
     assert (
-        f"verification of {tmp_path / 'work' / 'slice'}: equal in files, tensors, loading, bytes, tokenizer, ids, tokenisation, "
-        "clients, outputs\n" in out
+        f"verification of {tmp_path / 'work' / 'slice'}: equal in files, tensors, bytes, tokenizer, ids, tokenisation, clients, "
+        "loading, outputs\n" in out
     )
     assert "bits per byte" in out
     code, out, _ = run(capsys, monkeypatch, "run", "--schema")

@@ -673,6 +673,26 @@ def test_texts_are_read_by_language_and_sampled_by_seed(tmp_path):
     assert sample_lines(["only"], 5, 8) == ["only"]
 
 
+@pytest.mark.parametrize("kind", ["heads", "neurons"])
+def test_without_a_method_scores_and_slices_take_the_same(zoo, kind, tmp_path):
+    """With text and without: what `score` measures is what a slice drops by."""
+    import langslice
+    from langslice.scoring.methods import DEFAULTS
+
+    (tmp_path / "en.txt").write_text("\n".join(EN))
+    for at, texts in enumerate([[f"en={tmp_path / 'en.txt'}"], []]):
+        scores = langslice.score(zoo("llama"), kind, calibration=texts)
+        assert scores.method == DEFAULTS[kind][at]
+        scores.save(tmp_path / f"{at}.parquet")
+        cut = {f"{kind}_sparsity": 0.5, "calibration": texts}
+        by_file = langslice.plan(zoo("llama"), **cut, **{f"{kind}_by": str(tmp_path / f"{at}.parquet")})
+        assert langslice.plan(zoo("llama"), **cut).structure == by_file.structure
+    with pytest.raises(CorpusError, match="this method reads text"):
+        langslice.score(zoo("llama"), "layers")
+    with pytest.raises(ScoreError, match="cannot score `head`"):
+        langslice.score(zoo("llama"), "head")
+
+
 def test_methods_name_every_function():
     from langslice.progress import silent
     from langslice.scoring.methods import FROM_WEIGHTS, _function

@@ -48,7 +48,8 @@ def score(
     from langslice.scoring.methods import check_method
     from langslice.scoring.pictures import can_draw, draw_scores
 
-    check_method(given["kind"], given["method"])
+    if given.get("method"):  # before any file is looked at
+        check_method(given["kind"], given["method"])
     refuse_existing(out, overwrite)
     png = picture or (out.with_suffix(".png") if can_draw() else None)
     if png is not None:
