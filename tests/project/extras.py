@@ -85,5 +85,6 @@ EXTRAS = (
     Extra("tiktoken", "slice ranks --corpus en.txt -o slice", _RANKS),
     Extra("sentence-transformers", "slice sentences --languages ko,en -o slice", _SENTENCES),
     Extra("pictures", "score mini heads --method l2 --overwrite -o heads.parquet", "", "langslice[pictures]"),
+    Extra("gguf", "export mini --to gguf --precision f16 --pre gpt-2 -o GGUF", "", "langslice[gguf]"),
     Extra("all", _TRANSLATION, _PIECES + _RANKS + _SENTENCES),
 )
