@@ -69,6 +69,7 @@ test-extras: dist  ## each extra in an environment of its own, with a command th
 
 families: setup-dev  ## every model type that transformers has, tried and recorded; half an hour and more
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m tests.families.sweep
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m tests.families.sweep --towers
 	$(BIN)/python docs/generate.py
 
 bench: setup-dev  ## every benchmark; takes long, see benchmarks/README.md

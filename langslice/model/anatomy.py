@@ -13,7 +13,7 @@ from typing import Any
 
 from langslice.errors import PlanError
 from langslice.model.axes import TensorAxes, describe_tensors, find_vocabulary_size, is_tower
-from langslice.model.body import Body, StackFields
+from langslice.model.body import Body, StackFields, is_of_experts
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import body_of, family_of
 
@@ -293,6 +293,6 @@ def _neurons_of(
                 known = neurons[place.stack].setdefault(place.layer, length)
                 if known != length:
                     raise PlanError(f"{name} has {length} neurons, other tensors of its layer have {known}")
-                if "experts" in place.rest:
+                if is_of_experts(place.rest, shapes[name]):
                     experts[place.stack].add(place.layer)
     return neurons, {stack: frozenset(found) for stack, found in experts.items()}

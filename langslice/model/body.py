@@ -105,3 +105,8 @@ class Body:
             head_size="" if self.tied_if and config.get(self.tied_if) else self.head_size,
             first_layer="" if self.first_if and not config.get(self.first_if) else self.first_layer,
         )
+
+
+def is_of_experts(rest: str, shape: tuple[int, ...]) -> bool:
+    """Whether a feed-forward tensor is that of experts: by its name, or one matrix for each of them."""
+    return "experts" in rest or (len(shape) == 3 and shape[-1] > 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from langslice.errors import CheckpointError
 from langslice.model.axes import Family, describe_tensor
+from langslice.model.body import is_of_experts
 from langslice.model.class_shapes import Shapes
 from langslice.model.derived_layers import Class, Stack
 
@@ -112,7 +113,7 @@ def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
         measured = None if not grown else _neuron_axes(of, grown, inside, one)
         if not measured or own.isdisjoint(measured):
             continue
-        of_experts = [tensor for tensor in measured if "experts" in inside[tensor]]
+        of_experts = [tensor for tensor in measured if is_of_experts(inside[tensor], _shapes(of)[tensor])]
         if of_experts and not experts:
             experts = name
             dense = dense if len(of_experts) == len(measured) else name

@@ -9,6 +9,7 @@ from typing import Any
 
 RECORD = Path(__file__).with_name("record.json")
 AXES = ("vocabulary", "layers", "heads", "neurons")
+TOWER_AXES = ("vocabulary", "layers")
 HEAD = "<!-- Written by `make families` and docs/generate.py; do not edit. -->\n\n"
 
 Found = dict[str, dict[str, dict[str, str]]]
@@ -35,24 +36,6 @@ def lost(before: Found, after: Found) -> list[str]:
 def page(record: dict[str, Any]) -> str:
     """docs/reference/families.md."""
     reasons: dict[str, int] = {}
-    rows = []
-    counts: dict[str, Counter[str]] = {axis: Counter() for axis in AXES}
-    for model_type, classes in sorted(record["types"].items()):
-        for name, axes in classes.items():
-            cells = []
-            for axis in AXES:
-                word, _, why = axes.get(axis, "not tried").partition(": ")
-                counts[axis][word] += 1
-                note = f" [{reasons.setdefault(_plain(why), len(reasons) + 1)}]" if why else ""
-                cells.append(f"{word}{note}")
-            rows.append(f"| `{model_type}` | {name} | " + " | ".join(cells) + " |")
-    words = ("exact", "refused", "wrong", "failed", "has none", "not built", "not tried")
-    sums = [
-        f"| {word} | " + " | ".join(str(counts[axis][word]) for axis in AXES) + " |"
-        for word in words
-        if word == "wrong" or any(counts[axis][word] for axis in AXES)
-    ]
-    sums.append("| exact, of those that have it | " + " | ".join(_share(counts[axis]) for axis in AXES) + " |")
     lines = [
         "# Model types",
         "",
@@ -62,20 +45,54 @@ def page(record: dict[str, Any]) -> str:
         "writes nothing and says why. A model *has none* where its class has no such part: no attention, no feed-forward layers,",
         "or one set of weights for all layers.",
         "",
-        "| | vocabulary | layers | heads | neurons |",
-        "| --- | --- | --- | --- | --- |",
+        *_tables(record["types"], AXES, reasons),
+    ]
+    if record.get("towers"):
+        lines += [
+            "## With pictures or sound",
+            "",
+            "Models that read pictures or sound next to text, as far as they were tried: the language model inside, and towers",
+            "untouched.",
+            "",
+            *_tables(record["towers"], TOWER_AXES, reasons),
+        ]
+    return HEAD + "\n".join([*lines, "## Reasons", "", *(f"{number}. {why}" for why, number in reasons.items()), ""])
+
+
+def _tables(types: Found, axes: tuple[str, ...], reasons: dict[str, int]) -> list[str]:
+    """How often each word was found, and a row for every class.
+
+    reasons  reason -> its number; new ones are added
+    """
+    rows = []
+    counts: dict[str, Counter[str]] = {axis: Counter() for axis in axes}
+    for model_type, classes in sorted(types.items()):
+        for name, said in classes.items():
+            cells = []
+            for axis in axes:
+                word, _, why = said.get(axis, "not tried").partition(": ")
+                counts[axis][word] += 1
+                note = f" [{reasons.setdefault(_plain(why), len(reasons) + 1)}]" if why else ""
+                cells.append(f"{word}{note}")
+            rows.append(f"| `{model_type}` | {name} | " + " | ".join(cells) + " |")
+    words = ("exact", "refused", "wrong", "failed", "has none", "not built", "not tried")
+    sums = [
+        f"| {word} | " + " | ".join(str(counts[axis][word]) for axis in axes) + " |"
+        for word in words
+        if word == "wrong" or any(counts[axis][word] for axis in axes)
+    ]
+    head, bar = " | ".join(axes), " | ".join("---" for _ in axes)
+    return [
+        f"| | {head} |",
+        f"| --- | {bar} |",
         *sums,
+        "| exact, of those that have it | " + " | ".join(_share(counts[axis]) for axis in axes) + " |",
         "",
-        "| type | class | vocabulary | layers | heads | neurons |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| type | class | {head} |",
+        f"| --- | --- | {bar} |",
         *rows,
         "",
-        "## Reasons",
-        "",
-        *(f"{number}. {why}" for why, number in reasons.items()),
-        "",
     ]
-    return HEAD + "\n".join(lines)
 
 
 def _share(counts: Counter[str]) -> str:

@@ -3,7 +3,9 @@
     python -m tests.families.sweep                     all types, into record.json (half an hour and more)
     python -m tests.families.sweep --types mamba,rwkv  these, printed; with --merge into record.json
 
-What was found is noted pair by pair in build/families.jsonl: a sweep that was stopped goes on from there with --go-on.
+With --towers it is the models that read pictures or sound next to text: their vocabulary and layers.
+
+What was found is noted pair by pair in build/families*.jsonl: a sweep that was stopped goes on from there with --go-on.
 
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
 more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
@@ -33,11 +35,16 @@ from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.derived_parts import NO_ATTENTION, NO_FEED_FORWARD
 from langslice.model.transformers_classes import model_class
-from tests.families.record import AXES, RECORD, Found, lost, read_record
+from tests.families.record import AXES, RECORD, TOWER_AXES, Found, lost, read_record
 from tests.families.tiny import build
 
-JOURNAL = Path("build/families.jsonl")
+JOURNALS = {"types": Path("build/families.jsonl"), "towers": Path("build/families-towers.jsonl")}
 _FEW = 131  # rows where the vocabulary stays, and no tokenizer is needed
+# Classes that read the states of another model, and no text.
+_NO_TEXT = {
+    "gemma4_assistant": "Gemma4AssistantForCausalLM",
+    "gemma4_unified_assistant": "Gemma4UnifiedAssistantForCausalLM",
+}
 _TABLES = {
     "causal": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "masked": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
@@ -54,7 +61,7 @@ def pairs() -> Iterator[tuple[str, str]]:
     import transformers
     from transformers.models.auto import modeling_auto
 
-    seen: set[tuple[str, str]] = set()
+    seen = set(_NO_TEXT.items())
     for table in _TABLES.values():
         for model_type, name in getattr(modeling_auto, table).items():
             for one in [name] if isinstance(name, str) else name:
@@ -66,13 +73,26 @@ def pairs() -> Iterator[tuple[str, str]]:
                     yield model_type, one
 
 
+def with_towers() -> Iterator[tuple[str, str]]:
+    """Model type and class of what reads pictures or sound next to text, and is not among `pairs`."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    seen = set(pairs())
+    for table in ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES"):
+        for model_type, name in getattr(modeling_auto, table).items():
+            if (model_type, name) not in seen and hasattr(transformers, name):
+                seen.add((model_type, name))
+                yield model_type, name
+
+
 def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = AXES) -> dict[str, str]:
     """Axis -> "exact", "refused: why", "wrong: how" of one class; all "not built: why" where transformers does not build it."""
     source = folder / "source"
     bare = folder / "bare"
     try:
         build(model_type, class_name, source)
-        if axes != ["vocabulary"]:
+        if list(axes) != ["vocabulary"]:
             build(model_type, class_name, bare, tokens=_FEW)
     except Exception as error:  # noqa: BLE001 - classes raise anything
         return dict.fromkeys(axes, f"not built: {_short(error)}")
@@ -187,13 +207,15 @@ def main() -> int:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    journal = None if asked.types else JOURNAL
-    record = _swept(asked.types, asked.axes.split(","), journal=journal, go_on=asked.go_on, minutes=asked.minutes)
+    kind = "towers" if asked.towers else "types"
+    axes = asked.axes.split(",") if asked.axes else list(TOWER_AXES if asked.towers else AXES)
+    record = _swept(kind, asked.types, axes, go_on=asked.go_on, minutes=asked.minutes)
     print(counts_by_axis(record))
     partial = bool(asked.types) or asked.minutes != float("inf")
-    if (partial and not asked.merge) or asked.axes != ",".join(AXES):
+    if (partial and not asked.merge) or asked.axes:
         return 0
-    known = read_record()["types"] if RECORD.is_file() else {}
+    whole = read_record()
+    known = whole.get(kind, {})
     worse = lost(known, record)
     for line in worse:
         print(line)
@@ -205,33 +227,34 @@ def main() -> int:
         if asked.merge
         else record
     )
-    RECORD.write_text(json.dumps({"transformers": transformers.__version__, "types": types}, indent=1) + "\n")
-    JOURNAL.unlink(missing_ok=True)
+    whole |= {"transformers": transformers.__version__, kind: types}
+    RECORD.write_text(json.dumps(whole, indent=1) + "\n")
+    JOURNALS[kind].unlink(missing_ok=True)
     return 0
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accept", action="store_true", help="record what is refused now and was exact")
-    parser.add_argument("--axes", default=",".join(AXES), help="these alone; nothing is written")
+    parser.add_argument("--axes", default="", help="these alone; nothing is written")
+    parser.add_argument("--towers", action="store_true", help="models that read pictures or sound next to text")
     parser.add_argument("--types", default="", help="these alone, with commas; nothing is written")
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="stop then; what may have changed comes first"
     )
     parser.add_argument("--merge", action="store_true", help="write what a part of a sweep found, beside what is known")
-    parser.add_argument(
-        "--go-on", action="store_true", help=f"leave out what {JOURNAL} has of a sweep that was stopped"
-    )
+    parser.add_argument("--go-on", action="store_true", help="leave out what the journal of a stopped sweep has")
     return parser.parse_args()
 
 
-def _is_exact(record: Found, model_type: str, name: str) -> bool:
+def _is_exact(record: Found, model_type: str, name: str, axes: Sequence[str]) -> bool:
     found = record.get(model_type, {}).get(name, {})
-    return all(found.get(axis) == "exact" for axis in AXES)
+    return all(found.get(axis) == "exact" for axis in axes)
 
 
-def _swept(types: str, axes: Sequence[str], *, journal: Path | None, go_on: bool, minutes: float) -> Found:
-    """What was found of all pairs, or of these types; noted in a journal as it is found."""
+def _swept(kind: str, types: str, axes: Sequence[str], *, go_on: bool, minutes: float) -> Found:
+    """What was found of all pairs of a kind, or of these types; noted in a journal as it is found."""
+    journal = None if types else JOURNALS[kind]
     record: Found = {}
     if journal is not None:
         journal.parent.mkdir(exist_ok=True)
@@ -239,9 +262,11 @@ def _swept(types: str, axes: Sequence[str], *, journal: Path | None, go_on: bool
         journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         for model_type, name, found in map(json.loads, lines):
             record.setdefault(model_type, {})[name] = found
-    known = read_record()["types"] if RECORD.is_file() else {}
+    known = read_record().get(kind, {})
     ends = time.monotonic() + 60 * minutes
-    for model_type, name in sorted(pairs(), key=lambda pair: _is_exact(known, *pair)):  # what may have changed first
+    for model_type, name in sorted(
+        with_towers() if kind == "towers" else pairs(), key=lambda pair: _is_exact(known, *pair, axes)
+    ):  # what may have changed first
         if time.monotonic() > ends:
             break
         if (types and model_type not in types.split(",")) or name in record.get(model_type, {}):

@@ -135,6 +135,8 @@ PRUNED = {
     "nemotron_h": {"drop_layers": "1"},
     "gemma4_text": {"drop_layers": "1", "scripts": "Hang"},
     "xlm": {"drop_heads": [f"{layer}:1" for layer in range(4)]},
+    # Experts in tensors that are not called so.
+    "granitemoe": {"drop_neurons": [f"{layer}:0-7" for layer in range(4)]},
     # Heads of the hidden size, of which several share a key-value head.
     "stablelm": {"drop_heads": [f"{layer}:0-1" for layer in range(4)]},
 }
@@ -147,6 +149,7 @@ CLASSES = {
     "gemma4_text": "Gemma4ForCausalLM",
     "xlm": "XLMWithLMHeadModel",
     "stablelm": "StableLmForCausalLM",
+    "granitemoe": "GraniteMoeForCausalLM",
 }
 TIED = {"xlm", "stablelm"}  # the size of a head to their number: written with per-layer sizes
 

@@ -62,10 +62,11 @@ def test_a_sweep_that_was_stopped_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "pairs", lambda: iter([("one", "One"), ("two", "Two")]))
     monkeypatch.setattr(sweeps, "sweep", lambda *pair: swept.append(pair[0]) or {"layers": "exact"})
     journal = tmp_path / "build" / "journal.jsonl"
-    part = sweeps._swept("", ["layers"], journal=journal, go_on=False, minutes=-1)
+    monkeypatch.setattr(sweeps, "JOURNALS", {"types": journal})
+    part = sweeps._swept("types", "", ["layers"], go_on=False, minutes=-1)
     assert part == {}
     journal.write_text('["one", "One", {"layers": "refused: so"}]\n')
-    whole = sweeps._swept("", ["layers"], journal=journal, go_on=True, minutes=float("inf"))
+    whole = sweeps._swept("types", "", ["layers"], go_on=True, minutes=float("inf"))
     assert swept == ["two"]
     assert whole == {"one": {"One": {"layers": "refused: so"}}, "two": {"Two": {"layers": "exact"}}}
     assert len(journal.read_text().splitlines()) == 2

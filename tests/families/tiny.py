@@ -50,6 +50,7 @@ SMALL: dict[str, Any] = {
     "entity_emb_size": 20,
     "encoder_hash_byte_group_vocab": 100,
     "vision_output_dim": _HIDDEN,
+    "hidden_size_global": _HIDDEN,
     "out_hidden_size": _HIDDEN,
     "image_size": 28,
     "patch_size": 14,
@@ -67,7 +68,10 @@ OWN: dict[str, dict[str, Any]] = {
         "ffn_config": {"hidden_size": _HIDDEN, "ffn_hidden_size": _NEURONS, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
-    "dots3_note_text": {"num_key_value_heads": _HEADS, "per_layer_config": {layer: {"v_head_dim": 16} for layer in "23"}},
+    "dots3_note_text": {
+        "num_key_value_heads": _HEADS,
+        "per_layer_config": {layer: {"kv_lora_rank": 10, "head_dim": 16} for layer in "23"},
+    },
     "esm": {"vocab_size": VOCABULARY, "pad_token_id": 1, "mask_token_id": 5, "position_embedding_type": "rotary"},
     "esmc": {"num_key_value_heads": _HEADS},
     "gemma3n_text": {

@@ -11,7 +11,7 @@ class Extra:
 
     command  words after `langslice`, run where ko.txt and en.txt are
     prepare  Python that writes what the command reads, run with the extra
-    without  what the command says where the extra is absent; empty where it is not tried
+    without  what the command says only where the extra is absent; empty where it is not tried
     said     what it says with it
     code     its exit code then
     """
@@ -42,11 +42,21 @@ pathlib.Path("ranks/tokenizer.model").write_bytes(b"".join(lines))
 pathlib.Path("ranks/tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
 """
 _SENTENCES = """
-import sentence_transformers
+import json
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Pooling, Transformer
 from langslice.mini import mini_model_path
-parts = sentence_transformers.models
-read = parts.Transformer(str(mini_model_path()))
-sentence_transformers.SentenceTransformer(modules=[read, parts.Pooling(read.get_word_embedding_dimension())]).save("sentences")
+size = json.loads((mini_model_path() / "config.json").read_text())["hidden_size"]
+SentenceTransformer(modules=[Transformer(str(mini_model_path())), Pooling(size, pooling_mode="mean")]).save("sentences")
+"""
+_ENCODER = """
+import transformers
+from langslice.mini import mini_model_path
+
+tokenizer = transformers.AutoTokenizer.from_pretrained(mini_model_path())
+tokenizer.save_pretrained("encoder")
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+transformers.BertModel(transformers.BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained("encoder")
 """
 _HARNESS = """
 import json, pathlib
@@ -83,6 +93,8 @@ EXTRAS = (
     Extra("sentencepiece", "slice pieces --corpus en.txt -o slice", _PIECES),
     Extra("tiktoken", "slice ranks --corpus en.txt -o slice", _RANKS),
     Extra("sentence-transformers", "slice sentences --languages ko,en -o slice", _SENTENCES),
-    Extra("pictures", "score mini heads --method l2 -o heads.parquet", "", "langslice[pictures]"),
+    Extra("pictures", "score mini heads --method l2 --overwrite -o heads.parquet", "", "langslice[pictures]"),
+    Extra("gguf", "export mini --to gguf --precision f16 --pre gpt-2 -o GGUF", "", "langslice[gguf]"),
+    Extra("onnx", "export encoder --to onnx -o ONNX", _ENCODER),
     Extra("all", _TRANSLATION, _PIECES + _RANKS + _SENTENCES),
 )

@@ -107,6 +107,7 @@ def test_prompts_that_fall_apart_fail_unless_every_token_was_named(mini):
         ({"sliding_window": 512, "max_position_embeddings": 32768}, (528, 0)),
         ({"sliding_window": 4096, "max_position_embeddings": 32768}, (24, 4096)),
         ({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}, (512, 0)),
+        ({"ngram": 2, "max_position_embeddings": 512}, (511, 0)),
         ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, (512, 0)),
         ({"model_type": "mt5", "n_positions": 512, "relative_attention_max_distance": 128}, (144, 0)),
         ({"text_config": {"sliding_window": 100}, "vision_config": {"window_size": 900}}, (116, 0)),
