@@ -218,18 +218,17 @@ def test_a_name_that_the_user_says_is_checked(sliced_mini, tmp_path, pre, right)
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", ["qwen2", "mbert-cased", "xlm-roberta", "mistral-v1-spm"])
+@pytest.mark.parametrize("name", ["qwen2", "mbert-cased"])
 def test_real_tokenizers(assets, tmp_path, name):
     """A random model with a real tokenizer, sliced to Korean and English."""
     import torch
     import transformers
 
-    own = {"qwen2": "qwen2", "mbert-cased": "bert", "xlm-roberta": "xlm-roberta", "mistral-v1-spm": "mistral"}[name]
+    own = {"qwen2": "qwen2", "mbert-cased": "bert"}[name]
     source = tmp_path / "source"
     tokens = len(transformers.AutoTokenizer.from_pretrained(assets / "tokenizers" / name))
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
-    more = {"pad_token_id": 1} if own == "xlm-roberta" else {}
-    config = transformers.AutoConfig.for_model(own, vocab_size=tokens, **sizes, **more)
+    config = transformers.AutoConfig.for_model(own, vocab_size=tokens, **sizes)
     if hasattr(config, "num_key_value_heads"):
         config.num_key_value_heads = 2
     torch.manual_seed(0)
