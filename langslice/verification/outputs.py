@@ -316,14 +316,18 @@ def _loading_options(dtype: str) -> dict[str, str]:
 
 
 def _encode_sound(model: Any) -> dict[str, Any]:
-    """What a speech model's encoder makes of the same random sound, computed once; nothing for other models."""
+    """What the encoder of a model of speech or pictures makes of random ones, computed once; nothing for other models."""
     import torch
 
-    if model.main_input_name != "input_features":
-        return {}
-    length = model.config.max_source_positions * 2
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn((1, model.config.num_mel_bins, length), generator=generator)
+    if model.main_input_name == "input_features":
+        shape: tuple[int, ...] = (1, model.config.num_mel_bins, model.config.max_source_positions * 2)
+    elif model.main_input_name == "pixel_values" and model.config.is_encoder_decoder:
+        of_pictures = model.config.encoder
+        shape = (1, of_pictures.num_channels, of_pictures.image_size, of_pictures.image_size)
+    else:
+        return {}
+    features = torch.randn(shape, generator=generator)
     return {"encoder_outputs": model.get_encoder()(features.to(model.dtype), return_dict=True)}
 
 
@@ -338,7 +342,7 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     decoder = torch.tensor([[start, *ids[:-1]]])
     return (
         {"decoder_input_ids": decoder}
-        if model.main_input_name == "input_features"
+        if model.main_input_name != "input_ids"
         else {"input_ids": tokens, "decoder_input_ids": decoder}
     )
 

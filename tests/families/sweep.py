@@ -175,6 +175,10 @@ def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
         if model.config.is_encoder_decoder and "decoder_input_ids" in known:
             inputs["decoder_input_ids"] = inputs["input_ids"]
+        if model.main_input_name == "pixel_values" and model.config.is_encoder_decoder:
+            size = model.config.encoder.image_size
+            del inputs["input_ids"]
+            inputs["pixel_values"] = torch.ones(2, model.config.encoder.num_channels, size, size)
         inputs |= {"use_cache": False} if "use_cache" in known else {}
         with torch.no_grad():
             output = model(**inputs)
