@@ -46,7 +46,7 @@ _WINDOWS = re.compile(
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
-# What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
+# What is raised for a model that this machine cannot run: a library or an operation that is missing,
 # positions that are too few, sizes that it does not take.
 _CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
@@ -269,6 +269,7 @@ def _run(
             for at, ids in enumerate(batches[headed:]):
                 inputs = _inputs(model, ids, start)
                 output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
+                output = _of_kept(model, output, keep)
                 results.append(_collect(output, keep, ends or at > 0, last=0 if at else _LAST_POSITIONS))
                 del output
     del model
@@ -368,6 +369,15 @@ def _takes(model: Any, name: str) -> bool:
     return name in parameters or (
         name == "use_cache" and any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     )
+
+
+def _of_kept(model: Any, output: Any, keep: np.ndarray) -> Any:
+    """What a body gives, with the kept columns of logits where its last states are these, as FSMT's are."""
+    table = getattr(model.get_input_embeddings(), "weight", None)
+    last = getattr(output, "last_hidden_state", None)
+    if table is not None and last is not None and last.shape[-1] == table.shape[0] != table.shape[1]:
+        output.last_hidden_state = last[..., keep]
+    return output
 
 
 def _flat(states: Any) -> list[Any]:
