@@ -135,13 +135,20 @@ def _layers(source: Path, out: Path) -> str:
 
 
 def _heads(source: Path, out: Path) -> str:
+    """The first heads of every attention, a group that shares a key-value head; or two, where their number must be even."""
     anatomy = read_anatomy(open_checkpoint(source))
-    heads = [
-        f"{place}.{layer}:0-{found.group - 1 if found.key_value > 1 else 0}"
-        for place, rows in anatomy.heads.items()
-        for layer, found in rows.items()
-    ]
-    return _pruned(source, out, anatomy, "heads", drop_heads=heads)
+    refused: LangsliceError | None = None
+    for groups in (1, 2):
+        heads = [
+            f"{place}.{layer}:0-{groups * (found.group if found.key_value > 1 else 1) - 1}"
+            for place, rows in anatomy.heads.items()
+            for layer, found in rows.items()
+        ]
+        try:
+            return _pruned(source, out, anatomy, "heads", drop_heads=heads)
+        except LangsliceError as error:
+            refused = refused or error
+    raise refused or AssertionError("no attempt was made")
 
 
 def _neurons(source: Path, out: Path) -> str:
