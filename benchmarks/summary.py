@@ -59,6 +59,13 @@ _CP = "`cp -r --reflink=never`"
 _WHOLE, _DRIVER, _XFS = "The whole command on ext4", "ext4, 16 GB", "Loop-mounted XFS"
 _RATIO = "ratio to `cp -r`"
 _TRIMBED = ("", "langslice / trimbed")  # of counting, of the rewrite, of rewrite and verification
+# Commands of whole_command.md that another tool does too.
+_COMMANDS = (
+    ("`slice multilingual-e5-small -l ko,en`", "trimbed"),
+    ("`slice xlm-roberta-base -l ko,en` (random weights)", "trimbed"),
+    ("tokenizer of Qwen2 alone, `-l en --no-verify`", "prunetokens"),
+    ("`slice gemma-3-270m --neurons-sparsity 0.2 --uniform --no-verify`", "optipfair"),
+)
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -183,6 +190,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "files made wrong at random", "a good end or a clean error", "fuzzing",
         (Cell((), "inputs", "{} inputs", total=True), Cell((), "faults", "faults: {}", total=True)),
+    ),
+    *(
+        Claim(
+            f"{command}, whole process", rival, "whole_command",
+            (Cell((command, "after"), "processor", "{} CPU seconds"), Cell((command, rival), "processor", "against {}")),
+            _peaks((command, "after"), (command, rival), "peak MB"),
+        )
+        for command, rival in _COMMANDS
     ),
     Claim(
         "`langslice --help`, whole process", "`python -c pass`", "start",

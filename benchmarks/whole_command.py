@@ -286,7 +286,10 @@ def main() -> None:
         for name in states:
             subprocess.run(["git", "worktree", "remove", "--force", str(work / name)], cwd=ROOT, check=True)
     loads.append(os.getloadavg()[0])
-    text = page(found, given.rows, given.before, loads)
+    after = subprocess.run(
+        ["git", "rev-parse", "--short", given.after], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    text = page(found, given.rows, f"{given.before} --after {after.stdout.strip()}", loads)
     runs = [{"row": name, "state": state, **asdict(one)} for (name, state), runs in found.items() for one in runs]
     document = json.dumps({"before": given.before, "loads": loads, "runs": runs}, indent=1)
     (ROOT / "benchmarks/results/whole_command.json").write_text(f"{document}\n", encoding="utf-8")

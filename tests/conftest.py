@@ -29,6 +29,7 @@ def pytest_unconfigure() -> None:
 SLOWEST_FILES = (
     "cli/test_guides.py",
     "cli/test_every_command.py",
+    "project/test_notebook.py",
     "verification/test_corruptions.py",
     "project/test_examples.py",
     "cli/test_help.py",

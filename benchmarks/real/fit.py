@@ -172,7 +172,12 @@ def correlation(fits: list[dict[str, Any]]) -> tuple[str, int]:
 def best_of(fit: dict[str, Any], axis: str) -> list[str]:
     """The best that one axis alone gives within the budget."""
     full = max(point["cut"]["rows"] for point in fit["points"])
-    alone = [point for point in fit["tried"] if axes_of(point, full) == [axis]]
+    limit = fit["limits"]["size"]
+    alone = [
+        point
+        for point in fit["points"]
+        if axes_of(point, full) == [axis] and point["takes"]["size"] <= limit and point["loss"]
+    ]
     if not alone:
         return [f"{axis} alone", "does not reach the budget", "–", "–"]
     return chosen_row(
@@ -211,10 +216,11 @@ def section(model: str, size: str, every: dict[str, Any]) -> str:
         [point["text"], f"{max(point['predicted'].values()):+.4f}", worst(point["loss"])] for point in found["tried"]
     ]
     lines = ", ".join(f"{count} {code}" for code, count in found["lines"].items())
+    peak = f", {found['taken']['peak_mb']:,.0f} MB at most" if "peak_mb" in found["taken"] else ""
     return f"""## {model}, {size}
 From {found["before"]["size"] / 1e6:.1f} MB and {found["before"]["rows"]:,} rows. Loss is {found["measure"]}, of the language
 that loses most, on lines: {lines}. {len(found["points"])} points in all; {found["taken"]["cpu_seconds"]:.0f} CPU seconds for those
-that were not known from another run, {found["taken"]["peak_mb"]:,.0f} MB at most.
+that were not known from another run{peak}.
 
 {table(["cut", "what", "MB", "loss"], rows, text_columns=2)}
 What was measured within the budget, in the order in which they were tried:

@@ -10,6 +10,7 @@ NTREX-128 for the encoder, bits per byte of lines of NTREX-128 for the causal mo
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,8 @@ JOBS: dict[str, tuple[tuple[Any, ...], dict[tuple[str, str, str], tuple[str, int
          ("perplexity", "en", "bits per byte"): ("en", 4)},
     ),
 }  # fmt: skip
+# Model -> its row in whole_command.json.
+COMMANDS = {"multilingual-e5-small": "e5", "gemma-3-270m": "gemma"}
 
 
 def measure() -> dict[str, Any]:
@@ -71,11 +74,19 @@ def render(result: Mapping[str, Any]) -> str:
                 f"{before['rows']:,} → {after['rows']:,}",
                 f"{before['parameters'] / 1e6:.1f} → {after['parameters'] / 1e6:.1f} M",
                 f"{before['mb']:.1f} → {after['mb']:.1f} MB",
-                f"{row['cpu_seconds']:.0f} CPU s, {row['peak_mb'] / 1000:.1f} GB",
+                cost(model),
             )
         )
     head = ("kept for Korean and English", "scores", "vocabulary", "parameters", "weights", "slice and verify")
     return table(head, rows, text_columns=2)
+
+
+def cost(model: str) -> str:
+    """What slicing and verifying a model took, with an empty cache: medians of whole_command.json."""
+    found = json.loads((RESULTS.parent / "whole_command.json").read_text(encoding="utf-8"))["runs"]
+    runs = [run for run in found if (run["row"], run["state"]) == (COMMANDS[model], "after, empty cache")]
+    cpu, peak = (statistics.median(run[key] for run in runs) for key in ("cpu", "peak"))
+    return f"{cpu:.0f} CPU s, {peak / 1000:.1f} GB"
 
 
 def page_of(name: str) -> Any:

@@ -103,7 +103,7 @@ def measure_costs(measuring: Measuring, enough: Enough, *, cut_rows: bool) -> Co
     cut_rows  whether the vocabulary may be cut below the whole choice
     """
     ladder, parts = measuring.ladder, measuring.parts
-    full = len(ladder.plan(None).new_to_old)
+    full = measuring.full
     sizes = ladder_sizes(full, ladder.least + measuring.beyond, _VOCABULARIES) if cut_rows else [full]
 
     others: list[Measured] = []

@@ -168,8 +168,9 @@ class _Search:
 
     def __post_init__(self) -> None:
         ladder = self.measuring.ladder
-        self.full = len(ladder.plan(None).new_to_old)
+        self.full = self.measuring.full
         self.cuts_rows = "vocabulary" in self.options.searched()
+        self.least = ladder.least + self.measuring.beyond if self.cuts_rows else self.full
         self.lines = timed_lines(ladder.texts.measured)
         if LATENCY in self.limits:
             self.report("timing the original", 0, 0)
@@ -199,10 +200,7 @@ class _Search:
         parts = measuring.parts
         shares = {kind: max(parts.shares.get(kind, (0.0,))) for kind in SHARES}
         cut = Cut(self.full, parts.deepest, **shares)
-        rows = measuring.ladder.least + measuring.beyond if self.cuts_rows else self.full
-        refuse_unreachable(
-            {name: need.fixed + rows * need.per_row for name, need in self.needs(cut).items()}, self.limits
-        )
+        refuse_unreachable(taken(self.needs(cut), self.least), self.limits)
         # Until here all scores were alike, and so may have been other heads than those that go.
         self.needs = lru_cache(maxsize=None)(self._needs)
 
@@ -228,8 +226,7 @@ class _Search:
         return tried
 
     def _candidates(self, costs: Costs, limits: Limits, choice: Choice) -> list[Trial]:
-        least = self.measuring.ladder.least + self.measuring.beyond
-        return candidates(costs, self.needs, limits, least=least, multiple=choice.get("pad_to_multiple_of"))
+        return candidates(costs, self.needs, limits, least=self.least, multiple=choice.get("pad_to_multiple_of"))
 
     def _latency(self, point: Trial, choice: Choice) -> float:
         self.report(f"timing {point.cut.text()}", 0, 0)
@@ -277,7 +274,7 @@ def _scores(measuring: Measuring, report: Report) -> dict[str, Scores]:
 def _plan(measuring: Measuring, choice: Choice, point: Trial) -> SlicePlan:
     """The ordinary plan of a point."""
     asked = {name: value for name, value in choice.items() if name not in ("loss_texts", "loss_lines")}
-    rows = {"max_vocab": len(measuring.plan(point.cut).kept)}
+    rows = {"max_vocab": len(measuring.plan(point.cut).kept)} if point.cut.rows < measuring.full else {}
     files = {kind: str(measuring.score_file(kind)) for kind in measuring.parts.shares}
     return make_plan(measuring.ladder.source, {**asked, **rows, **point.cut.choice(files)}, silent)
 

@@ -73,7 +73,12 @@ class Measuring:
 
     def plan(self, cut: Cut) -> SlicePlan:
         """The plan of a cut's vocabulary."""
-        return self.ladder.plan(cut.rows - self.beyond)
+        return self.ladder.plan(None if cut.rows >= self.full else cut.rows - self.beyond)
+
+    @cached_property
+    def full(self) -> int:
+        """Rows of the whole choice of tokens."""
+        return len(self.ladder.plan(None).new_to_old)
 
     @cached_property
     def beyond(self) -> int:

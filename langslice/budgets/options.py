@@ -90,6 +90,8 @@ class FitOptions(
         unknown = [name for name in codes(self.axes) if name not in AXES]
         if unknown:
             raise PlanError(f"--axes {unknown[0]}: no axis that is searched", f"one of {', '.join(AXES)}")
+        if "vocabulary" in codes(self.axes) and listed(self.only_tokens):
+            raise PlanError("--axes vocabulary: --only-tokens says exactly which tokens stay", "leave one of them out")
         if self.max_size is not None:
             raise PlanError("--max-size limits the vocabulary alone", "say --size: it is the budget of the whole slice")
         if self.heal is None and listed(self.heal_corpus):
@@ -107,5 +109,6 @@ class FitOptions(
         }
 
     def searched(self) -> tuple[str, ...]:
-        """The axes that may be cut."""
-        return tuple(name for name in AXES if not self.axes or name in codes(self.axes))
+        """The axes that may be cut; a vocabulary that is listed token by token is not."""
+        asked = codes(self.axes) or AXES
+        return tuple(name for name in AXES if name in asked and not (name == "vocabulary" and listed(self.only_tokens)))

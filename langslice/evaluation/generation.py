@@ -62,7 +62,7 @@ def generate(
 def _end_ids(model: Any) -> list[int]:
     found = model.generation_config.eos_token_id
     if found is None:
-        found = model.config.eos_token_id
+        found = getattr(model.config, "eos_token_id", None)
     return [found] if isinstance(found, int) else [value for value in found or () if isinstance(value, int)]
 
 

@@ -147,7 +147,11 @@ def speed_measurements(
 
     device = pick_device(settings.device)
     folders = {role: checkpoint.model_folder for role, checkpoint in checkpoints.items()}
-    rounds = speed_rounds(folders, rounds=settings.rounds, options=[device, settings.dtype])
+    rounds = speed_rounds(
+        folders,
+        rounds=settings.rounds,
+        options=[device, settings.dtype, *(["trusted"] if settings.trust_remote_code else [])],
+    )
     metrics = (
         ("prefill, tokens per second", "prefill", "higher"),
         ("decode, tokens per second", "decode", "higher"),

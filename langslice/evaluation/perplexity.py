@@ -88,7 +88,8 @@ def perplexity(
 
 def start_token(config: Any) -> int:
     """The token that a line is read after: the beginning of text, or its end where a model has no beginning, or 0."""
-    return next(value for value in (config.bos_token_id, config.eos_token_id, 0) if isinstance(value, int))
+    named = (getattr(config, field, None) for field in ("bos_token_id", "eos_token_id"))
+    return next((value for value in named if isinstance(value, int)), 0)
 
 
 def measure_perplexity(loaded: Loaded, language: str, lines: Sequence[str]) -> list[Measurement]:

@@ -98,6 +98,7 @@ def measure(
     folder: Path,
     device: str = "cpu",
     dtype: str = "float32",
+    code: str = "",
     *,
     prompt: int = 256,
     new_tokens: int = 32,
@@ -105,6 +106,7 @@ def measure(
 ) -> Speed:
     """Load a model in this process, read a prompt and write tokens, greedily; the best of several repeats.
 
+    code     "trusted" where that of the model's folder may be run
     On a GPU memory is what torch held at its peak there. An encoder-decoder reads the prompt and writes from its start token.
     Raises  TaskError for a model that writes and has no cache
     """
@@ -114,9 +116,12 @@ def measure(
 
     from langslice.evaluation.loaded_model import model_kind
     from langslice.evaluation.perplexity import load_causal
+    from langslice.model.checkpoint import open_checkpoint
     from langslice.model.transformers_classes import model_class, quiet_transformers
 
     load_libraries()
+    if code:
+        open_checkpoint(folder, trust_remote_code=True)
     kind = model_kind(folder)
     # Importing needs more memory for a moment than a small model does: forget that peak (proc(5), clear_refs).
     Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""Other programs' formats: a slice written as GGUF for llama.cpp and Ollama, and compared there with the slice."""
+"""Other programs' formats: a slice as GGUF for llama.cpp and Ollama or as ONNX, compared there with the slice."""
 
 from __future__ import annotations
 

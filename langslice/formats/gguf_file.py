@@ -6,8 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,14 +18,12 @@ from langslice.formats.gguf_check import Written, check_file
 from langslice.formats.gguf_metadata import write_metadata
 from langslice.formats.gguf_tensors import WRITTEN, GgufTensor, lay_out, plain_precision, write_tensors
 from langslice.formats.gguf_vocabulary import chat_template, generation_ends, read_vocabulary, write_vocabulary
+from langslice.formats.job import ExportJob
 from langslice.formats.modelfile import modelfile
-from langslice.formats.options import ExportOptions
 from langslice.formats.pre_tokenizers import HASHED, known_pre_tokenizers, original_hash
-from langslice.model.checkpoint import Checkpoint
 from langslice.model.quantisation import quantisation
 from langslice.model.source_tokenizer import source_tokenizer, vocabulary_rows
 from langslice.model.transformers_classes import full_config, quiet_transformers
-from langslice.progress import Report
 from langslice.tokenizer import SourceTokenizer
 from langslice.verification.check import Check
 
@@ -54,24 +51,7 @@ else:
 """
 
 
-@dataclass(frozen=True)
-class GgufJob:
-    """One export.
-
-    staging  folder that becomes the output
-    name     of the output, and of the file in it
-    texts    name -> text on which both are compared
-    """
-
-    checkpoint: Checkpoint
-    staging: Path
-    name: str
-    options: ExportOptions
-    texts: Mapping[str, Callable[[], Iterable[str]]]
-    report: Report
-
-
-def write_gguf(job: GgufJob) -> tuple[list[Check], list[str], dict[str, Any]]:
+def write_gguf(job: ExportJob) -> tuple[list[Check], list[str], dict[str, Any]]:
     """Write the file and what Ollama needs; gives checks, notes, and facts for the record.
 
     Raises  ExportError, VerificationError
@@ -144,7 +124,7 @@ def pre_name(folder: Path, tokenizer: SourceTokenizer, given: str | None) -> tup
 
 
 def _write(
-    job: GgufJob,
+    job: ExportJob,
     path: Path,
     family: GgufFamily,
     config: Mapping[str, Any],
@@ -219,7 +199,7 @@ def _run(command: list[str], fault: str) -> None:
         raise ExportError(f"{fault}\n{last}")
 
 
-def _write_modelfile(job: GgufJob, name: str, auto: Any) -> list[str]:
+def _write_modelfile(job: ExportJob, name: str, auto: Any) -> list[str]:
     """Write what Ollama reads; gives notes."""
     folder = job.checkpoint.model_folder
     path = folder / "generation_config.json"

@@ -12,6 +12,7 @@ from typing import Any
 
 from langslice.errors import VerificationError
 from langslice.files.atomic_output import check_output, staging_folder
+from langslice.formats.job import ExportJob
 from langslice.formats.options import ExportOptions
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import listed, taking
@@ -25,7 +26,7 @@ from langslice.version import __version__
 RECORD = "export.json"
 # Of each text that comes with the package; the user's are read whole.
 _OWN_LINES = 200
-_LIBRARIES = ("gguf", "xllamacpp", "transformers", "torch")
+_LIBRARIES = ("gguf", "xllamacpp", "onnx", "onnxruntime", "transformers", "torch")
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,27 @@ def export(
     Raises     ExportError for a model that the format cannot hold, or a missing library; VerificationError where the result
                differs; CheckpointError, TokenizerError, OutputError
     """
-    from langslice.formats.gguf_file import GgufJob, write_gguf
+    from langslice.formats.gguf_file import write_gguf
+    from langslice.formats.onnx_file import write_onnx
 
     out = Path(out)
     checkpoint = open_checkpoint(folder)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     texts = _texts(checkpoint, listed(options.text))
     with staging_folder(out, source=checkpoint.folder, overwrite=overwrite) as staging:
-        checks, notes, facts = write_gguf(GgufJob(checkpoint, staging, out.name, options, texts, report))
+        write = {"gguf": write_gguf, "onnx": write_onnx}[options.to]
+        checks, notes, facts = write(ExportJob(checkpoint, staging, out.name, options, texts, report))
         failed = [check for check in checks if check.passed is False]
         if failed:
             raise VerificationError(
                 "\n".join([f"{out} was not written: it differs from {folder}", *map(_told, failed)])
             )
         _write_record(staging, checkpoint, facts, checks)
-        files = {path.name: path.stat().st_size for path in sorted(staging.iterdir())}
+        files = {
+            path.relative_to(staging).as_posix(): path.stat().st_size
+            for path in sorted(staging.rglob("*"))
+            if path.is_file()
+        }
     return Exported(out, files, tuple(checks), tuple(notes))
 
 

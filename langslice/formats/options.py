@@ -9,7 +9,7 @@ from typing import Annotated
 from langslice.errors import ExportError
 from langslice.options import Entry, Options, VerificationOptions
 
-FORMATS = ("gguf",)
+FORMATS = ("gguf", "onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,4 +41,6 @@ class ExportOptions(VerificationOptions, GgufOptions):
 
     error = ExportError
 
-    to: Annotated[str, Entry("Format to write.", "TARGET", values=FORMATS, common=True)] = "gguf"
+    to: Annotated[str, Entry("Format to write: gguf, or onnx for encoders.", "TARGET", values=FORMATS, common=True)] = (
+        "gguf"
+    )

@@ -81,7 +81,8 @@ def find_frame(tokenizer: Any, config: Any, *, causal: bool) -> Frame:
     before, after = tuple(full[:at]), tuple(full[at + len(bare) :])
     end = tokenizer.eos_token_id
     if end is None:
-        end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+        end = getattr(config, "eos_token_id", None)
+        end = end[0] if isinstance(end, list) else end
     if not causal:
         return Frame(before, after, after[-1] if after else end)
     if not before and getattr(config, "bos_token_id", None) == end and end is not None:

@@ -47,6 +47,7 @@ def test_a_killed_fit_goes_on_and_writes_what_it_measured(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Measuring, "_items", counting)
     monkeypatch.setattr("langslice.budgets.costs._VOCABULARIES", 3)
+    monkeypatch.setattr("langslice.budgets.costs._TRIED", 2)
     out = tmp_path / "out"
     (tmp_path / "ko.txt").write_text("\n".join(heldout_text("ko")[20:60]), encoding="utf-8")
     asked = {"languages": "ko,en", "size": "1.6MB", "memory": "3MB", "loss_texts": TEXTS, "checks": 2, "heal": 2,
@@ -112,12 +113,18 @@ def test_a_budget_that_cannot_be_reached_says_the_nearest(tmp_path):
     assert said.exception.message.startswith("a size of at most 100.0 kB cannot be reached: the nearest is ")
     assert not out.exists()
     nearest = said.exception.message.rpartition(" is ")[2].replace(" ", "")
-    with pytest.raises(PlanError, match=r"max_loss=0\.001`: within the budget, the nearest loses \d"):
-        langslice.fit(
-            "mini", out, languages="ko,en", size="7MB", loss_texts=TEXTS, axes="layers", max_loss=0.001, checks=1
-        )
-    assert [path.name for path in out.iterdir()] == ["points"]
     assert nearest.endswith("kB")
+
+
+def test_a_listed_vocabulary_stays_and_a_loss_beyond_the_limit_leaves_only_points(tmp_path):
+    """--only-tokens takes no limit on rows: none is given to the plan."""
+    out, listing = tmp_path / "out", tmp_path / "tokens.txt"
+    chosen = langslice.plan("mini", languages="ko,en", max_vocab=2500)
+    listing.write_text("\n".join(token for token in chosen.tokens if token and token.isalpha()), encoding="utf-8")
+    with pytest.raises(PlanError, match=r"max_loss=0\.001`: within the budget, the nearest loses \d") as caught:
+        langslice.fit("mini", out, only_tokens=listing, size="2.5MB", loss_texts=TEXTS, max_loss=0.001, checks=1)
+    assert "without" in caught.value.message
+    assert [path.name for path in out.iterdir()] == ["points"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +138,7 @@ def test_a_budget_that_cannot_be_reached_says_the_nearest(tmp_path):
         ({"size": "1MB", "max_size": "1MB"}, "`max_size` limits the vocabulary alone"),
         ({"size": "1MB", "heal": 5}, "`heal` has no text"),
         ({"size": "1MB", "heal_corpus": "a.txt"}, "`heal_corpus` has no effect"),
+        ({"size": "1MB", "axes": "vocabulary", "only_tokens": "a.txt"}, "says exactly which tokens stay"),
         ({"size": "1MB", "checks": 0}, "`checks` must be"),
     ],
 )

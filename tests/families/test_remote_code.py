@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 import langslice
-from langslice.errors import CheckpointError, LangsliceError, RecipeError, UnknownFamilyError
+from langslice.errors import CheckpointError, LangsliceError, RecipeError, TaskError, UnknownFamilyError
 from langslice.mini import mini_model_path
 from langslice.model import class_shapes, remote_code
 from langslice.recipes.equivalent import part_recipe
@@ -126,6 +126,12 @@ def test_trusted_code_is_sliced_proven_and_carried(source, tmp_path):
     assert model.lexemes.weight.shape[0] == len(result.plan.new_to_old)
     assert langslice.verify(source, out, trust_remote_code=True).passed
     assert "own_code" in model_row(source, trust_remote_code=True)
+    evaluation = langslice.evaluate(source, out, languages="ko", limit=4, trust_remote_code=True)
+    assert {one.metric for one in evaluation.scores} >= {"bits per byte"}
+    with pytest.raises(
+        TaskError, match="OwnForCausalLM returns no cache"
+    ):  # so its code was run, in a process of its own
+        langslice.evaluate(source, tasks="speed", rounds=1, trust_remote_code=True)
     with pytest.raises(RecipeError, match="no recipe trusts"):
         part_recipe("slice", str(source), {"scripts": "Hang", "trust_remote_code": True})
     with pytest.raises(LangsliceError, match="verif"):

@@ -218,18 +218,17 @@ def test_a_name_that_the_user_says_is_checked(sliced_mini, tmp_path, pre, right)
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", ["qwen2", "mbert-cased", "xlm-roberta", "mistral-v1-spm"])
+@pytest.mark.parametrize("name", ["qwen2", "mbert-cased"])
 def test_real_tokenizers(assets, tmp_path, name):
     """A random model with a real tokenizer, sliced to Korean and English."""
     import torch
     import transformers
 
-    own = {"qwen2": "qwen2", "mbert-cased": "bert", "xlm-roberta": "xlm-roberta", "mistral-v1-spm": "mistral"}[name]
+    own = {"qwen2": "qwen2", "mbert-cased": "bert"}[name]
     source = tmp_path / "source"
     tokens = len(transformers.AutoTokenizer.from_pretrained(assets / "tokenizers" / name))
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
-    more = {"pad_token_id": 1} if own == "xlm-roberta" else {}
-    config = transformers.AutoConfig.for_model(own, vocab_size=tokens, **sizes, **more)
+    config = transformers.AutoConfig.for_model(own, vocab_size=tokens, **sizes)
     if hasattr(config, "num_key_value_heads"):
         config.num_key_value_heads = 2
     torch.manual_seed(0)
@@ -264,6 +263,26 @@ def test_other_types_need_llama_quantize(sliced_mini, tmp_path, monkeypatch):
     assert sorted(done.files) == ["Modelfile", "export.json", "out-q4_k_m.gguf"]
     with pytest.raises(ExportError, match="invalid ftype"):
         langslice.export(sliced_mini, tmp_path / "other", pre=MINI_PRE, precision="q9", verify=False)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_converter_is_told_the_name(sliced_mini, tmp_path):
+    folder = tmp_path / "llama.cpp"
+    (folder / "conversion").mkdir(parents=True)
+    (folder / "conversion/__init__.py").touch()
+    (folder / "conversion/base.py").write_text(
+        "class TextModel:\n    def get_vocab_base_pre(self, tokenizer):\n        raise NotImplementedError('not recognized')\n"
+    )
+    converter = folder / "convert_hf_to_gguf.py"
+    converter.write_text(
+        "import sys\nfrom pathlib import Path\nfrom conversion.base import TextModel\n"
+        "Path(sys.argv[3]).write_text(TextModel().get_vocab_base_pre(None) + ' ' + sys.argv[5])\n"
+    )
+    arguments = {"converter": converter, "precision": "bf16", "verify": False}
+    langslice.export(sliced_mini, tmp_path / "out", pre=MINI_PRE, **arguments)
+    assert (tmp_path / "out/out-bf16.gguf").read_text() == f"{MINI_PRE} bf16"
+    with pytest.raises(ExportError, match=r"(?s)did not write the file.*not recognized"):
+        langslice.export(sliced_mini, tmp_path / "other", pre="default", **arguments)
     assert not (tmp_path / "other").exists()
 
 

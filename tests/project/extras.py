@@ -49,6 +49,15 @@ from langslice.mini import mini_model_path
 size = json.loads((mini_model_path() / "config.json").read_text())["hidden_size"]
 SentenceTransformer(modules=[Transformer(str(mini_model_path())), Pooling(size, pooling_mode="mean")]).save("sentences")
 """
+_ENCODER = """
+import transformers
+from langslice.mini import mini_model_path
+
+tokenizer = transformers.AutoTokenizer.from_pretrained(mini_model_path())
+tokenizer.save_pretrained("encoder")
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+transformers.BertModel(transformers.BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained("encoder")
+"""
 _HARNESS = """
 import json, pathlib
 rows = [{"q": "Seoul is in", "c": [" Korea.", " France."], "a": 0}] * 4
@@ -85,5 +94,7 @@ EXTRAS = (
     Extra("tiktoken", "slice ranks --corpus en.txt -o slice", _RANKS),
     Extra("sentence-transformers", "slice sentences --languages ko,en -o slice", _SENTENCES),
     Extra("pictures", "score mini heads --method l2 --overwrite -o heads.parquet", "", "langslice[pictures]"),
+    Extra("gguf", "export mini --to gguf --precision f16 --pre gpt-2 -o GGUF", "", "langslice[gguf]"),
+    Extra("onnx", "export encoder --to onnx -o ONNX", _ENCODER),
     Extra("all", _TRANSLATION, _PIECES + _RANKS + _SENTENCES),
 )

@@ -1,4 +1,4 @@
-"""The notebooks: their cells run, and show what is saved in them; two of them on trained models as well."""
+"""The notebooks: their cells run, and show what is saved in them; the search engine on a trained model as well."""
 
 from __future__ import annotations
 
@@ -64,15 +64,3 @@ def test_the_search_engine_on_a_trained_model(models, tmp_path, monkeypatch):
     assert "100 of 100 vectors are equal, bit for bit" in text
     (found,) = re.findall(r"original: (\d+) of 50", text)
     assert int(found) > 45
-
-
-@pytest.mark.models("gemma-3-270m")
-@pytest.mark.usefixtures("one_thread")
-def test_the_korean_llm_on_a_trained_model(models, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shown = run_notebook(FOLDER / "korean_llm.ipynb", str(models / "gemma-3-270m"))
-    text = "".join("".join(each.get("text", [])) for outputs in shown for each in outputs)
-    _, sliced, healed = (
-        float(each) for each in re.findall(r"ko: ([\d.]+) original, ([\d.]+) sliced, ([\d.]+) healed", text)[0]
-    )
-    assert healed < sliced

@@ -36,3 +36,14 @@ def test_who_is_asked_to_open_an_issue_is_told_where():
 def test_few_modules_stand_beside_the_rooms():
     loose = {path.stem for path in (ROOT / "langslice").glob("*.py")} - {"__init__", "__main__"}
     assert len(loose) <= 8, loose
+
+
+def test_the_changelog_is_in_order_and_says_each_thing_once():
+    """Merges by union double entries and lines: no two begin alike."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    latest = text.partition("\n## ")[2].partition("\n## ")[0]
+    assert re.findall(r"^### (\w+)", latest, re.M) == ["Added", "Changed", "Fixed"]
+    starts = re.findall(r"^(- .{24})", latest, re.M)
+    lines = [line for line in latest.splitlines() if len(line) > 40]
+    assert [each for each in starts if starts.count(each) > 1] == []
+    assert [each for each in lines if lines.count(each) > 1] == []
