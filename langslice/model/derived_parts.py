@@ -129,10 +129,17 @@ def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
 
 
 def _is_state_space(of: Class, stack: Stack) -> bool:
-    """Whether its layers are norms and a state-space mixer, and nothing else."""
-    parts = {rest.partition(".")[0]: rest for _, _, rest in stack.tensors(of.read.stored)}
-    mixers = {rest.partition(".")[0] for _, _, rest in stack.tensors(of.read.stored) if rest.endswith(".A_log")}
-    return bool(mixers) and all(part in mixers or "norm" in part for part in parts)
+    """Whether every one of its layers is norms and a state-space mixer, and nothing else."""
+    parts: dict[int, set[str]] = {}
+    mixers: dict[int, set[str]] = {}
+    for _, layer, rest in stack.tensors(of.read.stored):
+        parts.setdefault(layer, set()).add(rest.partition(".")[0])
+        if rest.endswith(".A_log"):
+            mixers.setdefault(layer, set()).add(rest.partition(".")[0])
+    return all(
+        layer in mixers and all(part in mixers[layer] or "norm" in part for part in found)
+        for layer, found in parts.items()
+    )
 
 
 def _width_fields(of: Class, stack: Stack) -> Iterator[tuple[str, Any]]:

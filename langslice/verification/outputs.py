@@ -46,7 +46,7 @@ _WINDOWS = re.compile(
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
-# What transformers and torch raise for a model that this machine cannot run: a library or an operation that is missing,
+# What is raised for a model that this machine cannot run: a library or an operation that is missing,
 # positions that are too few, sizes that it does not take.
 _CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
@@ -269,6 +269,7 @@ def _run(
             for at, ids in enumerate(batches[headed:]):
                 inputs = _inputs(model, ids, start)
                 output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
+                output = _of_kept(model, output, keep)
                 results.append(_collect(output, keep, ends or at > 0, last=0 if at else _LAST_POSITIONS))
                 del output
     del model
@@ -316,14 +317,18 @@ def _loading_options(dtype: str) -> dict[str, str]:
 
 
 def _encode_sound(model: Any) -> dict[str, Any]:
-    """What a speech model's encoder makes of the same random sound, computed once; nothing for other models."""
+    """What the encoder of a model of speech or pictures makes of random ones, computed once; nothing for other models."""
     import torch
 
-    if model.main_input_name != "input_features":
-        return {}
-    length = model.config.max_source_positions * 2
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn((1, model.config.num_mel_bins, length), generator=generator)
+    if model.main_input_name == "input_features":
+        shape: tuple[int, ...] = (1, model.config.num_mel_bins, model.config.max_source_positions * 2)
+    elif model.main_input_name == "pixel_values" and model.config.is_encoder_decoder:
+        of_pictures = model.config.encoder
+        shape = (1, of_pictures.num_channels, of_pictures.image_size, of_pictures.image_size)
+    else:
+        return {}
+    features = torch.randn(shape, generator=generator)
     return {"encoder_outputs": model.get_encoder()(features.to(model.dtype), return_dict=True)}
 
 
@@ -338,7 +343,7 @@ def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
     decoder = torch.tensor([[start, *ids[:-1]]])
     return (
         {"decoder_input_ids": decoder}
-        if model.main_input_name == "input_features"
+        if model.main_input_name != "input_ids"
         else {"input_ids": tokens, "decoder_input_ids": decoder}
     )
 
@@ -364,6 +369,15 @@ def _takes(model: Any, name: str) -> bool:
     return name in parameters or (
         name == "use_cache" and any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     )
+
+
+def _of_kept(model: Any, output: Any, keep: np.ndarray) -> Any:
+    """What a body gives, with the kept columns of logits where its last states are these, as FSMT's are."""
+    table = getattr(model.get_input_embeddings(), "weight", None)
+    last = getattr(output, "last_hidden_state", None)
+    if table is not None and last is not None and last.shape[-1] == table.shape[0] != table.shape[1]:
+        output.last_hidden_state = last[..., keep]
+    return output
 
 
 def _flat(states: Any) -> list[Any]:

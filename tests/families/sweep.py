@@ -135,13 +135,20 @@ def _layers(source: Path, out: Path) -> str:
 
 
 def _heads(source: Path, out: Path) -> str:
+    """The first heads of every attention, a group that shares a key-value head; or two, where their number must be even."""
     anatomy = read_anatomy(open_checkpoint(source))
-    heads = [
-        f"{place}.{layer}:0-{found.group - 1 if found.key_value > 1 else 0}"
-        for place, rows in anatomy.heads.items()
-        for layer, found in rows.items()
-    ]
-    return _pruned(source, out, anatomy, "heads", drop_heads=heads)
+    refused: LangsliceError | None = None
+    for groups in (1, 2):
+        heads = [
+            f"{place}.{layer}:0-{groups * (found.group if found.key_value > 1 else 1) - 1}"
+            for place, rows in anatomy.heads.items()
+            for layer, found in rows.items()
+        ]
+        try:
+            return _pruned(source, out, anatomy, "heads", drop_heads=heads)
+        except LangsliceError as error:
+            refused = refused or error
+    raise refused or AssertionError("no attempt was made")
 
 
 def _neurons(source: Path, out: Path) -> str:
@@ -175,6 +182,10 @@ def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
         if model.config.is_encoder_decoder and "decoder_input_ids" in known:
             inputs["decoder_input_ids"] = inputs["input_ids"]
+        if model.main_input_name == "pixel_values" and model.config.is_encoder_decoder:
+            size = model.config.encoder.image_size
+            del inputs["input_ids"]
+            inputs["pixel_values"] = torch.ones(2, model.config.encoder.num_channels, size, size)
         inputs |= {"use_cache": False} if "use_cache" in known else {}
         with torch.no_grad():
             output = model(**inputs)

@@ -180,6 +180,17 @@ def test_what_stands_in_the_configuration_by_layer_follows_the_layers(tmp_path):
         langslice.slice(build("xlm", CLASSES["xlm"], tmp_path / "xlm"), tmp_path / "out2", drop_layers="1")
 
 
+def test_a_body_that_gives_logits_is_compared_in_the_kept_columns(tmp_path):
+    source = build("fsmt", "FSMTForConditionalGeneration", tmp_path / "source")
+    result = langslice.slice(source, tmp_path / "out", scripts="Hang")
+    assert next(check.passed for check in result.verification.checks if check.name == "outputs")
+
+
+def test_a_hybrid_has_heads_where_some_layer_has(tmp_path):
+    config = json.loads((build("nemotron_h", CLASSES["nemotron_h"], tmp_path, tokens=131) / "config.json").read_text())
+    assert not [why for why in derive_row(config).body.refused.values() if why.startswith("it has no")]
+
+
 def test_a_table_by_layer_that_outputs_do_not_show_keeps_the_layers(tmp_path):
     source = build("esm", "EsmForMaskedLM", tmp_path / "source", tokens=131)
     with pytest.raises(PlanError, match=r"with their number esm\.contact_head\.regression\.weight changes, too"):

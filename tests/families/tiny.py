@@ -105,11 +105,13 @@ OWN: dict[str, dict[str, Any]] = {
         "num_cross_attention_heads": 4,
     },
     "prophetnet": {"num_encoder_layers": 3, "num_decoder_layers": 3},
+    **{name: {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}} for name in (
+        "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text")},
     "qwen4_exp_text": {"layer_types": _LISTED, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": _HEAD,
                        "indexer_budget": 8, "indexer_compress_ratio": 2, "hc_lowrank": 10, "linear_num_key_heads": 2,
                        "linear_num_value_heads": 4, "linear_key_head_dim": _HEAD, "linear_value_head_dim": _HEAD},
     "reformer": {
-        "is_decoder": True,
+        "is_decoder": False,
         "axial_pos_shape": [16, 16],
         "axial_pos_embds_dim": [12, 20],
         "attn_layers": ["local"] * 4,
@@ -145,6 +147,7 @@ OWN: dict[str, dict[str, Any]] = {
 }
 # fmt: on
 _IDS = ("token_id", "token_index", "index")
+_LARGEST = 100_000_000  # parameters
 _LOW = 100  # no model is built with fewer rows: higher ids become low ones
 
 
@@ -175,6 +178,8 @@ def shrunk(document: dict[str, Any]) -> dict[str, Any]:
             found[name] = {"model_type": value["model_type"], **shrunk(value)}
             found[name] |= OWN.get(value["model_type"], {})
             found[name] = {key: one for key, one in found[name].items() if one is not None}
+        elif isinstance(value, dict) and "mrope_section" in value:
+            found[name] = {**value, "mrope_section": [2, 1, 1]}  # halves of a head for time, height and width
         elif name in SMALL and (type(value) is int or value is None):
             if value is not None:
                 found[name] = SMALL[name]
@@ -211,6 +216,10 @@ def build(model_type: str, class_name: str, folder: Path, *, tokens: int = VOCAB
         if class_name.endswith("ForCausalLM"):  # of an encoder-decoder whose cache is counted by the other half
             changes = {**_own_half(model_type), **changes}
         config = tiny_config(model_type, tokens, **changes)
+        with torch.device("meta"):
+            size = sum(one.numel() for one in getattr(transformers, class_name)(config).parameters())
+        if size > _LARGEST:
+            raise ValueError(f"even shrunk it has {size / 1e6:.0f} million parameters")
         torch.manual_seed(sum(map(ord, class_name)))
         model = getattr(transformers, class_name)._from_config(config)
         with torch.no_grad():

@@ -266,6 +266,26 @@ def test_other_types_need_llama_quantize(sliced_mini, tmp_path, monkeypatch):
     assert not (tmp_path / "other").exists()
 
 
+def test_the_converter_is_told_the_name(sliced_mini, tmp_path):
+    folder = tmp_path / "llama.cpp"
+    (folder / "conversion").mkdir(parents=True)
+    (folder / "conversion/__init__.py").touch()
+    (folder / "conversion/base.py").write_text(
+        "class TextModel:\n    def get_vocab_base_pre(self, tokenizer):\n        raise NotImplementedError('not recognized')\n"
+    )
+    converter = folder / "convert_hf_to_gguf.py"
+    converter.write_text(
+        "import sys\nfrom pathlib import Path\nfrom conversion.base import TextModel\n"
+        "Path(sys.argv[3]).write_text(TextModel().get_vocab_base_pre(None) + ' ' + sys.argv[5])\n"
+    )
+    arguments = {"converter": converter, "precision": "bf16", "verify": False}
+    langslice.export(sliced_mini, tmp_path / "out", pre=MINI_PRE, **arguments)
+    assert (tmp_path / "out/out-bf16.gguf").read_text() == f"{MINI_PRE} bf16"
+    with pytest.raises(ExportError, match=r"(?s)did not write the file.*not recognized"):
+        langslice.export(sliced_mini, tmp_path / "other", pre="default", **arguments)
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_export_is_replaced_when_asked(sliced_mini, tmp_path):
     arguments = {"pre": MINI_PRE, "verify": False}
     langslice.export(sliced_mini, tmp_path / "out", **arguments)

@@ -13,7 +13,7 @@ from langslice.cli.commands.output import print_json, progress
 def fit(
     model: Model, out: Out, *, json: Json = False, overwrite: Overwrite = False, quiet: Quiet = False, **given: Any
 ) -> None:
-    """Find the slice that meets a budget and loses least, and write it.
+    """Write the slice that meets a budget and loses least.
 
     What was measured is kept in OUT/points: an interrupted run resumes.
     """
