@@ -115,9 +115,7 @@ def measure(
     import torch
 
     from langslice.evaluation.loaded_model import model_kind
-    from langslice.evaluation.perplexity import load_causal
     from langslice.model.checkpoint import open_checkpoint
-    from langslice.model.transformers_classes import model_class, quiet_transformers
 
     load_libraries()
     if code:
@@ -126,11 +124,7 @@ def measure(
     # Importing needs more memory for a moment than a small model does: forget that peak (proc(5), clear_refs).
     Path("/proc/self/clear_refs").write_text("5")
     before = _memory("VmRSS")
-    if device == "cpu" and dtype == "float32":
-        model = load_causal(folder)
-    else:
-        with quiet_transformers():
-            model = model_class(folder).from_pretrained(folder).to(getattr(torch, dtype)).to(device).eval()
+    model = _load(folder, device, dtype)
     generator = torch.Generator().manual_seed(0)
     positions = longest_text(model.config.to_dict()) or prompt + new_tokens
     size = max(1, min(prompt, positions - new_tokens))
@@ -157,6 +151,18 @@ def measure(
             decode = max(decode, new_tokens / (now() - started))
     memory = _memory("VmHWM") - before if device == "cpu" else torch.cuda.max_memory_allocated()
     return Speed(memory, prefill, decode, 0.0 if kind == "encoder" else first)
+
+
+def _load(folder: Path, device: str, dtype: str) -> Any:
+    import torch
+
+    from langslice.evaluation.perplexity import load_causal
+    from langslice.model.transformers_classes import model_class, quiet_transformers
+
+    if device == "cpu" and dtype == "float32":
+        return load_causal(folder)
+    with quiet_transformers():
+        return model_class(folder).from_pretrained(folder).to(getattr(torch, dtype)).to(device).eval()
 
 
 def _read(model: Any, kind: str, ids: Any) -> tuple[Any, dict[str, Any]]:

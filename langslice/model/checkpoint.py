@@ -7,7 +7,7 @@ hub.py. Files other than the weights are left to others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -117,18 +117,8 @@ def open_checkpoint(
             read_json_object(model_folder / CONFIG, "a model folder needs one")
     weight_format, names, index, notes = _weight_files(folder, model_folder)
     paths = [resolve_inside(folder, model_folder, name) for name in names]
-    aliases: dict[str, str] = {}
-    scratch: object = None
-    if weight_format == "safetensors":
-        shards = tuple(_safetensors_shard(name, path) for name, path in zip(names, paths, strict=True))
-    else:
-        from langslice.files.pickle_archive import read_archives
-
-        read = read_archives(names, paths)
-        shards = tuple(
-            Shard(name, path, "pickle", tensors) for name, path, tensors in zip(names, paths, read.tensors, strict=True)
-        )
-        aliases, scratch, notes = read.aliases, read.scratch, notes + read.notes
+    shards, aliases, scratch, told = _read_shards(weight_format, names, paths)
+    notes += told
     _check_names(shards)
     if index is not None:
         _check_index(model_folder / INDEX_FILES[weight_format], index, shards)
@@ -150,6 +140,21 @@ def open_checkpoint(
         kind.file,
         kind.section,
     )
+
+
+def _read_shards(
+    weight_format: str, names: Sequence[str], paths: Sequence[Path]
+) -> tuple[tuple[Shard, ...], dict[str, str], object, tuple[str, ...]]:
+    """The shards of a folder, their other names of tensors, what must live as long as they are read, and what to say."""
+    if weight_format == "safetensors":
+        return tuple(_safetensors_shard(name, path) for name, path in zip(names, paths, strict=True)), {}, None, ()
+    from langslice.files.pickle_archive import read_archives
+
+    read = read_archives(names, paths)
+    shards = tuple(
+        Shard(name, path, "pickle", tensors) for name, path, tensors in zip(names, paths, read.tensors, strict=True)
+    )
+    return shards, read.aliases, read.scratch, read.notes
 
 
 def _given_config(model_folder: Path) -> dict[str, Any] | None:

@@ -94,7 +94,15 @@ EXTRAS = (
     Extra("tiktoken", "slice ranks --corpus en.txt -o slice", _RANKS),
     Extra("sentence-transformers", "slice sentences --languages ko,en -o slice", _SENTENCES),
     Extra("pictures", "score mini heads --method l2 --overwrite -o heads.parquet", "", "langslice[pictures]"),
-    Extra("gguf", "export mini --to gguf --precision f16 --pre gpt-2 -o GGUF", "", "langslice[gguf]"),
+    # llama.cpp has no name for how the packaged model splits words: both packages run, and find that.
+    Extra(
+        "gguf",
+        "export mini --to gguf --precision f16 --pre gpt-2 -o GGUF",
+        "",
+        "langslice[gguf]",
+        "lines have the same ids in llama.cpp",
+        1,
+    ),
     Extra("onnx", "export encoder --to onnx -o ONNX", _ENCODER),
     Extra("all", _TRANSLATION, _PIECES + _RANKS + _SENTENCES),
 )
