@@ -94,7 +94,8 @@ def find_stacks(of: Class) -> tuple[Stack, ...]:
             f"no field of its configuration takes the last entry of {_or(paths)} away, and nothing else"
         )
     clean = [stack for stack in found if not stack.refused]
-    found = clean or _together(found)
+    counted = [stack for stack in clean if stack.field not in stack.lists]  # Funnel's list of blocks counts no layers
+    found = counted or clean or _together(found)
     if len(found) > 1:
         found = [_of_side(stack) for stack in found]
         if sorted(stack.name for stack in found) != ["decoder", "encoder"]:
