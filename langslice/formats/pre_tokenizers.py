@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import ExportError, LangsliceError
 from langslice.files.json_forms import read_json
+from langslice.files.user_cache import cached
 from langslice.mini import mini_model_path
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.source_tokenizer import source_tokenizer
@@ -33,10 +35,17 @@ def known_pre_tokenizers() -> dict[str, Any]:
 
 def hash_of(tokenizer: SourceTokenizer) -> str | None:
     """sha256 of the token ids of the fixed text, special tokens around it; None for a tokenizer that needs no name."""
-    if tokenizer.kind not in HASHED or tokenizer.backend is None:
+    if tokenizer.kind not in HASHED:
         return None
-    ids = tokenizer.backend.encode(known_pre_tokenizers()["text"]).ids
-    return hashlib.sha256(str(ids).encode()).hexdigest()
+    text = known_pre_tokenizers()["text"]
+
+    def digest() -> bytes:
+        backend = tokenizer.backend
+        return b"" if backend is None else hashlib.sha256(str(backend.encode(text).ids).encode()).hexdigest().encode()
+
+    key = tokenizer.content_key
+    found = digest() if key is None else cached("pre-tokenizers", [key, version("tokenizers"), text], digest)
+    return found.decode() or None
 
 
 def original_hash(folder: Path, tokenizer: SourceTokenizer) -> str | None:

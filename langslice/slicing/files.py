@@ -50,9 +50,12 @@ def write_metadata(
     rewrite: Rewrite,
     left_out: Mapping[str, str],
     verification: Verification | None,
+    pre_tokenizer: str | None,
 ) -> None:
-    """Write slice.json and the model card of a slice called `name`; the source's card is set aside."""
-    from langslice.formats.pre_tokenizers import original_hash
+    """Write slice.json and the model card of a slice called `name`; the source's card is set aside.
+
+    pre_tokenizer  the hash by which llama.cpp knows the tokenizer that the model began with
+    """
     from langslice.reporting.card import write_card
     from langslice.reporting.slice_folder import read_slice
     from langslice.reporting.source_card import set_source_card_aside
@@ -61,7 +64,6 @@ def write_metadata(
     checkpoint = source.checkpoint
     parts = part_table(made, edits, checkpoint)
     pruned = None if made.weights is None else made.pruned
-    digest = original_hash(checkpoint.folder, source.tokenizer)
-    source.tokenizer.release()
-    head = write_record(staging, checkpoint, made, rewrite, left_out, verification, pruned, parts, digest)
+    source.release_tokenizer()
+    head = write_record(staging, checkpoint, made, rewrite, left_out, verification, pruned, parts, pre_tokenizer)
     write_card(staging, read_slice(staging, head, made, name=name))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from langslice.corpus.sources import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.files.memory import return_freed_memory
+from langslice.formats.pre_tokenizers import original_hash
 from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import Choice, SourceOptions, codes, listed, taking
@@ -225,6 +226,7 @@ def slice(
         )
     edits = tensor_edits(made, source)
     before = file_states(checkpoint, source.files)
+    pre_tokenizer = original_hash(folder, source.tokenizer)  # asked now: verification lets go of the tokenizer
     notes: list[str] = [*made.notes, *checkpoint.notes]
     key = None if made.weights is None else work_key(source, made, verify=options.verify, text=text)
     resumes = None if key is None else partial(_has_cut, key)
@@ -245,7 +247,7 @@ def slice(
         check_unchanged(checkpoint, source.files, before)
         left_out = left_out_files(source.files, cut.rewrite, made)
         forget(staging)
-        write_metadata(staging, out.name, source, made, edits, cut.rewrite, left_out, verification)
+        write_metadata(staging, out.name, source, made, edits, cut.rewrite, left_out, verification, pre_tokenizer)
     return SliceResult(
         out, made, part_sizes(made, edits), cut.written, left_out, verification, (*notes, *cut.written.notes)
     )

@@ -14,7 +14,14 @@ from langslice.model.families import family_of
 from tests.zoo import FAMILIES, VOCABULARY
 
 # Axes that one stack gives several lengths: experts are narrower than the dense layers before them.
-SEVERAL_LENGTHS = {("deepseek_v3", "neurons"), ("qwen3_moe", "neurons")}
+# A latent attention has heads of other lengths in tables of queries, of keys and values, and of outputs; tables of Gemma 3n that
+# mix its inputs are as long as their square in one and as they are in the other.
+SEVERAL_LENGTHS = {
+    ("deepseek_v3", "heads"),
+    ("deepseek_v3", "neurons"),
+    ("gemma3n_text", "mixed"),
+    ("qwen3_moe", "neurons"),
+}
 
 
 def stored_shapes(folder):

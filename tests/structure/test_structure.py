@@ -369,7 +369,7 @@ def test_a_list_as_long_as_the_layers_that_the_table_lacks_stops_the_job(zoo, tm
     shutil.copytree(zoo("llama"), source)
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "layer_gains": [1.0, 0.5, 2.0]}))
-    with pytest.raises(langslice.LangsliceError, match="`layer_gains` has 3 entries"):
+    with pytest.raises(langslice.LangsliceError, match="`layer_gains` may hold one entry for each of the 3 layers"):
         langslice.slice(source, tmp_path / "out", drop_layers="1")
 
 
