@@ -1,7 +1,7 @@
 """A slice that fits a budget: what each axis costs this model, which combination costs least, and the slice of it.
 
 Reading order: limits.py (the budget), cut.py (a combination), parts.py (what can go, and what is left of the size),
-measuring.py (a combination, evaluated in memory and remembered), timing.py (how long a model reads), costs.py (each axis
+points.py (a combination, evaluated in memory and remembered), latency.py (how long a model reads), costs.py (each axis
 alone, and what that predicts), search.py (which are tried), main.py (the flow), table.py and picture.py (what people see).
 """
 

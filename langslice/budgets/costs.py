@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from langslice.budgets.cut import Cut, Layer, cut_of
-from langslice.budgets.measuring import Measuring
 from langslice.budgets.parts import Parts
+from langslice.budgets.points import Points
 from langslice.tradeoffs.ladder import ladder_sizes
 from langslice.tradeoffs.losses import Loss
 
@@ -97,19 +97,19 @@ Enough = Callable[[Cut], bool]
 """Whether a cut meets the budget: one that cuts more of the same can only lose more."""
 
 
-def measure_costs(measuring: Measuring, enough: Enough, *, cut_rows: bool) -> Costs:
+def measure_costs(points: Points, enough: Enough, *, cut_rows: bool) -> Costs:
     """Measure each axis alone.
 
     cut_rows  whether the vocabulary may be cut below the whole choice
     """
-    ladder, parts = measuring.ladder, measuring.parts
-    full = measuring.full
-    sizes = ladder_sizes(full, ladder.least + measuring.beyond, _VOCABULARIES) if cut_rows else [full]
+    ladder, parts = points.ladder, points.parts
+    full = points.full
+    sizes = ladder_sizes(full, ladder.least + points.beyond, _VOCABULARIES) if cut_rows else [full]
 
     others: list[Measured] = []
 
     def measure(cut: Cut) -> Measured:
-        others.append(Measured(cut, measuring.losses(cut)))
+        others.append(Measured(cut, points.losses(cut)))
         return others[-1]
 
     vocabulary = _until([Cut(rows) for rows in sizes], measure, lambda cut: False)

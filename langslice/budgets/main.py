@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from langslice.budgets.costs import Costs, measure_costs
 from langslice.budgets.cut import Cut
+from langslice.budgets.latency import Times, measure_latency, measure_times, time_need, timed_lines
 from langslice.budgets.limits import LATENCY, RESOURCES, Limits, Need, Needs, amount_text, read_limits, taken
-from langslice.budgets.measuring import Measuring
 from langslice.budgets.options import FitOptions
 from langslice.budgets.outcome import PICTURE, RESULT, check_folder, difference_note, heal_slice, write_slice
 from langslice.budgets.parts import SHARES, find_parts
 from langslice.budgets.picture import picture
+from langslice.budgets.points import Points
 from langslice.budgets.search import (
     NeedsOf,
     Trial,
@@ -27,7 +28,6 @@ from langslice.budgets.search import (
     point_of,
     refuse_unreachable,
 )
-from langslice.budgets.timing import Times, measure_latency, measure_times, time_need, timed_lines
 from langslice.errors import PlanError
 from langslice.files.atomic_output import staging_file
 from langslice.model.checkpoint import open_checkpoint
@@ -120,34 +120,34 @@ def fit(
     checkpoint = open_checkpoint(model, **options.source())
     check_folder(out, checkpoint.folder, overwrite=overwrite)
     source = settled(checkpoint, choice, needs_tokenizer=True)
-    with open_ladder(source, choice, report) as ladder, closing(_measuring(ladder, options, out)) as measuring:
-        search = _Search(measuring, limits, options, report)
+    with open_ladder(source, choice, report) as ladder, closing(_open_points(ladder, options, out)) as points:
+        search = _Search(points, limits, options, report)
         search.refuse_unreachable()
-        measuring.parts = replace(measuring.parts, scores=_scores(measuring, report))
-        costs = measure_costs(measuring, search.enough, cut_rows=search.cuts_rows)
+        points.parts = replace(points.parts, scores=_scores(points, report))
+        costs = measure_costs(points, search.enough, cut_rows=search.cuts_rows)
         tried = search.tries(costs, choice)
-        measuring.close()
+        points.close()
         chosen = search.best(tried)
-        made = _plan(measuring, choice, chosen)
-        note = _reason(chosen, tried, limits, measure_of(measuring.kind), ladder.texts.source)
+        made = _plan(points, choice, chosen)
+        note = _reason(chosen, tried, limits, measure_of(points.kind), ladder.texts.source)
         made = replace(made, notes=(note, *made.notes))
-        written = write_slice(measuring, model, made, out, options, report)
-        healed = heal_slice(measuring, out, options, report)
+        written = write_slice(points, model, made, out, options, report)
+        healed = heal_slice(points, out, options, report)
         found = Fit(
-            out, checkpoint.model_id, measure_of(measuring.kind), ladder.texts.source,
+            out, checkpoint.model_id, measure_of(points.kind), ladder.texts.source,
             {code: len(lines) for code, lines in ladder.texts.measured.items()}, limits, search.before(),
             _points(costs, search.needs, tried), tuple(tried), chosen, written, healed,
-            (note, *difference_note(chosen.loss or {}, written), *measuring.parts.notes),
+            (note, *difference_note(chosen.loss or {}, written), *points.parts.notes),
         )  # fmt: skip
     (out / PICTURE).write_text(found.picture(), encoding="utf-8")
     found.save(out / RESULT)
     return found
 
 
-def _measuring(ladder: Ladder, options: FitOptions, out: Path) -> Measuring:
+def _open_points(ladder: Ladder, options: FitOptions, out: Path) -> Points:
     """What can go of the model, and the folder in which it is remembered what that loses."""
     parts = find_parts(ladder.source, ladder.plan(None).tensors, options.searched())
-    return Measuring(ladder, parts, out / "points" if options.measured is None else Path(options.measured))
+    return Points(ladder, parts, out / "points" if options.measured is None else Path(options.measured))
 
 
 def _points(costs: Costs, needs: NeedsOf, tried: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -160,17 +160,17 @@ def _points(costs: Costs, needs: NeedsOf, tried: Sequence[Trial]) -> tuple[Trial
 class _Search:
     """The budget, and what combinations take of it."""
 
-    measuring: Measuring
+    points: Points
     limits: Limits
     options: FitOptions
     report: Report
     times: Times | None = None
 
     def __post_init__(self) -> None:
-        ladder = self.measuring.ladder
-        self.full = self.measuring.full
+        ladder = self.points.ladder
+        self.full = self.points.full
         self.cuts_rows = "vocabulary" in self.options.searched()
-        self.least = ladder.least + self.measuring.beyond if self.cuts_rows else self.full
+        self.least = ladder.least + self.points.beyond if self.cuts_rows else self.full
         self.lines = timed_lines(ladder.texts.measured)
         if LATENCY in self.limits:
             self.report("timing the original", 0, 0)
@@ -178,7 +178,7 @@ class _Search:
         self.needs: NeedsOf = lru_cache(maxsize=None)(self._needs)
 
     def _needs(self, cut: Cut) -> Needs:
-        parts = self.measuring.parts
+        parts = self.points.parts
         found: dict[str, Need] = parts.needs(cut)
         if self.times is not None:
             found[LATENCY] = time_need(parts.source, self.times, parts.kept(cut))
@@ -186,7 +186,7 @@ class _Search:
 
     def before(self) -> dict[str, float]:
         """Resource -> what the original takes; and its rows."""
-        rows = self.measuring.ladder.source.rows
+        rows = self.points.ladder.source.rows
         return {**taken(self.needs(Cut(self.full)), rows), "rows": rows}
 
     def enough(self, cut: Cut) -> bool:
@@ -196,8 +196,8 @@ class _Search:
 
     def refuse_unreachable(self) -> None:
         """Refuse a budget that the smallest combination does not meet, before anything is measured."""
-        measuring = self.measuring
-        parts = measuring.parts
+        points = self.points
+        parts = points.parts
         shares = {kind: max(parts.shares.get(kind, (0.0,))) for kind in SHARES}
         cut = Cut(self.full, parts.deepest, **shares)
         refuse_unreachable(taken(self.needs(cut), self.least), self.limits)
@@ -215,7 +215,7 @@ class _Search:
             if not waiting:
                 break
             point = alone[number] if number < len(alone) else next_to_try(costs, waiting, tried)
-            point = replace(point, loss=self.measuring.losses(point.cut))
+            point = replace(point, loss=self.points.losses(point.cut))
             if LATENCY in limits:
                 point = replace(point, latency=self._latency(point, choice))
                 factors.append((point.latency or 0.0) / point.takes[LATENCY])
@@ -230,7 +230,7 @@ class _Search:
 
     def _latency(self, point: Trial, choice: Choice) -> float:
         self.report(f"timing {point.cut.text()}", 0, 0)
-        return measure_latency(self.measuring.ladder.source, _plan(self.measuring, choice, point), self.lines)
+        return measure_latency(self.points.ladder.source, _plan(self.points, choice, point), self.lines)
 
     def best(self, tried: Sequence[Trial]) -> Trial:
         """The tried point that meets the budget and loses least.
@@ -255,13 +255,13 @@ class _Search:
         return best
 
 
-def _scores(measuring: Measuring, report: Report) -> dict[str, Scores]:
+def _scores(points: Points, report: Report) -> dict[str, Scores]:
     """Scores of heads and neurons, from lines on which no loss is measured; kept in files that a plan can name."""
     found = {}
-    checkpoint = measuring.ladder.source.checkpoint
-    lines = {language: each for language, each in measuring.ladder.texts.learned.items() if each}
-    for kind in measuring.parts.shares:
-        path = measuring.score_file(kind)
+    checkpoint = points.ladder.source.checkpoint
+    lines = {language: each for language, each in points.ladder.texts.learned.items() if each}
+    for kind in points.parts.shares:
+        path = points.score_file(kind)
         if not path.is_file():
             method = _METHODS[kind] if lines else "l2"
             scores = compute(checkpoint, kind, method, lines, settings=ScoreSettings(seeds=(0,)), report=report)
@@ -271,12 +271,12 @@ def _scores(measuring: Measuring, report: Report) -> dict[str, Scores]:
     return found
 
 
-def _plan(measuring: Measuring, choice: Choice, point: Trial) -> SlicePlan:
+def _plan(points: Points, choice: Choice, point: Trial) -> SlicePlan:
     """The ordinary plan of a point."""
     asked = {name: value for name, value in choice.items() if name not in ("loss_texts", "loss_lines")}
-    rows = {"max_vocab": len(measuring.plan(point.cut).kept)} if point.cut.rows < measuring.full else {}
-    files = {kind: str(measuring.score_file(kind)) for kind in measuring.parts.shares}
-    return make_plan(measuring.ladder.source, {**asked, **rows, **point.cut.choice(files)}, silent)
+    rows = {"max_vocab": len(points.plan(point.cut).kept)} if point.cut.rows < points.full else {}
+    files = {kind: str(points.score_file(kind)) for kind in points.parts.shares}
+    return make_plan(points.ladder.source, {**asked, **rows, **point.cut.choice(files)}, silent)
 
 
 def _reason(chosen: Trial, tried: Sequence[Trial], limits: Limits, measure: str, text: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from langslice.budgets.measuring import Measuring
 from langslice.budgets.options import FitOptions
+from langslice.budgets.points import Points
 from langslice.errors import OutputError
 from langslice.files.atomic_output import check_output
 from langslice.model.checkpoint import open_checkpoint
@@ -47,7 +47,7 @@ def check_folder(out: Path, source: Path, *, overwrite: bool) -> None:
 
 
 def write_slice(
-    measuring: Measuring, model: str | Path, made: SlicePlan, out: Path, options: FitOptions, report: Report
+    points: Points, model: str | Path, made: SlicePlan, out: Path, options: FitOptions, report: Report
 ) -> Mapping[str, Loss]:
     """Write the plan, and the slice by it; what the slice loses as it is read back from the disk."""
     out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def write_slice(
     partial.replace(out / PLAN)
     source = {name: value for name, value in options.given().items() if name in declared(SourceOptions)}
     write(model, out / SLICE, options=SliceOptions(**source), plan=made, overwrite=True, report=report)
-    return _losses_of(measuring, out / SLICE, report)
+    return _losses_of(points, out / SLICE, report)
 
 
 def difference_note(measured: Mapping[str, Loss], written: Mapping[str, Loss]) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def difference_note(measured: Mapping[str, Loss], written: Mapping[str, Loss]) -
     return (f"the written slice loses {most:.4f} other than was measured in memory",) if most > _SAME else ()
 
 
-def heal_slice(measuring: Measuring, out: Path, options: FitOptions, report: Report) -> Mapping[str, Loss] | None:
+def heal_slice(points: Points, out: Path, options: FitOptions, report: Report) -> Mapping[str, Loss] | None:
     """Train the slice towards the model that it is of, where that is asked; what it loses then."""
     if options.heal is None:
         return None
@@ -78,13 +78,13 @@ def heal_slice(measuring: Measuring, out: Path, options: FitOptions, report: Rep
     from langslice.healing.options import HealOptions
 
     corpus = listed(options.heal_corpus) or listed(options.corpus)
-    teacher = str(measuring.ladder.source.checkpoint.folder)
+    teacher = str(points.ladder.source.checkpoint.folder)
     settings = HealOptions(corpus=corpus, text_field=options.text_field, steps=options.heal, teacher=teacher)
     heal(out / SLICE, out / HEALED, settings, overwrite=True, report=report)
-    return _losses_of(measuring, out / HEALED, report)
+    return _losses_of(points, out / HEALED, report)
 
 
-def _losses_of(measuring: Measuring, folder: Path, report: Report) -> Mapping[str, Loss]:
+def _losses_of(points: Points, folder: Path, report: Report) -> Mapping[str, Loss]:
     report(f"measuring {folder.name}", 0, 0)
-    found = line_items(load_original(open_checkpoint(folder)), measuring.ladder.texts.measured)
-    return losses(measuring.kind, measuring.before, found)
+    found = line_items(load_original(open_checkpoint(folder)), points.ladder.texts.measured)
+    return losses(points.kind, points.before, found)

@@ -25,8 +25,7 @@ def longest_text(config: Mapping[str, Any]) -> int | None:
     for name in _FIELDS:
         positions = text.get(name)
         if isinstance(positions, int) and positions > 0:
-            ahead = (
-                1 if isinstance(text.get("ngram"), int) else 0
-            )  # ProphetNet looks up the position after each token, too
+            # ProphetNet looks up the position after each token, too.
+            ahead = 1 if isinstance(text.get("ngram"), int) else 0
             return positions - ahead - (int(text.get("pad_token_id") or 0) + 1 if family.offset_positions else 0)
     return None

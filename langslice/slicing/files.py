@@ -1,11 +1,12 @@
-"""What is made of a slice at its end: its files once more for verification, what was left out, slice.json and the card."""
+"""Files of a slice: what was said of unknown ones, all once more for verification, what was left out, slice.json and the card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from langslice.options import Choice, listed
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import SideFile
 from langslice.planning.slice_files import make_files
@@ -67,3 +68,13 @@ def write_metadata(
     source.release_tokenizer()
     head = write_record(staging, checkpoint, made, rewrite, left_out, verification, pruned, parts, pre_tokenizer)
     write_card(staging, read_slice(staging, head, made, name=name))
+
+
+def settled_files(request: Mapping[str, Any], choice: Choice) -> dict[str, list[str]]:
+    """What was said of unknown files in a plan and next to it; `verify` finds it in the record."""
+    found: dict[str, list[str]] = {}
+    for name in ("carry", "leave_out"):
+        patterns = dict.fromkeys([*listed(request.get(name)), *listed(choice.get(name))])
+        if patterns:
+            found[name] = list(patterns)
+    return found

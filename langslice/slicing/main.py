@@ -28,7 +28,7 @@ from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
-from langslice.slicing.files import left_out_files, make_again, write_metadata
+from langslice.slicing.files import left_out_files, make_again, settled_files, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
 from langslice.structure.final_edits import finish_structure
 from langslice.verification.derived import refuse_unproven
@@ -220,10 +220,7 @@ def slice(
     source, made = _settled_plan(checkpoint, plan, choice, report)
     if not options.verify:
         refuse_unproven(made)
-    if options.ray is not None and made.weights is None:
-        raise PlanError(
-            "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
-        )
+    _refuse_idle_cluster(options, made)
     edits = tensor_edits(made, source)
     before = file_states(checkpoint, source.files)
     pre_tokenizer = original_hash(folder, source.tokenizer)  # asked now: verification lets go of the tokenizer
@@ -301,6 +298,13 @@ def _make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
     return make_plan(source, choice, report)
 
 
+def _refuse_idle_cluster(options: SliceOptions, made: SlicePlan) -> None:
+    if options.ray is not None and made.weights is None:
+        raise PlanError(
+            "--ray has no effect: no weight is pruned", hint="count on a cluster with `langslice count --ray`"
+        )
+
+
 def _settled_plan(
     checkpoint: Checkpoint, plan: SlicePlan | str | Path | None, choice: Choice, report: Report
 ) -> tuple[Source, SlicePlan]:
@@ -309,7 +313,7 @@ def _settled_plan(
 
     # Read before the tokenizer: the plan stays in memory, and would keep the pages around it when the tokenizer goes.
     given = load_plan(Path(plan)) if isinstance(plan, str | Path) else plan
-    files = _settled_files({} if given is None else given.request, choice)
+    files = settled_files({} if given is None else given.request, choice)
     needed = needs_tokenizer(choice) if given is None else given.names_tokens
     source = settled(checkpoint, files, needs_tokenizer=needed)
     if given is None:
@@ -318,16 +322,6 @@ def _settled_plan(
         made = fitting_plan(given, source)
         check_derived(DerivedFileInputs(source, made))
     return source, replace(made, request={**made.request, **files})
-
-
-def _settled_files(request: Mapping[str, Any], choice: Choice) -> dict[str, list[str]]:
-    """What was said of unknown files in a plan and next to it; `verify` finds it in the record."""
-    found: dict[str, list[str]] = {}
-    for name in ("carry", "leave_out"):
-        patterns = dict.fromkeys([*listed(request.get(name)), *listed(choice.get(name))])
-        if patterns:
-            found[name] = list(patterns)
-    return found
 
 
 def _has_cut(key: str, staging: Path) -> bool:

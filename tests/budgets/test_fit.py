@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 import langslice
 from langslice.budgets.costs import Costs, Measured
 from langslice.budgets.cut import Cut
+from langslice.budgets.latency import measure_latency, measure_times, time_need
 from langslice.budgets.limits import Need, rows_that_fit
-from langslice.budgets.measuring import Measuring
+from langslice.budgets.points import Points
 from langslice.budgets.search import candidates, corrected, frontier
-from langslice.budgets.timing import measure_latency, measure_times, time_need
 from langslice.cli.app import app
 from langslice.errors import LangsliceError, OutputError, PlanError
 from langslice.mini import heldout_text
@@ -37,7 +37,7 @@ def values(losses):
 
 def test_a_killed_fit_goes_on_and_writes_what_it_measured(tmp_path, monkeypatch):
     """Vocabulary, layers, heads and neurons in one budget; what was measured in memory is what the written slice loses."""
-    items, seen = Measuring._items, []
+    items, seen = Points._items, []
 
     def counting(self, cut, *given):
         if len(seen) == 5 and not (tmp_path / "again").exists():
@@ -45,7 +45,7 @@ def test_a_killed_fit_goes_on_and_writes_what_it_measured(tmp_path, monkeypatch)
         seen.append(cut)
         return items(self, cut, *given)
 
-    monkeypatch.setattr(Measuring, "_items", counting)
+    monkeypatch.setattr(Points, "_items", counting)
     monkeypatch.setattr("langslice.budgets.costs._VOCABULARIES", 3)
     monkeypatch.setattr("langslice.budgets.costs._TRIED", 2)
     out = tmp_path / "out"

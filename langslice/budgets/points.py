@@ -32,7 +32,7 @@ _KEY_LENGTH = 24
 
 
 @dataclass
-class Measuring:
+class Points:
     """A model whose cuts are measured.
 
     folder  holds a file for each point
