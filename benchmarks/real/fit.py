@@ -66,7 +66,8 @@ def fitted(model: str, size: str) -> dict[str, Any] | None:
             "fit", models() / model, "-l", "ko,en", "--size", size, *texts(), "--loss-lines", lines, "--checks", checks,
             "--measured", WORK / PAGE / f"{model}-points", "-o", out, "--overwrite", "--quiet",
         )  # fmt: skip
-        return {"taken": taken, **json.loads((out / "fit.json").read_text())}
+        # By its name: where it lies is this machine's own.
+        return {"taken": taken, **json.loads((out / "fit.json").read_text()), "model": model}
 
     found: dict[str, Any] | None = step(PAGE, f"{model}-{size}", make)
     if found is not None and not ONLY_KEPT:
