@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -145,6 +145,13 @@ def with_expert(rest: str, number: int) -> str:
     """The name of the same tensor of another expert."""
     found = _EXPERT.search(rest)
     return rest if found is None else f"{rest[: found.start(1)]}{number}{rest[found.end(1) :]}"
+
+
+def is_routed(rest: str, axes: Collection[str]) -> bool:
+    """Whether a tensor of a layer is multiplied with those tokens alone that a router sends to its expert, or experts."""
+    return expert_number(rest) is not None or (
+        "experts" in axes and (len(axes) > 2 or any(part == "experts" for part in rest.split(".")))
+    )
 
 
 def is_of_experts(rest: str, shape: tuple[int, ...]) -> bool:

@@ -2,8 +2,8 @@
 
 The class is built on the meta device, and again with a vocabulary that is larger by a number that no other size has. Tensors in
 which exactly one dimension grew by exactly that run along the vocabulary there; all others do not, whatever their length.
-Layers (derived_layers.py), heads and neurons (derived_parts.py), experts (derived_experts.py) are found the same way. What is ambiguous refuses by name. A
-derived row is only a proposal: outputs compared with the source decide (verification/derived.py).
+Layers (derived_layers.py), heads and neurons (derived_parts.py), experts (derived_experts.py) are found the same way. What is
+ambiguous refuses by name. A derived row is only a proposal: outputs compared with the source decide (verification/derived.py).
 """
 
 from __future__ import annotations

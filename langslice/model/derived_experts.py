@@ -15,7 +15,9 @@ from langslice.model.class_shapes import Shapes
 from langslice.model.derived_layers import Class, Stack
 from langslice.model.derived_parts import Axes
 
-_COUNTS = re.compile(r"(?!.*(?:shared|per_tok|zero|topk|top_k|group|layer|freq|size|dim|width|period|offset)).*experts?")
+_COUNTS = re.compile(
+    r"(?!.*(?:shared|per_tok|zero|topk|top_k|group|layer|freq|size|dim|width|period|offset)).*experts?"
+)
 _CHOSEN = (
     "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k_experts", "moe_k",
     "num_selected_experts",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,12 +17,17 @@ from langslice.planning.expert_choice import EXPERT_CUTS, experts_to_go
 from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.progress import Report, silent
 from langslice.structure.by_score import refuse_by_score
-from langslice.structure.dropped_parts import Dropped, experts_dropped, heads_dropped, kept_layers, merge, neurons_dropped
+from langslice.structure.checked import gone
+from langslice.structure.dropped_parts import (
+    Dropped,
+    experts_dropped,
+    heads_dropped,
+    kept_layers,
+    merge,
+    neurons_dropped,
+)
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import express
-
-if TYPE_CHECKING:
-    from langslice.scoring.table import Scores
 
 # Entries of a choice that remove something, and those that only say how.
 CUTS = (
@@ -184,27 +187,25 @@ def language_control(
     checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, choice: Choice, report: Report = silent
 ) -> tuple[str, ...]:
     """What a slice of language-specific parts costs each language, and the same slice at random; nothing for other slices."""
-    if not choice.get("language_neurons"):
+    asked = {"neuron or head": "language_neurons", "expert": "language_experts"}
+    kinds = [kind for kind, name in asked.items() if choice.get(name)]
+    if not kinds:
         return ()
     from langslice.scoring.cost import pruning_costs
 
-    heads = {
-        place: {
-            layer: sorted(set(range(anatomy.heads[place][layer].query)) - set(stay)) for layer, stay in rows.items()
-        }
-        for place, rows in kept.heads.items()
-    }
-    neurons = {
-        stack: {layer: sorted(set(range(anatomy.neurons[stack][layer])) - set(stay)) for layer, stay in rows.items()}
-        for stack, rows in kept.neurons.items()
-    }
-    number = sum(len(gone) for rows in (*heads.values(), *neurons.values()) for gone in rows.values())
+    counts = {place: {layer: one.query for layer, one in rows.items()} for place, rows in anatomy.heads.items()}
+    heads, neurons = gone(kept.heads, counts), gone(kept.neurons, anatomy.neurons)
+    experts = gone(kept.experts, anatomy.experts)
+    number = sum(len(row) for part in (heads, neurons, experts) for rows in part.values() for row in rows.values())
     if not number:
-        return ("no neuron or head serves only languages outside --languages, so none of them was dropped",)
-    costs = pruning_costs(checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, report=report)
+        return (f"no {' or '.join(kinds)} serves only languages outside --languages, so none of them was dropped",)
+    costs = pruning_costs(
+        checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, experts=experts, report=report
+    )
+    words = ", ".join(word for word, part in (("heads", heads), ("neurons", neurons), ("experts", experts)) if part)
     return tuple(
-        f"{cost.language or 'text'}: {cost.whole:.3f} nats per token, {cost.chosen:+.4f} by this slice of {number} heads and "
-        f"neurons, {cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
+        f"{cost.language or 'text'}: {cost.whole:.3f} nats per token, {cost.chosen:+.4f} by this slice of {number} {words}, "
+        f"{cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
         for cost in costs
     )
 

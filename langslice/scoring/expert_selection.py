@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from langslice.errors import PlanError, ScoreError
 from langslice.model.anatomy import Anatomy
-from langslice.scoring.selection import Dropped, check_fit, check_scores, count_of, other_languages
+from langslice.scoring.selection import Dropped, check_fit, check_scores, count_of, other_languages, refuse_unscored
 from langslice.scoring.table import Scores, Values
 
 SERVING_SHARE = 0.5
@@ -24,15 +24,23 @@ def experts_to_drop(scores: Scores, anatomy: Anatomy, share: float, keep_languag
     """Choose the lowest-scored experts of every layer.
 
     share            of each layer's experts, 0 <= share < 1, rounded down, within each group where there are groups
-    keep_languages   where scores of all of these are there, an expert counts by the highest of them; else by all text together
+    keep_languages   where scores are of languages, an expert counts by the highest of these; else by all text together
     Returns          stack -> layer -> experts
-    Raises           ScoreError for scores of another kind or model; PlanError where the share is no expert at all, or leaves fewer
-                     than a token runs through
+    Raises           ScoreError for scores of another kind or model; LanguageError for a kept language without scores; PlanError
+                     where the share is no expert at all, or leaves fewer than a token runs through
     Example          scores [.6, .1, .3] of three experts and a third to drop: expert 1
     """
     check_scores(scores, "experts", share)
     values = _importance(scores, keep_languages)
     check_fit(values, anatomy.experts)
+    return lowest_share(values, anatomy, share)
+
+
+def lowest_share(values: Values, anatomy: Anatomy, share: float) -> Dropped:
+    """The experts with the lowest values, as `experts_to_drop` takes them.
+
+    values   stack -> layer -> (experts,)
+    """
     dropped: Dropped = {}
     for stack, layers in values.items():
         groups, least = _form(anatomy, stack)
@@ -84,6 +92,18 @@ def language_experts_to_drop(scores: Scores, anatomy: Anatomy, keep_languages: S
     return dropped
 
 
+def random_experts(dropped: Mapping[str, Mapping[int, Sequence[int]]], anatomy: Anatomy, seed: int) -> Dropped:
+    """Choose as many experts in each layer as `dropped` has, as many of each group, at random."""
+    rng = np.random.default_rng(seed)
+    control: Dropped = {}
+    for stack, layers in sorted(dropped.items()):
+        groups, _ = _form(anatomy, stack)
+        for layer, gone in sorted(layers.items()):
+            drawn = rng.random(anatomy.experts[stack][layer])
+            control.setdefault(stack, {})[layer] = _lowest(drawn, groups, len(gone) // groups)
+    return control
+
+
 def _foreign(
     by_language: Mapping[str, npt.NDArray[np.float64]], keep: Sequence[str], others: Sequence[str]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
@@ -94,8 +114,9 @@ def _foreign(
 
 
 def _importance(scores: Scores, keep_languages: Sequence[str]) -> Values:
-    if not keep_languages or set(keep_languages) - set(scores.languages):
+    if not keep_languages or not scores.languages:
         return scores.values()
+    refuse_unscored(scores, keep_languages)
     tables = [scores.values(language) for language in keep_languages]
     return {
         stack: {layer: np.max([table[stack][layer] for table in tables], axis=0) for layer in layers}

@@ -17,6 +17,7 @@ import numpy as np
 from langslice.errors import PlanError, ScoreError
 from langslice.model.anatomy import Anatomy, find_place
 from langslice.model.axes import describe_tensor, find_vocabulary_size
+from langslice.model.body import is_routed
 from langslice.model.families import family_of
 from langslice.scoring.batches import Batch
 from langslice.scoring.mapped_model import one_layer_at_a_time
@@ -59,7 +60,7 @@ def find_routers(model: Any, anatomy: Anatomy) -> dict[Place, Router]:
         if "experts" not in axes:
             continue
         weights, biases, modules = found.setdefault((place.stack, place.layer), ([], [], []))
-        if ".experts." in f".{place.rest}" or len(axes) == 3:
+        if is_routed(place.rest, axes):
             module = model.get_submodule(name.rpartition(".")[0])
             modules += [] if any(module is one for one in modules) else [module]
         elif tensor.numel() == count:
@@ -122,7 +123,11 @@ def _closed(router: Router, gone: Sequence[int], where: str) -> Any:
             return (
                 isinstance(result, torch.Tensor)
                 and result.shape[-1:] == (router.count,)
-                and any(isinstance(one, torch.Tensor) and _is_view(one, weight) for one in given for weight in router.weights)
+                and any(
+                    isinstance(one, torch.Tensor) and _is_view(one, weight)
+                    for one in given
+                    for weight in router.weights
+                )
             )
 
         def finish(self) -> None:

@@ -44,9 +44,7 @@ def heads_to_drop(
     """
     check_scores(scores, "heads", share)
     values = _normalised(scores.values(), scores.method)
-    check_fit(
-        values, {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
-    )
+    check_fit(values, {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()})
     if even:
         return {
             place: dropped
@@ -282,6 +280,18 @@ def other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]:
 
     Raises   LanguageError for a kept language without scores, or when none is left
     """
+    refuse_unscored(scores, keep_languages)
+    others = [language for language in scores.languages if language not in keep_languages]
+    if not others:
+        raise LanguageError(
+            "every scored language is kept, so nothing serves only another one",
+            hint="score with text of languages that are to go",
+        )
+    return others
+
+
+def refuse_unscored(scores: Scores, keep_languages: Sequence[str]) -> None:
+    """Refuse languages to keep of which there are no scores, or none at all. Raises LanguageError."""
     have = scores.languages
     missing = [language for language in keep_languages if language not in have]
     if missing or not keep_languages:
@@ -290,13 +300,6 @@ def other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]:
             f"{what}; there are scores for {', '.join(have) or 'no language'}",
             hint="score with --calibration CODE=FILE for every language",
         )
-    others = [language for language in have if language not in keep_languages]
-    if not others:
-        raise LanguageError(
-            "every scored language is kept, so nothing serves only another one",
-            hint="score with text of languages that are to go",
-        )
-    return others
 
 
 def _arrange(flat: npt.NDArray[np.int64], places: Sequence[tuple[str, int, int]]) -> Dropped:

@@ -37,9 +37,7 @@ def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ..
             edits[name] = TensorEdit("drop", reason=f"layer {place.layer} of the {place.stack} stack is not kept")
             continue
         elif not _keeps_expert(kept, place):
-            edits[name] = TensorEdit(
-                "drop", reason=f"expert {place.expert} of layer {place.layer} of the {place.stack} stack is not kept"
-            )
+            edits[name] = TensorEdit("drop", reason="its expert is not kept")
             continue
         else:
             new_name = f"{place.before}{kept.new_layer(place.stack, place.layer)}.{new_rest(kept, place)}"

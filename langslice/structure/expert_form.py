@@ -33,8 +33,8 @@ def refuse_experts(anatomy: Anatomy, kept: Kept) -> None:
         count = len(next(iter(left.values())))
         if chosen is not None and count < chosen:
             raise PlanError(
-                f"{count} experts of each layer would be left, and a token runs through {chosen} (`{routing.chosen}`)",
-                hint=f"keep at least {chosen} experts of each layer",
+                f"of the experts of a layer {count} would be left, and a token runs through {chosen} (`{routing.chosen}`)",
+                hint=f"keep at least {chosen} of each layer",
             )
         _groups_left(anatomy, routing, left)
 
@@ -92,8 +92,8 @@ def _groups_left(anatomy: Anatomy, routing: Routing, left: dict[tuple[str, int],
         if len(set(counts.values())) > 1:
             shown = ", ".join(f"{group}: {counts[group]}" for group in range(groups))
             raise PlanError(
-                f"`{routing.groups}` puts the experts of a layer into {groups} groups of {size}, which stay equal; of those of layer "
-                f"{layer} would stay {shown}",
+                f"`{routing.groups}` puts the experts of a layer into {groups} groups of {size}, which stay equal; of those of "
+                f"layer {layer} would stay {shown}",
                 hint="drop as many of each group, or whole groups: --experts-sparsity does the first",
             )
         found.setdefault(len(counts), layer)
@@ -107,8 +107,8 @@ def _groups_left(anatomy: Anatomy, routing: Routing, left: dict[tuple[str, int],
     in_each = len(next(iter(left.values()))) // number
     if number < top or top * in_each < chosen:
         raise PlanError(
-            f"{number} groups of {in_each} experts would be left, and a token runs through {chosen} experts (`{routing.chosen}`) "
-            f"of {top} groups (`{routing.top_groups}`)",
+            f"{number} groups would be left, with {in_each} of the experts each, and a token runs through {chosen} "
+            f"(`{routing.chosen}`), chosen from {top} of the groups (`{routing.top_groups}`)",
             hint="keep more of them",
         )
     return number

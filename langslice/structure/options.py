@@ -1,4 +1,4 @@
-"""Options of a structure: which layers, heads, neurons, experts and rows are dropped, by number or by score, and how that is written."""
+"""Options of a structure: which layers, heads, neurons, experts and rows are dropped, by number or by score, and in which form."""
 
 from __future__ import annotations
 

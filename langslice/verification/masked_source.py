@@ -43,7 +43,11 @@ def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) 
     )
     neurons = gone(kept.neurons, anatomy.neurons)
     of_experts = {
-        stack: {layer: neurons[stack].pop(layer) for layer in sorted(anatomy.expert_layers[stack]) if layer in neurons[stack]}
+        stack: {
+            layer: neurons[stack].pop(layer)
+            for layer in sorted(anatomy.expert_layers[stack])
+            if layer in neurons[stack]
+        }
         for stack in neurons
     }
     for kind, parts, found in (("heads", heads, sites.heads), ("neurons", neurons, sites.neurons)):
