@@ -72,11 +72,16 @@ def _derived(text: str) -> Row:
     widths = {stack.name: find_widths(of, stack, stacks) for stack in stacks}
     attentions = {stack.name: find_heads(of, stack, stacks) for stack in stacks}
     experts = find_experts(of, stacks)
-    parts = [*(one.axes for one in widths.values()), *(one.axes for one in attentions.values()), experts.axes]
+    parts = [*(one.axes for one in widths.values()), *(one.axes for one in attentions.values())]
+    try:
+        family = _family(model_type, read, vocabulary, _union([*parts, experts.axes]), stacks)
+    except UnreadableClassError as error:  # vocabulary, heads and neurons do not depend on experts
+        experts = Experts(refused=str(error))
+        family = _family(model_type, read, vocabulary, _union(parts), stacks)
     body = _body(of, stacks, widths, attentions, experts)
     shapes = {**read.stored, **read.on_disk}
     inside = {name: shapes[name] for stack in stacks for name, _, _ in stack.tensors(shapes)}
-    return Row(_family(model_type, read, vocabulary, _union(parts), stacks), body, inside=inside)
+    return Row(family, body, inside=inside)
 
 
 def _family(model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, stacks: tuple[Stack, ...]) -> Family:

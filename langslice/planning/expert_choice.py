@@ -24,6 +24,7 @@ def experts_to_go(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, repo
         raise PlanError(
             "this model has no experts that a router chooses from", hint="its heads, neurons and layers can be pruned"
         )
+    _refuse_numbers(checkpoint, anatomy)
     named = experts_dropped(anatomy, listed(choice.get("drop_experts")))
     share, by_language = choice.get("experts_sparsity"), bool(choice.get("language_experts"))
     if bool(named) + (share is not None) + by_language > 1:
@@ -42,3 +43,14 @@ def experts_to_go(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, repo
     if by_language:
         return merge(language_experts_to_drop(scores, anatomy, keep))
     return merge(experts_to_drop(scores, anatomy, share or 0.0, keep))
+
+
+def _refuse_numbers(checkpoint: Checkpoint, anatomy: Anatomy) -> None:
+    """Refuse a model with tables of whole numbers beside its routers: they may name experts, whose numbers change."""
+    for name, place in anatomy.places.items():
+        whole = checkpoint.tensors[name].dtype[0] in "IU"
+        if whole and checkpoint.shapes[name] and place.layer in anatomy.experts.get(place.stack, {}):
+            raise PlanError(
+                f"no expert of this model can be removed: {name} holds whole numbers, which may be those of experts",
+                hint="its heads, neurons and layers can be pruned",
+            )

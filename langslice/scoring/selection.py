@@ -374,7 +374,12 @@ def check_scores(scores: Scores, kind: str, share: float) -> None:
 
 
 def check_fit(values: Values, sizes: Mapping[str, Mapping[int, int]]) -> None:
-    """Refuse scores that are not of so many parts in each layer. Raises ScoreError."""
+    """Refuse scores that are not of so many parts in each layer.
+
+    values   place -> layer -> (parts,)
+    sizes    place -> layer -> how many there are
+    Raises   ScoreError
+    """
     found = {place: {layer: len(row) for layer, row in layers.items()} for place, layers in values.items()}
     expected = {place: dict(layers) for place, layers in sizes.items() if layers}
     if found != expected:

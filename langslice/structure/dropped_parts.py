@@ -189,8 +189,8 @@ def _dropped(
             size = sizes[stack].get(layer, 0)
             if max(numbers) >= size:
                 raise PlanError(
-                    f"{flag} {text}: {unit} {max(numbers)} of layer {layer} does not exist",
-                    hint=f"the layer has {unit}s 0 to {size - 1}" if size else f"the layer has no {unit}s",
+                    f"{flag} {text}: {unit} {max(numbers)} does not exist",
+                    hint=f"layer {layer} has {unit}s 0 to {size - 1}" if size else f"layer {layer} has no {unit}s",
                 )
             dropped.setdefault(stack, {}).setdefault(layer, set()).update(numbers)
     return dropped

@@ -44,7 +44,7 @@ def score(
     ] = False,
     **given: Any,
 ) -> None:
-    """Score layers, heads, neurons or experts, for slices to choose by."""
+    """Score layers, heads, neurons or experts, to slice by."""
     if show_recipe:
         print_recipe("score", model, given, name=out)
         return
