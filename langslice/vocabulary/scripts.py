@@ -121,7 +121,8 @@ class TokenScripts:
 
     def _each_group(self, fits: Callable[[frozenset[frozenset[str]]], bool]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """What is so of each distinct element: asked once of all elements that can be the same scripts."""
-        return np.array([fits(group) for group in self._groups], dtype=bool)[self._group_of]
+        answers = np.array([fits(group) for group in self._groups], dtype=bool)
+        return np.asarray(answers[self._group_of], dtype=bool)
 
     def _reduce(
         self, per_group: np.ndarray[Any, np.dtype[np.bool_]], *, every: bool
