@@ -12,7 +12,6 @@ That holds where merges fire by rising rank inside a token. A token of which it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +39,15 @@ class Splits:
     right: Ids
     by_length: tuple[Ids, ...]
 
-    def needed(self, chosen: Sequence[int]) -> tuple[Ids, Ids]:
+    def needed(self, chosen: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[Ids, Ids]:
         """Every token on the route of a chosen one, with the lowest chosen id that needs it: two arrays of one length.
 
-        chosen   ids whose state is REACHED
+        chosen   (m,) ids whose state is REACHED
         Returns  (n,) int32 each
         """
         nobody = len(self.state)
         owner = np.full(nobody, nobody, dtype=np.int32)
-        asked = np.asarray(chosen, dtype=np.int64)
-        owner[asked] = asked
+        owner[chosen] = chosen
         found = np.zeros(nobody, dtype=bool)
         for ids in self.by_length:
             ids = ids[owner[ids] < nobody]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from langslice.tokenizer.unigram import last_duplicates, lowest_piece
 
 # No class of transformers has a higher id of the unknown token built in: 100 in BigBird's.
 _BUILT_IN = 127
+_NO_IDS = np.zeros(0, dtype=np.int32)
 
 
 def close_choice(source: SourceTokenizer, chosen: Collection[int], *, lowest: bool = True) -> Closure:
@@ -51,7 +53,8 @@ def close_choice(source: SourceTokenizer, chosen: Collection[int], *, lowest: bo
         for last, old in last_duplicates(source.tokens, sorted(kept)):
             add(last, f"last of the pieces spelled '{source.tokens[old]}'")
     for needed, old in _routes(source, models, kept):
-        add(needed, f"closure of '{source.tokens[old]}'")
+        if needed not in kept:
+            add(needed, f"closure of '{source.tokens[old]}'")
     return Closure(tuple(sorted(kept)), added)
 
 
@@ -96,40 +99,51 @@ def _routes(
     source: SourceTokenizer, models: Sequence[SentencePieceModel], kept: Collection[int]
 ) -> Iterator[tuple[int, int]]:
     """Tokens on the routes of all kept tokens, under the rule of every file of the folder that merges."""
-    walked = [old for old in sorted(kept) if old not in source.byte_ids and _can_be_built(source, old)]
+    ids = np.fromiter(sorted(kept), dtype=np.int64, count=len(kept))
+    walked = ids[_buildable(source)[ids]]
     yield from _listed_routes(source, walked)
     for spelling, rule in _rank_files(source):
-        yield from route_closure(walked, source.tokens, spelling, rule)
+        yield from route_closure(walked.tolist(), source.tokens, spelling, rule)
     for model in models:
         if model.model_type == sentencepiece_model.BPE:
-            yield from _sentencepiece_routes(source, walked, model)
+            yield from _sentencepiece_routes(source, walked.tolist(), model)
 
 
-def _can_be_built(source: SourceTokenizer, old: int) -> bool:
-    """Whether merges can lead to a token: added tokens are split out of text before, unless inside a word."""
-    if source.document is None or old not in source.special_ids:
-        return True
-    entry = source.document.added.get(str(source.tokens[old]))
-    return entry is not None and bool(entry["single_word"])
+@remembered
+def _buildable(source: SourceTokenizer) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which tokens merges can lead to, (size,): added tokens are split out of text before, unless inside a word."""
+    found = np.ones(len(source.tokens), dtype=bool)
+    found[list(source.byte_ids)] = False
+    if source.document is not None:
+        for old in source.special_ids - source.byte_ids:
+            entry = source.document.added.get(str(source.tokens[old]))
+            found[old] = entry is not None and bool(entry["single_word"])
+    return found
 
 
-def _listed_routes(source: SourceTokenizer, walked: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Routes under the merge list of tokenizer.json: from the last merge of each token, or walked where that is open."""
+def _listed_routes(source: SourceTokenizer, walked: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[int, int]]:
+    """Routes under the merge list of tokenizer.json: from the last merge of each token, or walked where that is open.
+
+    walked  (n,) ascending ids
+    """
     document = source.document
     if document is None or document.merges is None:
         return
     splits = _splits(source)
-    state = [OPEN] * len(source.tokens) if splits is None else splits.state.tolist()
-    owners: dict[int, int] = {}
+    listed = np.frombuffer(document.in_model, dtype=np.uint8)[walked] != 0
+    state = np.full(len(walked), OPEN) if splits is None else splits.state[walked]
+    needed, owners = _NO_IDS, _NO_IDS
     if splits is not None:
-        reached = [old for old in walked if state[old] == REACHED and document.in_model[old]]
-        owners.update(zip(*(column.tolist() for column in splits.needed(reached)), strict=True))
-    left = [old for old in walked if state[old] == OPEN or not document.in_model[old]]
+        needed, owners = splits.needed(walked[listed & (state == REACHED)])
+    left = walked[(state == OPEN) | ~listed].tolist()
     if left:
         rule = listed_merges(document.merges, len(source.tokens))
-        for needed, old in route_closure(left, source.tokens, _spelling(source, document), rule):
-            owners[needed] = min(old, owners.get(needed, old))
-    yield from sorted(owners.items(), key=lambda item: (item[1], item[0]))
+        least = dict(zip(needed.tolist(), owners.tolist(), strict=True))
+        for token, old in route_closure(left, source.tokens, _spelling(source, document), rule):
+            least[token] = min(old, least.get(token, old))
+        needed, owners = (np.array(list(column), dtype=np.int32) for column in (least.keys(), least.values()))
+    order = np.lexsort((needed, owners))
+    yield from zip(needed[order].tolist(), owners[order].tolist(), strict=True)
 
 
 @remembered

@@ -45,7 +45,7 @@ def always_kept(
     Raises     PlanError when a protected id is not in the vocabulary
     """
     size = len(tokenizer.tokens)
-    kinds = np.asarray(classes.kinds)
+    kinds = classes.kind_array
     plain = classes.ascii_only & classes.neutral
     digits = plain & np.isin(kinds, ["digits", "mixed"])
     white = kinds == "whitespace"
@@ -73,7 +73,7 @@ def always_kept(
 
 def characters_of(classes: TokenScripts, scripts: Iterable[str]) -> Mask:
     """Single characters, with and without a word marker, that only these scripts use, and their pieces (size,)."""
-    pieces = np.asarray(classes.kinds) == "fragment"
+    pieces = classes.kind_array == "fragment"
     single = classes.characters == 1
     return np.asarray((single | pieces) & classes.within(scripts) & ~classes.neutral, dtype=bool)
 

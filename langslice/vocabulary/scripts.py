@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -63,10 +64,16 @@ class TokenScripts:
     neutral: np.ndarray[Any, np.dtype[np.bool_]]
     ascii_only: np.ndarray[Any, np.dtype[np.bool_]]
     _offsets: np.ndarray[Any, np.dtype[np.int64]]  # (size + 1,) start of each token among the elements
-    _elements: np.ndarray[Any, np.dtype[np.int64]]  # one entry a character or piece of one: index into _groups
+    _elements: np.ndarray[Any, np.dtype[np.int64]]  # one entry a character or piece of one: index into _unique
     _unique: np.ndarray[Any, np.dtype[np.int64]]  # the distinct elements: code points, negative keys of pieces
-    _groups: tuple[frozenset[frozenset[str]], ...]  # what each distinct element can be: a set of script sets
+    _group_of: np.ndarray[Any, np.dtype[np.int64]]  # index into _groups of each distinct element
+    _groups: tuple[frozenset[frozenset[str]], ...]  # what elements can be: distinct sets of script sets
     _dominant: tuple[str, ...]  # script shown for each token
+
+    @cached_property
+    def kind_array(self) -> np.ndarray[Any, np.dtype[np.str_]]:
+        """`kinds` as an array (size,)."""
+        return np.array(self.kinds)
 
     def within(self, scripts: Iterable[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Mark tokens whose every character can only belong to these scripts, or to everyone (size,)."""
@@ -95,7 +102,7 @@ class TokenScripts:
         han = frozenset({frozenset({"Hani"})})
         fits = [
             group != han or (element >= 0 and _encodes(chr(element), codec))
-            for element, group in zip(self._unique.tolist(), self._groups, strict=True)
+            for element, group in zip(self._unique.tolist(), map(self._groups.__getitem__, self._group_of), strict=True)
         ]
         return self._reduce(np.asarray(fits, dtype=bool), every=True)
 
@@ -114,8 +121,8 @@ class TokenScripts:
 
     def _each_group(self, fits: Callable[[frozenset[frozenset[str]]], bool]) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """What is so of each distinct element: asked once of all elements that can be the same scripts."""
-        answers = {group: fits(group) for group in set(self._groups)}
-        return np.fromiter(map(answers.__getitem__, self._groups), dtype=bool, count=len(self._groups))
+        answers = np.array([fits(group) for group in self._groups], dtype=bool)
+        return np.asarray(answers[self._group_of], dtype=bool)
 
     def _reduce(
         self, per_group: np.ndarray[Any, np.dtype[np.bool_]], *, every: bool
@@ -142,6 +149,7 @@ def token_scripts(tokenizer: SourceTokenizer) -> TokenScripts:
     leading = _leading_space(elements, offsets)
     dominant = [names[code] if code >= 0 else ("Zyyy" if code == -1 else "several") for code in script]
     kinds = _kinds(tokenizer, merged, dominant, whole, lengths)
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
     ascii_element = (unique >= 0) & (unique < 128)
     ascii_only = _or_by_token((~ascii_element).astype(np.uint8)[inverse], offsets) == 0
     return TokenScripts(
@@ -152,7 +160,8 @@ def token_scripts(tokenizer: SourceTokenizer) -> TokenScripts:
         _offsets=offsets,
         _elements=inverse.astype(np.int64),
         _unique=unique,
-        _groups=tuple(groups),
+        _group_of=np.array([number[group] for group in groups], dtype=np.int64),
+        _groups=tuple(number),
         _dominant=tuple(_shown(kinds, dominant)),
     )
 
