@@ -33,7 +33,6 @@ from langslice.scoring.options import ScoreOptions
 from langslice.scoring.table import Scores
 from langslice.slicing.demo import Demo
 from langslice.slicing.inspect import Inspection
-from langslice.slicing.main import SliceResult as SliceResult
 from langslice.slicing.options import (
     CountOptions,
     InspectOptions,
@@ -42,6 +41,7 @@ from langslice.slicing.options import (
     SliceOptions,
     VerifyOptions,
 )
+from langslice.slicing.result import SliceResult as SliceResult
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
 from langslice.tradeoffs.main import Tradeoff
