@@ -105,9 +105,17 @@ def anatomy_of(source: GgufSource) -> Anatomy:
     ) // max(query[0] if query else 1, 1)
     body = Body((prefix,), {_STACK: StackFields("block_count", "head_count", "feed_forward_length")})
     return Anatomy(
-        body, {_STACK: len(layers)}, {_ATTENTION: {at: Heads(query[at], key_value[at], size) for at in layers}},
-        {_STACK: {at: width[at] for at in layers}}, {}, {}, {}, {}, {},
-    )  # fmt: skip
+        body,
+        layers={_STACK: len(layers)},
+        heads={_ATTENTION: {at: Heads(query[at], key_value[at], size) for at in layers}},
+        neurons={_STACK: {at: width[at] for at in layers}},
+        experts={},
+        expert_layers={},
+        axes={},
+        places={},
+        config={},
+        given={},
+    )
 
 
 def cut_tensors(
