@@ -52,6 +52,9 @@ def write_onnx(job: ExportJob) -> tuple[list[Check], list[str], dict[str, Any]]:
         auto = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         plain = {"local_files_only": True, "attn_implementation": "eager", **dtype_option("float32")}
         model = stock.from_pretrained(folder, **plain).eval()
+        if hasattr(model, "set_experts_implementation"):
+            # Products over the experts of each token: the others branch by what the router says.
+            model.set_experts_implementation("batched_mm")
     (job.staging / FOLDER).mkdir()
     job.report("writing", 0, 0)
     with _quiet():
@@ -160,10 +163,19 @@ def _export(graph: Any, path: Path) -> None:
     open_sizes = {name: torch.export.Dim(name) for one in graph.inputs for name in one.sizes.values()}
     open_sizes["total_sequence_length"] = torch.export.Dim.DYNAMIC
     shapes = tuple({axis: open_sizes[name] for axis, name in one.sizes.items()} for one in graph.inputs)
-    torch.onnx.export(
-        graph.module, tuple(one.example for one in graph.inputs), str(path), input_names=[one.name for one in graph.inputs],
-        output_names=list(graph.outputs), dynamo=True, dynamic_shapes={"given": shapes}, external_data=False, verbose=False,
-    )  # fmt: skip
+    try:
+        torch.onnx.export(
+            graph.module, tuple(one.example for one in graph.inputs), str(path), input_names=[one.name for one in graph.inputs],
+            output_names=list(graph.outputs), dynamo=True, dynamic_shapes={"given": shapes}, external_data=False, verbose=False,
+        )  # fmt: skip
+    except (torch.onnx.OnnxExporterError, ValueError, RuntimeError) as error:
+        deepest: BaseException = error
+        while deepest.__cause__ is not None:
+            deepest = deepest.__cause__
+        raise ExportError(
+            f"torch's exporter does not write {type(graph.module.model).__name__}: {str(deepest).splitlines()[0][:300]}",
+            "a newer torch may; `langslice export --to gguf` writes other models",
+        ) from error
 
 
 def _quantise(whole: Path, path: Path) -> None:

@@ -99,7 +99,10 @@ def test_an_encoder_decoder_has_both_steps_in_one_file_and_its_weights_once(tmp_
     from langslice.formats import onnx_file, onnx_merge
 
     assert json.loads((done.out / "export.json").read_text())["kind"] == onnx_file.WITH_ENCODER
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(VerificationError, match=r"outputs: .* differ by at most"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(VerificationError, match=r"outputs: .* differ by at most"),
+    ):
         patch.setattr(
             onnx_file, "_write_files", lambda model, kind, out: spoiled(done.out / "onnx", out, onnx_merge.SWITCH)
         )
@@ -129,6 +132,10 @@ def spoiled(source, out, switch):
     return ["encoder_model", "decoder_model_merged"]
 
 
+def unwritable(*given, **named):
+    raise RuntimeError("a trace of many lines") from ValueError("no op for this")
+
+
 def without_keys(folder):
     """A decoder that caches states."""
     import transformers
@@ -149,6 +156,12 @@ def test_what_is_not_written_is_refused(sliced, zoo, tmp_path, tmp_path_factory,
         patch.setattr("langslice.formats.onnx_file._MOST_BYTES", 1000)
         with pytest.raises(ExportError, match="an ONNX file holds 2 GB"):
             langslice.export(sliced, tmp_path / "out", to="onnx")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ExportError, match="exporter does not write BertModel: no op"),
+    ):
+        patch.setattr("torch.onnx.export", unwritable)
+        langslice.export(sliced, tmp_path / "out", to="onnx")
     with pytest.raises(ExportError, match="precision` has no effect on ONNX files"):
         langslice.export(sliced, tmp_path / "out", to="onnx", precision="q8_0")
     monkeypatch.setattr("langslice.formats.onnx_file.find_spec", lambda name: None if name == "onnxscript" else name)
