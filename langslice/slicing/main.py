@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langslice.corpus.sources import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
@@ -149,9 +149,7 @@ def slice(
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
     if is_gguf(model):
-        from langslice.slicing.gguf import slice_gguf_file
-
-        return slice_gguf_file(model, out, options, plan=plan, overwrite=overwrite, report=report)
+        return _slice_gguf(model, out, options, plan=plan, overwrite=overwrite, report=report)
     out, choice, text = Path(out), options.choice(), listed(options.text)
     if plan is not None:
         refuse_beside_plan(choice)
@@ -221,6 +219,12 @@ def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report
     source = settled(checkpoint, made.request, needs_tokenizer=made.names_tokens)
     check_source(made, source)
     return verify_slice(_compared(source, Path(out), made, finished=True), listed(options.text), report)
+
+
+def _slice_gguf(model: str | Path, out: str | Path, options: SliceOptions, **given: Any) -> SliceResult:
+    from langslice.slicing.gguf import slice_gguf_file
+
+    return slice_gguf_file(model, out, options, **given)
 
 
 def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> SlicePair:

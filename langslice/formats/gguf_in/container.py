@@ -29,7 +29,7 @@ ALIGNMENT = "general.alignment"
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredValue:
     """One value of the metadata.
 
     kind        its type; of an array that of its items
@@ -88,7 +88,7 @@ class GgufSource:
     path: Path
     version: int
     raw: bytes
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, StoredValue]
     tensors: Mapping[str, StoredTensor]
     alignment: int
 
@@ -172,7 +172,7 @@ def _read(path: Path, view: mmap.mmap) -> GgufSource:
             "versions 2 and 3 are: convert it anew",
         )
     place = 24
-    entries: dict[str, Entry] = {}
+    entries: dict[str, StoredValue] = {}
     for _ in range(values):
         key, start = _text(view, place)
         if key in entries:
@@ -206,7 +206,7 @@ def _text(view: mmap.mmap, place: int) -> tuple[str, int]:
     return view[place + 8 : place + 8 + size].decode(), place + 8 + size
 
 
-def _entry(view: mmap.mmap, start: int, where: str) -> Entry:
+def _entry(view: mmap.mmap, start: int, where: str) -> StoredValue:
     (kind,) = struct.unpack_from("<I", view, start)
     first, count = start + 4, None
     if kind == ARRAY:
@@ -223,7 +223,7 @@ def _entry(view: mmap.mmap, start: int, where: str) -> Entry:
         raise CheckpointError(f"{where} has a type that is not known: {kind}")
     if end > len(view):
         raise IndexError(f"{where} goes beyond the end")
-    return Entry(kind, count, start, first, end)
+    return StoredValue(kind, count, start, first, end)
 
 
 def _tensor(path: Path, name: str, shape: tuple[int, ...], kind: int, offset: int, data: int) -> StoredTensor:

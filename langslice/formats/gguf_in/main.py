@@ -37,6 +37,8 @@ TOKENS = (
     "keep_tokens", "keep_code", "language_id", "only_tokens", "keep_text", "keep_all_language_codes", "drop_reserved",
     "max_size", "text_field", "processes",
 )  # fmt: skip
+# What a result says of itself takes: for each token its old id; and names, versions, and what tensors are padded by.
+_OWN_ROW_BYTES, _OWN_BYTES = 4, 1024
 _PARTS = {"embedding": ("token_embd.",), "output head": ("output.",)}
 
 
@@ -148,8 +150,8 @@ def _all_tokens(source: GgufSource) -> SlicePlan:
 def _within_size(source: GgufSource, wished: Choice) -> dict[str, Any]:
     """A limit on the file as one on the tokens: everything else is taken to stay, the header at its size."""
     along = {name: tensor for name, tensor in source.tensors.items() if tensor.shape[0] == vocabulary_size(source)}
-    per_row = sum(prod(tensor.blocks[1:]) * tensor.block_bytes for tensor in along.values())
-    fixed = source.size_bytes - sum(tensor.size_bytes for tensor in along.values())
+    per_row = _OWN_ROW_BYTES + sum(prod(tensor.blocks[1:]) * tensor.block_bytes for tensor in along.values())
+    fixed = source.size_bytes - sum(tensor.size_bytes for tensor in along.values()) + _OWN_BYTES
     fitting = rows_within(wished["max_size"], WeightSizes(fixed, per_row), without_token=0, multiple=None)
     rest = {name: value for name, value in wished.items() if name != "max_size"}
     return {**rest, "max_vocab": min(fitting, wished.get("max_vocab") or fitting)}

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from langslice.errors import CheckpointError, PlanError
-from langslice.formats.gguf_in.container import INTEGERS, STRING, UINT32, Entry, GgufSource, encoded, encoded_array
+from langslice.formats.gguf_in.container import (
+    INTEGERS,
+    STRING,
+    UINT32,
+    GgufSource,
+    StoredValue,
+    encoded,
+    encoded_array,
+)
 from langslice.formats.gguf_in.tokenizer import ID_END, PREFIX
 from langslice.structure.kept import Kept
 from langslice.version import __version__
@@ -87,7 +95,7 @@ def cut_metadata(source: GgufSource, kept: KeptParts) -> tuple[dict[str, bytes],
     return found | _own(source, kept), left_out
 
 
-def _of_vocabulary(source: GgufSource, key: str, entry: Entry, kept: KeptParts, rows: int) -> bytes | None:
+def _of_vocabulary(source: GgufSource, key: str, entry: StoredValue, kept: KeptParts, rows: int) -> bytes | None:
     """A value as the kept rows make it; None for one that they do not change."""
     stay = kept.rows
     if stay is None or _CARRIED.fullmatch(key):
@@ -112,7 +120,7 @@ def _of_vocabulary(source: GgufSource, key: str, entry: Entry, kept: KeptParts, 
     return None
 
 
-def _gathered(source: GgufSource, key: str, entry: Entry, stay: Sequence[int], whole: int) -> bytes:
+def _gathered(source: GgufSource, key: str, entry: StoredValue, stay: Sequence[int], whole: int) -> bytes:
     """A list with the items that stay."""
     if entry.count != whole:
         raise CheckpointError(f"{source.path}: {key} is a list of {entry.count}, expected {whole:,}")
@@ -123,7 +131,7 @@ def _gathered(source: GgufSource, key: str, entry: Entry, stay: Sequence[int], w
     return encoded_array(entry.kind, [values[old] for old in stay])
 
 
-def _renumbered(source: GgufSource, key: str, entry: Entry, stay: np.ndarray, rows: int) -> bytes:
+def _renumbered(source: GgufSource, key: str, entry: StoredValue, stay: np.ndarray, rows: int) -> bytes:
     """One id, or a list of ids; what is no row of the vocabulary stands for no token, and stays."""
 
     def new(old: int) -> int:
@@ -140,7 +148,7 @@ def _renumbered(source: GgufSource, key: str, entry: Entry, stay: np.ndarray, ro
     return encoded_array(entry.kind, [new(old) for old in value])
 
 
-def _of_layers(source: GgufSource, key: str, entry: Entry, stay: Sequence[int]) -> bytes | None:
+def _of_layers(source: GgufSource, key: str, entry: StoredValue, stay: Sequence[int]) -> bytes | None:
     """A value as the kept layers make it; None for one that they do not change."""
     prefix, layers = f"{source.architecture}.", source.value(f"{source.architecture}.block_count")
     name = key.removeprefix(prefix)
