@@ -16,7 +16,9 @@ import langslice.structure.edits as edits
 from langslice.errors import LanguageError, PlanError, ScoreError, VerificationError
 from langslice.mini import heldout_text
 from langslice.model.anatomy import read_anatomy
+from langslice.model.axes import describe_tensor
 from langslice.model.checkpoint import open_checkpoint
+from langslice.model.families import family_of
 from langslice.planning.plan import load_plan, save_plan
 from langslice.planning.source import Source
 from langslice.restoration.main import restore
@@ -28,7 +30,8 @@ from tests.families.tiny import VOCABULARY, build
 
 ROWS, EXPERTS = 131, 6
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
-# Experts of their own on disk, with a row and without; in one tensor with biases; in groups, with a bias of scores.
+# Experts of their own on disk, with a row and without; in one tensor with biases; in groups, with a bias
+# of scores.
 TYPES = {
     "qwen3_moe": ("Qwen3MoeForCausalLM", {}),
     "gpt_oss": ("GptOssForCausalLM", {}),
@@ -204,6 +207,16 @@ def test_what_cannot_be_expressed_is_refused_by_name(tmp_path):
     other = save("gpt_oss", tmp_path / "other")
     with pytest.raises(PlanError, match="of the experts of a layer 1 would be left, and a token runs through 2"):
         langslice.plan(other, drop_experts="0-3:1-5")
+
+
+def test_the_router_of_gemma_4_runs_along_its_experts():
+    family = family_of({"model_type": "gemma4_text"})
+    shapes = {"router.proj.weight": (6, 32), "router.per_expert_scale": (6,), "router.scale": (32,)}
+    said = {
+        name: describe_tensor(family, f"model.layers.0.{name}", shape, frozenset()).axes
+        for name, shape in shapes.items()
+    }
+    assert list(said.values()) == [("experts", "hidden"), ("experts",), ("hidden",)]
 
 
 def test_inspect_says_what_an_expert_is_worth(tmp_path):
