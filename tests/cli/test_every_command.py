@@ -87,7 +87,7 @@ def test_no_command_is_missing():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command(name, here, request):
-    if name in ("demo", "evaluate", "reproduce"):
+    if name in ("demo", "evaluate"):
         request.getfixturevalue("one_speed_server")
     typed, made = COMMANDS[name]
     before = {path.name for path in here.iterdir()}
