@@ -89,9 +89,9 @@ ROWS = {
         before=False,
     ),
     "evaluate": Row(
-        "`evaluate multilingual-e5-small -t sts,bitext -l ko,en -n 200`",
+        "`evaluate multilingual-e5-small -t sts,bitext -l ko,en -n 400`",
         "evaluate {models}/multilingual-e5-small -t sts,bitext -l ko,en --pairs ko-en --available --data {assets}/data "
-        "-n 200 -q",
+        "-n 400 -q",
         made=False,
         wanted="1.2 times the forward passes",
         before=False,

@@ -35,7 +35,8 @@ from langslice.version import __version__
 
 _HOMES = {
     "langslice.errors": ("LangsliceError",),
-    "langslice.slicing.main": ("SliceResult", "count", "inspect", "mask", "plan", "verify"),
+    "langslice.slicing.result": ("SliceResult",),
+    "langslice.slicing.main": ("count", "inspect", "mask", "plan", "verify"),
     "langslice.slicing.loaded_objects": ("slice",),
     "langslice.tradeoffs.main": ("tradeoff",),
     "langslice.budgets.main": ("fit",),

@@ -33,7 +33,6 @@ from langslice.scoring.options import ScoreOptions
 from langslice.scoring.table import Scores
 from langslice.slicing.demo import Demo
 from langslice.slicing.inspect import Inspection
-from langslice.slicing.main import SliceResult as SliceResult
 from langslice.slicing.options import (
     CountOptions,
     InspectOptions,
@@ -42,6 +41,7 @@ from langslice.slicing.options import (
     SliceOptions,
     VerifyOptions,
 )
+from langslice.slicing.result import SliceResult as SliceResult
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
 from langslice.tradeoffs.main import Tradeoff
@@ -343,6 +343,10 @@ def plan(
     neurons_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
+    drop_experts: str | Sequence[str] = ...,
+    experts_sparsity: float | None = ...,
+    experts_by: str | None = ...,
+    language_experts: bool = ...,
     language_neurons: bool = ...,
     uniform: bool = ...,
     output_style: str | None = ...,
@@ -503,6 +507,10 @@ def shrink(
     neurons_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
+    drop_experts: str | Sequence[str] = ...,
+    experts_sparsity: float | None = ...,
+    experts_by: str | None = ...,
+    language_experts: bool = ...,
     language_neurons: bool = ...,
     uniform: bool = ...,
     output_style: str | None = ...,
@@ -574,6 +582,10 @@ def slice(
     neurons_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
+    drop_experts: str | Sequence[str] = ...,
+    experts_sparsity: float | None = ...,
+    experts_by: str | None = ...,
+    language_experts: bool = ...,
     language_neurons: bool = ...,
     uniform: bool = ...,
     output_style: str | None = ...,
@@ -647,6 +659,10 @@ def slice(
     neurons_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
+    drop_experts: str | Sequence[str] = ...,
+    experts_sparsity: float | None = ...,
+    experts_by: str | None = ...,
+    language_experts: bool = ...,
     language_neurons: bool = ...,
     uniform: bool = ...,
     output_style: str | None = ...,

@@ -27,6 +27,7 @@ NAMES = (
     "scores",
     "language_parts",
     "healing",
+    "llama_cpp",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 

@@ -155,7 +155,7 @@ def _refuse_unsliceable(source: Source, kind: str) -> None:
         raise PlanError("the model is inside a wrapper, where the vocabulary alone can be sliced")
     if not (anatomy.heads if kind == "heads" else any(anatomy.neurons.values())):
         raise PlanError(f"the model has no {kind} that are known")
-    if kind == "neurons" and any(anatomy.experts.values()):
+    if kind == "neurons" and any(anatomy.expert_layers.values()):
         raise PlanError("they are those of experts, which cannot be silenced one by one")
 
 

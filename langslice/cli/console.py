@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from langslice.planning.plan import SlicePlan
     from langslice.slicing.demo import Demo
     from langslice.slicing.inspect import Inspection
-    from langslice.slicing.main import SliceResult
+    from langslice.slicing.result import SliceResult
     from langslice.verification.main import Verification
 
 _SHOWN_NAMES = 4  # of what is left out for one reason; a layer's tensors are summed up

@@ -1,14 +1,22 @@
-"""What an export is given."""
+"""What an export is given, and the text on which a file is compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from langslice.formats.options import ExportOptions
 from langslice.model.checkpoint import Checkpoint
+from langslice.options import listed
 from langslice.progress import Report
+from langslice.verification.sample_texts import verification_texts
+
+# Of each text that comes with the package; the user's are read whole.
+_OWN_LINES = 200
 
 
 @dataclass(frozen=True)
@@ -26,3 +34,24 @@ class ExportJob:
     options: ExportOptions
     texts: Mapping[str, Callable[[], Iterable[str]]]
     report: Report
+
+
+def comparison_texts(request: Mapping[str, Any], text: tuple[str, ...]) -> dict[str, Callable[[], Iterable[str]]]:
+    """The user's text first; then words and sentences of the languages that were kept, or of all of them.
+
+    request  what a slice was asked for
+    """
+    # The corpus that tokens were counted on may be of any size.
+    found = verification_texts({"languages": request.get("languages")}, text)
+    kept = {f"sentences, {code.strip()}" for one in listed(request.get("languages")) for code in one.split(",")}
+    own = ("sentences, ", "words of ")
+    return {
+        name: partial(_first, read) if name.startswith(own) else read
+        for name, read in found.items()
+        if not kept or not name.startswith(own[0]) or name in kept
+    }
+
+
+def _first(read: Callable[[], Iterable[str]]) -> Iterable[str]:
+    """The first lines of a text that comes with the package."""
+    return islice(read(), _OWN_LINES)

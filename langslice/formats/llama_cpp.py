@@ -6,6 +6,7 @@ Its server runs in this process and is asked over the loopback interface.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -97,8 +98,10 @@ def running(path: Path, *, encoder: bool, pooled: bool = True) -> Iterator[Runti
     asked.model.path = str(path)
     asked.n_ctx = asked.n_batch = asked.n_ubatch = _CONTEXT
     asked.n_parallel, asked.n_gpu_layers, asked.port, asked.hostnames = 1, 0, 0, ["127.0.0.1"]
-    # Threads that wait for each other stand still where there are more of them than this process may use.
-    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = torch.get_num_threads()
+    # Threads that wait for each other, and keep their cores busy with it, stand still where there are more of them than cores
+    # that are free: with another process on one of two cores, two took seven times as long as one.
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1))
+    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
     asked.warmup, asked.ui, asked.embedding, asked.verbosity = False, False, encoder, -1
     if not pooled:
         asked.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from langslice.errors import VerificationError
 from langslice.files.atomic_output import check_output, staging_folder
-from langslice.formats.job import ExportJob
+from langslice.formats.job import ExportJob, comparison_texts
 from langslice.formats.options import ExportOptions
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import listed, taking
@@ -20,12 +18,9 @@ from langslice.progress import Report, silent
 from langslice.verification.check import Check
 from langslice.verification.file_names import FILE_NAME
 from langslice.verification.record import installed_versions, read_record
-from langslice.verification.sample_texts import verification_texts
 from langslice.version import __version__
 
 RECORD = "export.json"
-# Of each text that comes with the package; the user's are read whole.
-_OWN_LINES = 200
 _LIBRARIES = ("gguf", "xllamacpp", "onnx", "onnxruntime", "transformers", "torch")
 
 
@@ -64,7 +59,8 @@ def export(
     out = Path(out)
     checkpoint = open_checkpoint(folder)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
-    texts = _texts(checkpoint, listed(options.text))
+    request = read_record(checkpoint.folder).request if (checkpoint.folder / FILE_NAME).is_file() else {}
+    texts = comparison_texts(request, listed(options.text))
     with staging_folder(out, source=checkpoint.folder, overwrite=overwrite) as staging:
         write = {"gguf": write_gguf, "onnx": write_onnx}[options.to]
         checks, notes, facts = write(ExportJob(checkpoint, staging, out.name, options, texts, report))
@@ -80,27 +76,6 @@ def export(
             if path.is_file()
         }
     return Exported(out, files, tuple(checks), tuple(notes))
-
-
-def _texts(checkpoint: Checkpoint, text: tuple[str, ...]) -> dict[str, Callable[[], Iterable[str]]]:
-    """The user's text first; then words and sentences of the languages that were kept, or of all of them."""
-    request: Mapping[str, Any] = {}
-    if (checkpoint.folder / FILE_NAME).is_file():
-        request = read_record(checkpoint.folder).request
-    # The corpus that tokens were counted on may be of any size.
-    found = verification_texts({"languages": request.get("languages")}, text)
-    kept = {f"sentences, {code.strip()}" for one in listed(request.get("languages")) for code in one.split(",")}
-    own = ("sentences, ", "words of ")
-    return {
-        name: partial(_first, read) if name.startswith(own) else read
-        for name, read in found.items()
-        if not kept or not name.startswith(own[0]) or name in kept
-    }
-
-
-def _first(read: Callable[[], Iterable[str]]) -> Iterable[str]:
-    """The first lines of a text that comes with the package."""
-    return islice(read(), _OWN_LINES)
 
 
 def _told(check: Check) -> str:

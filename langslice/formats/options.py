@@ -41,6 +41,4 @@ class ExportOptions(VerificationOptions, GgufOptions):
 
     error = ExportError
 
-    to: Annotated[str, Entry("Format to write: gguf, or onnx for encoders.", "TARGET", values=FORMATS, common=True)] = (
-        "gguf"
-    )
+    to: Annotated[str, Entry("Format to write: gguf or onnx.", "TARGET", values=FORMATS, common=True)] = "gguf"

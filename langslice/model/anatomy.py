@@ -13,7 +13,7 @@ from typing import Any
 
 from langslice.errors import PlanError
 from langslice.model.axes import TensorAxes, describe_tensors, find_vocabulary_size, is_tower
-from langslice.model.body import Body, StackFields, is_of_experts
+from langslice.model.body import Body, StackFields, expert_number, is_of_experts
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import body_of, family_of
 
@@ -52,6 +52,11 @@ class TensorLocation:
         """Name of its attention, "layers.self"."""
         return f"{self.stack}.{self.attention}"
 
+    @property
+    def expert(self) -> int | None:
+        """Number of the expert that it belongs to alone; None where it belongs to none, or to all."""
+        return expert_number(self.rest)
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -78,7 +83,8 @@ class Anatomy:
     layers   stack -> number of layers
     heads    attention ("layers.self", "decoder.cross") -> layer -> its heads
     neurons  stack -> layer -> feed-forward width (of each expert, in a layer of experts)
-    experts  stack -> layers whose neurons are those of experts
+    experts  stack -> layer -> number of experts that its router chooses from, where that is known
+    expert_layers  stack -> layers whose neurons are those of experts
     axes     tensor of a layer -> its named axes, None where nothing is known of them
     places   tensor of a layer -> where it is
     config   the part of config.json that holds them, with the defaults of its class
@@ -89,7 +95,8 @@ class Anatomy:
     layers: Mapping[str, int]
     heads: Mapping[str, Mapping[int, Heads]]
     neurons: Mapping[str, Mapping[int, int]]
-    experts: Mapping[str, frozenset[int]]
+    experts: Mapping[str, Mapping[int, int]]
+    expert_layers: Mapping[str, frozenset[int]]
     axes: Mapping[str, tuple[str, ...] | None]
     places: Mapping[str, TensorLocation]
     config: Mapping[str, Any]
@@ -99,17 +106,30 @@ class Anatomy:
         """Configuration fields of a stack."""
         return self.body.stacks[stack]
 
+    def expert_groups(self, stack: str) -> tuple[int, int]:
+        """How many equal groups a layer's experts stand in, and with how few of a group unmodified code runs.
+
+        A token's experts are chosen from some of the groups, and these by the sum of their two best (DeepSeek-V3).
+        """
+        routing = self.fields(stack).routing
+        names = ("", "", "") if routing is None else (routing.groups, routing.chosen, routing.top_groups)
+        groups, chosen, top = ((self.config.get(name) if name else None) or 1 for name in names)
+        return groups, chosen if groups == 1 else max(-(-chosen // top), 2)
+
     def sizes(self) -> dict[str, Any]:
-        """How many layers, query and key-value heads and neurons there are, as JSON; layers are keys of text there."""
+        """How many layers, query and key-value heads, neurons and experts there are, as JSON; layers are keys of text there."""
+
+        def by_layer(counts: Mapping[str, Mapping[int, int]]) -> dict[str, dict[str, int]]:
+            return {stack: {str(layer): count for layer, count in rows.items()} for stack, rows in counts.items()}
+
         return {
             "layers": dict(self.layers),
             "heads": {
                 place: {str(layer): [heads.query, heads.key_value] for layer, heads in rows.items()}
                 for place, rows in self.heads.items()
             },
-            "neurons": {
-                stack: {str(layer): width for layer, width in rows.items()} for stack, rows in self.neurons.items()
-            },
+            "neurons": by_layer(self.neurons),
+            **({"experts": by_layer(self.experts)} if any(self.experts.values()) else {}),
         }
 
 
@@ -185,8 +205,9 @@ def read_anatomy(checkpoint: Checkpoint, described: Mapping[str, TensorAxes] | N
         if by_layer:
             heads[key] = by_layer
     of_neurons = {} if "neurons" in body.refused else places
-    neurons, experts = _neurons_of(body, of_neurons, axes, shapes)
-    return Anatomy(body, layers, heads, neurons, experts, axes, places, whole, given)
+    neurons, expert_layers = _neurons_of(body, of_neurons, axes, shapes)
+    experts = _experts_of(body, places, axes, shapes)
+    return Anatomy(body, layers, heads, neurons, experts, expert_layers, axes, places, whole, given)
 
 
 def _with_its_stacks(body: Body, places: Mapping[str, TensorLocation], config: Mapping[str, Any]) -> Body:
@@ -296,3 +317,32 @@ def _neurons_of(
                 if is_of_experts(place.rest, shapes[name]):
                     experts[place.stack].add(place.layer)
     return neurons, {stack: frozenset(found) for stack, found in experts.items()}
+
+
+def _experts_of(
+    body: Body,
+    places: Mapping[str, TensorLocation],
+    axes: Mapping[str, tuple[str, ...] | None],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, dict[int, int]]:
+    """Experts of each layer that has some, by the numbers in names and the lengths along their axis, which must agree."""
+    counted: dict[str, dict[int, int]] = {stack: {} for stack in body.stacks}
+    numbered: dict[tuple[str, int], set[int]] = {}
+    for name, place in places.items():
+        if body.stacks[place.stack].routing is None or "experts" in body.refused:
+            continue
+        if place.expert is not None:
+            numbered.setdefault((place.stack, place.layer), set()).add(place.expert)
+        for dim, axis in enumerate(axes[name] or ()):
+            if axis == "experts":
+                known = counted[place.stack].setdefault(place.layer, shapes[name][dim])
+                if known != shapes[name][dim]:
+                    raise PlanError(f"{name} has {shapes[name][dim]} experts, other tensors of its layer have {known}")
+    for (stack, layer), numbers in numbered.items():
+        count = counted[stack].setdefault(layer, max(numbers) + 1)
+        if numbers != set(range(count)):
+            raise PlanError(
+                f"layer {layer} of the {stack} stack has experts {sorted(numbers)[:3]}... to {max(numbers)}, its router {count}",
+                hint="the checkpoint is incomplete, or its configuration is that of another model",
+            )
+    return {stack: dict(sorted(rows.items())) for stack, rows in counted.items()}

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 
 from langslice.errors import CheckpointError, UnknownTensorError
 
@@ -137,6 +138,8 @@ _TOWERS = re.compile(
 _QUANTISED = re.compile(
     r"qweight|qzeros|scales|g_idx|SCB|weight_format|weight_\w+|absmax|quant_\w+|input_scale|zero_point"
 )
+# Of these, scales of a weight whose rows are stored one by one: one for each row, or one for all.
+_SCALES = ("SCB", "weight_scale", "weight_format", "input_scale")
 
 
 @lru_cache(maxsize=4096)
@@ -189,6 +192,9 @@ def describe_tensor(
         if found is None:
             continue
         if found.axes is None and set(rule.axes) & set(VOCABULARY_AXES):
+            scale = _scale(found, name, shape, vocabulary_sizes)
+            if scale is not None:
+                return scale
             if _QUANTISED.fullmatch(name.rpartition(".")[2]) is None:
                 raise _unknown(
                     family, name, shape, "its module runs along the vocabulary, but its storage format is not known"
@@ -204,6 +210,19 @@ def describe_tensor(
     if vocabulary_sizes & set(shape):
         raise _unknown(family, name, shape, "one of its dimensions is as long as the vocabulary")
     return TensorAxes("other", None)
+
+
+def _scale(found: TensorAxes, name: str, shape: tuple[int, ...], rows: frozenset[int]) -> TensorAxes | None:
+    """The axes of a scale of a vocabulary's table: a number for each row, or one for all; None for anything else.
+
+    Source: int8 weights of bitsandbytes (`SCB`, one a row), FP8 of compressed-tensors (`weight_scale`, one a row or one).
+    """
+    if name.rpartition(".")[2] not in _SCALES:
+        return None
+    if prod(shape) == 1:
+        return found
+    along = bool(shape) and shape[0] in rows and prod(shape) == shape[0]
+    return replace(found, axes=("vocab", *("one",) * (len(shape) - 1))) if along else None
 
 
 def describe_tensors(

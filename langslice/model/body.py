@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+_EXPERT = re.compile(r"(?:^|(?<=\.))experts\.(?:expert_)?(\d+)\.")
+# Names that classes have for the number of experts; published files use one, and later versions of a class another.
+COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Fields of config.json that say how many experts a layer has, and how tokens are sent to them; "" for none.
+
+    experts     number of those that the router chooses from
+    chosen      of them a token runs through so many
+    groups      number of equal groups that they stand in, one after another
+    top_groups  of these a token's experts are chosen from so many
+    """
+
+    experts: str
+    chosen: str = ""
+    groups: str = ""
+    top_groups: str = ""
 
 
 @dataclass(frozen=True)
@@ -16,6 +37,7 @@ class StackFields:
     neurons   feed-forward width; "" where unmodified code ties it to the hidden size
     kv_heads  number of key-value heads, "" where every query head has its own
     experts   feed-forward width of an expert, "" without experts
+    routing   how many experts there are, and how tokens are sent to them; None where that is not known
     """
 
     layers: str
@@ -23,6 +45,7 @@ class StackFields:
     neurons: str
     kv_heads: str = ""
     experts: str = ""
+    routing: Routing | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,7 @@ class Body:
     places        stack -> what stands before the number of a layer, as a regular expression; empty where it has a usual name
     strided       gate and up projections that are fused alternate: gate, up, gate, up
     tables        ends of tensors outside of the layers that hold an equal part for each of them, regular expressions -> dimension
-    refused       "layers", "heads" or "neurons" -> why none of them can be cut
+    refused       "layers", "heads", "neurons" or "experts" -> why none of them can be cut
     """
 
     model_types: tuple[str, ...]
@@ -85,6 +108,8 @@ class Body:
         fields = [*self.lists, *self.consults, *filter(None, (self.tied_if, self.first_if))]
         for stack in self.stacks.values():
             fields += [name for name in (stack.layers, stack.heads, stack.kv_heads) if name]
+            routing = stack.routing
+            fields += [name for name in (routing.chosen, routing.groups, routing.top_groups) if name] if routing else []
         return any(name not in config for name in fields)
 
     def settled(self, config: Mapping[str, Any]) -> Body:
@@ -105,6 +130,28 @@ class Body:
             head_size="" if self.tied_if and config.get(self.tied_if) else self.head_size,
             first_layer="" if self.first_if and not config.get(self.first_if) else self.first_layer,
         )
+
+
+def expert_number(rest: str) -> int | None:
+    """The number of the expert in the name of a layer's tensor, after the layer's own; None without one.
+
+    Example   expert_number("mlp.experts.3.up_proj.weight") == 3
+    """
+    found = _EXPERT.search(rest)
+    return int(found[1]) if found else None
+
+
+def with_expert(rest: str, number: int) -> str:
+    """The name of the same tensor of another expert."""
+    found = _EXPERT.search(rest)
+    return rest if found is None else f"{rest[: found.start(1)]}{number}{rest[found.end(1) :]}"
+
+
+def is_routed(rest: str, axes: Collection[str]) -> bool:
+    """Whether a tensor of a layer is multiplied with those tokens alone that a router sends to its expert, or experts."""
+    return expert_number(rest) is not None or (
+        "experts" in axes and (len(axes) > 2 or any(part == "experts" for part in rest.split(".")))
+    )
 
 
 def is_of_experts(rest: str, shape: tuple[int, ...]) -> bool:

@@ -276,6 +276,10 @@ def _local_folder(
         from langslice.mini import mini_model_path
 
         return mini_model_path(), None
+    if exists and folder.suffix == ".gguf":
+        raise CheckpointError(
+            f"{model} is a GGUF file, which only `slice` and `inspect` read", "name the model that it was made from"
+        )
     if exists:
         raise CheckpointError(
             f"{model} is a file\n  expected a model folder or a hub id", f"name the folder instead: {folder.parent}"

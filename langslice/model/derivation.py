@@ -2,8 +2,8 @@
 
 The class is built on the meta device, and again with a vocabulary that is larger by a number that no other size has. Tensors in
 which exactly one dimension grew by exactly that run along the vocabulary there; all others do not, whatever their length.
-Layers (derived_layers.py), heads and neurons (derived_parts.py) are found the same way. What is ambiguous refuses by name. A
-derived row is only a proposal: outputs compared with the source decide (verification/derived.py).
+Layers (derived_layers.py), heads and neurons (derived_parts.py), experts (derived_experts.py) are found the same way. What is
+ambiguous refuses by name. A derived row is only a proposal: outputs compared with the source decide (verification/derived.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from langslice.model.axes import Family, LiveRows
 from langslice.model.body import Body, StackFields
 from langslice.model.class_shapes import ClassShapes, Path, Shapes, UnreadableClassError, full_document, read_class
+from langslice.model.derived_experts import Experts, find_experts
 from langslice.model.derived_layers import Class, Stack, find_stacks
 from langslice.model.derived_parts import Attention, Axes, Widths, find_heads, find_widths
 from langslice.model.derived_rules import rules_for
@@ -70,11 +71,17 @@ def _derived(text: str) -> Row:
         return Row(_family(model_type, read, vocabulary, {}, ()), None, str(error))
     widths = {stack.name: find_widths(of, stack, stacks) for stack in stacks}
     attentions = {stack.name: find_heads(of, stack, stacks) for stack in stacks}
+    experts = find_experts(of, stacks)
     parts = [*(one.axes for one in widths.values()), *(one.axes for one in attentions.values())]
-    body = _body(of, stacks, widths, attentions)
+    try:
+        family = _family(model_type, read, vocabulary, _union([*parts, experts.axes]), stacks)
+    except UnreadableClassError as error:  # vocabulary, heads and neurons do not depend on experts
+        experts = Experts(refused=str(error))
+        family = _family(model_type, read, vocabulary, _union(parts), stacks)
+    body = _body(of, stacks, widths, attentions, experts)
     shapes = {**read.stored, **read.on_disk}
     inside = {name: shapes[name] for stack in stacks for name, _, _ in stack.tensors(shapes)}
-    return Row(_family(model_type, read, vocabulary, _union(parts), stacks), body, inside=inside)
+    return Row(family, body, inside=inside)
 
 
 def _family(model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, stacks: tuple[Stack, ...]) -> Family:
@@ -87,13 +94,17 @@ def _family(model_type: str, read: ClassShapes, vocabulary: Axes, parts: Axes, s
 
 
 def _body(
-    of: Class, stacks: tuple[Stack, ...], widths: Mapping[str, Widths], attentions: Mapping[str, Attention]
+    of: Class,
+    stacks: tuple[Stack, ...],
+    widths: Mapping[str, Widths],
+    attentions: Mapping[str, Attention],
+    experts: Experts,
 ) -> Body:
     first = attentions[stacks[0].name]
     fields = {
         stack.name: StackFields(
             stack.field, attentions[stack.name].query, widths[stack.name].dense, attentions[stack.name].key_value,
-            widths[stack.name].experts,
+            widths[stack.name].experts, experts.routing,
         )
         for stack in stacks
     }  # fmt: skip
@@ -103,6 +114,7 @@ def _body(
             ("layers", {stack.name: stack for stack in stacks}),
             ("heads", attentions),
             ("neurons", widths),
+            ("experts", {"": experts}),
         )
     }
     named = {*of.read.stored, *of.read.on_disk}

@@ -28,9 +28,11 @@ def rules_for(
     Raises   UnreadableClassError for a tensor of which no rule can say what was measured
     """
     rules: list[Rule] = []
-    for name in shapes:
+    # Twice: a rule may stand before that of another tensor of its module, of which it says nothing.
+    for name in [*shapes, *shapes]:
         if not _is_said(family, rules, name, shapes, axes, inside, rows):
-            rules.insert(0, _rule(name, shapes, axes, inside))
+            rule = _rule(name, shapes, axes, inside)
+            rules = [rule, *(one for one in rules if one != rule)]
     for name, shape in shapes.items():
         if not _is_said(family, rules, name, shapes, axes, inside, rows):
             raise UnreadableClassError(f"no rule can say of {name}, shape {shape}, along which axes it runs")

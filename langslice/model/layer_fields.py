@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.model.body import Body, StackFields
+from langslice.model.body import Body, Routing, StackFields
 
 
-def _one(heads: str = "num_attention_heads", neurons: str = "intermediate_size", **more: str) -> dict[str, StackFields]:
-    return {"layers": StackFields(more.pop("layers", "num_hidden_layers"), heads, neurons, **more)}
+def _one(
+    heads: str = "num_attention_heads",
+    neurons: str = "intermediate_size",
+    layers: str = "num_hidden_layers",
+    kv_heads: str = "",
+    experts: str = "",
+    routing: Routing | None = None,
+) -> dict[str, StackFields]:
+    return {"layers": StackFields(layers, heads, neurons, kv_heads, experts, routing)}
 
 
 def _clients(llama_cpp: str = "", vllm: str = "", ctranslate2: str = "") -> dict[str, frozenset[str]]:
@@ -69,8 +76,9 @@ BODIES = (
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("qwen3",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
          clients=_clients(_ALL, _ALL, _NO_HEADS)),
-    Body(("qwen3_moe",), _one(kv_heads="num_key_value_heads", experts="moe_intermediate_size"), head_size="head_dim",
-         lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
+    Body(("qwen3_moe",), _one(kv_heads="num_key_value_heads", experts="moe_intermediate_size",
+                              routing=Routing("num_experts", "num_experts_per_tok")),
+         head_size="head_dim", lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
     Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
     # Both clients derive the kinds of attention of Gemma's and Cohere's layers from their place.
     Body(("gemma2", "gemma3_text"), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,

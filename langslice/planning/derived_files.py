@@ -28,6 +28,7 @@ from langslice.planning.side_weights import SideTensors, open_side_weights
 from langslice.planning.source import Source
 from langslice.planning.tensors import expected_edits
 from langslice.planning.token_keys import write_keyed
+from langslice.structure.edits import new_rest
 from langslice.tokenizer import SourceTokenizer, open_tokenizer, write_tokenizer
 from langslice.writing.shards import TensorEdit
 
@@ -153,7 +154,7 @@ def _layer_edit(
     main = _main_tensor(anatomy, place)
     touched = place.stack in kept.layers or any(
         place.layer in rows
-        for key, rows in (*kept.heads.items(), *kept.neurons.items())
+        for key, rows in (*kept.heads.items(), *kept.neurons.items(), *kept.experts.items())
         if key.split(".")[0] == place.stack
     )
     if not touched:
@@ -169,7 +170,7 @@ def _layer_edit(
         return TensorEdit("drop", reason=edit.reason)
     indices |= _beside(inputs, file, entry, main, edit)
     before = entry.name.removesuffix(place.rest).removesuffix(f"{place.layer}.")
-    name = f"{before}{kept.new_layer(place.stack, place.layer)}.{place.rest}"
+    name = f"{before}{kept.new_layer(place.stack, place.layer)}.{new_rest(kept, place)}"
     return TensorEdit("slice" if indices else "keep", indices, name="" if name == entry.name else name)
 
 

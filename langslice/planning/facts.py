@@ -42,8 +42,11 @@ def _checked_sizes(sizes: Mapping[str, Any]) -> dict[str, Any]:
             str(place): {str(int(layer)): [int(row[0]), int(row[1])] for layer, row in rows.items()}
             for place, rows in sizes["heads"].items()
         },
-        "neurons": {
-            str(stack): {str(int(layer)): int(width) for layer, width in rows.items()}
-            for stack, rows in sizes["neurons"].items()
-        },
+        **{kind: _by_layer(sizes[kind]) for kind in ("neurons", "experts") if kind == "neurons" or kind in sizes},
+    }
+
+
+def _by_layer(counts: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    return {
+        str(stack): {str(int(layer)): int(count) for layer, count in rows.items()} for stack, rows in counts.items()
     }

@@ -1,12 +1,10 @@
-"""From a choice to what is kept of a model's layers, heads and neurons."""
+"""From a choice to what is kept of a model's layers, heads, neurons and experts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,28 +12,36 @@ from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.options import Choice, asks, codes, listed
+from langslice.planning.chosen_scores import method_for, scores_for
+from langslice.planning.expert_choice import EXPERT_CUTS, experts_to_go
 from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.progress import Report, silent
 from langslice.structure.by_score import refuse_by_score
-from langslice.structure.dropped_parts import Dropped, heads_dropped, kept_layers, merge, neurons_dropped
+from langslice.structure.checked import gone
+from langslice.structure.dropped_parts import (
+    Dropped,
+    experts_dropped,
+    heads_dropped,
+    kept_layers,
+    merge,
+    neurons_dropped,
+)
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import express
-
-if TYPE_CHECKING:
-    from langslice.scoring.table import Scores
 
 # Entries of a choice that remove something, and those that only say how.
 CUTS = (
     "layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by", "drop_heads", "heads_sparsity",
-    "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows",
+    "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows", *EXPERT_CUTS,
 )  # fmt: skip
 _LAYER_CUTS = ("layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by")
 _PARTS = {
     "layers": _LAYER_CUTS,
     "heads": ("drop_heads", "heads_sparsity", "language_neurons"),
     "neurons": ("drop_neurons", "neurons_sparsity", "language_neurons"),
+    "experts": EXPERT_CUTS,
 }
-MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "score_texts")
+MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "experts_by", "score_texts")
 
 
 def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report = silent) -> Kept:
@@ -49,12 +55,15 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
     neurons = neurons_dropped(anatomy, listed(choice.get("drop_neurons")))
     _refuse_gone(layers, "--drop-heads", heads)
     _refuse_gone(layers, "--drop-neurons", neurons)
+    experts = experts_to_go(checkpoint, anatomy, choice, report)
+    _refuse_gone(layers, "--drop-experts", experts_dropped(anatomy, listed(choice.get("drop_experts"))))
     by_score = _heads_and_neurons(checkpoint, anatomy, choice, report)
     kept = express(
         anatomy,
         layers=layers,
         heads=merge(heads, by_score[0]),
         neurons=merge(neurons, by_score[1]),
+        experts=experts,
         style=choice.get("output_style") or "auto",
         replicate=bool(choice.get("replicate_kv")),
     )
@@ -109,7 +118,7 @@ def _layers(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Re
         from langslice.scoring.selection import layers_to_drop
 
         stack = stack or next(iter(anatomy.layers))
-        scores = _scores(checkpoint, "layers", method, choice, report, number=int(number))
+        scores = scores_for(checkpoint, "layers", method, choice, report, number=int(number))
         gone = layers_to_drop(scores, anatomy, int(number), stack)
         drop.append(f"{stack}." + ",".join(map(str, gone)))
     return kept_layers(
@@ -144,18 +153,18 @@ def _heads_and_neurons(
     neurons: list[Mapping[str, Mapping[int, Iterable[int]]]] = []
     share = choice.get("heads_sparsity")
     if share is not None:
-        scores = _scores(checkpoint, "heads", _method("heads", choice), choice, report)
+        scores = scores_for(checkpoint, "heads", method_for("heads", choice), choice, report)
         heads.append(choosing.heads_to_drop(scores, anatomy, share, even, whole_groups=grouped))
     share = choice.get("neurons_sparsity")
     if share is not None:
-        scores = _scores(checkpoint, "neurons", _method("neurons", choice), choice, report)
+        scores = scores_for(checkpoint, "neurons", method_for("neurons", choice), choice, report)
         neurons.append(choosing.neurons_to_drop(scores, anatomy, share, even))
     if choice.get("language_neurons"):
         keep = codes(choice.get("languages"))
         if not keep:
             raise PlanError("--language-neurons keeps what serves --languages, but none are given", hint="-l ko,en")
-        lape = _scores(checkpoint, "neurons", "lape", choice, report)
-        lahis = _scores(checkpoint, "heads", "lahis", choice, report)
+        lape = scores_for(checkpoint, "neurons", "lape", choice, report)
+        lahis = scores_for(checkpoint, "heads", "lahis", choice, report)
         neurons.append(choosing.language_neurons_to_drop(lape, anatomy, keep))
         foreign = choosing.language_heads_to_drop(lahis, anatomy, keep)
         heads.append(_whole_groups(anatomy, foreign) if grouped else foreign)
@@ -178,53 +187,27 @@ def language_control(
     checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, choice: Choice, report: Report = silent
 ) -> tuple[str, ...]:
     """What a slice of language-specific parts costs each language, and the same slice at random; nothing for other slices."""
-    if not choice.get("language_neurons"):
+    asked = {"neuron or head": "language_neurons", "expert": "language_experts"}
+    kinds = [kind for kind, name in asked.items() if choice.get(name)]
+    if not kinds:
         return ()
     from langslice.scoring.cost import pruning_costs
 
-    heads = {
-        place: {
-            layer: sorted(set(range(anatomy.heads[place][layer].query)) - set(stay)) for layer, stay in rows.items()
-        }
-        for place, rows in kept.heads.items()
-    }
-    neurons = {
-        stack: {layer: sorted(set(range(anatomy.neurons[stack][layer])) - set(stay)) for layer, stay in rows.items()}
-        for stack, rows in kept.neurons.items()
-    }
-    number = sum(len(gone) for rows in (*heads.values(), *neurons.values()) for gone in rows.values())
+    counts = {place: {layer: one.query for layer, one in rows.items()} for place, rows in anatomy.heads.items()}
+    heads, neurons = gone(kept.heads, counts), gone(kept.neurons, anatomy.neurons)
+    experts = gone(kept.experts, anatomy.experts)
+    number = sum(len(row) for part in (heads, neurons, experts) for rows in part.values() for row in rows.values())
     if not number:
-        return ("no neuron or head serves only languages outside --languages, so none of them was dropped",)
-    costs = pruning_costs(checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, report=report)
+        return (f"no {' or '.join(kinds)} serves only languages outside --languages, so none of them was dropped",)
+    costs = pruning_costs(
+        checkpoint, listed(choice.get("score_texts")), heads=heads, neurons=neurons, experts=experts, report=report
+    )
+    words = ", ".join(word for word, part in (("heads", heads), ("neurons", neurons), ("experts", experts)) if part)
     return tuple(
-        f"{cost.language or 'text'}: {cost.whole:.3f} nats per token, {cost.chosen:+.4f} by this slice of {number} heads and "
-        f"neurons, {cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
+        f"{cost.language or 'text'}: {cost.whole:.3f} nats per token, {cost.chosen:+.4f} by this slice of {number} {words}, "
+        f"{cost.control:+.4f} ± {cost.spread:.4f} by as many at random"
         for cost in costs
     )
-
-
-def _method(kind: str, choice: Choice) -> str:
-    given = choice.get("heads_by") if kind == "heads" else choice.get("neurons_by")
-    if given:
-        return str(given)
-    from langslice.scoring.methods import default_method
-
-    return default_method(kind, text=bool(listed(choice.get("score_texts"))))
-
-
-def _scores(
-    checkpoint: Checkpoint, kind: str, method: str, choice: Choice, report: Report, number: int | None = None
-) -> Scores:
-    """Scores from a file, or computed now on --calibration."""
-    from langslice.scoring.methods import ScoreSettings, compute
-    from langslice.scoring.table import load_scores
-
-    if method.endswith(".parquet"):
-        return load_scores(Path(method), checkpoint)
-    texts = listed(choice.get("score_texts"))
-    run = number if method == "angular" and number else 1
-    settings = ScoreSettings(run=run, count=number if method == "perplexity" else None)
-    return compute(checkpoint, kind, method, texts, settings=settings, report=report)
 
 
 def _pruned_rows(

@@ -64,7 +64,7 @@ class SlicePlan:
     ignore_fields    configuration fields declared not to hold token ids
     request          what the user asked for, as typed
     coverage         text -> share of token occurrences that are kept
-    structure        layers, heads and neurons that are kept; None where all are
+    structure        layers, heads, neurons and experts that are kept; None where all are
     weights          how weights are pruned, as fields of SparsityRequest; None where they are not
     pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
     trained          whether the slice was trained since, by its record; not part of the plan's file
@@ -337,12 +337,12 @@ def kept_text(plan: SlicePlan) -> str:
 
 
 def _structure_text(structure: Kept) -> str:
-    """Which layers stay, and in how many of them heads and neurons go."""
+    """Which layers stay, and in how many of them heads, neurons and experts go."""
     parts = [f"{stack} {','.join(number_runs(layers))}" for stack, layers in structure.layers.items()]
-    cut = {"heads": structure.heads, "neurons": structure.neurons}
+    cut = {"heads": structure.heads, "neurons": structure.neurons, "experts": structure.experts}
     for unit, places in cut.items():
         for place, rows in places.items():
             sizes = sorted({len(stay) for stay in rows.values()})
             span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
             parts.append(f"{span} {unit} in {len(rows)} {'layer' if len(rows) == 1 else 'layers'} of {place}")
-    return f"{'; '.join(parts)} ({structure.style})"
+    return f"{'; '.join(parts) or 'all layers'} ({structure.style})"

@@ -32,14 +32,15 @@ def reserved_note(tokenizer: SourceTokenizer, unused: Collection[int], kept: Col
 
     unused     those that nothing refers to
     kept       rows that the plan keeps
-    row_bytes  of one row of all vocabulary tensors
+    row_bytes  of one row of all vocabulary tensors; 0 for a tokenizer alone
     """
     reserved = tokenizer.reserved_ids
     if not reserved:
         return ""
     dropped = len(reserved) - len(reserved.intersection(kept))
     some = f"such as {tokenizer.tokens[min(reserved)]}"
-    all_of_them = f"{len(reserved):,} reserved tokens ({some}; {bytes_text(len(reserved) * row_bytes)})"
+    weigh = f"; {bytes_text(len(reserved) * row_bytes)}" if row_bytes else ""
+    all_of_them = f"{len(reserved):,} reserved tokens ({some}{weigh})"
     if dropped:
         rest = f", {len(reserved) - dropped:,} stay, as something refers to them" if dropped < len(reserved) else ""
         return f"{all_of_them}: {dropped:,} dropped{rest}"

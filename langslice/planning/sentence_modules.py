@@ -26,6 +26,7 @@ def refuse_what_they_fix(checkpoint: Checkpoint, anatomy: Anatomy, *, layers: bo
         _refuse_counted_layers(checkpoint.folder)
     stacks = anatomy.body.stacks.values()
     fields = {name for one in stacks for name in (one.layers, one.heads, one.neurons, one.kv_heads, one.experts)}
+    fields |= {name for one in stacks if one.routing is not None for name in (one.routing.experts, one.routing.groups)}
     fields |= {anatomy.body.head_size, *anatomy.body.lists}
     for path in sorted(checkpoint.model_folder.glob("sentence_*_config.json")):
         document = parse_json(path.read_bytes())

@@ -56,7 +56,7 @@ def tensor_edits(plan: SlicePlan, source: Source) -> dict[str, TensorEdit]:
     """Turn the plan into gathers and new names, refusing a plan that does not name exactly the source's tensors."""
     _check_names(plan, source)
     if plan.structure is not None:
-        from langslice.structure.output_form import check_kept
+        from langslice.structure.checked import check_kept
 
         check_kept(source.anatomy, plan.structure)
         refuse_what_they_fix(source.checkpoint, source.anatomy, layers=bool(plan.structure.layers))

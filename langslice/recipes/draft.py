@@ -11,6 +11,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from langslice.errors import LanguageError, PlanError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
@@ -23,6 +25,7 @@ from langslice.slicing.inspect import Inspection, Unit
 _OBJECTIVES = {"causal": "causal", "seq2seq": "denoising", "encoder": "masked"}
 _WIDTH = 118
 _LIMIT = 50
+_EXPERTS = 0.25  # of each layer's, to drop
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Look:
     languages  as they were named, and their tags
     kind       "causal", "seq2seq" or "encoder"
     sentences  whether it is an encoder of sentences (sentence-transformers)
-    cuts       "layers", "heads", "neurons" -> how such a slice is written, or why it cannot be
+    cuts       "layers", "heads", "neurons", in a mixture "experts" -> how such a slice is written, or why it cannot be
     share      of the heads, to drop: a quarter, or the least that can go from every layer alike
     """
 
@@ -100,7 +103,8 @@ def _allowed(source: Source) -> tuple[dict[str, str], float]:
     stack = next(iter(anatomy.layers))
     layers = {stack: tuple(range(anatomy.layers[stack] - 1))}
     # Heads that share a key-value head go together, unless all do.
-    least = {place: 1 if rows[0].key_value == 1 else rows[0].group for place, rows in anatomy.heads.items()}
+    firsts = {place: rows[min(rows)] for place, rows in anatomy.heads.items()}
+    least = {place: 1 if first.key_value == 1 else first.group for place, first in firsts.items()}
     heads = {place: {layer: range(least[place]) for layer in rows} for place, rows in anatomy.heads.items()}
     neurons = {place: {layer: range(8) for layer in widths} for place, widths in anatomy.neurons.items()}
     cuts = {
@@ -108,8 +112,22 @@ def _allowed(source: Source) -> tuple[dict[str, str], float]:
         "heads": _form(anatomy, heads=heads),
         "neurons": _form(anatomy, neurons=neurons),
     }
-    share = max([0.25, *(least[place] / rows[0].query for place, rows in anatomy.heads.items())])
+    if any(anatomy.experts.values()):
+        cuts["experts"] = _form_of_experts(anatomy)
+    share = max([0.25, *(least[place] / first.query for place, first in firsts.items())])
     return cuts, ceil(100 * share) / 100
+
+
+def _form_of_experts(anatomy: Anatomy) -> str:
+    from langslice.scoring.expert_selection import lowest_share
+
+    alike = {
+        stack: {layer: np.zeros(count) for layer, count in rows.items()} for stack, rows in anatomy.experts.items()
+    }
+    try:
+        return _form(anatomy, experts=lowest_share(alike, anatomy, _EXPERTS))
+    except PlanError as error:
+        return f"cannot be sliced: {error.message}"
 
 
 def _form(anatomy: Anatomy, **cut: Any) -> str:
@@ -152,20 +170,24 @@ def _cuts(look: Look) -> list[str]:
         if len({u.place for u in found.units if u.name == "layer"}) > 1
         else "block-influence:1"
     )
-    shares = {"heads": look.share, "neurons": 0.2}
+    shares = {"heads": look.share, "neurons": 0.2, "experts": _EXPERTS}
     for name, words, entries in (
         ("layers", ("layer",), {"drop_layers_by": layers}),
         ("heads", ("head", "group"), {"heads_sparsity": shares["heads"], "uniform": True}),
         ("neurons", ("neuron",), {"neurons_sparsity": shares["neurons"], "uniform": True}),
+        ("experts", ("expert",), {"experts_sparsity": shares["experts"]}),
     ):
+        if name not in look.cuts:  # most models have no experts
+            continue
         units = [unit for unit in found.units if unit.name.split()[0] in words]
         worth = [_worth(look, unit, shares.get(name), len(units) > 1) for unit in units]
         refused = look.cuts[name].startswith("cannot be sliced")
         text = _comment(f"{name.capitalize()}: {'; '.join(worth) or 'none'}. A slice with fewer {look.cuts[name]}."
                         if not refused else f"{name.capitalize()} {look.cuts[name]}.")  # fmt: skip
         blocks.append((text + ("" if refused else _off(entries))).rstrip())
+    needing = "Layers and experts" if "experts" in look.cuts else "Layers"
     blocks.append(
-        _comment("Text to score them on. Layers need it; heads and neurons go by their norm without it.")
+        _comment(f"Text to score them on. {needing} need it; heads and neurons go by their norm without it.")
         + _off({"calibration": texts.split(", ")})
     )
     blocks.append(

@@ -14,6 +14,7 @@ from langslice.formatting import bytes_text, count_text
 from langslice.reporting.data import Report, Sizes, own_results
 from langslice.reporting.markup import visible
 from langslice.reporting.numbers import change_text, figures, percent
+from langslice.reporting.sections.overview import unit_totals
 from langslice.tokenizer.absent import NOTE as NO_TOKENIZER
 
 _VERDICTS = {True: "equal", False: "**different**", None: "not checked"}
@@ -91,6 +92,8 @@ def _what(report: Report) -> str:
                 Sizes(len(stack.layers), stay),
             )
         )
+    totals = {label: sizes for label, sizes in unit_totals(report).items() if label != "Layers"}
+    lines += [_row(label.lower(), sizes) for label, sizes in totals.items() if sizes.before != sizes.after]
     if report.sparsity is not None:
         how = report.sparsity.request.get("score", "")
         lines += [

@@ -138,7 +138,7 @@ class TextTokens:
 
 @dataclass(frozen=True)
 class UnitRow:
-    """Heads or neurons of one layer: how many there were, and which stay."""
+    """Heads, neurons or experts of one layer: how many there were, and which stay."""
 
     total: int
     kept: tuple[int, ...]
@@ -152,6 +152,7 @@ class LayerRow:
     new: int | None
     heads: Mapping[str, UnitRow]
     neurons: UnitRow | None
+    experts: UnitRow | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Sparsity:
 
 @dataclass(frozen=True)
 class ScoreMap:
-    """Scores of layers, heads or neurons, of one place and language ("" for all together), by layer of the source.
+    """Scores of layers, heads, neurons or experts, of one place and language ("" for all together), by layer of the source.
 
     mine  whether they are of the model that was sliced, so that what was removed can be marked
     """

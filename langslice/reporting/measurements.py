@@ -158,7 +158,7 @@ def _check_sizes(path: Path, scores: ScoreMap, report: Report) -> None:
         if layer < len(stack.layers):
             here = stack.layers[layer]
             heads = here.heads.get(scores.place.rpartition(".")[2])
-            units = heads if scores.kind == "heads" else here.neurons
+            units = {"heads": heads, "experts": here.experts}.get(scores.kind, here.neurons)
             expected = 1 if scores.kind == "layers" else units.total if units else None
         if expected != len(row):
             raise ReportError(

@@ -222,7 +222,7 @@ def criterion_label(reason: str) -> str:
 
 
 def _stacks(plan: SlicePlan) -> tuple[LayerStack, ...]:
-    """Layers of the source, heads and neurons in them, and which stay; nothing where no layer was touched."""
+    """Layers of the source, heads, neurons and experts in them, and which stay; nothing where no layer was touched."""
     kept = plan.structure
     if kept is None:
         return ()
@@ -240,14 +240,21 @@ def _stacks(plan: SlicePlan) -> tuple[LayerStack, ...]:
                     total = int(by_layer[str(layer)][0])
                     left = kept.heads.get(place, {}).get(layer, tuple(range(total))) if stays else ()
                     heads[place.rpartition(".")[2]] = UnitRow(total, tuple(left))
-            width = sizes["neurons"].get(stack, {}).get(str(layer))
-            neurons = None
-            if width is not None:
-                left = kept.neurons.get(stack, {}).get(layer, tuple(range(width))) if stays else ()
-                neurons = UnitRow(int(width), tuple(left))
-            rows.append(LayerRow(layer, kept.new_layer(stack, layer) if stays else None, heads, neurons))
+            neurons, experts = (
+                _unit_row(sizes.get(kind, {}).get(stack, {}).get(str(layer)), by_stack.get(stack, {}).get(layer), stays)
+                for kind, by_stack in (("neurons", kept.neurons), ("experts", kept.experts))
+            )
+            rows.append(LayerRow(layer, kept.new_layer(stack, layer) if stays else None, heads, neurons, experts))
         stacks.append(LayerStack(stack, tuple(rows)))
     return tuple(stacks)
+
+
+def _unit_row(total: int | None, kept: tuple[int, ...] | None, stays: bool) -> UnitRow | None:
+    """Parts of a layer; None where it has none of the kind."""
+    if total is None:
+        return None
+    left = tuple(range(total)) if kept is None else kept
+    return UnitRow(int(total), left if stays else ())
 
 
 def _stacks_by_name(plan: SlicePlan) -> tuple[LayerStack, ...]:

@@ -16,7 +16,7 @@ from langslice.scoring.table import Scores
 
 @taking(ScoreOptions, "kind", "method")
 def score(model: str | Path, *, options: ScoreOptions, report: Report = silent) -> Scores:
-    """Score the layers, heads or neurons of a model, for slices to choose by.
+    """Score the layers, heads, neurons or experts of a model, for slices to choose by.
 
     model    a local folder, or the id of a model on the hub
     options  see ScoreOptions

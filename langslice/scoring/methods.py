@@ -36,11 +36,13 @@ METHODS: Mapping[str, Mapping[str, str]] = {
         "taylor": "output times gradient of the loss, by token",
         "lape": "share of tokens that activate the neuron, by language (forward only)",
     },
+    "experts": {"routed": "share of tokens that the router sends to the expert, by language (forward only)"},
 }
 DEFAULTS: Mapping[str, tuple[str, str]] = {
     "layers": ("block-influence", "block-influence"),
     "heads": ("gradient", "l1"),
     "neurons": ("taylor", "l2"),
+    "experts": ("routed", "routed"),
 }
 """Kind -> method with text, and without, by what it says of trained models (benchmarks/results/real/scores.md)."""
 FROM_WEIGHTS = frozenset({"l1", "l2"})
@@ -63,9 +65,9 @@ def compute(
     text_field: str = "text",
     report: Report = silent,
 ) -> Scores:
-    """Score the layers, heads or neurons of a model.
+    """Score the layers, heads, neurons or experts of a model.
 
-    kind     "layers", "heads" or "neurons"
+    kind     "layers", "heads", "neurons" or "experts"
     method   a name of METHODS
     texts    files ("FILE", or "ko=FILE" for text of one language), or language -> lines; l1 and l2 read none
     Raises   ScoreError for an unknown method or one that does not suit the model, PlanError for a family whose layers are
@@ -147,7 +149,10 @@ def _check_anatomy(anatomy: Anatomy, kind: str, method: str) -> None:
             f"{fed[0]} reads an encoder that is no part of this checkpoint, so that text cannot score its heads",
             hint="l1 and l2 score heads from the weights alone; text scores layers and neurons",
         )
-    experts = [layer for layers in anatomy.experts.values() for layer in layers]
+    if kind == "experts" and not any(anatomy.experts.values()):
+        why = anatomy.body.refused.get("experts", "it has none that a router chooses from")
+        raise ScoreError(f"no experts of this `{model_type}` model can be scored: {why}")
+    experts = [layer for layers in anatomy.expert_layers.values() for layer in layers]
     if kind == "neurons" and experts and method not in FROM_WEIGHTS:
         raise ScoreError(
             f"layer {min(experts)} has experts, whose neurons {method} cannot score: each token runs through few of them",
@@ -187,7 +192,7 @@ def _measure(
 
 
 def _function(kind: str, method: str, settings: ScoreSettings, report: Report) -> Callable[..., Values]:
-    from langslice.scoring import forward, gradients
+    from langslice.scoring import forward, gradients, routing
 
     functions: dict[str, Callable[..., Values]] = {
         "block-influence": forward.block_influence,
@@ -198,6 +203,7 @@ def _function(kind: str, method: str, settings: ScoreSettings, report: Report) -
         "activation": forward.mean_activation,
         "taylor": gradients.neuron_taylor,
         "lape": forward.activation_probability,
+        "routed": routing.routed_share,
     }
     return functions[method]
 

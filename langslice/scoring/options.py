@@ -50,13 +50,13 @@ class ScoreSettings(Options):
 class ScoredText(Options):
     """What is scored, by which method, on what text."""
 
-    kind: Annotated[str, Entry("What is scored: layers, heads or neurons.", "KIND", argument=True)]
+    kind: Annotated[str, Entry("What is scored: layers, heads, neurons or experts.", "KIND", argument=True)]
     method: Annotated[
         str | None,
         Entry(
             "layers: block-influence, angular, perplexity. heads: l1, l2, gradient, gates, lahis. "
-            "neurons: l1, l2, activation, taylor, lape. Default: block-influence, gradient, taylor; without --calibration "
-            "l1 for heads, l2 for neurons.",
+            "neurons: l1, l2, activation, taylor, lape. experts: routed. Default: block-influence, gradient, taylor, routed; "
+            "without --calibration l1 for heads, l2 for neurons.",
             metavar="NAME",
             short="-m",
         ),

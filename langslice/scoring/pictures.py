@@ -1,4 +1,4 @@
-"""Scores as a plot: layers x heads as a heat map, layers and neurons as bars, languages side by side."""
+"""Scores as a plot: layers x heads or experts as a heat map, layers and neurons as bars, languages side by side."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from langslice.errors import OutputError
 from langslice.scoring.table import OVERALL, Scores
 
 _MAP = "viridis"
+_MAPPED = ("heads", "experts")
 _DPI = 120
 _QUANTILES = (0.05, 0.5, 0.95)
 
@@ -25,7 +26,8 @@ def can_draw() -> bool:
 def draw_scores(scores: Scores, path: Path) -> None:
     """Draw scores as PNG.
 
-    Heads: a heat map for each attention, and where there are languages one for each of them and bars of their mean by layer.
+    Heads and experts: a heat map for each attention or stack, and where there are languages one for each of them and bars of
+    their mean by layer.
     Layers: bars with their spread. Neurons: from the 5th to the 95th percentile of each layer, the median as a point.
     Raises   OutputError without matplotlib
     """
@@ -51,7 +53,7 @@ def _panels(scores: Scores) -> list[tuple[str, str]]:
     """(place, language) of each panel, place by place."""
     places = sorted(set(scores.place.tolist()))
     own = [OVERALL] if (scores.language == OVERALL).any() else []
-    if scores.kind != "heads":
+    if scores.kind not in _MAPPED:
         return [(place, "*") for place in places]
     bars = ["*"] if scores.languages else []
     return [(place, language) for place in places for language in [*own, *scores.languages, *bars]]
@@ -70,17 +72,17 @@ def _draw(scores: Scores, place: str, language: str, axis: Any, figure: Any) -> 
     image = axis.imshow(table, cmap=_MAP, aspect="auto", interpolation="nearest")
     axis.set_yticks(range(len(layers)), [str(layer) for layer in layers])
     axis.set_ylabel("layer", fontsize=8)
-    axis.set_xlabel("head", fontsize=8)
+    axis.set_xlabel(scores.kind.removesuffix("s"), fontsize=8)
     figure.colorbar(image, ax=axis).ax.tick_params(labelsize=7)
 
 
 def _draw_bars(scores: Scores, place: str, axis: Any) -> None:
-    """One bar for each layer and language: a layer's score, the mean of its heads, or the range of its neurons."""
+    """One bar for each layer and language: a layer's score, the mean of its heads or experts, or the range of its neurons."""
     from matplotlib.ticker import MaxNLocator
 
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layer", fontsize=8)
-    axis.set_ylabel("mean of heads" if scores.kind == "heads" else "score", fontsize=8)
+    axis.set_ylabel(f"mean of {scores.kind}" if scores.kind in _MAPPED else "score", fontsize=8)
     languages = list(scores.languages) or [OVERALL]
     width = 0.8 / len(languages)
     for at, language in enumerate(languages):

@@ -42,11 +42,9 @@ def heads_to_drop(
     Source        normalised within a layer and compared globally: Michel et al. 2019, arXiv 1905.10650
     Example       scores [3, 4] and [1, 0] are compared as [.6, .8] and [1, 0]: half of them are head 1 and head 0
     """
-    _check(scores, "heads", share)
+    check_scores(scores, "heads", share)
     values = _normalised(scores.values(), scores.method)
-    _check_fit(
-        values, {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
-    )
+    check_fit(values, {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()})
     if even:
         return {
             place: dropped
@@ -74,7 +72,7 @@ def _lowest(
     units: Sequence[tuple[float, str, int, tuple[int, ...]]], share: float, sizes: Mapping[str, Mapping[int, int]]
 ) -> Dropped:
     """Take units in the order of their scores until the share is reached, never the last of a layer."""
-    budget = _count(share, sum(sum(layers.values()) for layers in sizes.values()))
+    budget = count_of(share, sum(sum(layers.values()) for layers in sizes.values()))
     taken: dict[str, dict[int, list[int]]] = {}
     for _, place, layer, unit in sorted(units):
         gone = taken.get(place, {}).get(layer, [])
@@ -101,8 +99,8 @@ def _even_heads(
 
 
 def _even_heads_of_layer(row: npt.NDArray[np.float64], heads: Heads, place: str, share: float) -> tuple[int, ...]:
-    groups = min(_count(share, heads.key_value), heads.key_value - 1)
-    within = min(_count(share, heads.group), heads.group - 1) if heads.group > 1 else 0
+    groups = min(count_of(share, heads.key_value), heads.key_value - 1)
+    within = min(count_of(share, heads.group), heads.group - 1) if heads.group > 1 else 0
     if share and not groups and not within:
         least = 1 / max(heads.key_value if heads.key_value > 1 else 1, heads.group)
         raise PlanError(
@@ -126,14 +124,14 @@ def neurons_to_drop(scores: Scores, anatomy: Anatomy, share: float, even: bool =
     even     this share of every layer; otherwise scores are scaled to a mean square of 1 in each layer and compared globally
     Returns  stack -> layer -> neurons
     """
-    _check(scores, "neurons", share)
+    check_scores(scores, "neurons", share)
     values = scores.values()
-    _check_fit(values, anatomy.neurons)
+    check_fit(values, anatomy.neurons)
     if even:
         return {
             stack: {layer: lowest for layer, row in layers.items() if (lowest := _lowest_of(row, share))}
             for stack, layers in values.items()
-            if any(_count(share, len(row)) for row in layers.values())
+            if any(count_of(share, len(row)) for row in layers.values())
         }
     dropped: dict[str, dict[int, list[int]]] = {}
     rows = [
@@ -146,7 +144,7 @@ def neurons_to_drop(scores: Scores, anatomy: Anatomy, share: float, even: bool =
     index = np.concatenate([np.arange(len(row)) for _, _, row in rows])
     for place in values:
         dropped.setdefault(place, {})
-    budget = _count(share, len(everything))
+    budget = count_of(share, len(everything))
     for at in np.argsort(everything, kind="stable"):
         if not budget:
             break
@@ -163,7 +161,7 @@ def neurons_to_drop(scores: Scores, anatomy: Anatomy, share: float, even: bool =
 
 
 def _lowest_of(row: npt.NDArray[np.float64], share: float) -> tuple[int, ...]:
-    count = min(_count(share, len(row)), len(row) - 1)
+    count = min(count_of(share, len(row)), len(row) - 1)
     return tuple(sorted(int(at) for at in np.argsort(row, kind="stable")[:count]))
 
 
@@ -173,7 +171,7 @@ def layers_to_drop(scores: Scores, anatomy: Anatomy, count: int, stack: str = "l
     count    layers to drop; at least one stays
     Raises   PlanError for a count that does not fit, ScoreError for angular scores of runs of another length
     """
-    _check(scores, "layers", 0.0)
+    check_scores(scores, "layers", 0.0)
     if stack not in anatomy.layers:
         raise PlanError(f"this model has no stack `{stack}`", hint=f"it has {', '.join(anatomy.layers)}")
     total, fixed = anatomy.layers[stack], bool(anatomy.body.first_layer)
@@ -214,12 +212,12 @@ def language_neurons_to_drop(
     Raises   LanguageError for a kept language without scores, or when no other language is left; ScoreError for other scores
     Source   Tang et al. 2024, arXiv 2402.16438, equations 3 to 5
     """
-    _check(scores, "neurons", 0.0)
+    check_scores(scores, "neurons", 0.0)
     if scores.method != "lape":
         raise ScoreError(f"language neurons are chosen by lape scores, these are by {scores.method}")
-    others = _other_languages(scores, keep_languages)
+    others = other_languages(scores, keep_languages)
     tables = {language: scores.values(language) for language in scores.languages}
-    _check_fit(next(iter(tables.values())), anatomy.neurons)
+    check_fit(next(iter(tables.values())), anatomy.neurons)
     places = [
         (place, layer, len(row)) for place, one in tables[scores.languages[0]].items() for layer, row in one.items()
     ]
@@ -234,7 +232,7 @@ def language_neurons_to_drop(
     parts = np.divide(chances, total, out=np.zeros_like(chances), where=total > 0)
     entropy = -np.sum(parts * np.log(parts, out=np.zeros_like(parts), where=parts > 0), axis=0)
     entropy[~(chances > bar).any(0)] = np.inf
-    specific = np.argsort(entropy, kind="stable")[: _count(share, len(entropy))]
+    specific = np.argsort(entropy, kind="stable")[: count_of(share, len(entropy))]
     specific = specific[np.isfinite(entropy[specific])]
     served = chances[:, specific] > bar  # (languages, specific neurons)
     kept = np.array([language not in others for language in scores.languages])
@@ -258,26 +256,42 @@ def language_heads_to_drop(
     Raises   as language_neurons_to_drop
     Source   the split into language-specific and general heads: Liu et al. 2025, arXiv 2511.07498; the two shares are ours
     """
-    _check(scores, "heads", 0.0)
-    others = _other_languages(scores, keep_languages)
+    check_scores(scores, "heads", 0.0)
+    others = other_languages(scores, keep_languages)
     tables = {language: _normalised(scores.values(language), scores.method) for language in scores.languages}
     places = [
         (place, layer, len(row)) for place, one in tables[scores.languages[0]].items() for layer, row in one.items()
     ]
     sizes = {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
-    _check_fit(tables[scores.languages[0]], sizes)
+    check_fit(tables[scores.languages[0]], sizes)
     ranks: dict[str, npt.NDArray[np.int64]] = {}  # 0 for the highest
     for language, table in tables.items():
         row = np.concatenate([table[place][layer] for place, layer, _ in places])
         ranks[language] = np.argsort(np.argsort(-row, kind="stable"))
     total = len(row)
-    foreign = np.any([ranks[language] < max(_count(high, total), 1) for language in others], axis=0)
+    foreign = np.any([ranks[language] < max(count_of(high, total), 1) for language in others], axis=0)
     kept = [language for language in scores.languages if language not in others]
-    unwanted = np.all([ranks[language] >= total - _count(low, total) for language in kept], axis=0)
+    unwanted = np.all([ranks[language] >= total - count_of(low, total) for language in kept], axis=0)
     return _arrange(np.flatnonzero(foreign & unwanted), places)
 
 
-def _other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]:
+def other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]:
+    """Scored languages that are not kept.
+
+    Raises   LanguageError for a kept language without scores, or when none is left
+    """
+    refuse_unscored(scores, keep_languages)
+    others = [language for language in scores.languages if language not in keep_languages]
+    if not others:
+        raise LanguageError(
+            "every scored language is kept, so nothing serves only another one",
+            hint="score with text of languages that are to go",
+        )
+    return others
+
+
+def refuse_unscored(scores: Scores, keep_languages: Sequence[str]) -> None:
+    """Refuse languages to keep of which there are no scores, or none at all. Raises LanguageError."""
     have = scores.languages
     missing = [language for language in keep_languages if language not in have]
     if missing or not keep_languages:
@@ -286,13 +300,6 @@ def _other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]
             f"{what}; there are scores for {', '.join(have) or 'no language'}",
             hint="score with --calibration CODE=FILE for every language",
         )
-    others = [language for language in have if language not in keep_languages]
-    if not others:
-        raise LanguageError(
-            "every scored language is kept, so nothing serves only another one",
-            hint="score with text of languages that are to go",
-        )
-    return others
 
 
 def _arrange(flat: npt.NDArray[np.int64], places: Sequence[tuple[str, int, int]]) -> Dropped:
@@ -340,7 +347,8 @@ def random_layers(dropped: Sequence[int], anatomy: Anatomy, seed: int, stack: st
     return tuple(sorted(random.Random(seed).sample(free, len(dropped))))
 
 
-def _count(share: float, size: int) -> int:
+def count_of(share: float, size: int) -> int:
+    """How many a share is, rounded down."""
     # 0.3 of 10 is 2.9999999999999996.
     return floor(share * size + 1e-9)
 
@@ -355,7 +363,8 @@ def _each(values: Values, change: Callable[[npt.NDArray[np.float64]], npt.NDArra
     return {place: {layer: change(row) for layer, row in layers.items()} for place, layers in values.items()}
 
 
-def _check(scores: Scores, kind: str, share: float) -> None:
+def check_scores(scores: Scores, kind: str, share: float) -> None:
+    """Refuse scores of another kind, and a share that is none."""
     if scores.kind != kind:
         raise ScoreError(
             f"these are scores of {scores.kind}, and {kind} are to be chosen", hint=f"langslice score MODEL {kind}"
@@ -364,7 +373,13 @@ def _check(scores: Scores, kind: str, share: float) -> None:
         raise PlanError(f"cannot drop a share of {share:g} of the {kind}", hint="a share is at least 0 and below 1")
 
 
-def _check_fit(values: Values, sizes: Mapping[str, Mapping[int, int]]) -> None:
+def check_fit(values: Values, sizes: Mapping[str, Mapping[int, int]]) -> None:
+    """Refuse scores that are not of so many parts in each layer.
+
+    values   place -> layer -> (parts,)
+    sizes    place -> layer -> how many there are
+    Raises   ScoreError
+    """
     found = {place: {layer: len(row) for layer, row in layers.items()} for place, layers in values.items()}
     expected = {place: dict(layers) for place, layers in sizes.items() if layers}
     if found != expected:

@@ -1,4 +1,4 @@
-"""The table of scores: one row for each layer, head or neuron and each language, kept in memory and in a parquet file."""
+"""The table of scores: one row for each layer, head, neuron or expert and each language, kept in memory and in a parquet file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from langslice.files.json_forms import check_form
 from langslice.model.checkpoint import Checkpoint
 
 FORMAT = "langslice-scores-1"
-KINDS = ("layers", "heads", "neurons")
+KINDS = ("layers", "heads", "neurons", "experts")
 OVERALL = ""
 """Language of the rows that speak for all text together."""
 
@@ -31,10 +31,10 @@ Values = dict[str, dict[int, npt.NDArray[np.float64]]]
 class Scores:
     """Scores of one kind by one method; a higher score is a more important part.
 
-    kind         "layers", "heads" or "neurons"
+    kind         "layers", "heads", "neurons" or "experts"
     place        (rows,) as in Anatomy: "layers", "encoder", "decoder"; for heads "layers.self", "decoder.cross", ...
     layer        (rows,) int32, in the numbering of the source
-    index        (rows,) int32, number of the head or neuron in its layer; -1 for layers
+    index        (rows,) int32, number of the head, neuron or expert in its layer; -1 for layers
     language     (rows,) a code; "" for all text together, and for scores that read no text
     score        (rows,) float64
     spread       (rows,) float64, standard deviation over seeds; NaN where one seed was measured, 0 where no text is read

@@ -22,7 +22,7 @@ from langslice.tokenizer import open_tokenizer
 
 if TYPE_CHECKING:
     from langslice.slicing.inspect import Inspection
-    from langslice.slicing.main import SliceResult
+    from langslice.slicing.result import SliceResult
 
 LANGUAGES = ("ko", "en")
 # What else can be sliced, on top of the languages; heads and neurons by scores on text that is not measured on.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langslice.errors import LanguageError, PlanError, UnknownTensorError
 from langslice.model.axes import refuse_packed
+from langslice.model.body import is_routed
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.folder_kinds import LAYERLESS
 from langslice.planning.plan import TensorPlan
@@ -62,9 +63,9 @@ class Saving:
 
 @dataclass(frozen=True)
 class Unit:
-    """What removing one layer, attention head or neuron would save.
+    """What removing one layer, attention head, neuron or expert would save.
 
-    name        "layer", "head", "group of 2 heads" (that share a key-value head), "neuron"
+    name        "layer", "head", "group of 2 heads" (that share a key-value head), "neuron", "expert"
     place       stack or attention that it is in
     count       how many of them there are
     parameters  of one
@@ -170,7 +171,7 @@ def _parts(checkpoint: Checkpoint, tensors: dict[str, TensorPlan]) -> tuple[Mode
 
 
 def _units(source: Source, notes: list[str]) -> tuple[Unit, ...]:
-    """What a layer, a head and a neuron of each stack are worth, measured on its first layer."""
+    """What a layer, a head, a neuron and an expert of each stack are worth, measured on its first layer."""
     from langslice.structure.kept import Kept
 
     checkpoint = source.checkpoint
@@ -204,6 +205,11 @@ def _units(source: Source, notes: list[str]) -> tuple[Unit, ...]:
         if widths.get(first, 0) > 1:
             kept = Kept(neurons={stack: {first: tuple(range(1, widths[first]))}})
             units.append(_unit(checkpoint, anatomy, "neuron", stack, sum(widths.values()), kept))
+    for stack, counts in anatomy.experts.items():
+        first = min(counts, default=0)
+        if counts.get(first, 0) > 1:
+            kept = Kept(experts={stack: {first: tuple(range(1, counts[first]))}})
+            units.append(_unit(checkpoint, anatomy, "expert", stack, sum(counts.values()), kept))
     return tuple(units)
 
 
@@ -211,16 +217,33 @@ def _unit(checkpoint: Checkpoint, anatomy: Anatomy, name: str, place: str, count
     """Compare the tensors of the layers with what is left of them."""
     from langslice.files.gather_rows import sliced_shape
     from langslice.structure.edits import layer_edits
+    from langslice.structure.kept import Kept
 
-    parameters = size_bytes = flops = 0
+    parameters = size_bytes = 0
+    flops = 0.0
     tensors, shapes = checkpoint.tensors, checkpoint.shapes
     for tensor, edit in layer_edits(anatomy, kept, shapes).items():
         before = prod(shapes[tensor])
         gone = before if edit.action == "drop" else before - prod(sliced_shape(shapes[tensor], edit.indices))
         parameters += gone
         size_bytes += gone * tensors[tensor].size_bytes // max(before, 1)
-        flops += 2 * gone if len(shapes[tensor]) > 1 else 0
-    return Unit(name, place, count, parameters, size_bytes, flops)
+        if len(shapes[tensor]) > 1:
+            flops += 2 * (before * _used(anatomy, tensor, Kept()) - (before - gone) * _used(anatomy, tensor, kept))
+    return Unit(name, place, count, parameters, size_bytes, round(flops))
+
+
+def _used(anatomy: Anatomy, name: str, kept: Kept) -> float:
+    """The share of a tensor that a token is multiplied with: of the experts that stay, those that the router chooses."""
+    place = anatomy.places.get(name)
+    if place is None or not is_routed(place.rest, anatomy.axes[name] or ()):
+        return 1.0
+    routing = anatomy.fields(place.stack).routing
+    count = anatomy.experts[place.stack].get(place.layer, 0)
+    chosen = anatomy.config.get(routing.chosen) if routing is not None and count else None
+    if type(chosen) is not int:
+        return 1.0
+    stay = kept.experts.get(place.stack, {}).get(place.layer)
+    return chosen / (count if stay is None else len(stay))
 
 
 def _saving(source: Source, tensors: dict[str, TensorPlan], languages: Sequence[str]) -> Saving:

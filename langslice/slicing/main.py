@@ -6,7 +6,7 @@ Everything below the public functions is arithmetic of other rooms; this file on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 from langslice.corpus.sources import find_corpora
 from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.files.memory import return_freed_memory
+from langslice.formats.gguf_in.container import is_gguf
 from langslice.formats.pre_tokenizers import original_hash
-from langslice.formatting import count_text
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import Choice, SourceOptions, codes, listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
 from langslice.planning.options import PlanOptions
-from langslice.planning.plan import SlicePlan, kept_text, load_plan
+from langslice.planning.plan import SlicePlan, load_plan
 from langslice.planning.slice_files import write_files
 from langslice.planning.source import Source, settled
-from langslice.planning.summary import html_table
 from langslice.planning.tensors import part_sizes, tensor_edits
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
 from langslice.slicing.files import left_out_files, make_again, settled_files, write_metadata
 from langslice.slicing.options import CountOptions, InspectOptions, MaskOptions, SliceOptions, VerifyOptions
+from langslice.slicing.result import SliceResult
 from langslice.structure.final_edits import finish_structure
 from langslice.verification.derived import refuse_unproven
 from langslice.verification.messages import failure_text, verify_pruned, verify_slice
@@ -55,71 +55,6 @@ if TYPE_CHECKING:
 _RECORD_BYTES = 32 << 20
 
 
-@dataclass(frozen=True, repr=False)
-class SliceResult:
-    """What `slice` made.
-
-    out         the folder
-    plan        what it did
-    parameters  part -> number of parameters before and after
-    written     bytes and files, by method
-    left_out    file of the source -> why it is not in the output
-    verification       None when verification was switched off
-    notes       what else a user should know: stale partial outputs removed, weights that had to be converted first
-    """
-
-    out: Path
-    plan: SlicePlan
-    parameters: Mapping[str, tuple[int, int]]
-    written: WriteReport
-    left_out: Mapping[str, str]
-    verification: Verification | None
-    notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        before, after = self._totals()
-        return f"SliceResult({self.out}: {count_text(before)} to {count_text(after)} parameters, {self._verdict()})"
-
-    def _repr_html_(self) -> str:
-        rows = [*self.parameters.items(), ("all", self._totals())]
-        cells = [
-            (part, f"{before:,}", f"{after:,}", f"{after / before - 1:+.1%}" if before else "")
-            for part, (before, after) in rows
-        ]
-        caption = f"{self.out}: keeps {kept_text(self.plan)}; {self._verdict()}"
-        return html_table(caption, ("part", "parameters before", "after", "change"), cells)
-
-    def _totals(self) -> tuple[int, int]:
-        return sum(before for before, _ in self.parameters.values()), sum(
-            after for _, after in self.parameters.values()
-        )
-
-    def _verdict(self) -> str:
-        if self.verification is None:
-            return "not verified"
-        return "verified" if self.verification.passed else "verification failed"
-
-    def load(self, **options: Any) -> tuple[Any, Any]:
-        """The slice in memory: its model, of the class that config.json names, and its tokenizer, both of transformers.
-
-        options  of `from_pretrained`, such as dtype or device_map
-        Raises   CheckpointError, TokenizerError
-        """
-        from langslice.slicing.loaded_slice import load_objects
-
-        return load_objects(self.out, **options)
-
-    def sentence_transformer(self, **options: Any) -> Any:
-        """The slice as a SentenceTransformer, of sentence-transformers.
-
-        options  of SentenceTransformer, such as device
-        Raises   CheckpointError where the folder is none, or the package is missing
-        """
-        from langslice.slicing.loaded_slice import load_sentence_transformer
-
-        return load_sentence_transformer(self.out, **options)
-
-
 @taking(InspectOptions)
 def inspect(model: str | Path, *, options: InspectOptions, report: Report = silent) -> Inspection:
     """Look at a model: parameters by part, vocabulary by script, and what keeping languages would save.
@@ -129,6 +64,10 @@ def inspect(model: str | Path, *, options: InspectOptions, report: Report = sile
     """
     from langslice.slicing.inspect import COMMON_SETS, inspect_model
 
+    if is_gguf(model):
+        from langslice.slicing.gguf import inspect_gguf
+
+        return inspect_gguf(model, options, report)
     checkpoint = open_checkpoint(model, **options.source())
     sets = [tuple(item.strip() for item in one.split(",")) for one in listed(options.languages)]
     return inspect_model(Source(checkpoint, needs_tokenizer=bool(sets)), sets=sets or COMMON_SETS, report=report)
@@ -201,7 +140,7 @@ def slice(
 ) -> SliceResult:
     """Slice a model into a new folder: vocabulary, layers, heads and neurons, in one pass; and verify the result.
 
-    model      a local folder, or the id of a model on the hub
+    model      a local folder, the id of a model on the hub, or a GGUF file, of which a GGUF file `out` is made
     out        folder to make; nothing that looks finished appears there before the work is done and verified
     options    see SliceOptions; with a plan only how the result is verified and written, carry, leave_out, revision, token and
                cache_dir. With `ray`, the calibration data of weight pruning is spread over a cluster that sees `out`
@@ -209,6 +148,8 @@ def slice(
     overwrite  replace an existing `out`
     Raises     PlanError, OutputError, VerificationError, and what `plan` raises
     """
+    if is_gguf(model):
+        return _slice_gguf(model, out, options, plan=plan, overwrite=overwrite, report=report)
     out, choice, text = Path(out), options.choice(), listed(options.text)
     if plan is not None:
         refuse_beside_plan(choice)
@@ -278,6 +219,12 @@ def verify(model: str | Path, out: str | Path, *, options: VerifyOptions, report
     source = settled(checkpoint, made.request, needs_tokenizer=made.names_tokens)
     check_source(made, source)
     return verify_slice(_compared(source, Path(out), made, finished=True), listed(options.text), report)
+
+
+def _slice_gguf(model: str | Path, out: str | Path, options: SliceOptions, **given: Any) -> SliceResult:
+    from langslice.slicing.gguf import slice_gguf_file
+
+    return slice_gguf_file(model, out, options, **given)
 
 
 def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> SlicePair:

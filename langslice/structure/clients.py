@@ -19,14 +19,15 @@ def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
             f"the weights are quantised ({quantised}) and carried as they are; clients other than transformers were not tried "
             "with such a slice, transformers where verification says that it loads"
         )
-    if kept.style == "masked" or not (kept.layers or kept.heads or kept.neurons):
+    if kept.style == "masked" or not (kept.layers or kept.heads or kept.neurons or kept.experts):
         return "loads wherever the source does: shapes and configuration are the source's"
     if kept.style == "sliced":
         return (
             f"loads in {_EVERYWHERE} and PEFT with trust_remote_code=True; not in {', '.join(CLIENTS)}, which expect layers "
             "of one size"
         )
-    cut = {word for word, part in (("layers", kept.layers), ("heads", kept.heads), ("neurons", kept.neurons)) if part}
+    parts = {"layers": kept.layers, "heads": kept.heads, "neurons": kept.neurons, "experts": kept.experts}
+    cut = {word for word, part in parts.items() if part}
     loads = [name for name in CLIENTS if cut <= anatomy.body.clients.get(name, frozenset())]
     refuses = [
         f"{name} (not with fewer {' and '.join(sorted(cut - anatomy.body.clients[name]))})"
@@ -34,10 +35,10 @@ def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
         if name in anatomy.body.clients and not cut <= anatomy.body.clients[name]
     ]
     unknown = [name for name in CLIENTS if name not in anatomy.body.clients]
-    parts = [f"loads in {', '.join([_EVERYWHERE, *loads])}"]
-    parts += [f"not in {', '.join(refuses)}"] if refuses else []
-    parts += [f"not known of {', '.join(unknown)}"] if unknown else []
-    return "; ".join(parts)
+    told = [f"loads in {', '.join([_EVERYWHERE, *loads])}"]
+    told += [f"not in {', '.join(refuses)}"] if refuses else []
+    told += [f"not known of {', '.join(unknown)}"] if unknown else []
+    return "; ".join(told)
 
 
 def depth_note(anatomy: Anatomy, kept: Kept) -> str:

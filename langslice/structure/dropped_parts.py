@@ -2,7 +2,8 @@
 
 layers   "0-3,8-11", in a model with two stacks "encoder.0-3"
 heads    "3:0,5" layer 3, heads 0 and 5; "decoder.cross.2:1" in a model with several attentions
-neurons  "3:0-99", "decoder.2:5"
+neurons  "3:0-99", "decoder.2:5", "0-11:0-99" the same of several layers
+experts  "3:1,5", "1-47:1,5"
 """
 
 from __future__ import annotations
@@ -162,20 +163,36 @@ def neurons_dropped(anatomy: Anatomy, texts: Iterable[str]) -> Dropped:
     Returns  stack -> layer -> neurons
     Raises   PlanError for a layer or neuron that does not exist
     """
+    return _dropped(anatomy, texts, anatomy.neurons, "--drop-neurons", "neuron")
+
+
+def experts_dropped(anatomy: Anatomy, texts: Iterable[str]) -> Dropped:
+    """Read --drop-experts.
+
+    Returns  stack -> layer -> experts
+    Raises   PlanError for a layer or expert that does not exist
+    """
+    return _dropped(anatomy, texts, anatomy.experts, "--drop-experts", "expert")
+
+
+def _dropped(
+    anatomy: Anatomy, texts: Iterable[str], sizes: Mapping[str, Mapping[int, int]], flag: str, unit: str
+) -> Dropped:
     dropped: Dropped = {}
     for text in texts:
-        where, colon, numbers = text.partition(":")
+        where, colon, listed = text.partition(":")
         if not colon:
-            raise PlanError(f"--drop-neurons {text}: no neurons", hint="write LAYER:NEURONS, such as 3:0-99")
-        stack, (layer, *_) = _layers(anatomy, where, "--drop-neurons")
-        width = anatomy.neurons[stack].get(layer, 0)
-        neurons = parse_numbers(numbers, what="--drop-neurons")
-        if max(neurons) >= width:
-            raise PlanError(
-                f"--drop-neurons {text}: neuron {max(neurons)} does not exist",
-                hint=f"the layer has neurons 0 to {width - 1}",
-            )
-        dropped.setdefault(stack, {}).setdefault(layer, set()).update(neurons)
+            raise PlanError(f"{flag} {text}: no {unit}s", hint=f"write LAYER:{unit.upper()}S, such as 3:0,5")
+        stack, layers = _layers(anatomy, where, flag)
+        numbers = parse_numbers(listed, what=flag)
+        for layer in layers:
+            size = sizes[stack].get(layer, 0)
+            if max(numbers) >= size:
+                raise PlanError(
+                    f"{flag} {text}: {unit} {max(numbers)} does not exist",
+                    hint=f"layer {layer} has {unit}s 0 to {size - 1}" if size else f"layer {layer} has no {unit}s",
+                )
+            dropped.setdefault(stack, {}).setdefault(layer, set()).update(numbers)
     return dropped
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import HEAD_AXES, NEURON_AXES, OUTPUT, Anatomy, Heads, TensorLocation
+from langslice.model.body import with_expert
 from langslice.structure.kept import Kept
 from langslice.writing.shards import TensorEdit
 
@@ -35,12 +36,29 @@ def layer_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ..
         elif not kept.keeps_layer(place.stack, place.layer):
             edits[name] = TensorEdit("drop", reason=f"layer {place.layer} of the {place.stack} stack is not kept")
             continue
+        elif not _keeps_expert(kept, place):
+            edits[name] = TensorEdit("drop", reason="its expert is not kept")
+            continue
         else:
-            new_name = f"{place.before}{kept.new_layer(place.stack, place.layer)}.{place.rest}"
+            new_name = f"{place.before}{kept.new_layer(place.stack, place.layer)}.{new_rest(kept, place)}"
             if kept.style != "masked":
                 indices = _indices(anatomy, kept, name, place, shapes[name])
         edits[name] = TensorEdit("slice" if indices else "keep", indices, name="" if new_name == name else new_name)
     return edits | _table_edits(anatomy, kept, shapes)
+
+
+def _keeps_expert(kept: Kept, place: TensorLocation) -> bool:
+    """Whether the expert stays that a tensor belongs to alone, where it belongs to one."""
+    stay = kept.experts.get(place.stack, {}).get(place.layer)
+    return stay is None or place.expert is None or place.expert in stay
+
+
+def new_rest(kept: Kept, place: TensorLocation) -> str:
+    """What the name of a tensor has after the number of its layer: experts that stay are counted anew."""
+    stay = kept.experts.get(place.stack, {}).get(place.layer)
+    if stay is None or place.expert is None:
+        return place.rest
+    return with_expert(place.rest, stay.index(place.expert))
 
 
 def _table_edits(anatomy: Anatomy, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorEdit]:
@@ -109,9 +127,10 @@ def _indices(
         layer = min(kept.heads.get(place.attention_key, {layer: ()}))
     query = kept.heads.get(place.attention_key, {}).get(layer)
     neurons = kept.neurons.get(place.stack, {}).get(place.layer)
+    experts = kept.experts.get(place.stack, {}).get(place.layer)
     axes = anatomy.axes[name]
     if axes is None:
-        if prod(shape) > 1 and _may_need_cut(place, query, neurons):
+        if prod(shape) > 1 and _may_need_cut(place, query, neurons or experts):
             raise PlanError(
                 f"{name}, shape {shape}: the table does not say along which axes it runs, so its layer cannot be sliced",
                 hint="quantised weights cannot be sliced; for a new layout add a line to langslice/model/families.py",
@@ -126,6 +145,8 @@ def _indices(
         elif axis in NEURON_AXES and neurons is not None:
             stay = np.asarray(neurons, dtype=np.int64)
             found[dim] = stay if axis == "neurons" else _gate_up(stay, shape[dim] // 2, anatomy.body.strided)
+        elif axis == "experts" and experts is not None:
+            found[dim] = np.asarray(experts, dtype=np.int64)
     return found
 
 
@@ -134,13 +155,13 @@ def _gate_up(stay: Indices, width: int, strided: bool) -> Indices:
     return np.stack([2 * stay, 2 * stay + 1], axis=1).ravel() if strided else np.concatenate([stay, stay + width])
 
 
-def _may_need_cut(place: TensorLocation, query: Sequence[int] | None, neurons: Sequence[int] | None) -> bool:
+def _may_need_cut(place: TensorLocation, query: Sequence[int] | None, feed_forward: Sequence[int] | None) -> bool:
     """Whether a tensor without axes is in a part that loses something; masks and buffers without a size do not."""
     buffers = ("bias", "masked_bias", "inv_freq")
     if place.rest.rpartition(".")[2] in buffers and place.rest.count(".") == 1:
         return False
     in_attention = "att" in place.rest.lower()
-    return (query is not None and in_attention) or (neurons is not None and not in_attention)
+    return (query is not None and in_attention) or (feed_forward is not None and not in_attention)
 
 
 def along_heads(

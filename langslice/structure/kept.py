@@ -20,6 +20,7 @@ class Kept:
     heads      attention -> old layer -> ascending old query heads
     key_value  attention -> old layer -> old key-value head of each new one; one may repeat (replicated)
     neurons    stack -> old layer -> ascending old neurons
+    experts    stack -> old layer -> ascending old experts
     config     dotted field of config.json -> new value
     zeroed     tensor (old name) -> dimension -> old indices that are set to zero and stay
     """
@@ -29,6 +30,7 @@ class Kept:
     heads: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
     key_value: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
     neurons: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
+    experts: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     zeroed: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -58,6 +60,7 @@ def kept_json(kept: Kept) -> dict[str, Any]:
         "heads": by_layer(kept.heads),
         "key_value_heads": by_layer(kept.key_value),
         "neurons": by_layer(kept.neurons),
+        **({"experts": by_layer(kept.experts)} if kept.experts else {}),
         "config": dict(kept.config),
         "zeroed": by_layer(kept.zeroed),
     }
@@ -76,7 +79,7 @@ def kept_from_json(document: Any, *, place: str) -> Kept:
             for key, rows in table.items()
         }
 
-    known = {"style", "layers", "heads", "key_value_heads", "neurons", "config", "zeroed"}
+    known = {"style", "layers", "heads", "key_value_heads", "neurons", "experts", "config", "zeroed"}
     if not isinstance(document, dict) or set(document) - known:
         extra = sorted(set(document) - known)[:1] if isinstance(document, dict) else [type(document).__name__]
         raise PlanError(
@@ -89,6 +92,7 @@ def kept_from_json(document: Any, *, place: str) -> Kept:
             by_layer("heads"),
             by_layer("key_value_heads"),
             by_layer("neurons"),
+            by_layer("experts"),
             dict(document.get("config", {})),
             by_layer("zeroed"),
         )

@@ -32,7 +32,7 @@ def layer_fields(anatomy: Anatomy, layers: Mapping[str, tuple[int, ...]]) -> dic
         for name in anatomy.body.lists:
             values = anatomy.config.get(name)
             if name == "mlp_only_layers":
-                dense = [layer for layer in stay if layer not in anatomy.experts[stack]]
+                dense = [layer for layer in stay if layer not in anatomy.expert_layers[stack]]
                 config[name] = [stay.index(layer) for layer in dense]
                 config["decoder_sparse_step"] = 1
             elif isinstance(values, list) and len(values) == count:

@@ -1,4 +1,4 @@
-"""Options of a structure: which layers, heads, neurons and rows are dropped, by number or by score, and how that is written."""
+"""Options of a structure: which layers, heads, neurons, experts and rows are dropped, by number or by score, and in which form."""
 
 from __future__ import annotations
 
@@ -98,6 +98,32 @@ class PartOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertOptions(Options):
+    """Which experts go, by number or by score; as many of each layer."""
+
+    error = PlanError
+    group = "Layers, heads, neurons"
+
+    drop_experts: Annotated[
+        str | Sequence[str], Entry("Experts to drop, LAYERS:EXPERTS: 3:0,5, 0-23:1,6.", "WHERE")
+    ] = ()
+    experts_sparsity: Annotated[
+        float | None,
+        Entry("Share of the experts of each layer to drop, lowest scores first: 0.25.", "SHARE", least=0, most=1),
+    ] = None
+    experts_by: Annotated[
+        str | None,
+        Entry(
+            "Scores of experts: a method of `langslice score` or its file. Default: routed, which needs --calibration.",
+            "SCORES",
+        ),
+    ] = None
+    language_experts: Annotated[
+        bool, Entry("Drop experts that serve only languages outside --languages, as many of each layer.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class FormOptions(Options):
     """Of which languages, how evenly, and in which form they go."""
 
@@ -130,7 +156,7 @@ class FormOptions(Options):
 
 # Fields stand in the order of the classes from the last to the first.
 @dataclass(frozen=True, kw_only=True)
-class StructureOptions(FormOptions, PartOptions, LayerOptions):
-    """Which layers, heads and neurons go, and the form in which that is written."""
+class StructureOptions(FormOptions, ExpertOptions, PartOptions, LayerOptions):
+    """Which layers, heads, neurons and experts go, and the form in which that is written."""
 
     error = PlanError

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy, Heads
+from langslice.structure.expert_form import expert_fields, refuse_experts
 from langslice.structure.kept import Kept
 from langslice.structure.layer_fields import layer_fields
 from langslice.structure.options import STYLE_NAMES
@@ -26,6 +28,7 @@ def express(
     layers: Mapping[str, tuple[int, ...]],
     heads: Mapping[str, Mapping[int, Iterable[int]]],
     neurons: Mapping[str, Mapping[int, Iterable[int]]],
+    experts: Mapping[str, Mapping[int, Iterable[int]]] = MappingProxyType({}),
     style: str = "auto",
     replicate: bool = False,
 ) -> Kept:
@@ -33,6 +36,7 @@ def express(
 
     layers          stack -> layers that stay
     heads, neurons  place -> old layer -> heads or neurons that go
+    experts         stack -> old layer -> experts that go
     style           "auto" takes stock where unmodified code can express the slice, else sliced
     replicate       give every query head a key-value head of its own where groups become uneven
     Raises          PlanError with the reason and the nearest slice that can be expressed
@@ -45,7 +49,9 @@ def express(
         _complements(anatomy, layers, heads, "head", lambda place, layer: anatomy.heads[place][layer].query),
         {},
         _complements(anatomy, layers, neurons, "neuron", lambda place, layer: anatomy.neurons[place][layer]),
+        _complements(anatomy, layers, experts, "expert", lambda place, layer: anatomy.experts[place][layer]),
     )
+    refuse_experts(anatomy, kept)
     if style == "masked":
         if layers:
             raise PlanError(
@@ -89,45 +95,6 @@ def refuse_sizes_by_layer(anatomy: Anatomy, kept: Kept, style: str, reason: str)
         raise PlanError(
             f"this slice cannot be written\n  unmodified code cannot express it: {reason}\n  with per-layer sizes: {refused}",
             hint="--uniform slices all layers alike; --output-style masked writes zeros instead",
-        )
-
-
-def check_kept(anatomy: Anatomy, kept: Kept) -> None:
-    """Refuse a structure that an edited plan gives, where it does not fit the model or is not what it would say itself.
-
-    Raises   PlanError
-    """
-    for place, by_layer in (*kept.heads.items(), *kept.neurons.items()):
-        if place not in anatomy.heads and place not in anatomy.neurons:
-            raise PlanError(f"the plan keeps parts of `{place}`, which this model does not have")
-        for layer, numbers in by_layer.items():
-            sizes = anatomy.neurons.get(place, {})
-            size = anatomy.heads[place][layer].query if place in anatomy.heads else sizes.get(layer, 0)
-            if list(numbers) != sorted(set(numbers)) or not numbers or numbers[0] < 0 or numbers[-1] >= size:
-                raise PlanError(f"the plan keeps {list(numbers)[:5]}... of {place} {layer}, which has 0 to {size - 1}")
-    for stack, layers in kept.layers.items():
-        if list(layers) != sorted(set(layers)) or not layers or layers[-1] >= anatomy.layers.get(stack, 0):
-            raise PlanError(f"the plan keeps layers {list(layers)} of {stack}, which this model does not have")
-    made = express(
-        anatomy,
-        layers=kept.layers,
-        heads={
-            place: {
-                layer: set(range(anatomy.heads[place][layer].query)) - set(numbers) for layer, numbers in rows.items()
-            }
-            for place, rows in kept.heads.items()
-        },
-        neurons={
-            place: {layer: set(range(anatomy.neurons[place][layer])) - set(numbers) for layer, numbers in rows.items()}
-            for place, rows in kept.neurons.items()
-        },
-        style=kept.style,
-        replicate=any(len(set(row)) < len(row) for rows in kept.key_value.values() for row in rows.values()),
-    )
-    if replace(made, zeroed=kept.zeroed) != kept:
-        raise PlanError(
-            "the plan's structure contradicts itself: its lists of what is kept ask for other key-value heads or settings",
-            hint="make a new plan with `langslice plan`; edit only its lists of layers, heads and neurons",
         )
 
 
@@ -238,7 +205,7 @@ def not_stock(anatomy: Anatomy, kept: Kept) -> str:
             return f"unmodified code of `{body.model_types[0]}` ties the feed-forward width to the hidden size"
         if kept.neurons and len(widths) > 1:
             return f"layers keep {min(widths):,} to {max(widths):,} neurons, and `{fields}` holds one number"
-    if kept.neurons and any(anatomy.experts.values()):
+    if kept.neurons and any(anatomy.expert_layers.values()):
         width = next(iter(_widths(anatomy, kept)[_experts_field(anatomy)]))
         if width % EXPERT_MULTIPLE:
             return f"experts are multiplied in groups, and {width} neurons are no multiple of {EXPERT_MULTIPLE}"
@@ -264,7 +231,7 @@ def _widths(anatomy: Anatomy, kept: Kept) -> dict[str, set[int]]:
         fields = anatomy.fields(stack)
         for layer, width in by_layer.items():
             if kept.keeps_layer(stack, layer):
-                name = fields.experts if layer in anatomy.experts[stack] else fields.neurons
+                name = fields.experts if layer in anatomy.expert_layers[stack] else fields.neurons
                 stay = kept.neurons.get(stack, {}).get(layer)
                 widths.setdefault(name, set()).add(width if stay is None else len(stay))
     return widths
@@ -285,7 +252,7 @@ def _not_sliced(anatomy: Anatomy, kept: Kept) -> str:
         return body.even_heads
     if kept.heads and anatomy.config.get("alibi"):
         return "positions enter by a slope for each head"
-    if kept.neurons and any(anatomy.experts.values()):
+    if kept.neurons and any(anatomy.expert_layers.values()):
         return "transformers keeps the experts of a layer in one tensor"
     return ""
 
@@ -303,6 +270,7 @@ def _config(anatomy: Anatomy, kept: Kept, *, sizes: bool) -> dict[str, Any]:
                 config[fields.kv_heads] = key_value
     if sizes and kept.neurons:
         config.update({name: next(iter(found)) for name, found in _widths(anatomy, kept).items()})
+    config.update(expert_fields(anatomy, kept))
     for alias, name in _aliases(anatomy).items():
         if name in config:
             config[alias] = len(config[name]) if isinstance(config[name], list) else config[name]

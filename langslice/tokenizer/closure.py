@@ -10,7 +10,7 @@ import numpy as np
 from langslice.errors import TokenizerError
 from langslice.tokenizer import sentencepiece_model
 from langslice.tokenizer.bpe import MergeRule, Spelling, listed_merges, ranked_merges, route_closure
-from langslice.tokenizer.bpe_splits import OPEN, REACHED, Splits, split_tokens
+from langslice.tokenizer.bpe_splits import OPEN, REACHED, UNREACHED, Splits, split_tokens
 from langslice.tokenizer.document import Document, index_of
 from langslice.tokenizer.sentencepiece_model import NORMAL, SentencePieceModel
 from langslice.tokenizer.settings import CONFIG_FILE, UNKNOWN_ID
@@ -156,6 +156,16 @@ def _splits(source: SourceTokenizer) -> Splits | None:
         len(token) if token and listed else 0 for token, listed in zip(source.tokens, document.in_model, strict=True)
     ]
     return split_tokens(document.merges, np.asarray(spelled, dtype=np.int64))
+
+
+def unreached_tokens(source: SourceTokenizer) -> list[int]:
+    """Ordinary tokens of a merge list that no merges lead to, ascending; none where that is not known."""
+    splits, document = _splits(source), source.document
+    if splits is None or document is None:
+        return []
+    listed = np.frombuffer(document.in_model, dtype=np.uint8) != 0
+    own = source.special_ids | source.byte_ids
+    return [old for old in np.flatnonzero(listed & (splits.state == UNREACHED)).tolist() if old not in own]
 
 
 def _affixes(document: Document) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """The source with the parts that a slice removed made ineffective in memory: what the slice must compute.
 
 Nothing here knows how a slice is written. The unmodified class loads the source as it is; then zeros are in the place of what
-a head or a neuron that is gone gives to the matrix after it, and a layer that is gone hands on its input. Only rows that
-were pruned on purpose are zeroed in the weights, by the plan's own list.
+a head or a neuron that is gone gives to the matrix after it, a layer that is gone hands on its input, and the logit of an expert
+that is gone is minus infinity before its router chooses. Only rows that were pruned on purpose are zeroed in the weights, by
+the plan's own list.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from langslice.model.axes import describe_tensor, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
 from langslice.model.transformers_classes import model_class
+from langslice.structure.checked import gone
 from langslice.structure.kept import Kept
 
 Gone = dict[str, dict[int, list[int]]]
@@ -25,9 +27,10 @@ def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) 
     """The unmodified model with what `kept` leaves out silenced and skipped.
 
     options  of `from_pretrained`
-    Raises   PlanError where the unmodified model has no module for a head or neuron that is gone
+    Raises   PlanError where the unmodified model has no module for a head, neuron or expert that is gone
     """
     from langslice.scoring.model_runs import silencing, skipping_layers
+    from langslice.scoring.routing import closing
     from langslice.scoring.sites import find_sites
 
     anatomy = read_anatomy(checkpoint)
@@ -35,21 +38,26 @@ def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) 
     sites = find_sites(model, anatomy)
     skipped = {stack: sorted(set(range(anatomy.layers[stack])) - set(stay)) for stack, stay in kept.layers.items()}
     skipping_layers(sites, skipped)
-    heads = _gone(
+    heads = gone(
         kept.heads, {place: {at: row.query for at, row in rows.items()} for place, rows in anatomy.heads.items()}
     )
-    neurons = _gone(kept.neurons, anatomy.neurons)
+    neurons = gone(kept.neurons, anatomy.neurons)
     of_experts = {
-        stack: {layer: neurons[stack].pop(layer) for layer in sorted(anatomy.experts[stack]) if layer in neurons[stack]}
+        stack: {
+            layer: neurons[stack].pop(layer)
+            for layer in sorted(anatomy.expert_layers[stack])
+            if layer in neurons[stack]
+        }
         for stack in neurons
     }
-    for kind, gone, found in (("heads", heads, sites.heads), ("neurons", neurons, sites.neurons)):
-        for place, rows in gone.items():
+    for kind, parts, found in (("heads", heads, sites.heads), ("neurons", neurons, sites.neurons)):
+        for place, rows in parts.items():
             for layer in rows:
                 if layer not in found.get(place, {}):
                     raise PlanError(f"no module of {type(model).__name__} reads the {kind} of {place} layer {layer}")
     silencing(sites, anatomy, heads, neurons)
     _silence_experts(model, anatomy, of_experts)
+    closing(model, sites, anatomy, gone(kept.experts, anatomy.experts))
     return model
 
 
@@ -71,14 +79,6 @@ def _load(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) -> Any
     return model_class(folder).from_pretrained(None, config=config, state_dict=tensors, **options)
 
 
-def _gone(kept: Mapping[str, Mapping[int, tuple[int, ...]]], sizes: Mapping[str, Mapping[int, int]]) -> Gone:
-    """What is not kept, of the places that lose something."""
-    return {
-        place: {layer: sorted(set(range(sizes[place][layer])) - set(stay)) for layer, stay in rows.items()}
-        for place, rows in kept.items()
-    }
-
-
 def _silence_experts(model: Any, anatomy: Anatomy, neurons: Gone) -> None:
     """Zero the neurons of experts in memory: transformers 5 has one tensor for all of them, and no module."""
     import torch
@@ -91,12 +91,12 @@ def _silence_experts(model: Any, anatomy: Anatomy, neurons: Gone) -> None:
     silenced: set[tuple[str, int]] = set()
     for name, parameter in parameters.items():
         place = find_place(name, anatomy.body)
-        gone = neurons.get(place.stack, {}).get(place.layer) if place is not None else None
-        if place is None or gone is None:
+        silent = neurons.get(place.stack, {}).get(place.layer) if place is not None else None
+        if place is None or silent is None:
             continue
         for dim, axis in enumerate(describe_tensor(family, name, tuple(parameter.shape), rows).axes or ()):
             if axis == "neurons":  # of shared experts beside them, too
-                parameter.data.index_fill_(dim, torch.tensor(gone), 0)
+                parameter.data.index_fill_(dim, torch.tensor(silent), 0)
                 silenced.add((place.stack, place.layer))
     missing = sorted({(stack, layer) for stack, layers in neurons.items() for layer in layers} - silenced)
     if missing:

@@ -32,6 +32,7 @@ from langslice.vocabulary.selection_criteria import (
     select,
     value_of,
 )
+from langslice.vocabulary.unreached import unreached_note
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -128,7 +129,11 @@ def choose_vocabulary(
     return VocabularyChoice(
         reasons=_reasons(always, pieces, closure),
         corpus_coverage=_corpus_coverage(counts, closure),
-        notes=(*_notes(request, languages, pieces, closure, counts), *control_notes(tokenizer, steering, codes)),
+        notes=(
+            *_notes(request, languages, pieces, closure, counts),
+            *control_notes(tokenizer, steering, codes),
+            *unreached_note(tokenizer, classes, closure),
+        ),
         pieces=tuple(pieces),
     )
 

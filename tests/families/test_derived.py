@@ -13,7 +13,7 @@ import langslice
 from langslice.errors import PlanError, UnknownFamilyError, VerificationError
 from langslice.model import families
 from langslice.model.axes import VOCABULARY_AXES, Family, LiveRows, Rule, describe_tensor
-from langslice.model.body import Body, StackFields
+from langslice.model.body import Body, Routing, StackFields
 from langslice.model.derivation import derive_row
 from langslice.planning.plan import load_plan, save_plan
 from tests.families.tiny import build
@@ -50,7 +50,14 @@ def test_a_derived_row_says_what_the_table_says(model_type, zoo):
 
 def _pasted(row):
     """Both rows of a text, as the tables would have them."""
-    names = {"Family": Family, "Rule": Rule, "LiveRows": LiveRows, "Body": Body, "StackFields": StackFields}
+    names = {
+        "Family": Family,
+        "Rule": Rule,
+        "LiveRows": LiveRows,
+        "Body": Body,
+        "StackFields": StackFields,
+        "Routing": Routing,
+    }
     _, family, body = re.split(r"^# model/.*$", row, flags=re.MULTILINE)
     return eval(family.strip(), names), eval(f"({body.strip()}\n)", names) or None
 

@@ -27,3 +27,13 @@ def test_gemma_as_gguf(models, tmp_path):
     absent = find_spec("xllamacpp") is None
     assert (passed["weights"], passed["tokens"], passed["outputs"]) == (True, *(2 * [None if absent else True]))
     assert done.files["gguf-q8_0.gguf"] < 200_000_000
+
+
+@pytest.mark.models("gemma-3-270m", "multilingual-e5-small")
+@pytest.mark.parametrize(("name", "checks"), [("gemma-3-270m", 4), ("multilingual-e5-small", 3)])
+def test_a_gguf_file_is_sliced_as_the_model_is(models, tmp_path, name, checks):
+    langslice.export(models / name, tmp_path / "gguf", precision="q8_0", verify=False)
+    done = langslice.slice(tmp_path / "gguf/gguf-q8_0.gguf", tmp_path / "out.gguf", languages="ko,en")
+    assert done.plan.kept.tolist() == langslice.plan(models / name, languages="ko,en").kept.tolist()
+    assert len(done.verification.checks) >= checks
+    assert find_spec("xllamacpp") is None or all(check.passed for check in done.verification.checks)

@@ -57,15 +57,130 @@ def int8(zoo, tmp_path):
     return write(folder, tensors, "bitsandbytes", load_in_8bit=True)
 
 
-@pytest.mark.parametrize("kind", ["gptq", "int8"])
-def test_a_quantised_head_is_named_as_what_it_is(request, kind, tmp_path):
-    source = request.getfixturevalue(kind)
+def test_a_quantised_head_is_named_as_what_it_is(gptq, tmp_path):
+    source = gptq
     with pytest.raises(UnknownTensorError, match="lm_head runs along the vocabulary and is stored quantised") as error:
         langslice.slice(source, tmp_path / "out", scripts="Latn")
     assert "families.py" not in str(error.value)
     assert "quantise the slice" in error.value.hint
     notes = langslice.inspect(source, languages="en").notes
     assert any("stored quantised" in note for note in notes)
+
+
+def test_a_head_in_eight_bits_is_cut_with_its_scales(int8, tmp_path):
+    import torch
+
+    result = langslice.slice(int8, tmp_path / "out", scripts="Latn")
+    before, after, rows = stored(int8), stored(tmp_path / "out"), result.plan.new_to_old
+    assert result.verification.passed and len(rows) < len(before["lm_head.SCB"])
+    for name in ("lm_head.weight", "lm_head.SCB"):
+        assert torch.equal(after[name], before[name][rows]) and after[name].dtype == before[name].dtype
+    assert torch.equal(after["lm_head.weight_format"], before["lm_head.weight_format"])
+
+
+@pytest.mark.parametrize(("shape", "along"), [((131, 1), True), ((1,), False), ((131, 2), None)])
+def test_a_head_in_eight_bit_floats_is_cut_where_a_scale_belongs_to_a_row(fp8, tmp_path, shape, along):
+    import torch
+
+    tensors = stored(fp8)
+    tensors["lm_head.weight"] = tensors["lm_head.weight"].to(torch.float8_e4m3fn)
+    tensors["lm_head.weight_scale"] = torch.rand(shape)
+    write(fp8, tensors, "compressed-tensors", format="float-quantized")
+    if along is None:
+        with pytest.raises(UnknownTensorError, match="found weight_scale"):
+            langslice.slice(fp8, tmp_path / "out", scripts="Latn")
+        return
+    result = langslice.slice(fp8, tmp_path / "out", scripts="Latn")
+    after, rows = stored(tmp_path / "out"), result.plan.new_to_old
+    scale = tensors["lm_head.weight_scale"]
+    assert torch.equal(after["lm_head.weight_scale"], scale[rows] if along else scale)
+    assert torch.equal(after["lm_head.weight"].view(torch.uint8), tensors["lm_head.weight"].view(torch.uint8)[rows])
+
+
+def packed(zoo, folder, method, parts, **settings):
+    """Linears stored in parts, the embedding and the head plain.
+
+    parts  rows and columns of a weight -> ending of a part -> tensor
+    """
+    shutil.copytree(zoo("llama"), folder)
+    tensors = stored(folder)
+    for name in [name[:-7] for name in tensors if name.endswith("_proj.weight")]:
+        made = parts(*tensors.pop(f"{name}.weight").shape)
+        tensors |= {f"{name}.{end}": tensor for end, tensor in made.items()}
+    return write(folder, tensors, method, **settings)
+
+
+@pytest.fixture
+def awq(zoo, tmp_path):
+    """Eight columns of the output to an integer, scales by groups of eight inputs."""
+    import torch
+
+    def parts(out, inputs):
+        groups = max(inputs // 8, 1)
+        return {
+            "qweight": torch.randint(0, 1 << 30, (inputs, out // 8), dtype=torch.int32),
+            "qzeros": torch.randint(0, 1 << 30, (groups, out // 8), dtype=torch.int32),
+            "scales": torch.rand(groups, out).half(),
+        }
+
+    return packed(zoo, tmp_path / "awq", "awq", parts, bits=4, group_size=8, version="gemm", zero_point=True)
+
+
+@pytest.fixture
+def w4a16(zoo, tmp_path):
+    """As compressed-tensors packs four bits: eight inputs to an integer, the shape next to it."""
+    import torch
+
+    def parts(out, inputs):
+        return {
+            "weight_packed": torch.randint(0, 1 << 30, (out, inputs // 8), dtype=torch.int32),
+            "weight_scale": torch.rand(out, max(inputs // 8, 1)).bfloat16(),
+            "weight_shape": torch.tensor([out, inputs]),
+        }
+
+    groups = {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "group_size": 8, "strategy": "group"}}}
+    return packed(
+        zoo, tmp_path / "w4a16", "compressed-tensors", parts,
+        format="pack-quantized", config_groups=groups, ignore=["lm_head"],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def w8a8(zoo, tmp_path):
+    """As compressed-tensors stores eight-bit floats: a scale for each output, and one for the input."""
+    import torch
+
+    def parts(out, inputs):
+        weight = torch.randn(out, inputs).to(torch.float8_e4m3fn)
+        return {"weight": weight, "weight_scale": torch.rand(out, 1).bfloat16(), "input_scale": torch.rand(1)}
+
+    groups = {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "channel"}}}
+    return packed(
+        zoo, tmp_path / "w8a8", "compressed-tensors", parts,
+        format="float-quantized", config_groups=groups, ignore=["lm_head"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["awq", "w4a16", "w8a8", "int4", "fp8"])
+def test_vocabulary_and_layers_go_and_what_is_inside_a_layer_stays_byte_for_byte(request, kind, tmp_path):
+    import torch
+
+    source, out = request.getfixturevalue(kind), tmp_path / "out"
+    result = langslice.slice(source, out, scripts="Latn", drop_layers="0")
+    assert result.verification.passed
+    before, after, rows = stored(source), stored(out), result.plan.new_to_old
+    assert len(rows) < 131
+    for name, tensor in after.items():
+        number = name.split(".")[2] if name.startswith("model.layers.") else ""
+        old = before[name.replace(f"layers.{number}.", f"layers.{int(number) + 1}.") if number else name]
+        old = old[rows] if name in ("model.embed_tokens.weight", "lm_head.weight") else old
+        assert old.dtype == tensor.dtype and torch.equal(
+            old.flatten().view(torch.uint8), tensor.flatten().view(torch.uint8)
+        ), name
+    config, given = (json.loads((folder / "config.json").read_text()) for folder in (out, source))
+    assert config["quantization_config"] == given["quantization_config"] and config["num_hidden_layers"] == 2
+    with pytest.raises(PlanError, match="`drop_heads`: the weights are quantised"):
+        langslice.plan(source, drop_heads="0:1")
 
 
 @pytest.fixture

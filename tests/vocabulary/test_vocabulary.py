@@ -15,6 +15,7 @@ from langslice.vocabulary.languages import parse_languages
 from langslice.vocabulary.scripts import token_scripts
 from langslice.vocabulary.selection_criteria import SelectionCriterion, select, value_of
 from langslice.vocabulary.vocabulary import VocabularyRequest, choose_vocabulary
+from tests.tokenizer_samples import bpe, write_tokenizer_json
 
 WORDS = tuple("<unk> <s> a b 한 한국 국 中 中文 the was der ab 1 12 ! 。 ж".split())  # noqa: SIM905
 
@@ -294,3 +295,17 @@ def test_coverage_takes_tokens_of_a_language_with_a_script_of_its_own(assets):
     unweighed = after.whole & (after.weights == 0)
     assert taken[unweighed].all()
     assert int(taken.sum()) < 0.6 * int((before.whole | (before.weights > 0)).sum())
+
+
+def test_tokens_that_no_merge_leads_to_are_said(tmp_path):
+    tokens = [*"abcdet", "ab", "cd", "te", "tea", "teab"]
+    merges = [["a", "b"], ["c", "d"], ["t", "e"], ["te", "a"], ["te", "ab"]]
+    request = VocabularyRequest(scripts=("Latn",))
+    notes = {}
+    for name, listed in {"whole": merges, "cut": merges[:2]}.items():
+        (tmp_path / name).mkdir()
+        source = open_tokenizer(write_tokenizer_json(tmp_path / name, bpe(tokens, listed)))
+        notes[name] = choose_vocabulary(source, request).notes
+    assert notes["whole"] == ()
+    (said,) = notes["cut"]
+    assert said.startswith("no merge leads to 3 tokens such as 'te', 'tea', 'teab'") and "--keep-tokens" in said

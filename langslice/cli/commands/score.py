@@ -1,4 +1,4 @@
-"""`langslice score`: what each layer, head or neuron is worth, as a table, a file and a picture."""
+"""`langslice score`: what each layer, head, neuron or expert is worth, as a table, a file and a picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from langslice.scoring.options import ScoreOptions
 
 if TYPE_CHECKING:
     from langslice.scoring import Scores
+
+
+# Experts of a layer that are listed one by one.
+_LISTED = 16
 
 
 @choosing(ScoreOptions)
@@ -40,7 +44,7 @@ def score(
     ] = False,
     **given: Any,
 ) -> None:
-    """Score layers, heads or neurons, for slices to choose by."""
+    """Score layers, heads, neurons or experts, to slice by."""
     if show_recipe:
         print_recipe("score", model, given, name=out)
         return
@@ -64,7 +68,7 @@ def score(
 
 
 def print_scores(scores: Scores, path: Path, picture: Path | None) -> None:
-    """Heads and layers one by one, neurons by quantile; then what was read."""
+    """Layers, heads and a few experts one by one, neurons and many experts by quantile; then what was read."""
     import numpy as np
     from rich.markup import escape
     from rich.table import Table
@@ -79,8 +83,8 @@ def print_scores(scores: Scores, path: Path, picture: Path | None) -> None:
     for language in [*([""] if (scores.language == "").any() else []), *scores.languages]:
         for place, layers in scores.values(language).items():
             title = f"{place}, {language}" if language else place
-            if scores.kind == "heads":
-                names = [str(head) for head in range(max(map(len, layers.values())))]
+            if scores.kind == "heads" or (scores.kind == "experts" and max(map(len, layers.values())) <= _LISTED):
+                names = [str(number) for number in range(max(map(len, layers.values())))]
                 table = Table("layer", *_right(*names), box=None, title=title, title_justify="left")
                 for layer, row in layers.items():
                     table.add_row(str(layer), *[f"{value:.3g}" for value in row])
@@ -90,7 +94,7 @@ def print_scores(scores: Scores, path: Path, picture: Path | None) -> None:
                 for layer, row in layers.items():
                     table.add_row(str(layer), f"{row[0]:.4g}", f"{spreads[layer][0]:.2g}")
             else:
-                table = Table("layer", *_right("neurons", "lowest", "5%", "median", "95%", "highest"), box=None,
+                table = Table("layer", *_right(scores.kind, "lowest", "5%", "median", "95%", "highest"), box=None,
                               title=title, title_justify="left")  # fmt: skip
                 for layer, row in layers.items():
                     marks = np.quantile(row, [0, 0.05, 0.5, 0.95, 1])

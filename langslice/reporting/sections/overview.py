@@ -74,7 +74,7 @@ def tiles(report: Report) -> Markup:
 
 
 def unit_totals(report: Report) -> dict[str, Sizes]:
-    """Layers, heads and neurons of the whole model before and after, as far as they are known and something was removed."""
+    """Layers, heads, neurons and experts of the whole model before and after, where something was removed."""
     rows = [row for stack in report.stacks for row in stack.layers]
     found = {}
     if rows:
@@ -85,6 +85,9 @@ def unit_totals(report: Report) -> dict[str, Sizes]:
     neurons = [row.neurons for row in rows if row.neurons is not None]
     if neurons:
         found["Neurons"] = Sizes(sum(unit.total for unit in neurons), sum(len(unit.kept) for unit in neurons))
+    experts = [row.experts for row in rows if row.experts is not None]
+    if experts:
+        found["Experts"] = Sizes(sum(unit.total for unit in experts), sum(len(unit.kept) for unit in experts))
     return found
 
 

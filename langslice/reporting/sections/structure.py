@@ -1,8 +1,8 @@
-"""Layers, heads and neurons: what was removed, and the scores that say what they are worth."""
+"""Layers, heads, neurons and experts: what was removed, and the scores that say what they are worth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
 
@@ -19,10 +19,15 @@ _STYLES = {
     "masked": "Masked: what was removed is zero, and shapes are the source's.",
 }
 _SHOWN_LANGUAGES = 4
+# Parts of a layer that are not those of an attention.
+_KINDS: Mapping[str, Callable[[LayerRow], UnitRow | None]] = {
+    "neurons": lambda row: row.neurons,
+    "experts": lambda row: row.experts,
+}
 
 
 def structure_section(report: Report) -> Section | None:
-    """Maps of layers against heads and neurons; None where no layer was touched."""
+    """Maps of layers against heads, neurons and experts; None where no layer was touched."""
     if not report.stacks:
         return None
     body: list[Child] = [tag("p", _STYLES.get(report.style or "", ""))]
@@ -35,13 +40,12 @@ def structure_section(report: Report) -> Section | None:
 
 def _stack(stack: LayerStack) -> Markup:
     attentions = list(dict.fromkeys(name for row in stack.layers for name in row.heads))
-    with_neurons = any(row.neurons is not None for row in stack.layers)
-    columns = ["layer", *(_attention(name, len(attentions)) for name in attentions)]
-    columns += ["neurons"] if with_neurons else []
+    kinds = [kind for kind in _KINDS if any(_KINDS[kind](row) is not None for row in stack.layers)]
+    columns = ["layer", *(_attention(name, len(attentions)) for name in attentions), *kinds]
     rows = []
     for row in stack.layers:
         cells = [_units(row.heads.get(name), row) for name in attentions]
-        cells += [_units(row.neurons, row)] if with_neurons else []
+        cells += [_units(_KINDS[kind](row), row) for kind in kinds]
         if not cells:
             cells = [tag("td", "kept" if row.new is not None else "removed")]
         new = "removed" if row.new is None else "" if row.new == row.layer else f"now {row.new}"
@@ -60,7 +64,7 @@ def _stack(stack: LayerStack) -> Markup:
         ["layer", "new number", "what", "kept", "of", "removed"], list(_removed(stack)), caption=f"Removed from {stack.name}",
         text_columns=3,
     )  # fmt: skip
-    unit = "heads and neurons kept of those in the source, by its layers"
+    unit = f"{' and '.join(['heads', *kinds])} kept of those in the source, by its layers"
     return figure(f"Map of {stack.name}", unit, join(box, key), table=details)
 
 
@@ -80,7 +84,7 @@ def _removed(stack: LayerStack) -> list[list[Child]]:
     for row in stack.layers:
         new = "removed" if row.new is None else str(row.new)
         units = [(f"{name}-attention heads", unit) for name, unit in row.heads.items()]
-        units += [("neurons", row.neurons)] if row.neurons is not None else []
+        units += [(kind, unit) for kind, of in _KINDS.items() if (unit := of(row)) is not None]
         if not units:
             found.append([str(row.layer), new, "layer", "1" if row.new is not None else "0", "1", ""])
         for what, unit in units:
@@ -97,7 +101,7 @@ def ranges(numbers: Sequence[int], most: int = 24) -> str:
 
 
 def scores_section(report: Report) -> Section | None:
-    """Scores of layers, heads and neurons, with what was removed marked."""
+    """Scores of layers, heads, neurons and experts, with what was removed marked."""
     if not report.scores:
         return None
     body: list[Child] = [
@@ -207,7 +211,7 @@ def _gone(one: ScoreMap, layer: int, report: Report) -> frozenset[int]:
     row = stack.layers[layer]
     if one.kind == "layers":
         return frozenset() if row.new is not None else frozenset({0})
-    unit = row.heads.get(one.place.rpartition(".")[2]) if one.kind == "heads" else row.neurons
+    unit = row.heads.get(one.place.rpartition(".")[2]) if one.kind == "heads" else _KINDS[one.kind](row)
     return frozenset() if unit is None else frozenset(range(unit.total)) - set(unit.kept)
 
 
