@@ -61,14 +61,12 @@ JOBS = {
     ),
     "64k-embeddings": Job("64,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 2e-4}),
     "64k-lora": Job("64,000 rows", "LoRA", {**_GEMMA, "lora": 16, "learning_rate": 5e-4}),
-    "64k-all": Job("64,000 rows", "all", {**_GEMMA, "learning_rate": 5e-5}),
-    "control": Job("default rows", "all", {**_GEMMA, "learning_rate": 5e-5}),
-    "layers-all": Job("6 of 18 layers out", "all", {**_GEMMA, "learning_rate": 2e-4}),
+    "64k-all": Job("64,000 rows", "all", {**_GEMMA, "learning_rate": 5e-5}, (0, 1, 2)),
+    "control": Job("default rows", "all", {**_GEMMA, "learning_rate": 5e-5}, (0, 1, 2)),
+    "layers-all": Job("6 of 18 layers out", "all", {**_GEMMA, "learning_rate": 2e-4}, (0, 1, 2)),
     "neurons-all": Job("25% of neurons out", "all", {**_GEMMA, "learning_rate": 1e-4}),
     "32k-embeddings": Job("32,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 2e-4}),
-    "64k-embeddings-more": Job(
-        "64,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 2e-4}, (1, 2)
-    ),
+    "32k-all": Job("32,000 rows", "all", {**_GEMMA, "learning_rate": 5e-5}),
 }
 
 

@@ -106,6 +106,16 @@ class Anatomy:
         """Configuration fields of a stack."""
         return self.body.stacks[stack]
 
+    def expert_groups(self, stack: str) -> tuple[int, int]:
+        """How many equal groups a layer's experts stand in, and with how few of a group unmodified code runs.
+
+        A token's experts are chosen from some of the groups, and these by the sum of their two best (DeepSeek-V3).
+        """
+        routing = self.fields(stack).routing
+        names = ("", "", "") if routing is None else (routing.groups, routing.chosen, routing.top_groups)
+        groups, chosen, top = ((self.config.get(name) if name else None) or 1 for name in names)
+        return groups, chosen if groups == 1 else max(-(-chosen // top), 2)
+
     def sizes(self) -> dict[str, Any]:
         """How many layers, query and key-value heads, neurons and experts there are, as JSON; layers are keys of text there."""
 

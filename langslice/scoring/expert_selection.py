@@ -43,19 +43,17 @@ def lowest_share(values: Values, anatomy: Anatomy, share: float) -> Dropped:
     """
     dropped: Dropped = {}
     for stack, layers in values.items():
-        groups, least = _form(anatomy, stack)
+        groups, least = anatomy.expert_groups(stack)
         for layer, row in layers.items():
             size = len(row) // groups
             number = count_of(share, size)
+            of = f"{share:g} of {size} experts{' of a group' if groups > 1 else ''}"
             if share and not number:
+                raise PlanError(f"{of} is less than one", hint=f"the smallest share is {1 / size:.4g}")
+            if size - number < least:
                 raise PlanError(
-                    f"{share:g} of {size} experts{' of a group' if groups > 1 else ''} is less than one",
-                    hint=f"the smallest share is {1 / size:.4g}",
-                )
-            if (size - number) * groups < least:
-                raise PlanError(
-                    f"{share:g} of {len(row)} experts leaves {(size - number) * groups}, and a token runs through {least}",
-                    hint=f"the largest share is {1 - least / len(row):.4g}",
+                    f"{of} leaves {size - number}, and {least} are needed to choose from",
+                    hint=f"the largest share is {1 - least / size:.4g}",
                 )
             dropped.setdefault(stack, {})[layer] = _lowest(row, groups, number)
     return dropped if share else {}
@@ -77,14 +75,14 @@ def language_experts_to_drop(scores: Scores, anatomy: Anatomy, keep_languages: S
     check_fit(next(iter(tables.values())), anatomy.experts)
     dropped: Dropped = {}
     for stack, layers in tables[scores.languages[0]].items():
-        groups, least = _form(anatomy, stack)
+        groups, least = anatomy.expert_groups(stack)
         foreign = {
             layer: _foreign({one: table[stack][layer] for one, table in tables.items()}, keep_languages, others)
             for layer in layers
         }
         size = len(next(iter(layers.values()))) // groups
         number = min(int(row.reshape(groups, size).sum(1).min()) for row, _ in foreign.values())
-        number = min(number, size - -(-least // groups))
+        number = min(number, size - least)
         if number > 0:
             dropped[stack] = {
                 layer: _lowest(np.where(row, kept, np.inf), groups, number) for layer, (row, kept) in foreign.items()
@@ -97,7 +95,7 @@ def random_experts(dropped: Mapping[str, Mapping[int, Sequence[int]]], anatomy: 
     rng = np.random.default_rng(seed)
     control: Dropped = {}
     for stack, layers in sorted(dropped.items()):
-        groups, _ = _form(anatomy, stack)
+        groups, _ = anatomy.expert_groups(stack)
         for layer, gone in sorted(layers.items()):
             drawn = rng.random(anatomy.experts[stack][layer])
             control.setdefault(stack, {})[layer] = _lowest(drawn, groups, len(gone) // groups)
@@ -122,14 +120,6 @@ def _importance(scores: Scores, keep_languages: Sequence[str]) -> Values:
         stack: {layer: np.max([table[stack][layer] for table in tables], axis=0) for layer in layers}
         for stack, layers in tables[0].items()
     }
-
-
-def _form(anatomy: Anatomy, stack: str) -> tuple[int, int]:
-    """Groups of experts, and how many experts a token runs through."""
-    routing = anatomy.fields(stack).routing
-    names = ("", "") if routing is None else (routing.groups, routing.chosen)
-    groups, least = (anatomy.config.get(name) if name else None for name in names)
-    return groups or 1, least or 1
 
 
 def _lowest(row: npt.NDArray[np.float64], groups: int, number: int) -> tuple[int, ...]:

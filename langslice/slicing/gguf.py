@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from langslice.corpus.sources import find_corpora
 from langslice.errors import LanguageError, PlanError
 from langslice.formats.gguf_in.container import GgufSource, read_gguf
 from langslice.formats.gguf_in.main import PARTS, TOKENS, opened_tokenizer, part_of, slice_gguf
@@ -40,6 +41,8 @@ def slice_gguf_file(
     for name in given:
         if name not in (*TOKENS, *PARTS, "verify", "text"):
             raise PlanError(f"{flag_of(SliceOptions, name)} is not for GGUF files", _HINT)
+    if options.verify and listed(options.text):
+        find_corpora(listed(options.text))
     done = slice_gguf(
         model,
         out,

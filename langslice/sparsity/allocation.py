@@ -46,11 +46,14 @@ def choose_linears(skeleton: Skeleton, patterns: Sequence[str]) -> Callable[[Blo
     def is_asked_for(name: str) -> bool:
         return any(fnmatchcase(name, one) for one in wanted) and not any(fnmatchcase(name, one) for one in unwanted)
 
-    for entry in [entry for name, entry in in_one.items() if is_asked_for(name)][:1]:
+    merged = {name: entry for name, entry in in_one.items() if is_asked_for(name)}
+    if merged:
+        entry = next(iter(merged.values()))
+        parts = dict.fromkeys(f'--linears "!*.{name.split(".")[-2]}.*"' for name in merged)
         raise CheckpointError(
             f"experts are stored in one tensor\n  {entry.name} {entry.shape}\n"
             "  expected one matrix for each expert, such as experts.0.up_proj.weight",
-            'leave them as they are with --linears "!*.experts.*"',
+            f"leave them as they are with {' '.join(parts)}",
         )
     family = family_of(skeleton.checkpoint.config)
     chosen = frozenset(

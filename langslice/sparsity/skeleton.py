@@ -17,7 +17,8 @@ import numpy as np
 
 from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry
-from langslice.model.axes import find_vocabulary_size
+from langslice.model.axes import describe_tensor, find_vocabulary_size
+from langslice.model.body import is_routed
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.families import family_of
 from langslice.model.layer_fields import shares_layers
@@ -112,11 +113,17 @@ class Skeleton:
 
     def experts_in_one(self) -> Iterator[tuple[str, TensorEntry]]:
         """Experts that the checkpoint itself stores in one tensor, by the name of that parameter; they are not pruned."""
+        family = family_of(self.checkpoint.config)
         for block in self.blocks:
+            linear = {f"{one.name}.weight" for one in block.linears}
             for path, parameter in block.module.named_parameters():
-                entry = self._entry(f"{block.name}.{path}")
-                if "experts" in path and parameter.ndim == 3 and entry is not None:
-                    yield f"{block.name}.{path}", entry
+                name = f"{block.name}.{path}"
+                entry = self._entry(name)
+                if entry is None or parameter.ndim < 2 or name in linear:
+                    continue
+                axes = describe_tensor(family, entry.name, entry.shape, frozenset()).axes or ()
+                if "experts" in path.split(".") or is_routed(path, axes):
+                    yield name, entry
 
     def _load_own(self, path: str, module: Any, *, required: bool) -> None:
         import torch

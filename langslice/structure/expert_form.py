@@ -105,11 +105,12 @@ def _groups_left(anatomy: Anatomy, routing: Routing, left: dict[tuple[str, int],
     (number,) = found
     top, chosen = _number(anatomy, routing.top_groups) or 1, _number(anatomy, routing.chosen) or 1
     in_each = len(next(iter(left.values()))) // number
-    if number < top or top * in_each < chosen:
+    least = anatomy.expert_groups(next(iter(left))[0])[1]
+    if number < top or in_each < least:
         raise PlanError(
             f"{number} groups would be left, with {in_each} of the experts each, and a token runs through {chosen} "
             f"(`{routing.chosen}`), chosen from {top} of the groups (`{routing.top_groups}`)",
-            hint="keep more of them",
+            hint=f"keep {top} groups at least, and {least} experts of each",
         )
     return number
 

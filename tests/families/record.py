@@ -9,6 +9,7 @@ from typing import Any
 
 RECORD = Path(__file__).with_name("record.json")
 AXES = ("vocabulary", "layers", "heads", "neurons")
+MIXTURE_AXES = ("experts",)
 TOWER_AXES = ("vocabulary", "layers")
 HEAD = "<!-- Written by `make families` and docs/generate.py; do not edit. -->\n\n"
 
@@ -33,6 +34,15 @@ def lost(before: Found, after: Found) -> list[str]:
     ]
 
 
+def merged(known: Found, found: Found) -> Found:
+    """What is known, with what a part of a sweep found in its place."""
+    types: Found = {}
+    for name in {**known, **found}:
+        classes = {**known.get(name, {}), **found.get(name, {})}
+        types[name] = {one: {**known.get(name, {}).get(one, {}), **said} for one, said in classes.items()}
+    return types
+
+
 def page(record: dict[str, Any]) -> str:
     """docs/reference/families.md."""
     reasons: dict[str, int] = {}
@@ -47,6 +57,15 @@ def page(record: dict[str, Any]) -> str:
         "",
         *_tables(record["types"], AXES, reasons),
     ]
+    if mixtures := _mixtures(record["types"]):
+        lines += [
+            "## Mixtures of experts",
+            "",
+            "One expert removed from every layer that has some, another one of each, and the slice compared with the source whose",
+            "routers are closed to them; models whose routers choose from experts, as far as they were tried.",
+            "",
+            *_tables(mixtures, MIXTURE_AXES, reasons),
+        ]
     if record.get("towers"):
         lines += [
             "## With pictures or sound",
@@ -57,6 +76,15 @@ def page(record: dict[str, Any]) -> str:
             *_tables(record["towers"], TOWER_AXES, reasons),
         ]
     return HEAD + "\n".join([*lines, "## Reasons", "", *(f"{number}. {why}" for why, number in reasons.items()), ""])
+
+
+def _mixtures(types: Found) -> Found:
+    """The classes that have experts."""
+    found = {
+        name: {one: said for one, said in classes.items() if not said.get("experts", "has none").startswith("has none")}
+        for name, classes in types.items()
+    }
+    return {name: classes for name, classes in found.items() if classes}
 
 
 def _tables(types: Found, axes: tuple[str, ...], reasons: dict[str, int]) -> list[str]:

@@ -35,10 +35,11 @@ from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.derived_parts import NO_ATTENTION, NO_FEED_FORWARD
 from langslice.model.transformers_classes import model_class
-from tests.families.record import AXES, RECORD, TOWER_AXES, Found, lost, read_record
+from tests.families.record import AXES, MIXTURE_AXES, RECORD, TOWER_AXES, Found, lost, merged, read_record
 from tests.families.tiny import build
 
 JOURNALS = {"types": Path("build/families.jsonl"), "towers": Path("build/families-towers.jsonl")}
+ALL_AXES = (*AXES, *MIXTURE_AXES)
 _FEW = 131  # rows where the vocabulary stays, and no tokenizer is needed
 # Classes that read the states of another model, and no text.
 _NO_TEXT = {
@@ -86,7 +87,7 @@ def with_towers() -> Iterator[tuple[str, str]]:
                 yield model_type, name
 
 
-def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = AXES) -> dict[str, str]:
+def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = ALL_AXES) -> dict[str, str]:
     """Axis -> "exact", "refused: why", "wrong: how" of one class; all "not built: why" where transformers does not build it."""
     source = folder / "source"
     bare = folder / "bare"
@@ -157,13 +158,36 @@ def _neurons(source: Path, out: Path) -> str:
     return _pruned(source, out, anatomy, "neurons", drop_neurons=neurons)
 
 
+def _experts(source: Path, out: Path) -> str:
+    """Of every layer with experts another one, of every group where they stand in groups."""
+    anatomy = read_anatomy(open_checkpoint(source))
+    gone = [
+        f"{stack}.{layer}:{','.join(map(str, _one_of_each(count, _groups(anatomy, stack), layer)))}"
+        for stack, rows in anatomy.experts.items()
+        for layer, count in rows.items()
+    ]
+    if not gone and "experts" not in anatomy.body.refused and not any("expert" in name for name in anatomy.places):
+        raise _HasNone("it has no experts that a router chooses from")
+    return _pruned(source, out, anatomy, "experts", drop_experts=gone)
+
+
+def _groups(anatomy: Anatomy, stack: str) -> int:
+    routing = anatomy.fields(stack).routing
+    return (routing is not None and anatomy.config.get(routing.groups)) or 1
+
+
+def _one_of_each(count: int, groups: int, layer: int) -> list[int]:
+    size = count // groups
+    return [size * group + layer % size for group in range(groups)]
+
+
 def _pruned(source: Path, out: Path, anatomy: Anatomy, kind: str, **choice: list[str]) -> str:
     """Slice; with LANGSLICE_SWEEP_TWICE set, compare with the same parts set to zero on disk, too."""
     if not any(choice.values()):
         why = anatomy.body.refused.get(kind) or f"the model has no {kind}"
         raise _HasNone(why) if why in (NO_ATTENTION, NO_FEED_FORWARD) else PlanError(why)
     langslice.slice(source, out, **choice)
-    if not os.environ.get("LANGSLICE_SWEEP_TWICE"):
+    if kind == "experts" or not os.environ.get("LANGSLICE_SWEEP_TWICE"):  # zeros do not stand for an expert
         return ""
     zeroed = out.with_name(f"{out.name}-zeroed")
     langslice.slice(source, zeroed, output_style="masked", **choice)
@@ -200,6 +224,7 @@ _CUTS: dict[str, Callable[[Path, Path], str]] = {
     "layers": _layers,
     "heads": _heads,
     "neurons": _neurons,
+    "experts": _experts,
 }
 
 
@@ -219,25 +244,21 @@ def main() -> int:
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     kind = "towers" if asked.towers else "types"
-    axes = asked.axes.split(",") if asked.axes else list(TOWER_AXES if asked.towers else AXES)
+    axes = asked.axes.split(",") if asked.axes else list(TOWER_AXES if asked.towers else ALL_AXES)
     record = _swept(kind, asked.types, axes, go_on=asked.go_on, minutes=asked.minutes)
     print(counts_by_axis(record))
-    partial = bool(asked.types) or asked.minutes != float("inf")
-    if (partial and not asked.merge) or asked.axes:
+    partial = bool(asked.types or asked.axes) or asked.minutes != float("inf")
+    if partial and not asked.merge:
         return 0
     whole = read_record()
     known = whole.get(kind, {})
-    worse = lost(known, record)
+    types = merged(known, record) if asked.merge else record
+    worse = lost(known, types)
     for line in worse:
         print(line)
     if (worse and not asked.accept) or counts_of(record, "wrong"):
         print("record.json was not written; pass --accept for what is meant to be refused now")
         return 1
-    types = (
-        {name: {**known.get(name, {}), **record.get(name, {})} for name in {**known, **record}}
-        if asked.merge
-        else record
-    )
     whole |= {"transformers": transformers.__version__, kind: types}
     RECORD.write_text(json.dumps(whole, indent=1) + "\n")
     JOURNALS[kind].unlink(missing_ok=True)
@@ -247,7 +268,7 @@ def main() -> int:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accept", action="store_true", help="record what is refused now and was exact")
-    parser.add_argument("--axes", default="", help="these alone; nothing is written")
+    parser.add_argument("--axes", default="", help="these alone, with commas; nothing is written")
     parser.add_argument("--towers", action="store_true", help="models that read pictures or sound next to text")
     parser.add_argument("--types", default="", help="these alone, with commas; nothing is written")
     parser.add_argument(
@@ -297,7 +318,7 @@ def _swept(kind: str, types: str, axes: Sequence[str], *, go_on: bool, minutes: 
 
 def counts_by_axis(record: Found) -> dict[str, dict[str, int]]:
     """Axis -> word -> how often it was found."""
-    counts: dict[str, dict[str, int]] = {axis: {} for axis in AXES}
+    counts: dict[str, dict[str, int]] = {axis: {} for axis in ALL_AXES}
     for classes in record.values():
         for found in classes.values():
             for axis, said in found.items():

@@ -13,7 +13,7 @@ import pytest
 
 import langslice
 from langslice.cli.app import main
-from langslice.errors import CheckpointError, OutputError, PlanError, VerificationError
+from langslice.errors import CheckpointError, CorpusError, OutputError, PlanError, VerificationError
 from langslice.formats.gguf_in import write
 from langslice.formats.gguf_in.container import ARRAY, STRING, UINT32, encoded, encoded_array, header_bytes, read_gguf
 from langslice.mini import mini_model_path
@@ -377,9 +377,14 @@ def test_files_that_are_none_and_outputs_that_cannot_be(exported, tmp_path, caps
             main()
         told = capsys.readouterr().err
         assert stop.value.code == 2 and message in told and "hint:" in told
-    for out in (path, tmp_path, tmp_path / "short.gguf"):
+    (tmp_path / "notes.txt").write_text("mine")
+    for out in (path, tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(OutputError):
-            langslice.slice(path, out, languages="ko")
+            langslice.slice(path, out, languages="ko", overwrite=True)
+    with pytest.raises(OutputError):
+        langslice.slice(path, tmp_path / "short.gguf", languages="ko")
+    with pytest.raises(CorpusError):
+        langslice.slice(path, tmp_path / "out.gguf", languages="ko", text=tmp_path / "nothing.txt")
     with pytest.raises(CheckpointError, match="only `slice` and `inspect` read"):
         langslice.plan(path, languages="ko")
 

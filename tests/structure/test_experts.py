@@ -32,7 +32,6 @@ TYPES = {
     "qwen3_moe": ("Qwen3MoeForCausalLM", {}),
     "gpt_oss": ("GptOssForCausalLM", {}),
     "deepseek_v3": ("DeepseekV3ForCausalLM", {"n_group": 2, "topk_group": 1}),
-    "olmoe": ("OlmoeForCausalLM", {}),
 }
 # Different experts of each layer; of the two groups of three, one each.
 GONE = {0: (0, 4), 1: (2, 3), 2: (1, 5), 3: (0, 3)}
@@ -114,7 +113,7 @@ def test_a_slice_computes_what_its_source_does_with_closed_experts(model_type, t
 
 @pytest.mark.parametrize("renormalised", [True, False])
 def test_experts_that_were_not_chosen_are_missed_only_where_weights_are_shares_of_all(tmp_path, renormalised):
-    source = save("olmoe", tmp_path / "source", norm_topk_prob=renormalised)
+    source = save("qwen3_moe", tmp_path / "source", norm_topk_prob=renormalised)
     model, ids = load(source), [7, 8]  # two tokens choose at most four experts of a layer
     with torch.no_grad():
         routed = model.model(torch.tensor([ids]), output_router_logits=True).router_logits
@@ -193,6 +192,10 @@ def test_what_cannot_be_expressed_is_refused_by_name(tmp_path):
     whole = langslice.slice(source, tmp_path / "out", drop_experts="1-3:0-2")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["n_group"] == 1
     assert whole.verification.passed
+    # A class that adds up the two best of a group cannot run with one.
+    wide = save("deepseek_v3", tmp_path / "wide", topk_group=2)
+    with pytest.raises(PlanError, match="2 groups would be left, with 1 of the experts each"):
+        langslice.plan(wide, drop_experts="1-3:1,2,4,5")
     with pytest.raises(PlanError, match="this model has no experts"):
         langslice.plan("mini", drop_experts="0:1")
     other = save("gpt_oss", tmp_path / "other")
@@ -209,7 +212,7 @@ def test_inspect_says_what_an_expert_is_worth(tmp_path):
 
 
 def test_routed_shares_are_those_of_the_routers_own_logits_and_choose(tmp_path):
-    source = save("olmoe", tmp_path / "source", VOCABULARY)
+    source = save("qwen3_moe", tmp_path / "source", VOCABULARY)
     checkpoint = open_checkpoint(source)
     lines = {language: heldout_text(language)[:2] for language in ("en", "fr", "ko")}
     settings = ScoreSettings(seeds=(0,), samples=1)
@@ -240,7 +243,7 @@ def test_routed_shares_are_those_of_the_routers_own_logits_and_choose(tmp_path):
         experts_to_drop(scores, anatomy, 0.34, ("zh",))
     with pytest.raises(PlanError, match=r"0\.1 of 6 experts is less than one"):
         experts_to_drop(scores, anatomy, 0.1)
-    with pytest.raises(PlanError, match="leaves 1, and a token runs through 2"):
+    with pytest.raises(PlanError, match="leaves 1, and 2 are needed to choose from"):
         experts_to_drop(scores, anatomy, 0.9)
     with pytest.raises(ScoreError, match="no experts of this `llama` model can be scored"):
         compute(open_checkpoint("mini"), "experts", "routed", lines)

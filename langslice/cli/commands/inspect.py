@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Json, Model, Quiet, choosing
+from langslice.cli.commands.options import Json, ModelOrGguf, Quiet, choosing
 from langslice.cli.commands.output import print_json, progress
 from langslice.slicing.options import InspectOptions
 
 
 @choosing(InspectOptions)
 def inspect(
-    model: Model,
+    model: ModelOrGguf,
     json: Json = False,
     *,
     row: Annotated[

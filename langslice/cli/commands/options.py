@@ -27,6 +27,9 @@ def option(*names: str, help: str, metavar: str | None = None, panel: str = USED
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder, a model on the hub, or `mini`.")]
+ModelOrGguf = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A local folder, a model on the hub, `mini`, or a GGUF file.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder.", show_default=False, rich_help_panel=USED)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel="Output")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel="Run")]
@@ -129,4 +132,4 @@ def _given(values: dict[str, Any], taken: dict[str, Declared]) -> dict[str, Any]
     }
 
 
-__all__ = ["USED", "Json", "Model", "Out", "Overwrite", "Quiet", "ShowRecipe", "choosing", "option"]
+__all__ = ["USED", "Json", "Model", "ModelOrGguf", "Out", "Overwrite", "Quiet", "ShowRecipe", "choosing", "option"]

@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from langslice.cli.commands.options import Model, Out, Overwrite, Quiet, ShowRecipe, choosing, option
+import typer
+
+from langslice.cli.commands.options import USED, ModelOrGguf, Overwrite, Quiet, ShowRecipe, choosing, option
 from langslice.cli.commands.output import print_recipe, progress
 from langslice.slicing.options import SliceOptions
 
 
 @choosing(SliceOptions)
 def slice(
-    model: Model,
-    out: Out,
+    model: ModelOrGguf,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Output folder; of a GGUF file, a file.", show_default=False, rich_help_panel=USED
+        ),
+    ],
     plan: Annotated[
         Path | None, option("--plan", help="Plan file to follow, made by `langslice plan`.", metavar="FILE")
     ] = None,

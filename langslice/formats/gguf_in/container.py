@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from langslice.errors import CheckpointError
 
@@ -133,11 +133,14 @@ class GgufSource:
 
 def is_gguf(path: str | Path) -> bool:
     """Whether this names a GGUF file: a file that calls itself one, or begins as one does."""
-    path = Path(path).expanduser()
-    if not path.is_file():
+    try:
+        path = Path(path).expanduser()
+        if not path.is_file() or path.suffix == ".gguf":
+            return path.is_file()
+        with path.open("rb") as file:
+            return file.read(4) == MAGIC
+    except (OSError, RuntimeError, ValueError):  # too long, unreadable, the home of nobody: whoever opens it says so
         return False
-    with path.open("rb") as file:
-        return path.suffix == ".gguf" or file.read(4) == MAGIC
 
 
 def read_gguf(path: str | Path) -> GgufSource:
@@ -148,7 +151,7 @@ def read_gguf(path: str | Path) -> GgufSource:
     path = Path(path).expanduser()
     if find_spec("gguf") is None:
         raise CheckpointError("this needs the package gguf, which is not installed", "pip install 'langslice[gguf]'")
-    with path.open("rb") as file:
+    with _opened(path) as file:
         if file.read(4) != MAGIC:
             raise CheckpointError(
                 f"{path} is not a GGUF file: it does not begin with GGUF", "name a model folder, or a GGUF"
@@ -162,6 +165,13 @@ def read_gguf(path: str | Path) -> GgufSource:
                 ) from error
     _check_whole(source)
     return source
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read(path: Path, view: mmap.mmap) -> GgufSource:

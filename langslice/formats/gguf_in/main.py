@@ -14,7 +14,7 @@ import numpy as np
 from langslice.errors import OutputError, VerificationError
 from langslice.files.atomic_output import refuse_existing, staging_file
 from langslice.formats.gguf_in.check import CutPair, check_cut
-from langslice.formats.gguf_in.container import GgufSource, read_gguf
+from langslice.formats.gguf_in.container import GgufSource, is_gguf, read_gguf
 from langslice.formats.gguf_in.metadata import cut_metadata, vocabulary_size
 from langslice.formats.gguf_in.parts import TensorCut, cut_tensors, family_of
 from langslice.formats.gguf_in.tokenizer import PREFIX, write_tokenizer_files
@@ -106,6 +106,10 @@ def _check_out(source: GgufSource, out: Path, overwrite: bool) -> None:
     if out.exists() and out.samefile(source.path):
         raise OutputError(f"{out} is the source itself", "choose another name")
     refuse_existing(out, overwrite)
+    if out.exists() and not is_gguf(out):
+        raise OutputError(
+            f"{out} exists and is not a GGUF file", "--overwrite replaces earlier outputs only; choose another name"
+        )
 
 
 def _choose_tokens(source: GgufSource, folder: Path, choice: Choice, report: Report) -> tuple[SlicePlan, list[bytes]]:
