@@ -132,8 +132,19 @@ def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
         axes |= measured
     if not axes:
         return Widths(refused="no field of its configuration sets the width of the feed-forward part alone")
+    if experts not in ("", dense) and _are_beside_others(of, stack, axes):
+        return Widths(refused="its layers have neurons of their own beside those of experts, in another number")
     strided = any("gate_up" in dims.values() and name in of.read.strided for name, dims in axes.items())
     return Widths(dense, experts, axes, strided)
+
+
+def _are_beside_others(of: Class, stack: Stack, axes: Axes) -> bool:
+    """Whether a layer has neurons of experts and others (Gemma 4); shared experts are not among the others."""
+    layers: dict[bool, set[int]] = {True: set(), False: set()}
+    for name, layer, rest in stack.tensors(_shapes(of)):
+        if name in axes and "shared_expert" not in rest:
+            layers[is_of_experts(rest, _shapes(of)[name])].add(layer)
+    return not layers[True].isdisjoint(layers[False])
 
 
 def _is_state_space(of: Class, stack: Stack) -> bool:

@@ -26,17 +26,19 @@ def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
             f"loads in {_EVERYWHERE} and PEFT with trust_remote_code=True; not in {', '.join(CLIENTS)}, which expect layers "
             "of one size"
         )
-    parts = {"layers": kept.layers, "heads": kept.heads, "neurons": kept.neurons, "experts": kept.experts}
+    parts = {"layers": kept.layers, "heads": kept.heads, "neurons": kept.neurons}
     cut = {word for word, part in parts.items() if part}
-    loads = [name for name in CLIENTS if cut <= anatomy.body.clients.get(name, frozenset())]
-    refuses = [
-        f"{name} (not with fewer {' and '.join(sorted(cut - anatomy.body.clients[name]))})"
+    known = anatomy.body.clients
+    refuses = {
+        name: f"{name} (not with fewer {' and '.join(sorted(cut - known[name]))})"
         for name in CLIENTS
-        if name in anatomy.body.clients and not cut <= anatomy.body.clients[name]
-    ]
-    unknown = [name for name in CLIENTS if name not in anatomy.body.clients]
+        if name in known and not cut <= known[name]
+    }
+    # None was tried with fewer experts.
+    unknown = [name for name in CLIENTS if name not in refuses and (kept.experts or name not in known)]
+    loads = [name for name in CLIENTS if name not in refuses and name not in unknown]
     told = [f"loads in {', '.join([_EVERYWHERE, *loads])}"]
-    told += [f"not in {', '.join(refuses)}"] if refuses else []
+    told += [f"not in {', '.join(refuses.values())}"] if refuses else []
     told += [f"not known of {', '.join(unknown)}"] if unknown else []
     return "; ".join(told)
 
