@@ -83,7 +83,7 @@ BODIES = (
                               routing=Routing("num_experts", "num_experts_per_tok")),
          head_size="head_dim", lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
     Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _ALL, _ALL)),
-    # llama.cpp, MLX and TEI derive the kinds of Gemma 3's and Cohere's layers from their place; CTranslate2 and MLX give Gemma 2 one.
+    # llama.cpp, MLX and TEI derive the kinds of Gemma 3's and Cohere's layers from their place.
     Body(("gemma2",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
          clients=_clients("heads neurons", _ALL, _ALL, _ALL)),
     Body(("gemma3_text",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
