@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langslice.errors import CheckpointError
-from langslice.model.axes import Family, describe_tensor
+from langslice.model.axes import Family, Rule, describe_tensor
 from langslice.model.body import is_of_experts
 from langslice.model.class_shapes import Shapes
 from langslice.model.derived_layers import Class, Stack
@@ -24,6 +24,14 @@ _HEAD_SIZES = (
     "head_dim", "d_kv", "attention_head_dim", "kv_channels", "attention_head_size", "dim_head", "d_head", "v_head_dim",
 )  # fmt: skip
 _WIDTH_NAMES = ("all_head_size", "embed_dim", "inner_dim", "split_size", "dim", "d_model_size")
+# Names of projections beside those of the common rules, where no shape tells what runs along heads.
+_TIED_NAMES = (
+    Rule("attention", r"attn\.c_attn", ("hidden", "qkv"), "conv1d"),
+    Rule("attention", r"attn\.c_proj", ("heads", "hidden"), "conv1d"),
+    Rule("attention", "W?q|wq", ("heads", "hidden")),
+    Rule("attention", "W?[kv]|w[kv]", ("kv_heads", "hidden")),
+    Rule("attention", r"multi_head_attention\.dense|self_attn\.output", ("hidden", "heads")),
+)
 # What a model says that has no such part, and is not refused anything.
 NO_ATTENTION = "it has no attention heads"
 NO_FEED_FORWARD = "it has no feed-forward part"
@@ -262,11 +270,12 @@ def _tied(of: Class, inside: set[str], query: str, key_value: str) -> Attention 
     if counted is None or not counted.keys() <= inside:
         return None
     lengths = {"heads": hidden, "kv_heads": pairs * hidden // heads, "qkv": hidden + 2 * pairs * hidden // heads}
+    family = Family((of.read.kind,), _TIED_NAMES)
     axes: Axes = {}
     for name in inside:
         shape = _shapes(of)[name]
         try:
-            said = describe_tensor(Family((of.read.kind,)), name, shape, frozenset()).axes or ()
+            said = describe_tensor(family, name, shape, frozenset()).axes or ()
         except CheckpointError:
             continue
         dims = {dim: axis for dim, axis in enumerate(said) if axis in lengths and shape[dim] == lengths[axis]}

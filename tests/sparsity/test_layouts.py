@@ -12,7 +12,7 @@ import pytest
 
 import langslice
 from langslice.demonstrations import Demonstration
-from langslice.errors import CheckpointError
+from langslice.errors import CheckpointError, PlanError
 from langslice.sparsity import SparsityRequest, prune_copy
 from tests.sparsity.test_sparsify import KEEP, load, naive_masks, zeros_of
 from tests.zoo import add_tokenizer, build
@@ -224,9 +224,11 @@ def test_experts_in_one_tensor_are_refused_whatever_they_are_called(tmp_path):
         pytest.skip("this transformers has no such type")
     source = build_any("jetmoe", "JetMoeForCausalLM", tmp_path / "source", tokens=131)
     with pytest.raises(CheckpointError, match="experts are stored in one tensor") as refused:
-        prune_copy(source, tmp_path / "out", SparsityRequest(0.3, score="magnitude"))
+        prune_copy(source, tmp_path / "out", SparsityRequest(0.3, score="magnitude", linears=("!*.experts.*",)))
     assert "mlp.input_linear.weight" in str(refused.value)
     assert set(re.findall(r'"([^"]+)"', str(refused.value))) == {"!*.input_linear.*", "!*.output_linear.*"}
+    with pytest.raises(PlanError, match="counts experts of its attention, too"):
+        langslice.plan(source, drop_experts="0-3:1")
     assert not (tmp_path / "out").exists()
 
 
