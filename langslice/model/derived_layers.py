@@ -241,7 +241,7 @@ def _tail(prefix: str, others: Sequence[str]) -> str:
         tail = ".".join(steps[-length:])
         if not any(f".{other}".endswith(f".{tail}") for other in others):
             return re.escape(tail)
-    return re.escape(prefix)
+    return rf"(?<!.){re.escape(prefix)}"  # it is the end of another itself
 
 
 def _of_side(stack: Stack) -> Stack:

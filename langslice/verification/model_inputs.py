@@ -10,6 +10,8 @@ from langslice.model.axes import is_tower
 from langslice.model.class_shapes import input_table, reads_more
 
 RANDOM_LENGTH = 24
+# Outputs that are states of layers.
+STATES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "last_hidden_state")
 # What is raised for a model that this machine cannot run: a library or an operation that is missing,
 # positions that are too few, sizes that it does not take.
 CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
@@ -35,18 +37,20 @@ def text_reader(model: Any) -> Any:
 
 
 def _runs(model: Any) -> bool:
-    """Whether it runs on one token."""
+    """Whether it runs on one token, and says what states that gives."""
     try:
-        model(**inputs_of(model, [0], 0), **encode_sound(model), return_dict=True)
+        output = model(**inputs_of(model, [0], 0), **encode_sound(model), output_hidden_states=True, return_dict=True)
     except CANNOT_RUN:
         return False
-    return True
+    return any(getattr(output, name, None) is not None for name in STATES)
 
 
 def encode_sound(model: Any) -> dict[str, Any]:
     """What the encoder of a model of speech or pictures makes of random ones, computed once; nothing for other models."""
     import torch
 
+    if not _takes(model, "encoder_outputs"):  # a decoder alone
+        return {}
     generator = torch.Generator().manual_seed(0)
     if model.main_input_name == "input_features":
         shape: tuple[int, ...] = (1, model.config.num_mel_bins, model.config.max_source_positions * 2)

@@ -25,7 +25,7 @@ from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.verification.check import MAX_EXAMPLES, Check
-from langslice.verification.model_inputs import CANNOT_RUN, RANDOM_LENGTH, encode_sound, inputs_of, text_reader
+from langslice.verification.model_inputs import CANNOT_RUN, RANDOM_LENGTH, STATES, encode_sound, inputs_of, text_reader
 from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ def _collect(output: Any, keep: np.ndarray, ends: bool, last: int = 0) -> Output
     import torch
 
     states: list[Any] = []
-    for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "last_hidden_state"):
+    for name in STATES:
         value = getattr(output, name, None)
         if value is not None:
             states += _flat(value[-1:] if ends and isinstance(value, tuple | list) else value)

@@ -5,9 +5,7 @@
 
 With --towers it is the models that read or write pictures or sound next to text, pairs of towers, and text towers: their
 vocabulary and layers. Each type has a warm process of its own (apart.py), and --jobs of them run at a time.
-
-What was found is noted pair by pair in build/families*.jsonl: a sweep that was stopped goes on from there with --go-on.
-
+What was found is noted in build/families*.jsonl: a sweep that was stopped goes on from there with --go-on.
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
 more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
 """
@@ -64,7 +62,7 @@ _TOWER_TABLES = (
     "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES",
 )
 # Where a model that does not run on text alone keeps its text model.
-_INSIDE = ("language_model", "text_model", "text_decoder")
+_INSIDE = ("language_model", "text_model", "text_decoder", "text_backbone")
 
 
 class _HasNone(Exception):
@@ -162,16 +160,16 @@ def _layers(source: Path, out: Path) -> str:
     stacks = anatomy.layers
     if not any(anatomy.fields(stack).layers for stack in stacks):
         raise _HasNone("its layers share one set of weights")
-    for at, cut in enumerate(("1", "", "0-1")):
+    refused: LangsliceError | None = None
+    for cut in ("1", "", "0-1"):
+        drop = [f"{stack}.{cut or count - 1}" for stack, count in stacks.items()]
         try:
-            drop = [f"{stack}.{cut or count - 1}" for stack, count in stacks.items()]
             langslice.slice(source, out, drop_layers=drop, overwrite=True)
-        except LangsliceError:
-            if at == 2:
-                raise
+        except LangsliceError as error:
+            refused = refused or error
         else:
-            break
-    return ""
+            return ""
+    raise refused or AssertionError("no attempt was made")
 
 
 def _heads(source: Path, out: Path) -> str:
@@ -259,15 +257,17 @@ def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
 
 def _output(model: Any, tokens: np.ndarray) -> Any:
     import torch
+    from transformers.modeling_outputs import BaseModelOutput
 
     known = signature(model.forward).parameters
     inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
     if model.config.is_encoder_decoder and "decoder_input_ids" in known:
         inputs["decoder_input_ids"] = inputs["input_ids"]
-    if model.main_input_name == "pixel_values" and model.config.is_encoder_decoder:
-        size = model.config.encoder.image_size
-        del inputs["input_ids"]
-        inputs["pixel_values"] = torch.ones(2, model.config.encoder.num_channels, size, size)
+    if model.main_input_name != "input_ids" and "encoder_outputs" in known:  # it reads sound, or a picture
+        width = (getattr(model.config, "encoder", None) or model.config.get_text_config()).hidden_size
+        states = BaseModelOutput(last_hidden_state=torch.ones(2, 24, width))
+        states.attention_mask = None  # Moonshine's encoder gives one
+        inputs = {"decoder_input_ids": inputs["input_ids"], "encoder_outputs": states}
     inputs |= {"use_cache": False} if "use_cache" in known else {}
     with torch.no_grad():
         return model(**inputs)

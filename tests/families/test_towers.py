@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import langslice
+from langslice.errors import CheckpointError
 from langslice.model.axes import Family, describe_tensor
 from langslice.model.derived_rules import rules_for
 from langslice.model.token_id_fields import IdMap, find_id_fields, renumber
+from langslice.model.transformers_classes import model_class
 from tests.families import apart as processes
 from tests.families.apart import ApartError, apart
 from tests.families.tiny import build
@@ -65,3 +67,11 @@ def test_a_sweep_outlives_its_processes(monkeypatch):
         apart(bytearray, 1 << 30, memory=1 << 29)
     with pytest.raises(ValueError, match="invalid literal"):
         apart(int, "x")
+
+
+def test_a_configuration_that_its_class_does_not_take_is_refused_by_name(tmp_path):
+    """What validators raise is no ValueError, and ended the job in a traceback."""
+    fields = {"model_type": "gemma2", "num_hidden_layers": 3, "layer_types": ["full_attention"]}
+    (tmp_path / "config.json").write_text(json.dumps({**fields, "architectures": ["Gemma2ForCausalLM"]}))
+    with pytest.raises(CheckpointError, match=r"cannot read its config\.json.*num_hidden_layers"):
+        model_class(tmp_path)
