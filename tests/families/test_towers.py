@@ -75,3 +75,8 @@ def test_a_configuration_that_its_class_does_not_take_is_refused_by_name(tmp_pat
     (tmp_path / "config.json").write_text(json.dumps({**fields, "architectures": ["Gemma2ForCausalLM"]}))
     with pytest.raises(CheckpointError, match=r"cannot read its config\.json.*num_hidden_layers"):
         model_class(tmp_path)
+
+
+def test_positions_for_each_second_of_sound_are_no_ids():
+    config = {"thinker_config": {"position_id_per_seconds": 25}}
+    assert find_id_fields(config, file="config.json", rows=9) == []

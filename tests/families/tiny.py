@@ -111,7 +111,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "prophetnet": {"num_encoder_layers": 3, "num_decoder_layers": 3},
     **{name: {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}} for name in (
-        "glm_ocr_text", "paddleocr_vl_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text")},
+        "glm_ocr_text", "paddleocr_vl_text", "qwen2_5_omni_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text")},
     "qwen4_exp_text": {"layer_types": _LISTED, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": _HEAD,
                        "indexer_budget": 8, "indexer_compress_ratio": 2, "hc_lowrank": 10, "linear_num_key_heads": 2,
                        "linear_num_value_heads": 4, "linear_key_head_dim": _HEAD, "linear_value_head_dim": _HEAD},
