@@ -67,7 +67,7 @@ test-dist: dist  ## both archives in empty environments, with the demo; minutes
 test-extras: dist  ## each extra in an environment of its own, with a command that needs it; many minutes
 	$(BIN)/python -m tests.project.distribution extras dist/*.whl
 
-families: setup-dev  ## every model type that transformers has, tried and recorded; half an hour and more
+families: setup-dev  ## every model type that transformers has, tried and recorded; many minutes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m tests.families.sweep
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m tests.families.sweep --towers
 	$(BIN)/python docs/generate.py

@@ -11,10 +11,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from tempfile import mkdtemp
+from unittest.mock import patch
 
 from langslice.sweeps.scheduler import PRELOAD
 
@@ -75,4 +76,6 @@ def _run(where: str, arguments: list[str], log: Path) -> None:
     sys.argv = ["langslice", *arguments]
     from langslice.cli.app import main
 
-    main()
+    # What it forks in turn comes from the server that it came from itself, which CPython 3.11 means to do and does not.
+    with patch.object(forkserver._forkserver, "ensure_running"):
+        main()

@@ -1,20 +1,28 @@
 """Memory and speed of a model, each measured in a process of its own.
 
-Processes of two models take turns, so that a machine that slows down slows both.
+One process loads the libraries, and each measurement is a fork of it. Two models take turns, so that a machine that slows down
+slows both.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
+import os
+import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any, NoReturn
 
 from langslice.errors import TaskError
 from langslice.model.positions import longest_text
@@ -55,33 +63,45 @@ def speed_rounds(folders: Mapping[str, Path], *, rounds: int, options: Sequence[
     Raises   TaskError when a model cannot be run, with the end of what its process said
     """
     runs: dict[str, list[Speed]] = {name: [] for name in folders}
-    for _ in range(rounds):
-        with ExitStack() as stack:
-            # All load their libraries at once; what is measured begins after that, one model at a time.
-            turns = [(name, stack.enter_context(_process(folder, options))) for name, folder in folders.items()]
-            for _, process in turns:
-                process.stdout.readline()
-            for name, process in turns:
-                output, errors = process.communicate("go\n")
-                if process.returncode != 0:
-                    raise TaskError(
-                        f"speed of {folders[name]} could not be measured\n  {' '.join(errors.strip().splitlines()[-1:])}",
-                        "leave `speed` out, or run `langslice verify`",
-                    )
-                runs[name].append(Speed(**json.loads(output.strip().splitlines()[-1])))
+    with _server() as measured:
+        for _ in range(rounds):
+            for name, folder in folders.items():
+                runs[name].append(measured(folder, options))
     return runs
 
 
 @contextmanager
-def _process(folder: Path, options: Sequence[str]) -> Iterator[Any]:
-    """A process that loads its libraries, says so by a line, and measures a model once it reads one; ended on the way out."""
-    command = [sys.executable, "-m", "langslice.evaluation.speed", str(folder), *options]
+def _server() -> Iterator[Callable[[Path, Sequence[str]], Speed]]:
+    """A process that has loaded its libraries, and measures each model in a fork of itself; ended on the way out."""
+    command = [sys.executable, "-m", "langslice.evaluation.speed"]
+    # CUDA works in a fork only where the process before it has not asked CUDA for its devices.
+    environment = {**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    with (
+        TemporaryFile("w+", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=environment, start_new_session=True
+        ) as process,
+    ):
         try:
-            yield process
+            yield partial(_ask, process, errors)
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ask(process: Any, errors: IO[str], folder: Path, options: Sequence[str]) -> Speed:
+    """Have one model measured."""
+    with suppress(BrokenPipeError):  # one that could not load its libraries has said why
+        process.stdin.write(json.dumps([str(folder), *options]) + "\n")
+        process.stdin.flush()
+    answer = json.loads(process.stdout.readline() or "{}")
+    if answer:
+        return Speed(**answer)
+    errors.seek(0)
+    raise TaskError(
+        f"speed of {folder} could not be measured\n  {' '.join(errors.read().strip().splitlines()[-1:])}",
+        "leave `speed` out, or run `langslice verify`",
+    )
 
 
 def load_libraries() -> None:
@@ -196,11 +216,61 @@ def _memory(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-if __name__ == "__main__":
-    from dataclasses import asdict
+def _mapped_pages() -> list[int]:
+    """Addresses of the pages of files that this process has in memory, by /proc/self/pagemap (proc(5)).
 
+    A fork starts without them, and would count those of the libraries that it comes to need as memory of the model.
+    """
+    size = os.sysconf("SC_PAGE_SIZE")
+    found = []
+    with Path("/proc/self/pagemap").open("rb") as pagemap:
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+            span, rights, _, _, _, *name = line.split(maxsplit=5)
+            if not name or not name[0].startswith("/") or name[0].startswith("/dev/") or not rights.startswith("r"):
+                continue
+            start, end = (int(address, 16) for address in span.split("-"))
+            pagemap.seek(start // size * 8)
+            entries = struct.unpack(f"<{(end - start) // size}Q", pagemap.read((end - start) // size * 8))
+            found += [start + place * size for place, entry in enumerate(entries) if entry >> 63]
+    return found
+
+
+def _map(pages: list[int]) -> None:
+    """Bring pages of files into the memory of this process: a byte of each is read."""
+    for page in pages:
+        ctypes.string_at(page, 1)
+
+
+def serve() -> None:
+    """Measure one model for each line of JSON that comes in, and answer by a line: its speed, or {} where that failed."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     load_libraries()
-    sys.stdout.write("loaded\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
-    sys.stdout.write(json.dumps(asdict(measure(Path(sys.argv[1]), *sys.argv[2:]))) + "\n")
+    pages = _mapped_pages()
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _answer(json.loads(line), pages, answers)
+        if os.waitpid(child, 0)[1]:
+            answers.write("{}\n")
+            answers.flush()
+
+
+def _answer(arguments: list[str], pages: list[int], answers: IO[str]) -> NoReturn:
+    """Measure one model in a fork, which ends with it."""
+    status = 1
+    try:
+        _map(pages)
+        answers.write(json.dumps(asdict(measure(Path(arguments[0]), *arguments[1:]))) + "\n")
+        answers.flush()
+        status = 0
+    except:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
+from pathlib import Path
+
+# Bytes: what the process has grown by since memory was last returned, below which looking for free parts is not worth its time.
+_LITTLE = 1 << 23
+_resident_before = 0
 
 
 def return_freed_memory() -> None:
@@ -11,7 +17,14 @@ def return_freed_memory() -> None:
 
     Reading a vocabulary leaves some fifteen megabytes of them, loading a tokenizer for a check some thirty.
     """
+    global _resident_before
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
+        if trim is not None and _resident() - _resident_before > _LITTLE:
             trim(0)
+        _resident_before = _resident()
+
+
+def _resident() -> int:
+    """Bytes of memory that the process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

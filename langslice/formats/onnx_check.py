@@ -18,7 +18,7 @@ from langslice.verification.check import Check
 Values = dict[str, np.ndarray]
 
 
-class Pair(NamedTuple):
+class OutputPair(NamedTuple):
     """What transformers and a file give for the same: hidden states or logits (tokens, numbers)."""
 
     exact: np.ndarray
@@ -73,13 +73,13 @@ def _run(session: Any, values: Values) -> Values:
     return dict(zip(names, session.run(names, given), strict=True))
 
 
-def _cosine(pair: Pair) -> float:
+def _cosine(pair: OutputPair) -> float:
     """Of the mean vectors over all tokens."""
     one, other = (each.mean(0, dtype=np.float64) for each in (pair.exact, pair.found))
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
-def _encoded(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Iterator[Pair]:
+def _encoded(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Iterator[OutputPair]:
     """Hidden states (tokens, hidden) of each text, alone and in one batch."""
     pad = getattr(model.config, "pad_token_id", None) or 0
     for batch in [*(_batch([ids], pad) for ids in prompts), _batch(prompts, pad)]:
@@ -87,7 +87,7 @@ def _encoded(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence
         exact = model(**{name: torch.from_numpy(batch[name]) for name in names}).last_hidden_state.numpy()
         found = _run(sessions["model"], batch)[HIDDEN]
         for at, row in enumerate(batch["attention_mask"].astype(bool)):
-            yield Pair(exact[at][row], found[at][row], logits=False)
+            yield OutputPair(exact[at][row], found[at][row], logits=False)
 
 
 def _batch(prompts: Sequence[Sequence[int]], pad: int) -> Values:
@@ -98,7 +98,7 @@ def _batch(prompts: Sequence[Sequence[int]], pad: int) -> Values:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
 
-def _decoded(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Iterator[Pair]:
+def _decoded(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Iterator[OutputPair]:
     """Logits (tokens, vocabulary) of each text, and of each token that the model then writes, by keys and values kept so far.
 
     Every second text goes in with padding before it.
@@ -115,7 +115,7 @@ def _decoded(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence
             positions = np.maximum(values["attention_mask"].cumsum(1) - 1, 0)[:, -new.shape[1] :]
             found = _run(session, {**values, "input_ids": new, "position_ids": positions})
             logits = exact.logits[0].numpy()
-            yield Pair(logits, found[LOGITS][0, -len(logits) :])
+            yield OutputPair(logits, found[LOGITS][0, -len(logits) :])
             values |= _kept(found)
             values["attention_mask"] = np.concatenate([values["attention_mask"], np.ones((1, 1), dtype=np.int64)], 1)
             token = int(logits[-1].argmax())
@@ -145,7 +145,7 @@ def _nothing_kept(session: Any, model: Any) -> Values:
     return found
 
 
-def _translated(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Iterator[Pair]:
+def _translated(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> Iterator[OutputPair]:
     """The encoder's hidden states of each text, or sound, and logits of each token that the model then writes."""
     start = getattr(model.generation_config, "decoder_start_token_id", None)
     start = model.config.decoder_start_token_id if start is None else start
@@ -153,7 +153,7 @@ def _translated(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Seque
         named = {name: torch.from_numpy(value) for name, value in values.items()}
         states = model.get_encoder()(**named, return_dict=True)
         found = _run(sessions["encoder_model"], values)
-        yield Pair(states.last_hidden_state[0].numpy(), found[HIDDEN][0], logits=False)
+        yield OutputPair(states.last_hidden_state[0].numpy(), found[HIDDEN][0], logits=False)
         session = sessions["decoder_model_merged"]
         fixed = {"encoder_hidden_states": found[HIDDEN], "encoder_attention_mask": values.get("attention_mask")}
         mask = {name: value for name, value in named.items() if name == "attention_mask"}
@@ -167,7 +167,7 @@ def _translated(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Seque
             step = {**fixed, **kept, "input_ids": new.numpy(), SWITCH: np.array([number > 0])}
             found = _run(session, step)
             logits = exact.logits[0].numpy()
-            yield Pair(logits, found[LOGITS][0])
+            yield OutputPair(logits, found[LOGITS][0])
             if number + 1 == _WRITTEN:
                 break
             kept, token = _kept(found), int(logits[-1].argmax())

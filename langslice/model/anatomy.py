@@ -18,7 +18,7 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import body_of, family_of
 
 _LAYER = re.compile(r"(?P<before>(?:.*?\.)?(?:layers|layer|block|h|albert_layers)\.)(?P<layer>\d+)\.(?P<rest>.+)")
-_CROSS = re.compile(r"(?:.*\.)?(?:encoder_attn|EncDecAttention|crossattention)\.")
+_CROSS = re.compile(r"(?:.*\.)?(?:encoder_attn|EncDecAttention|cross_?attention|cross_attn)\.")
 # Axes of the matrix that reads what the heads put out.
 OUTPUT = ("hidden", "heads")
 HEAD_AXES = frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv", "kv"})

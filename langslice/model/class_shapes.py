@@ -8,10 +8,12 @@ reading is of one configuration; comparing the readings of two that differ in on
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import getsource, signature
 from typing import Any
 
@@ -158,7 +160,7 @@ def _read(model: Any) -> ClassShapes:
 
     state = dict(model.state_dict(keep_vars=True).items())
     buffers = {name: tuple(one.shape) for name, one in model.named_buffers() if name not in state}
-    table = model.get_input_embeddings()
+    table = input_table(model)
     same = {id(one) for one in _parameters(table)}
     lists = {
         path: len(module)
@@ -172,11 +174,35 @@ def _read(model: Any) -> ClassShapes:
         buffers,
         tuple(name for name, one in state.items() if id(one) in same),
         lists,
-        model.main_input_name == "input_ids" and not _other_inputs(model),
+        model.main_input_name == "input_ids" and not reads_more(model),
         frozenset(_strided(model)),
         {path: _numbers(module) for path, module in model.named_modules()},
         any(_is_offset(path, module, model.config) for path, module in model.named_modules()),
     )
+
+
+def input_table(model: Any) -> Any:
+    """The table that ids of text are looked up in; where the class does not say, that of the one text model inside.
+
+    Returns  a module, a parameter, or None
+    """
+    import torch
+
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:  # two towers, such as CLIP's
+        inside = [part for path, part in model.named_modules() if path and hasattr(part, "get_input_embeddings")]
+    found: dict[int, Any] = {}
+    for part in inside:
+        try:
+            table = part.get_input_embeddings()
+        except NotImplementedError:
+            continue
+        if isinstance(table, torch.nn.Embedding):  # pictures are cut into patches by a convolution
+            found[id(table)] = table
+    if len(found) > 1:
+        raise UnreadableClassError(f"{len(found)} models inside of {type(model).__name__} read ids: which is meant?")
+    return next(iter(found.values()), None)
 
 
 def _parameters(table: Any) -> list[Any]:
@@ -203,16 +229,21 @@ def _is_offset(path: str, module: Any, config: Any) -> bool:
 
 
 def _strided(model: Any) -> Iterator[str]:
-    code: dict[type, bool] = {}
     for path, module in model.named_modules():
-        kind = type(module)
-        if kind not in code:
-            code[kind] = kind.__module__.startswith("transformers") and "::2]" in getsource(kind)
-        if code[kind]:
+        kind: Any = type(module)
+        if _takes_every_second(kind):
             yield from (f"{path}.{name}" for name, _ in module.named_parameters(recurse=False))
 
 
-def _other_inputs(model: Any) -> bool:
+@cache
+def _takes_every_second(kind: type) -> bool:
+    """Whether the code of a class does; finding it parses its whole file, so that it is looked up once, and only where need be."""
+    if not kind.__module__.startswith("transformers"):
+        return False
+    return "::2]" in getsource(sys.modules[kind.__module__]) and "::2]" in getsource(kind)
+
+
+def reads_more(model: Any) -> bool:
     """Whether the class reads pictures or sound too."""
     others = ("pixel_values", "input_features", "input_values", "image_embeds")
     return any(name.startswith(others) for name in signature(model.forward).parameters)

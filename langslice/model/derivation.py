@@ -18,7 +18,7 @@ from langslice.model.axes import Family, LiveRows
 from langslice.model.body import Body, StackFields
 from langslice.model.class_shapes import ClassShapes, Path, Shapes, UnreadableClassError, full_document, read_class
 from langslice.model.derived_experts import Experts, find_experts
-from langslice.model.derived_layers import Class, Stack, find_stacks
+from langslice.model.derived_layers import LAYER_COUNTS, Class, Stack, find_stacks
 from langslice.model.derived_parts import Attention, Axes, Widths, find_heads, find_widths
 from langslice.model.derived_rules import rules_for
 from langslice.model.token_id_fields import find_sizes
@@ -169,7 +169,9 @@ def vocabulary_axes(config: Mapping[str, Any], before: ClassShapes) -> tuple[Axe
     if per_layer:
         found |= _grown(config, before, per_layer, "per_layer_vocab")
     inner = [path for path in own if len(path) == 2]
-    return found, inner[0][0] if inner and len(inner) == len(own) else ""
+    # The top says the size, too, in PaliGemma; where it also counts layers, its own are meant.
+    outer = len(inner) < len(own) and any(LAYER_COUNTS.fullmatch(name) for name in config)
+    return found, inner[0][0] if inner and not outer else ""
 
 
 def _at(document: Any, path: Path) -> Any:

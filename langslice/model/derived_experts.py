@@ -18,6 +18,7 @@ from langslice.model.derived_parts import Axes
 _COUNTS = re.compile(
     r"(?!.*(?:shared|per_tok|zero|topk|top_k|group|layer|freq|size|dim|width|period|offset)).*experts?"
 )
+_ATTENTION = re.compile(r"att(?:n|ention)\.")
 _CHOSEN = (
     "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k_experts", "moe_k",
     "num_selected_experts",
@@ -47,6 +48,9 @@ def find_experts(of: Class, stacks: Sequence[Stack]) -> Experts:
     for name, value in of.fields.items():
         if type(value) is int and value > 1 and _COUNTS.fullmatch(name):
             axes = _axes(of, inside, name, value)
+            if axes and any(_ATTENTION.search(one) for one in axes):
+                why = f"`{name}` counts experts of its attention, too, which have a router of their own"
+                return Experts(axes=axes, refused=why)
             if axes:
                 return Experts(_routing(of, name), axes)
     return Experts(refused="no field of its configuration sets the number of experts alone")

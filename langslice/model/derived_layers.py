@@ -15,7 +15,7 @@ from langslice.model.axes import is_tower
 from langslice.model.class_shapes import ClassShapes, Shapes, UnreadableClassError, read_class
 from langslice.model.token_id_fields import is_id_field
 
-_COUNTS = re.compile(r".*(?:layer|block|depth).*")
+LAYER_COUNTS = re.compile(r".*(?:layer|block|depth).*")
 # Lists that may be as long as there are layers, and never hold one entry for each.
 _NO_LAYERS = frozenset({"architectures", "pos_att_type", "suppress_tokens", "begin_suppress_tokens", "mrope_section"})
 
@@ -128,7 +128,9 @@ def _together(found: list[Stack]) -> list[Stack]:
 def _stack(of: Class, path: str, others: Sequence[str]) -> Stack | None:
     count = of.read.lists[path]
     names = [
-        name for name, value in of.fields.items() if type(value) is int and value == count and _COUNTS.fullmatch(name)
+        name
+        for name, value in of.fields.items()
+        if type(value) is int and value == count and LAYER_COUNTS.fullmatch(name)
     ]
     side = next((side for side in ("encoder", "decoder") if side in path), "")
     names.sort(key=lambda name: (side not in name, "hidden" not in name, name))
@@ -198,6 +200,12 @@ def _place(before: ClassShapes, after: ClassShapes, path: str, last: int, others
         return ""
     gone = own | (before.on_disk.keys() - after.on_disk.keys())
     prefixes = {found[1] for name in gone if (found := re.fullmatch(rf"(.*?)\.{last}\..+", name)) is not None}
+    numbered = [
+        found[1]
+        for name in (*before.stored, *before.on_disk)
+        if not is_tower(name) and (found := re.fullmatch(r"(.*?)\.\d+\..+", name)) is not None
+    ]
+    others = [*others, *(prefix for prefix in dict.fromkeys(numbered) if prefix not in prefixes)]
     return "|".join(sorted({_tail(prefix, others) for prefix in prefixes}))
 
 
@@ -233,7 +241,7 @@ def _tail(prefix: str, others: Sequence[str]) -> str:
         tail = ".".join(steps[-length:])
         if not any(f".{other}".endswith(f".{tail}") for other in others):
             return re.escape(tail)
-    return re.escape(prefix)
+    return rf"(?<!.){re.escape(prefix)}"  # it is the end of another itself
 
 
 def _of_side(stack: Stack) -> Stack:

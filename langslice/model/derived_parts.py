@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langslice.errors import CheckpointError
-from langslice.model.axes import Family, describe_tensor
+from langslice.model.axes import Family, Rule, describe_tensor
 from langslice.model.body import is_of_experts
 from langslice.model.class_shapes import Shapes
 from langslice.model.derived_layers import Class, Stack
@@ -24,6 +24,14 @@ _HEAD_SIZES = (
     "head_dim", "d_kv", "attention_head_dim", "kv_channels", "attention_head_size", "dim_head", "d_head", "v_head_dim",
 )  # fmt: skip
 _WIDTH_NAMES = ("all_head_size", "embed_dim", "inner_dim", "split_size", "dim", "d_model_size")
+# Names of projections beside those of the common rules, where no shape tells what runs along heads.
+_TIED_NAMES = (
+    Rule("attention", r"attn\.c_attn", ("hidden", "qkv"), "conv1d"),
+    Rule("attention", r"attn\.c_proj", ("heads", "hidden"), "conv1d"),
+    Rule("attention", "W?q|wq", ("heads", "hidden")),
+    Rule("attention", "W?[kv]|w[kv]", ("kv_heads", "hidden")),
+    Rule("attention", r"multi_head_attention\.dense|self_attn\.output", ("hidden", "heads")),
+)
 # What a model says that has no such part, and is not refused anything.
 NO_ATTENTION = "it has no attention heads"
 NO_FEED_FORWARD = "it has no feed-forward part"
@@ -124,8 +132,19 @@ def find_widths(of: Class, stack: Stack, stacks: Sequence[Stack]) -> Widths:
         axes |= measured
     if not axes:
         return Widths(refused="no field of its configuration sets the width of the feed-forward part alone")
+    if experts not in ("", dense) and _are_beside_others(of, stack, axes):
+        return Widths(refused="its layers have neurons of their own beside those of experts, in another number")
     strided = any("gate_up" in dims.values() and name in of.read.strided for name, dims in axes.items())
     return Widths(dense, experts, axes, strided)
+
+
+def _are_beside_others(of: Class, stack: Stack, axes: Axes) -> bool:
+    """Whether a layer has neurons of experts and others (Gemma 4); shared experts are not among the others."""
+    layers: dict[bool, set[int]] = {True: set(), False: set()}
+    for name, layer, rest in stack.tensors(_shapes(of)):
+        if name in axes and "shared_expert" not in rest:
+            layers[is_of_experts(rest, _shapes(of)[name])].add(layer)
+    return not layers[True].isdisjoint(layers[False])
 
 
 def _is_state_space(of: Class, stack: Stack) -> bool:
@@ -251,11 +270,12 @@ def _tied(of: Class, inside: set[str], query: str, key_value: str) -> Attention 
     if counted is None or not counted.keys() <= inside:
         return None
     lengths = {"heads": hidden, "kv_heads": pairs * hidden // heads, "qkv": hidden + 2 * pairs * hidden // heads}
+    family = Family((of.read.kind,), _TIED_NAMES)
     axes: Axes = {}
     for name in inside:
         shape = _shapes(of)[name]
         try:
-            said = describe_tensor(Family((of.read.kind,)), name, shape, frozenset()).axes or ()
+            said = describe_tensor(family, name, shape, frozenset()).axes or ()
         except CheckpointError:
             continue
         dims = {dim: axis for dim, axis in enumerate(said) if axis in lengths and shape[dim] == lengths[axis]}

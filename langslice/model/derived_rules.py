@@ -70,10 +70,17 @@ def _rule(name: str, shapes: Shapes, axes: Mapping[str, Dims], inside: frozenset
     if linear or bias:  # the layout says what the rule means for the other one of weight and bias
         others = [other.rpartition(".")[0] for other in others if other.rpartition(".")[2] == leaf]
     pattern = next(
-        end
-        for end in _ends(module if linear or bias else name)
-        if not any(re.fullmatch(rf"(?:.*\.)?(?:{end})", other) for other in others)
+        (
+            end
+            for end in _ends(module if linear or bias else name)
+            if not any(re.fullmatch(rf"(?:.*\.)?(?:{end})", other) for other in others)
+        ),
+        None,
     )
+    if pattern is None:
+        raise UnreadableClassError(
+            f"no rule can tell {name}, shape {shapes[name]}, from a tensor that runs along other axes"
+        )
     if name not in axes and name not in inside:
         return Rule("other", pattern if not (linear or bias) else rf"{pattern}\.{leaf}", (), "opaque")
     measured = axes.get(name, {})
@@ -83,9 +90,10 @@ def _rule(name: str, shapes: Shapes, axes: Mapping[str, Dims], inside: frozenset
 
 
 def _ends(name: str) -> Iterator[str]:
-    """Ends of a name, shortest first, with any number where it has one; at last the name itself."""
+    """Ends of a name, shortest first, with any number where it has one; then the name itself, and at last the name alone."""
     parts = [r"\d+" if step.isdigit() else re.escape(step) for step in name.split(".")]
     shortest = len(parts) - (2 if parts[-1] in ("weight", "bias") else 1)
     for start in range(max(shortest, 0), -1, -1):
         yield r"\.".join(parts[start:])
     yield re.escape(name)
+    yield rf"(?<!.){re.escape(name)}"  # where the name is also the end of another

@@ -40,6 +40,11 @@ _FACTORISED = tuple(
 _PER_LAYER_INPUTS = (
     Rule("other", r"altup_projections\.\d+|altup_unembed_projections\.\d+", ("hidden", "hidden")),
     Rule("other", r"altup\.correct_output_scale", ("hidden",), "raw"),
+    # Gemma 4 with experts beside its feed-forward part
+    Rule("router", r"router\.proj", ("experts", "hidden")),
+    Rule("router", r"router\.scale", ("hidden",), "raw"),
+    Rule("router", r"router\.per_expert_scale", ("experts",), "raw"),
+    Rule("norm", r"(?:pre|post)_feedforward_layernorm_[12]", ("hidden",), "vector"),
     Rule("other", r"altup\.modality_router", ("inputs", "hidden")),
     Rule("other", r"altup\.(?:correction_coefs|prediction_coefs)", ("mixed", "inputs")),
     Rule("norm", r"altup\.router_norm", ("hidden",), "vector"),

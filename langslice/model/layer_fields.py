@@ -24,9 +24,11 @@ def _one(
     return {"layers": StackFields(layers, heads, neurons, kv_heads, experts, routing)}
 
 
-def _clients(llama_cpp: str = "", vllm: str = "", ctranslate2: str = "") -> dict[str, frozenset[str]]:
-    """Words are what a client takes of an unmodified slice, as its loader reads the configuration: docs/concepts/clients.md."""
-    given = {"llama.cpp": llama_cpp, "vLLM": vllm, "CTranslate2": ctranslate2}
+def _clients(
+    llama_cpp: str = "", vllm: str = "", ctranslate2: str = "", mlx: str = "", tei: str = ""
+) -> dict[str, frozenset[str]]:
+    """Words are what a client takes of an unmodified slice; docs/concepts/clients.md says what of it was run and what read."""
+    given = {"llama.cpp": llama_cpp, "vLLM": vllm, "CTranslate2": ctranslate2, "MLX": mlx, "TEI": tei}
     return {name: frozenset(words.split()) for name, words in given.items() if words}
 
 
@@ -46,17 +48,17 @@ _NO_HEADS = "layers neurons"
 BODIES = (
     Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
          head_counts=("num_attention_heads",), head_widths=("all_head_size",),
-         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, tei=_NO_HEADS)),
     Body(("deberta-v2",), _BERT, first_layer="unmodified code adds a convolution to the output of whatever layer is first",
          first_if="conv_kernel_size", head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
          head_counts=("n_heads",), head_widths=("dim",), clients=_clients("", "", _NO_HEADS)),
     Body(("modernbert",), _BERT, fused="parts", lists=("layer_types",), alternates=True, head_counts=(),
          first_layer="it has no attention norm, and unmodified code gives every later layer one",
-         clients=_clients("neurons", "neurons")),
+         clients=_clients("neurons", "neurons", tei="neurons")),
     Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
-         clients=_clients(_NO_HEADS, "", _NO_HEADS)),
+         clients=_clients(_NO_HEADS, "", _ALL)),
     Body(("umt5",), _T5, head_size="d_kv", head_counts=("n_heads",), head_widths=("inner_dim",)),
     Body(("bart", "mbart", "m2m_100", "marian", "pegasus"), _BART, head_widths=("embed_dim",),
          clients=_clients("", "", _NO_HEADS)),
@@ -71,34 +73,38 @@ BODIES = (
     Body(("gpt_neox",), _BERT, fused="heads", head_counts=(), clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("falcon",), _one(neurons="ffn_hidden_size", kv_heads="num_kv_heads"), fused="configured",
          consults=("new_decoder_architecture", "multi_query", "alibi"), clients=_clients("layers", "layers", "layers")),
-    Body(("llama", "mistral"), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
+    Body(("llama",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS, _ALL)),
+    Body(("mistral",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _ALL, _ALL)),
     Body(("qwen2",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
-         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("qwen3",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
-         clients=_clients(_ALL, _ALL, _NO_HEADS)),
+         clients=_clients(_ALL, _ALL, _ALL, _ALL, _ALL)),
     Body(("qwen3_moe",), _one(kv_heads="num_key_value_heads", experts="moe_intermediate_size",
                               routing=Routing("num_experts", "num_experts_per_tok")),
          head_size="head_dim", lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
-    Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS)),
-    # Both clients derive the kinds of attention of Gemma's and Cohere's layers from their place.
-    Body(("gemma2", "gemma3_text"), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
-         clients=_clients("heads neurons", "heads neurons layers", "neurons")),
+    Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _ALL, _ALL)),
+    # llama.cpp, MLX and TEI derive the kinds of Gemma 3's and Cohere's layers from their place.
+    Body(("gemma2",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
+         clients=_clients("heads neurons", _ALL, _ALL, _ALL)),
+    Body(("gemma3_text",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
+         clients=_clients("heads neurons", _ALL, _ALL, "heads neurons", "heads neurons")),
     Body(("gemma3",), _GROUPED, section="text_config", head_size="head_dim", lists=("layer_types",), alternates=True,
          clients=_clients("heads neurons", "heads neurons layers")),
-    Body(("cohere",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _ALL)),
+    Body(("cohere",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _ALL, mlx=_NO_HEADS)),
     Body(("cohere2",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
-         clients=_clients("neurons", _ALL)),
-    Body(("phi",), _GROUPED, head_size="head_dim", tied_if="qk_layernorm", clients=_clients(_NO_HEADS, _NO_HEADS)),
+         clients=_clients("neurons", _ALL, mlx="neurons")),
+    Body(("phi",), _GROUPED, head_size="head_dim", tied_if="qk_layernorm",
+         clients=_clients(_NO_HEADS, _NO_HEADS, mlx=_NO_HEADS)),
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
          even_heads="unmodified code splits the fused projection by the one number of heads in config.json",
-         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True),
     Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),
     Body(("gte", "jina_embeddings_v3", "nomic_bert"), _BERT, head_size="head_dim", fused="parts", renamed=True),
-    Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL)),
+    Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, mlx=_NO_HEADS)),
     Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"), alternates=True,
-         clients=_clients("heads neurons", _ALL)),
-    Body(("olmo2",), _GROUPED, head_size="head_dim", norm_all=True, clients=_clients(_NO_HEADS, _NO_HEADS)),
+         clients=_clients("heads neurons", _ALL, mlx=_ALL)),
+    Body(("olmo2",), _GROUPED, head_size="head_dim", norm_all=True, clients=_clients(_NO_HEADS, _NO_HEADS, mlx=_NO_HEADS)),
 )
 # fmt: on
 

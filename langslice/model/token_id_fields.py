@@ -45,10 +45,12 @@ _NOT_IDS = re.compile(
     r"|prompt_lookup_num_tokens|id2label|label2id|\w*layer_(?:id|ids|idx|index|indices|indexes)|\w*(?:layers|heads)_index(?:es)?"
     r"|\w*layer_(?:start|end)_index|\w*layer_index_(?:start|end)|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
     r"|token_(?:dim|dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*|block_size|local_blocks)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
-    r"|max_initial_timestamp_index|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id"
+    r"|max_initial_timestamp_index|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id|position_id_per_seconds"
 )
 _SUSPICIOUS = re.compile(r"(?:.*_)?(?:tokens?|ids?|idx|index|indices)(?:_.*)?")
 _TOWER_CONFIGS = re.compile(r"(?:vision|audio|image|video|vq|qformer|perceiver|backbone)\w*")
+# Text models of CLIP's kind, in which an `eos_token_id` of 2 is no id: it says that the highest id ends a text.
+_ENDS_BY_HIGHEST = re.compile(r"(?:clip|clipseg|groupvit|xclip)(?:_text_model)?")
 # In these maps the keys are free text: nothing in them is looked at.
 _OPAQUE = frozenset({"id2label", "label2id", "quantization_config", "compression_config", "auto_map", "sliced_shapes"})
 
@@ -212,7 +214,7 @@ def _walk(
     document: Mapping[str, Any], path: tuple[str, ...], *, in_tower: bool
 ) -> Iterator[tuple[tuple[str, ...], str, Any, bool]]:
     for key, value in document.items():
-        if key in _OPAQUE:
+        if key in _OPAQUE or (key == "eos_token_id" and value == 2 and _ends_by_highest(document)):
             continue
         inner = in_tower or bool(_TOWER_CONFIGS.fullmatch(key))
         if isinstance(value, dict) and not _IDS.fullmatch(key):
@@ -223,6 +225,10 @@ def _walk(
                     yield from _walk(item, (*path, key, str(at)), in_tower=inner)
         else:
             yield path, key, value, in_tower
+
+
+def _ends_by_highest(document: Mapping[str, Any]) -> bool:
+    return bool(_ENDS_BY_HIGHEST.fullmatch(str(document.get("model_type"))))
 
 
 def value_at(document: Any, path: tuple[str, ...]) -> Any:

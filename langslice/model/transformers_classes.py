@@ -30,6 +30,8 @@ def model_class(folder: Path) -> Any:
 
     For a slice with per-layer sizes it is that class with those sizes, built by this package: the modeling_sliced.py in the
     folder, which does the same for clients, is not run.
+
+    Raises   CheckpointError for a configuration that its class does not take
     """
     import transformers
 
@@ -41,6 +43,10 @@ def model_class(folder: Path) -> Any:
         except ValueError:
             # A model type that this version of transformers does not have.
             return None
+        except Exception as error:  # validators of configurations raise what is no ValueError
+            raise CheckpointError(
+                f"{folder}: transformers {transformers.__version__} cannot read its config.json: {' '.join(str(error).split())}"
+            ) from error
     for name in config.architectures or ():
         if (stock := named_class(name)) is not None:
             if getattr(config, "sliced_shapes", None) is None:

@@ -29,6 +29,7 @@ from langslice.planning.tensors import along_vocabulary, plan_tensors, with_stru
 from langslice.planning.token_free_rows import live_rows, padding_rows, protected_rows, rows_note
 from langslice.planning.weights import refuse_unprunable, weights_request
 from langslice.progress import Report
+from langslice.structure.clients import client_note, depth_note, place_note, size_note
 from langslice.tokenizer import SourceTokenizer, check_renumbering
 from langslice.tokenizer.absent import ABSENT
 
@@ -81,9 +82,8 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         refuse_unprunable(checkpoint)
     rows = _rows(source, named, ignore, cut=cut)
     remarks = _structure_remarks(source, structure, choice, report)
-    tensors = plan_tensors(source, drop=tied_copies(source))
-    chosen = None
-    reasons: dict[int, str] = dict.fromkeys(range(source.rows), "whole vocabulary") if whole else {}
+    tensors, chosen = plan_tensors(source, drop=tied_copies(source)), None
+    reasons: dict[int, str] = dict.fromkeys(range(source.rows), "whole vocabulary")
     if not whole:
         sizes = weight_sizes(checkpoint, tensors, source.anatomy if structure else None, structure)
         chosen, said = _choose_tokens(source, choice, rows.protected, sizes, report, costs)
@@ -91,6 +91,8 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         remarks += (*said, rows_note(tokenizer, source.rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
     size = len(tokenizer.tokens)
+    padding = padding_rows(tokenizer, kept, source.rows, choice.get("pad_to_multiple_of"), source.family.live_rows)
+    remarks += (size_note(checkpoint.config, source.rows, len(kept) + len(padding)),)
     plan = SlicePlan(
         model=checkpoint.model_id,
         revision=checkpoint.revision,
@@ -102,7 +104,7 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         tokens=tuple(tokenizer.tokens[row] if row < size else None for row in kept.tolist()),
         reasons=tuple(reasons[row] for row in kept.tolist()),
         tensors=tensors,
-        padding=padding_rows(tokenizer, kept, source.rows, choice.get("pad_to_multiple_of"), source.family.live_rows),
+        padding=padding,
         checked=digest_rows(kept),
         implied_ids=_written_out(checkpoint, rows, kept),
         ignore_fields=tuple(sorted(ignore)),
@@ -163,7 +165,6 @@ def _checked(plan: SlicePlan, source: Source, *, cut: bool) -> SlicePlan:
 def _structure_remarks(source: Source, structure: Kept | None, choice: Choice, report: Report) -> tuple[str, ...]:
     """What a user should know of layers, heads and neurons that go; "" among them where there is nothing to say."""
     from langslice.planning.layers import language_control, removal_offer
-    from langslice.structure.clients import client_note, depth_note, place_note
 
     if structure is None:
         return ()

@@ -1,12 +1,27 @@
-"""Which clients will load a structural slice, by what the table of families says of each."""
+"""Which clients will load a slice, by what the table of families says of each, and by sizes that mean something to them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from langslice.model.anatomy import Anatomy
 from langslice.structure.kept import Kept
 
-CLIENTS = ("vLLM", "llama.cpp", "CTranslate2")
+CLIENTS = ("vLLM", "llama.cpp", "CTranslate2", "MLX", "TEI")
 _EVERYWHERE = "transformers, sentence-transformers, ONNX Runtime (by export)"
+# Numbers of rows that llama.cpp takes for a certain model -> model types, layers that it asks for, what it takes it for. Of
+# conversion/llama.py (0274f0f), also in classes that inherit from it, and src/models/deepseek2.cpp; read in November 2026.
+_LLAMA = frozenset({"llama", "mistral", "mixtral", "granite", "granitemoe", "smollm3"})
+_SPECIAL_SIZES: Mapping[int, tuple[frozenset[str], int | None, str]] = {
+    32016: (_LLAMA, None, "CodeLlama, of which the tokens 32007 to 32010 mark what is to be filled in"),
+    49152: (_LLAMA, None, "a small Granite, of which no text begins with BOS"),
+    128256: (
+        frozenset({"deepseek_v2", "deepseek_v3"}),
+        48,
+        "a model of 48 layers whose queries have no low-rank projection",
+    ),
+}
 
 
 def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
@@ -26,17 +41,19 @@ def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
             f"loads in {_EVERYWHERE} and PEFT with trust_remote_code=True; not in {', '.join(CLIENTS)}, which expect layers "
             "of one size"
         )
-    parts = {"layers": kept.layers, "heads": kept.heads, "neurons": kept.neurons, "experts": kept.experts}
+    parts = {"layers": kept.layers, "heads": kept.heads, "neurons": kept.neurons}
     cut = {word for word, part in parts.items() if part}
-    loads = [name for name in CLIENTS if cut <= anatomy.body.clients.get(name, frozenset())]
-    refuses = [
-        f"{name} (not with fewer {' and '.join(sorted(cut - anatomy.body.clients[name]))})"
+    known = anatomy.body.clients
+    refuses = {
+        name: f"{name} (not with fewer {' and '.join(sorted(cut - known[name]))})"
         for name in CLIENTS
-        if name in anatomy.body.clients and not cut <= anatomy.body.clients[name]
-    ]
-    unknown = [name for name in CLIENTS if name not in anatomy.body.clients]
+        if name in known and not cut <= known[name]
+    }
+    # None was tried with fewer experts.
+    unknown = [name for name in CLIENTS if name not in refuses and (kept.experts or name not in known)]
+    loads = [name for name in CLIENTS if name not in refuses and name not in unknown]
     told = [f"loads in {', '.join([_EVERYWHERE, *loads])}"]
-    told += [f"not in {', '.join(refuses)}"] if refuses else []
+    told += [f"not in {', '.join(refuses.values())}"] if refuses else []
     told += [f"not known of {', '.join(unknown)}"] if unknown else []
     return "; ".join(told)
 
@@ -60,6 +77,23 @@ def place_note(anatomy: Anatomy, kept: Kept) -> str:
             if isinstance(values, list) and [values[layer] for layer in stay] != values[: len(stay)]:
                 return (
                     f"`{name}` of the {stack} stack no longer follows the family's pattern: it is written out in config.json, "
-                    "and clients that derive it from a layer's place (llama.cpp, transformers before 4.53) would go wrong"
+                    "and clients that derive it from a layer's place (llama.cpp, MLX, TEI, transformers before 4.53) would go wrong"
                 )
+    return ""
+
+
+def size_note(config: Mapping[str, Any], before: int, after: int) -> str:
+    """What changes in llama.cpp where a vocabulary leaves or hits a size that it takes for a certain model; else "".
+
+    config  of the source
+    before  rows of the source
+    after   rows of the slice, padding included
+    """
+    for size, (model_types, layers, what) in _SPECIAL_SIZES.items():
+        here = config.get("model_type") in model_types and layers in (None, config.get("num_hidden_layers"))
+        if not here or before == after or size not in (before, after):
+            continue
+        told = f"llama.cpp takes a vocabulary of {size} rows for {what}; "
+        told += f"the slice has {after} and is no longer taken for it" if size == before else "the slice has as many"
+        return told if layers else f"{told}. Only its converter has this rule: `langslice export` goes by the files"
     return ""

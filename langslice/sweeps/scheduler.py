@@ -99,7 +99,8 @@ def _work(job: Job, place: str, threads: int) -> None:
         os.dup2(log.fileno(), sys.stderr.fileno())
         import torch
 
-        torch.set_num_threads(threads)
+        # Not more than torch takes by itself (OMP_NUM_THREADS): threads without a core wait for each other at full load.
+        torch.set_num_threads(min(threads, torch.get_num_threads()))
         _write(folder, *_attempt(job, folder / "work"))
 
 

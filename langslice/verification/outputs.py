@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from inspect import signature
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,20 +20,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.files.memory import return_freed_memory
-from langslice.model.anatomy import is_cross_attention
-from langslice.model.axes import is_tower
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.model_inputs import CANNOT_RUN, RANDOM_LENGTH, STATES, encode_sound, inputs_of, text_reader
 from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
 
 _RANDOM_SAMPLES = 4
-_RANDOM_LENGTH = 24
 # One sample is longer than every window that is no longer than this; of it the last positions are compared.
 _LONGEST = 1024
 _LAST_POSITIONS = 16
@@ -46,9 +43,6 @@ _WINDOWS = re.compile(
 _TOWERS = re.compile(r".*(vision|audio|image|video).*")
 # Relative to the largest logit: some ulps of the type that the sums are rounded to.
 _TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "float64": 1e-12}
-# What is raised for a model that this machine cannot run: a library or an operation that is missing,
-# positions that are too few, sizes that it does not take.
-_CANNOT_RUN = (ImportError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -58,11 +52,13 @@ class Outputs:
     hidden  float64, hidden states of every layer, end to end
     logits  float64 (1, last tokens, kept vocabulary), None for a model without a head
     dtype   type that the model computes in, as torch spells it
+    part    class of the text model inside that computed it, "" for the whole model
     """
 
     hidden: np.ndarray
     logits: np.ndarray | None
     dtype: str
+    part: str = ""
 
     def is_finite(self) -> bool:
         """Whether no value is infinite or NaN."""
@@ -107,13 +103,13 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     rng = np.random.default_rng(0)
     size = int(plan.kept.shape[0])
     new_ids = [list(sample) for sample in samples[:_RANDOM_SAMPLES]]
-    new_ids += [rng.integers(0, size, _RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
+    new_ids += [rng.integers(0, size, RANDOM_LENGTH).tolist() for _ in range(_RANDOM_SAMPLES)]
     longest, longer = _long_sample(full_config(checkpoint.config) or checkpoint.config)
     new_ids.append(rng.integers(0, size, longest).tolist())
     # A class may do something of its own with some id, which only that id shows.
     tokens = _tokens_once(checkpoint, size) if plan.row and not plan.keeps_vocabulary else 0
     once = rng.permutation(size)[:tokens]
-    length = min(longest, 4 * _RANDOM_LENGTH)
+    length = min(longest, 4 * RANDOM_LENGTH)
     new_ids += [once[at : at + length].tolist() for at in range(0, tokens, length)]
     whole = len(new_ids) - 1 - -(-tokens // length) if plan.row else None
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
@@ -127,16 +123,17 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     ends = structure is not None
     try:
         before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends, whole=whole)
-    except _CANNOT_RUN as error:
+    except CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
         dtype = "auto" if structure is None else "float32"
         stock = partial(load_unmodified, sliced.model_folder, dtype, aligned=bool(plan.row))
         after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends, whole=whole)
-    except _CANNOT_RUN as error:
+    except CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong, hidden, logits = _differences(before, after, ends=ends)
     told = f", kept logits by {logits:.0e}" if before[0].logits is not None else ""
+    told += f"; computed by {before[0].part}, the text model inside" if before[0].part else ""
     finite = sum(left.is_finite() for left in before)
     if finite < len(before):
         told += f"; the source itself overflows in {len(before) - finite} of them"
@@ -201,7 +198,7 @@ def _long_sample(config: Mapping[str, Any]) -> tuple[int, int]:
     wanted = [value + _LAST_POSITIONS for value in windows if value < _LONGEST]
     wanted += [table] if table is not None and table <= _LONGEST else []
     longer = [value for value in windows if value >= limit and (table is None or value < table)]
-    return max(1, min(limit, max(wanted, default=_RANDOM_LENGTH))), max(longer, default=0)
+    return max(1, min(limit, max(wanted, default=RANDOM_LENGTH))), max(longer, default=0)
 
 
 def _numbers(config: Mapping[str, Any], names: re.Pattern[str]) -> Iterator[int]:
@@ -261,20 +258,26 @@ def _run(
         results = []
         headed = len(batches) - 1 if whole is None else whole
         with torch.inference_mode(), giving_back_pages(model):
-            sound = _encode_sound(model)
+            reader = text_reader(model)
+            sound = encode_sound(reader)
+            # Weights of a pooler that a checkpoint lacks are drawn anew at every loading.
+            pools = not any("pooler" in name for name, _ in reader.named_parameters())
             with head_at_last(model) if whole is None else nullcontext():
                 for ids in batches[:headed]:
-                    output = model(**_inputs(model, ids, start), **sound, output_hidden_states=True, return_dict=True)
-                    results.append(_collect(output, keep, ends))
+                    output = reader(
+                        **inputs_of(reader, ids, start), **sound, output_hidden_states=True, return_dict=True
+                    )
+                    results.append(_collect(output, keep, ends, pools))
             for at, ids in enumerate(batches[headed:]):
-                inputs = _inputs(model, ids, start)
-                output = model.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
-                output = _of_kept(model, output, keep)
-                results.append(_collect(output, keep, ends or at > 0, last=0 if at else _LAST_POSITIONS))
+                inputs = inputs_of(reader, ids, start)
+                output = reader.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
+                output = _of_kept(reader, output, keep)
+                results.append(_collect(output, keep, ends or at > 0, pools, last=0 if at else _LAST_POSITIONS))
                 del output
-    del model
+    part = "" if reader is model else type(reader).__name__
+    del model, reader
     return_freed_memory()
-    return results
+    return [replace(one, part=part) for one in results]
 
 
 def load_unmodified(folder: Path, dtype: str = "auto", *, aligned: bool = False) -> Any:
@@ -316,61 +319,6 @@ def _loading_options(dtype: str) -> dict[str, str]:
     return {"attn_implementation": "eager", **dtype_option(dtype)}
 
 
-def _encode_sound(model: Any) -> dict[str, Any]:
-    """What the encoder of a model of speech or pictures makes of random ones, computed once; nothing for other models."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    if model.main_input_name == "input_features":
-        shape: tuple[int, ...] = (1, model.config.num_mel_bins, model.config.max_source_positions * 2)
-    elif model.main_input_name == "pixel_values" and model.config.is_encoder_decoder:
-        of_pictures = model.config.encoder
-        shape = (1, of_pictures.num_channels, of_pictures.image_size, of_pictures.image_size)
-    else:
-        return {}
-    features = torch.randn(shape, generator=generator)
-    return {"encoder_outputs": model.get_encoder()(features.to(model.dtype), return_dict=True)}
-
-
-def _inputs(model: Any, ids: list[int], start: int) -> dict[str, Any]:
-    import torch
-
-    tokens = torch.tensor([ids])
-    cache = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
-    # The encoder alone of an encoder-decoder has the configuration of both.
-    if not model.config.is_encoder_decoder or not _takes(model, "decoder_input_ids"):
-        return {"input_ids": tokens, **cache, **_encoder_states(model)}
-    decoder = torch.tensor([[start, *ids[:-1]]])
-    return (
-        {"decoder_input_ids": decoder}
-        if model.main_input_name != "input_ids"
-        else {"input_ids": tokens, "decoder_input_ids": decoder}
-    )
-
-
-def _encoder_states(model: Any) -> dict[str, Any]:
-    """Random states of an encoder for a decoder that reads one which is not part of it; nothing for other models."""
-    import torch
-
-    if not any(is_cross_attention(name) and not is_tower(name) for name, _ in model.named_parameters()):
-        return {}
-    hidden = getattr(model.config, "hidden_size", None)
-    if hidden is None:  # a tower of another kind, such as the Q-Former that reads sound
-        return {}
-    states = torch.randn((1, _RANDOM_LENGTH, hidden), generator=torch.Generator().manual_seed(1))
-    # Half of an encoder-decoder counts the layers of its cache by the half that is not there.
-    cache = {"use_cache": False} if _takes(model, "use_cache") else {}
-    return {"encoder_hidden_states": states.to(model.dtype), **cache}
-
-
-def _takes(model: Any, name: str) -> bool:
-    """Whether the model's forward has an argument of this name, or passes on whatever it is given."""
-    parameters = signature(model.forward).parameters
-    return name in parameters or (
-        name == "use_cache" and any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    )
-
-
 def _of_kept(model: Any, output: Any, keep: np.ndarray) -> Any:
     """What a body gives, with the kept columns of logits where its last states are these, as FSMT's are."""
     table = getattr(model.get_input_embeddings(), "weight", None)
@@ -385,15 +333,18 @@ def _flat(states: Any) -> list[Any]:
     return [one for part in states for one in _flat(part)] if isinstance(states, tuple | list) else [states]
 
 
-def _collect(output: Any, keep: np.ndarray, ends: bool, last: int = 0) -> Outputs:
+def _collect(output: Any, keep: np.ndarray, ends: bool, pools: bool, last: int = 0) -> Outputs:
     import torch
 
     states: list[Any] = []
-    for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "last_hidden_state"):
+    for name in STATES:
         value = getattr(output, name, None)
         if value is not None:
             states += _flat(value[-1:] if ends and isinstance(value, tuple | list) else value)
-    hidden = np.concatenate([state[:, -last:].to(torch.float64).numpy().ravel() for state in states])
+    parts = [state[:, -last:] for state in states]
+    pooled = getattr(output, "pooler_output", None)
+    parts += [pooled] if torch.is_tensor(pooled) and pools else []
+    hidden = np.concatenate([part.to(torch.float64).numpy().ravel() for part in parts])
     logits = getattr(output, "logits", None)
     dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")
     kept = None if logits is None else logits[..., torch.from_numpy(keep)].to(torch.float64).numpy()

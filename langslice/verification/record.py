@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
@@ -164,13 +165,15 @@ def library_versions() -> dict[str, str | None]:
 
 def installed_versions(libraries: Sequence[str]) -> dict[str, str | None]:
     """The version of each library, None for one that is absent."""
-    found: dict[str, str | None] = {}
-    for library in libraries:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = None
-    return found
+    return {library: _installed(library) for library in libraries}
+
+
+@cache
+def _installed(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _source_hashes(checkpoint: Checkpoint, *, whole_weights: bool) -> dict[str, dict[str, Any]]:

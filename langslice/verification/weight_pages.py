@@ -19,12 +19,15 @@ _DONTNEED = 4  # of madvise on Linux
 # The head sees one position at a time, and hidden states are compared at all of them: a few positions show its every row.
 _HEAD_POSITIONS = 4
 _HEAD_ROWS = 1 << 15
+# Bytes of weights that may stay: to look for the mappings takes longer than to run so small a model.
+_SMALL = 1 << 25
 
 
 @contextmanager
 def giving_back_pages(model: Any) -> Iterator[None]:
-    """Let every module of a model give back the pages of its own parameters after it has run; on Linux, elsewhere nothing."""
-    mapped = _clean_mappings()
+    """Let every module of a large model give back the pages of its own parameters after it has run; on Linux, elsewhere nothing."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    mapped = _clean_mappings() if size > _SMALL else []
 
     def after(module: Any, *_: Any) -> None:
         for parameter in module._parameters.values():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from typer.testing import CliRunner
 
 from langslice.cli.app import app
+from langslice.evaluation import speed
 from langslice.mini import heldout_text
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,12 +73,22 @@ def here(tmp_path, monkeypatch, zoo):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def one_speed_server():
+    """The process whose forks measure speed, kept from one command to the next: to load its libraries takes longest."""
+    with speed._server() as measured, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "_server", lambda: nullcontext(measured))
+        yield
+
+
 def test_no_command_is_missing():
     assert sorted(COMMANDS) == sorted(info.name or info.callback.__name__ for info in app.registered_commands)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_command(name, here):
+def test_command(name, here, request):
+    if name in ("demo", "evaluate"):
+        request.getfixturevalue("one_speed_server")
     typed, made = COMMANDS[name]
     before = {path.name for path in here.iterdir()}
     for line in typed:

@@ -70,8 +70,9 @@ def page(record: dict[str, Any]) -> str:
         lines += [
             "## With pictures or sound",
             "",
-            "Models that read pictures or sound next to text, as far as they were tried: the language model inside, and towers",
-            "untouched.",
+            "Models that read or write pictures or sound next to text, pairs of towers, and text towers alone: the text model",
+            "inside, and towers untouched. Where a model does not run on text alone, the text model inside is compared, with its",
+            "pooled output.",
             "",
             *_tables(record["towers"], TOWER_AXES, reasons),
         ]

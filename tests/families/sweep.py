@@ -1,12 +1,11 @@
 """Every model type that the installed transformers has: what of it can be sliced, and what is refused, with the reason.
 
-    python -m tests.families.sweep                     all types, into record.json (half an hour and more)
+    python -m tests.families.sweep                     all types, into record.json (many minutes)
     python -m tests.families.sweep --types mamba,rwkv  these, printed; with --merge into record.json
 
-With --towers it is the models that read pictures or sound next to text: their vocabulary and layers.
-
-What was found is noted pair by pair in build/families*.jsonl: a sweep that was stopped goes on from there with --go-on.
-
+With --towers it is the models that read or write pictures or sound next to text, pairs of towers, and text towers: their
+vocabulary and layers. Each type has a warm process of its own (apart.py), and --jobs of them run at a time.
+What was found is noted in build/families*.jsonl: a sweep that was stopped goes on from there with --go-on.
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
 more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
 """
@@ -23,6 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.derived_parts import NO_ATTENTION, NO_FEED_FORWARD
 from langslice.model.transformers_classes import model_class
+from tests.families.apart import ApartError, apart
 from tests.families.record import AXES, MIXTURE_AXES, RECORD, TOWER_AXES, Found, lost, merged, read_record
 from tests.families.tiny import build
 
@@ -51,6 +52,17 @@ _TABLES = {
     "masked": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
     "sequence": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
 }
+# Next to text they read or write pictures or sound.
+_TOWER_TABLES = (
+    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_RETRIEVAL_MAPPING_NAMES",
+    "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES",
+)
+# Where a model that does not run on text alone keeps its text model.
+_INSIDE = ("language_model", "text_model", "text_decoder", "text_backbone")
 
 
 class _HasNone(Exception):
@@ -75,16 +87,29 @@ def pairs() -> Iterator[tuple[str, str]]:
 
 
 def with_towers() -> Iterator[tuple[str, str]]:
-    """Model type and class of what reads pictures or sound next to text, and is not among `pairs`."""
+    """Model type and class of what has to do with pictures or sound next to text, and is not among `pairs`; text towers, too."""
     import transformers
     from transformers.models.auto import modeling_auto
 
     seen = set(pairs())
-    for table in ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES"):
-        for model_type, name in getattr(modeling_auto, table).items():
-            if (model_type, name) not in seen and hasattr(transformers, name):
-                seen.add((model_type, name))
-                yield model_type, name
+    text = {model_type for model_type, _ in seen}
+    for model_type, name in dict.fromkeys(_tower_classes(modeling_auto, transformers.CONFIG_MAPPING, text)):
+        if (model_type, name) not in seen and hasattr(transformers, name):
+            yield model_type, name
+
+
+def _tower_classes(auto: Any, configs: Any, text: set[str]) -> Iterator[tuple[str, str]]:
+    """Of every table that names such models; of bodies those that hold, or are, a text model, and write none themselves."""
+    named = [pair for table in _TOWER_TABLES for pair in getattr(auto, table).items()]
+    yield from named
+    known = {*text, *(model_type for model_type, _ in named)}
+    for model_type, config in configs.items():
+        if model_type in known:
+            continue
+        if "text_config" in config.sub_configs and isinstance(auto.MODEL_MAPPING_NAMES.get(model_type), str):
+            yield model_type, auto.MODEL_MAPPING_NAMES[model_type]
+        if model_type.endswith("_text_model"):
+            yield model_type, config.__name__.replace("Config", "Model")
 
 
 def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = ALL_AXES) -> dict[str, str]:
@@ -98,6 +123,18 @@ def sweep(model_type: str, class_name: str, folder: Path, axes: Sequence[str] = 
     except Exception as error:  # noqa: BLE001 - classes raise anything
         return dict.fromkeys(axes, f"not built: {_short(error)}")
     return {axis: _tried(_CUTS[axis], source if axis == "vocabulary" else bare, folder / axis) for axis in axes}
+
+
+def swept_apart(model_type: str, class_name: str, axes: Sequence[str]) -> dict[str, str]:
+    """The same in a process of its own; "failed: how it ended" of every axis where that ended without a result."""
+    folder = Path(tempfile.mkdtemp(prefix="langslice-sweep-"))
+    try:
+        found: dict[str, str] = apart(sweep, model_type, class_name, folder, axes)
+    except ApartError as error:
+        return dict.fromkeys(axes, f"failed: {error}")
+    finally:
+        shutil.rmtree(folder)
+    return found
 
 
 def _tried(cut: Callable[[Path, Path], str], source: Path, out: Path) -> str:
@@ -123,16 +160,16 @@ def _layers(source: Path, out: Path) -> str:
     stacks = anatomy.layers
     if not any(anatomy.fields(stack).layers for stack in stacks):
         raise _HasNone("its layers share one set of weights")
-    for at, cut in enumerate(("1", "", "0-1")):
+    refused: LangsliceError | None = None
+    for cut in ("1", "", "0-1"):
+        drop = [f"{stack}.{cut or count - 1}" for stack, count in stacks.items()]
         try:
-            drop = [f"{stack}.{cut or count - 1}" for stack, count in stacks.items()]
             langslice.slice(source, out, drop_layers=drop, overwrite=True)
-        except LangsliceError:
-            if at == 2:
-                raise
+        except LangsliceError as error:
+            refused = refused or error
         else:
-            break
-    return ""
+            return ""
+    raise refused or AssertionError("no attempt was made")
 
 
 def _heads(source: Path, out: Path) -> str:
@@ -202,21 +239,38 @@ def _differs(source: Path, out: Path, kept: np.ndarray) -> str:
     found = []
     for folder, tokens in ((source, kept[ids]), (out, ids)):
         model = model_class(folder).from_pretrained(folder, attn_implementation="eager").eval()
-        known = signature(model.forward).parameters
-        inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
-        if model.config.is_encoder_decoder and "decoder_input_ids" in known:
-            inputs["decoder_input_ids"] = inputs["input_ids"]
-        if model.main_input_name == "pixel_values" and model.config.is_encoder_decoder:
-            size = model.config.encoder.image_size
-            del inputs["input_ids"]
-            inputs["pixel_values"] = torch.ones(2, model.config.encoder.num_channels, size, size)
-        inputs |= {"use_cache": False} if "use_cache" in known else {}
-        with torch.no_grad():
-            output = model(**inputs)
+        if hasattr(model, "get_text_features"):  # two towers: what they are compared by
+            with torch.no_grad():
+                features = model.get_text_features(input_ids=torch.from_numpy(tokens))
+            found.append(features if torch.is_tensor(features) else features.pooler_output)
+            continue
+        try:
+            output = _output(model, tokens)
+        except (AttributeError, TypeError, ValueError):  # it does not run on text alone
+            inside = (part for path, part in model.named_modules() if path.rpartition(".")[2] in _INSIDE)
+            output = _output(next(inside, model), tokens)
         found.append(output.logits if "logits" in output else output[0])
     first = found[0][..., torch.from_numpy(kept)] if found[0].shape[-1] != found[1].shape[-1] else found[0]
     off = float((first - found[1]).abs().max() / first.abs().max().clamp(min=1))
     return "" if off < 1e-5 else f"outputs differ by {off:.1e} of the largest"
+
+
+def _output(model: Any, tokens: np.ndarray) -> Any:
+    import torch
+    from transformers.modeling_outputs import BaseModelOutput
+
+    known = signature(model.forward).parameters
+    inputs: dict[str, Any] = {"input_ids": torch.from_numpy(tokens)}
+    if model.config.is_encoder_decoder and "decoder_input_ids" in known:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    if model.main_input_name != "input_ids" and "encoder_outputs" in known:  # it reads sound, or a picture
+        width = (getattr(model.config, "encoder", None) or model.config.get_text_config()).hidden_size
+        states = BaseModelOutput(last_hidden_state=torch.ones(2, 24, width))
+        states.attention_mask = None  # Moonshine's encoder gives one
+        inputs = {"decoder_input_ids": inputs["input_ids"], "encoder_outputs": states}
+    inputs |= {"use_cache": False} if "use_cache" in known else {}
+    with torch.no_grad():
+        return model(**inputs)
 
 
 _CUTS: dict[str, Callable[[Path, Path], str]] = {
@@ -245,7 +299,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     kind = "towers" if asked.towers else "types"
     axes = asked.axes.split(",") if asked.axes else list(TOWER_AXES if asked.towers else ALL_AXES)
-    record = _swept(kind, asked.types, axes, go_on=asked.go_on, minutes=asked.minutes)
+    record = _swept(kind, asked.types, axes, go_on=asked.go_on, minutes=asked.minutes, jobs=asked.jobs)
     print(counts_by_axis(record))
     partial = bool(asked.types or asked.axes) or asked.minutes != float("inf")
     if partial and not asked.merge:
@@ -274,6 +328,9 @@ def _asked() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="stop then; what may have changed comes first"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="types at a time, each in a process of its own"
+    )
     parser.add_argument("--merge", action="store_true", help="write what a part of a sweep found, beside what is known")
     parser.add_argument("--go-on", action="store_true", help="leave out what the journal of a stopped sweep has")
     return parser.parse_args()
@@ -284,7 +341,7 @@ def _is_exact(record: Found, model_type: str, name: str, axes: Sequence[str]) ->
     return all(found.get(axis) == "exact" for axis in axes)
 
 
-def _swept(kind: str, types: str, axes: Sequence[str], *, go_on: bool, minutes: float) -> Found:
+def _swept(kind: str, types: str, axes: Sequence[str], *, go_on: bool, minutes: float, jobs: int = 1) -> Found:
     """What was found of all pairs of a kind, or of these types; noted in a journal as it is found."""
     journal = None if types else JOURNALS[kind]
     record: Found = {}
@@ -296,23 +353,28 @@ def _swept(kind: str, types: str, axes: Sequence[str], *, go_on: bool, minutes: 
             record.setdefault(model_type, {})[name] = found
     known = read_record().get(kind, {})
     ends = time.monotonic() + 60 * minutes
-    for model_type, name in sorted(
-        with_towers() if kind == "towers" else pairs(), key=lambda pair: _is_exact(known, *pair, axes)
-    ):  # what may have changed first
-        if time.monotonic() > ends:
-            break
-        if (types and model_type not in types.split(",")) or name in record.get(model_type, {}):
-            continue
-        began = time.monotonic()
-        folder = Path(tempfile.mkdtemp(prefix="langslice-sweep-"))
-        try:
-            found = record.setdefault(model_type, {})[name] = sweep(model_type, name, folder, axes)
-        finally:
-            shutil.rmtree(folder)
-        print(f"{time.monotonic() - began:5.1f} s  {model_type} {name} {found}", flush=True)
-        if journal is not None:
-            with journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([model_type, name, found]) + "\n")
+    todo = sorted(
+        (
+            (model_type, name)
+            for model_type, name in (with_towers() if kind == "towers" else pairs())
+            if (not types or model_type in types.split(",")) and name not in record.get(model_type, {})
+        ),
+        key=lambda pair: _is_exact(known, *pair, axes),  # what may have changed first
+    )
+
+    def tried(pair: tuple[str, str]) -> dict[str, str] | None:
+        return swept_apart(*pair, axes) if time.monotonic() <= ends else None
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:
+        for (model_type, name), found in zip(todo, pool.map(tried, todo), strict=True):
+            if found is None:
+                continue
+            record.setdefault(model_type, {})[name] = found
+            print(f"{time.monotonic() - began:6.1f} s  {model_type} {name} {found}", flush=True)
+            if journal is not None:
+                with journal.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([model_type, name, found]) + "\n")
     return record
 
 

@@ -19,18 +19,22 @@ SAMPLE = [
 ][::STRIDE]
 
 
-def test_nothing_is_wrong():
-    said = [one for classes in RECORD["types"].values() for axes in classes.values() for one in axes.values()]
+@pytest.mark.parametrize("kind", ["types", "towers"])
+def test_nothing_is_wrong(kind):
+    said = [one for classes in RECORD[kind].values() for axes in classes.values() for one in axes.values()]
     assert not [one for one in said if one.startswith(("wrong", "failed"))]
     assert said.count("exact") > len(said) / 2
 
 
-@pytest.mark.parametrize(("model_type", "name"), SAMPLE)
-def test_what_is_exact_stays_exact(model_type, name, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "model_type", "name"), [*(("types", *pair) for pair in SAMPLE), ("towers", "clip", "CLIPModel")]
+)
+def test_what_is_exact_stays_exact(kind, model_type, name, tmp_path):
     if transformers.__version__ != RECORD["transformers"]:
         pytest.skip(f"recorded with transformers {RECORD['transformers']}")
-    found = sweep(model_type, name, tmp_path)
-    assert lost({model_type: {name: RECORD["types"][model_type][name]}}, {model_type: {name: found}}) == []
+    known = RECORD[kind][model_type][name]
+    found = sweep(model_type, name, tmp_path, list(known))
+    assert lost({model_type: {name: known}}, {model_type: {name: found}}) == []
 
 
 def test_a_type_that_turns_from_exact_to_refused_is_named():
@@ -60,7 +64,7 @@ def test_reasons_name_no_folder(tmp_path, monkeypatch):
 def test_a_sweep_that_was_stopped_goes_on(tmp_path, monkeypatch):
     swept = []
     monkeypatch.setattr(sweeps, "pairs", lambda: iter([("one", "One"), ("two", "Two")]))
-    monkeypatch.setattr(sweeps, "sweep", lambda *pair: swept.append(pair[0]) or {"layers": "exact"})
+    monkeypatch.setattr(sweeps, "swept_apart", lambda *pair: swept.append(pair[0]) or {"layers": "exact"})
     journal = tmp_path / "build" / "journal.jsonl"
     monkeypatch.setattr(sweeps, "JOURNALS", {"types": journal})
     part = sweeps._swept("types", "", ["layers"], go_on=False, minutes=-1)

@@ -50,6 +50,7 @@ SMALL: dict[str, Any] = {
     "entity_emb_size": 20,
     "encoder_hash_byte_group_vocab": 100,
     "vision_output_dim": _HIDDEN,
+    **dict.fromkeys(("condition_dim", "text_hidden_size", "projection_dim"), _HIDDEN),
     "hidden_size_global": _HIDDEN,
     "out_hidden_size": _HIDDEN,
     "image_size": 28,
@@ -84,6 +85,10 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "gemma4_text": {"hidden_size_per_layer_input": 7, "per_layer_config": {"3": {"head_dim": 16}}},
     "gemma4_unified_text": {"per_layer_config": {"3": {"head_dim": 16}}},
+    "glm4v_text": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}},
+    "glm4v_moe_text": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5,
+                                           "mrope_section": [1, 1, 0]}},
+    "glm5_next_text": {"num_key_value_heads": _HEADS},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"mamba_n_heads": 4, "mamba_d_head": "auto", "layer_types": ["mamba", "attention"] * 2},
     **{name: {"head_dim": _HEAD, "num_key_value_heads": 2} for name in (
@@ -106,7 +111,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "prophetnet": {"num_encoder_layers": 3, "num_decoder_layers": 3},
     **{name: {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}} for name in (
-        "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text")},
+        "glm_ocr_text", "paddleocr_vl_text", "qwen2_5_omni_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text")},
     "qwen4_exp_text": {"layer_types": _LISTED, "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": _HEAD,
                        "indexer_budget": 8, "indexer_compress_ratio": 2, "hc_lowrank": 10, "linear_num_key_heads": 2,
                        "linear_num_value_heads": 4, "linear_key_head_dim": _HEAD, "linear_value_head_dim": _HEAD},
@@ -121,7 +126,7 @@ OWN: dict[str, dict[str, Any]] = {
     "roc_bert": {"pronunciation_embed_dim": 12, "shape_embed_dim": 14, "shape_vocab_size": 40},
     **{name: {"num_key_value_heads": _HEADS} for name in (
         "axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "longcat_flash",
-        "minicpm3", "sarvam_mla", "youtu")},
+        "minicpm3", "mistral4", "mistral4_text", "mistral_large4_text", "sarvam_mla", "youtu")},
     **{name: {"rotary_dim": 4} for name in ("codegen", "gptj")},
     **{name: {"default_language": "en_XX"} for name in ("xmod",)},
     "dory": {"n_input_layers": 1, "n_recurrent_layers": 2, "n_output_layers": 1},

@@ -9,7 +9,9 @@ import pytest
 
 from langslice.errors import LanguageError, PlanError, ScoreError
 from langslice.model.anatomy import Heads, read_anatomy
+from langslice.model.body import Routing
 from langslice.model.checkpoint import open_checkpoint
+from langslice.scoring.expert_selection import language_experts_to_drop, random_experts
 from langslice.scoring.selection import (
     heads_to_drop,
     language_heads_to_drop,
@@ -208,3 +210,33 @@ def test_scores_that_do_not_fit_are_refused(plain):
         heads_to_drop(heads([1, 2], [1, 2], [1, 2]), plain, 0.5)
     with pytest.raises(ScoreError, match="scores from another model: at encoder they have"):
         neurons_to_drop(scored("neurons", "l1", {"": {"encoder": {0: [1, 2]}}}), plain, 0.5)
+
+
+def mixture(llama, **fields):
+    """The same with six experts a layer, of which a token runs through two."""
+    routing = Routing("n", "k", *(name if name in fields else "" for name in ("groups", "top")))
+    stacks = {"layers": replace(llama.body.stacks["layers"], routing=routing)}
+    experts = {"layers": dict.fromkeys(range(3), 6)}
+    return replace(
+        llama, body=replace(llama.body, stacks=stacks), experts=experts, config={**llama.config, "k": 2, **fields}
+    )
+
+
+def test_experts_that_serve_only_other_languages(llama):
+    # A fair share is 2 / 6; who gets half of it serves the language.
+    ko, fr = [0.6, 0.5, 0.1, 0.4, 0.35, 0.05], [0.05, 0.1, 0.6, 0.1, 0.1, 1.05]
+    both = [0.6, 0.5, 0.1, 0.2, 0.2, 0.4]  # of this layer expert 2 alone serves only French
+    tables = {"ko": {0: ko, 1: both, 2: ko}, "fr": dict.fromkeys(range(3), fr)}
+    scores = scored("experts", "routed", {one: {"layers": rows} for one, rows in tables.items()})
+    assert language_experts_to_drop(scores, mixture(llama), ["ko"]) == {"layers": {0: (5,), 1: (2,), 2: (5,)}}
+    with pytest.raises(LanguageError, match="every scored language is kept"):
+        language_experts_to_drop(scores, mixture(llama), ["ko", "fr"])
+    grouped = mixture(llama, groups=2, top=1)
+    assert language_experts_to_drop(scores, grouped, ["ko"]) == {}  # the second group of layer 1 has none
+    even = scored("experts", "routed", {"ko": {"layers": dict.fromkeys(range(3), ko)}, "fr": {"layers": tables["fr"]}})
+    gone = language_experts_to_drop(even, grouped, ["ko"])
+    assert gone == {"layers": dict.fromkeys(range(3), (2, 5))}
+    control = random_experts(gone, grouped, seed=0)["layers"]
+    assert all([expert // 3 for expert in experts] == [0, 1] for experts in control.values())
+    with pytest.raises(ScoreError, match="routed shares"):
+        language_experts_to_drop(replace(even, method="other"), grouped, ["ko"])

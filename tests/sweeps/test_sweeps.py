@@ -19,6 +19,7 @@ from langslice.files.folder_lock import locked
 from langslice.recipes.content import content_of, digest
 from langslice.recipes.document import Recipe
 from langslice.reporting.line_chart import ChartLine, ChartPoint, line_chart
+from langslice.sweeps import scheduler
 from langslice.sweeps.main import sweep
 from langslice.sweeps.recipe import check_grid, expand, load_grid
 from langslice.sweeps.scheduler import RESULT
@@ -200,6 +201,18 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tiny, tmp_path, capsys, 
     assert "error: 1 of 2 runs failed\n  slice.lexicon=" in captured.err
     assert "1 of them" not in captured.out
     assert len((tmp_path / "out" / "table.csv").read_text(encoding="utf-8").splitlines()) > 1
+
+
+def test_a_job_takes_no_more_threads_than_torch_would(tmp_path, monkeypatch, one_thread):
+    import torch
+
+    monkeypatch.setattr(scheduler, "_attempt", lambda job, work: ({"threads": torch.get_num_threads()}, ""))
+    child = os.fork()
+    if child == 0:
+        scheduler._work({}, str(tmp_path), 64)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert json.loads((tmp_path / RESULT).read_text()) == {"threads": 1}
 
 
 def test_two_sweeps_never_share_a_folder(tiny, tmp_path):

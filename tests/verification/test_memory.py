@@ -72,6 +72,7 @@ def test_what_is_remembered_of_a_tokenizer_goes_with_it(mini):
 
 def test_pages_are_given_back_and_nothing_computed_changes(mini, monkeypatch):
     """Weights lie in their file: what was read of them is dropped after each module, unless somebody wrote to them in memory."""
+    monkeypatch.setattr(weight_pages, "_SMALL", 0)
     model = load_unmodified(mini)
     given_back = []
     give = weight_pages._give_back
