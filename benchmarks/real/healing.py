@@ -27,6 +27,7 @@ LANGUAGES = ("ko", "en")
 LINES = {GEMMA: 50, E5: 150}
 _CUTS = {
     "64,000 rows": (GEMMA, ("-l", "ko,en", "--max-vocab", 64000)),
+    "64,000 rows, mean start": (GEMMA, ("-l", "ko,en", "--max-vocab", 64000)),
     "32,000 rows": (GEMMA, ("-l", "ko,en", "--max-vocab", 32000)),
     "default rows": (GEMMA, ("-l", "ko,en")),
     "6 of 18 layers out": (GEMMA, ("-l", "ko,en", "--drop-layers", "9-14")),
@@ -46,12 +47,16 @@ _E5 = {
 
 @dataclass(frozen=True)
 class Job:
-    """A slice that is healed in one way."""
+    """A slice that is healed in one way.
+
+    mean  whether the rows of pieces start halfway to the mean of the dropped words that they spell now
+    """
 
     cut: str
     way: str
     options: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    mean: bool = False
 
 
 JOBS = {
@@ -66,6 +71,7 @@ JOBS = {
     "layers-all": Job("6 of 18 layers out", "all", {**_GEMMA, "learning_rate": 2e-4}, (0, 1, 2)),
     "neurons-all": Job("25% of neurons out", "all", {**_GEMMA, "learning_rate": 1e-4}),
     "32k-embeddings": Job("32,000 rows", "embeddings", {**_GEMMA, "train": ["embeddings"], "learning_rate": 2e-4}),
+    "64k-mean-all": Job("64,000 rows, mean start", "all", {**_GEMMA, "learning_rate": 5e-5}, mean=True),
     "32k-all": Job("32,000 rows", "all", {**_GEMMA, "learning_rate": 5e-5}),
 }
 
@@ -131,7 +137,7 @@ def run(name: str, job: Job, seed: int) -> dict[str, Any]:
     from langslice import heal
 
     model = _CUTS[job.cut][0]
-    source, _ = sliced(PAGE, job.cut.replace(" ", "-"), *_cut(job.cut))
+    source = source_of(job)
     out = WORK / PAGE / f"{name}-{seed}"
     cpu = time.process_time()
     found = heal(
@@ -151,6 +157,40 @@ def run(name: str, job: Job, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def source_of(job: Job) -> Path:
+    """The slice that a job heals."""
+    source, _ = sliced(PAGE, job.cut.replace(" ", "-"), *_cut(job.cut))
+    if job.mean:
+        step(PAGE, f"{job.cut.replace(' ', '-')}-start", lambda: start_from_means(models() / GEMMA, source))
+    return source
+
+
+def start_from_means(original: Path, source: Path) -> dict[str, int]:
+    """Move the row of each piece that spells dropped words halfway to the mean of their rows; gives how many moved."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from tokenizers import Tokenizer
+
+    name = "model.embed_tokens.weight"
+    whole = load_file(original / "model.safetensors")[name].float()
+    tensors = load_file(source / "model.safetensors")
+    rows = tensors[name].float()
+    kept = set(json.loads((source / "slice.json").read_text())["new_to_old"])
+    before, after = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (original, source))
+    total, count = torch.zeros_like(rows), torch.zeros(len(rows))
+    dropped = [old for old in range(before.get_vocab_size()) if old not in kept and old < len(whole)]
+    words = [before.id_to_token(old).replace("▁", " ") for old in dropped]
+    for old, found in zip(dropped, after.encode_batch_fast(words, add_special_tokens=False), strict=True):
+        pieces = torch.tensor(sorted(set(found.ids)), dtype=torch.int64)
+        total[pieces] += whole[old]
+        count[pieces] += 1
+    moved = count > 0
+    rows[moved] = (rows[moved] + total[moved] / count[moved, None]) / 2
+    tensors[name] = rows.to(tensors[name].dtype)
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    return {"moved": int(moved.sum()), "dropped": len(dropped)}
+
+
 def _cut(name: str) -> tuple[Any, ...]:
     model, options = _CUTS[name]
     extra: tuple[Any, ...] = ("--no-verify",)
@@ -165,7 +205,7 @@ def main() -> None:
     for name in asked:
         job = JOBS[name]
         model = _CUTS[job.cut][0]
-        source, _ = sliced(PAGE, job.cut.replace(" ", "-"), *_cut(job.cut))
+        source = source_of(job)
         step(PAGE, f"{model}-quality", lambda model=model: quality(model, models() / model))
         step(PAGE, f"{job.cut.replace(' ', '-')}-quality", lambda source=source, model=model: quality(model, source))
         for seed in job.seeds:
@@ -210,6 +250,12 @@ def compared(model: str, before: Any, after: Any) -> dict[str, Any]:
     return found
 
 
+def cpu_minutes(job: Job, found: dict[str, Any]) -> float:
+    """Of a whole run; of one that was stopped and taken up again, those of its last part, for as many steps as all of it."""
+    steps = job.options["steps"]
+    return float(found["cpu_seconds"]) / 60 * steps / (steps - found["resumed"])
+
+
 def pictures(document: dict[str, Any]) -> dict[str, str]:
     """Model -> the share of the first held-out loss that is left, by CPU minutes, as SVG."""
     from langslice.reporting.line_chart import ChartLine, ChartPoint, line_chart
@@ -218,7 +264,7 @@ def pictures(document: dict[str, Any]) -> dict[str, str]:
     for name, seeds in document["runs"].items():
         job = JOBS[name]
         for seed, found in seeds.items():
-            minutes = found["cpu_seconds"] / 60 / job.options["steps"]
+            minutes = cpu_minutes(job, found) / job.options["steps"]
             first = found["curve"][0]["heldout_loss"]
             points = tuple(ChartPoint(row["step"] * minutes, row["heldout_loss"] / first) for row in found["curve"])
             said = (
@@ -248,10 +294,10 @@ def page(document: dict[str, Any]) -> str:
                 rows.append([
                     job.cut, job.way, seed, language, f"{original:.4f}".replace("-0.0000", "0.0000"), f"{cut:.4f}", f"{after:.4f}",
                     f"{change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]", f"{back:.0%}" if np.isfinite(back) else "–",
-                    f"{found['cpu_seconds'] / 60:.1f}",
+                    f"{cpu_minutes(job, found):.1f}",
                 ])  # fmt: skip
             told = ", ".join(f"{row['step']}: {row['heldout_loss']:.3g}" for row in found["curve"])
-            minutes = found["cpu_seconds"] / 60 / max(job.options["steps"], 1)
+            minutes = cpu_minutes(job, found) / job.options["steps"]
             curves.append(f"- {job.cut}, {job.way}, seed {seed}: {told} ({minutes:.3f} CPU minutes a step)")
     left = [f"{job.cut}, {job.way}" for name, job in JOBS.items() if name not in document["runs"]]
     head = [
@@ -288,8 +334,9 @@ embedding.
 {chr(10).join(f"![](healing-{model}.svg)" for model in pictures(document))}
 
 ## Initial rows
-Not compared: a piece of a dropped word is a token of the original, with the row that the original trained for it, so that no row
-of a slice has to be made up. A mean of dropped words in its place would overwrite a trained row.
+A piece of a dropped word is a token of the original, with the row that the original trained for it, so that no row has to be made
+up: that is the start everywhere above. "mean start" moves the row of each piece that now spells dropped words halfway to the mean
+of the rows of these words (tied: input and output).
 
 Not run: {"; ".join(left) or "nothing"}.
 """

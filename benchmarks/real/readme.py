@@ -159,7 +159,7 @@ def of_healing() -> list[list[str]]:
             after = [one[1] for one in each]
             said.append(f"{language} {each[0][0]:.3f} cut, {sum(after) / len(after):.3f} healed")
         unit = "bits per byte" if model == healing.GEMMA else "1 - cosine"
-        minutes = sum(one["cpu_seconds"] for one in seeds.values()) / 60 / len(seeds)
+        minutes = sum(healing.cpu_minutes(job, one) for one in seeds.values()) / len(seeds)
         rows.append([
             f"{model}, {job.cut}, {job.options['steps']} steps of healing ({job.way}; {minutes:.0f} CPU minutes): {unit}",
             ", ".join(said), "[healing](benchmarks/results/real/healing.md)",

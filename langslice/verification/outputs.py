@@ -260,17 +260,19 @@ def _run(
         with torch.inference_mode(), giving_back_pages(model):
             reader = text_reader(model)
             sound = encode_sound(reader)
+            # Weights of a pooler that a checkpoint lacks are drawn anew at every loading.
+            pools = not any("pooler" in name for name, _ in reader.named_parameters())
             with head_at_last(model) if whole is None else nullcontext():
                 for ids in batches[:headed]:
                     output = reader(
                         **inputs_of(reader, ids, start), **sound, output_hidden_states=True, return_dict=True
                     )
-                    results.append(_collect(output, keep, ends))
+                    results.append(_collect(output, keep, ends, pools))
             for at, ids in enumerate(batches[headed:]):
                 inputs = inputs_of(reader, ids, start)
                 output = reader.base_model(**inputs, **sound, output_hidden_states=True, return_dict=True)
                 output = _of_kept(reader, output, keep)
-                results.append(_collect(output, keep, ends or at > 0, last=0 if at else _LAST_POSITIONS))
+                results.append(_collect(output, keep, ends or at > 0, pools, last=0 if at else _LAST_POSITIONS))
                 del output
     part = "" if reader is model else type(reader).__name__
     del model, reader
@@ -331,7 +333,7 @@ def _flat(states: Any) -> list[Any]:
     return [one for part in states for one in _flat(part)] if isinstance(states, tuple | list) else [states]
 
 
-def _collect(output: Any, keep: np.ndarray, ends: bool, last: int = 0) -> Outputs:
+def _collect(output: Any, keep: np.ndarray, ends: bool, pools: bool, last: int = 0) -> Outputs:
     import torch
 
     states: list[Any] = []
@@ -341,7 +343,7 @@ def _collect(output: Any, keep: np.ndarray, ends: bool, last: int = 0) -> Output
             states += _flat(value[-1:] if ends and isinstance(value, tuple | list) else value)
     parts = [state[:, -last:] for state in states]
     pooled = getattr(output, "pooler_output", None)
-    parts += [pooled] if torch.is_tensor(pooled) else []
+    parts += [pooled] if torch.is_tensor(pooled) and pools else []
     hidden = np.concatenate([part.to(torch.float64).numpy().ravel() for part in parts])
     logits = getattr(output, "logits", None)
     dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")
