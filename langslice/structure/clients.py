@@ -77,7 +77,8 @@ def place_note(anatomy: Anatomy, kept: Kept) -> str:
             if isinstance(values, list) and [values[layer] for layer in stay] != values[: len(stay)]:
                 return (
                     f"`{name}` of the {stack} stack no longer follows the family's pattern: it is written out in config.json, "
-                    "and clients that derive it from a layer's place (llama.cpp, MLX, TEI, vLLM of early 2025, transformers before 4.53) would go wrong"
+                    "and clients that derive it from a layer's place (llama.cpp, MLX, TEI, vLLM of early 2025, transformers before "
+                    "4.53) would go wrong"
                 )
     return ""
 
