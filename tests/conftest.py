@@ -12,6 +12,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The first use of a forked worker pool would otherwise warn, and warnings are errors.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# No test can see whether what it wrote has reached the disk, and waiting for that takes a tenth of the time. Processes that tests
+# start wait as usual.
+os.fsync = lambda descriptor: None
 # The cache of this run alone: results of an earlier version must not hide what the code does now. Processes that share the tests
 # share it, since they inherit its name.
 if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -32,6 +32,19 @@ def _clients(
     return {name: frozenset(words.split()) for name, words in given.items() if words}
 
 
+# Numbers of rows that llama.cpp takes for a certain model -> model types, layers that it asks for, what it takes it for. Of
+# conversion/llama.py (0274f0f), also in classes that inherit from it, and src/models/deepseek2.cpp; read in November 2026.
+_LLAMA_KINDS = frozenset({"llama", "mistral", "mixtral", "granite", "granitemoe", "smollm3"})
+LLAMA_CPP_SIZES: Mapping[int, tuple[frozenset[str], int | None, str]] = {
+    32016: (_LLAMA_KINDS, None, "CodeLlama, of which the tokens 32007 to 32010 mark what is to be filled in"),
+    49152: (_LLAMA_KINDS, None, "a small Granite, of which no text begins with BOS"),
+    128256: (
+        frozenset({"deepseek_v2", "deepseek_v3"}),
+        48,
+        "a model of 48 layers whose queries have no low-rank projection",
+    ),
+}
+
 _BERT = _one()
 _GROUPED = _one(kv_heads="num_key_value_heads")
 _T5 = {

@@ -6,22 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from langslice.model.anatomy import Anatomy
+from langslice.model.layer_fields import LLAMA_CPP_SIZES
 from langslice.structure.kept import Kept
 
 CLIENTS = ("vLLM", "llama.cpp", "CTranslate2", "MLX", "TEI")
 _EVERYWHERE = "transformers, sentence-transformers, ONNX Runtime (by export)"
-# Numbers of rows that llama.cpp takes for a certain model -> model types, layers that it asks for, what it takes it for. Of
-# conversion/llama.py (0274f0f), also in classes that inherit from it, and src/models/deepseek2.cpp; read in November 2026.
-_LLAMA = frozenset({"llama", "mistral", "mixtral", "granite", "granitemoe", "smollm3"})
-_SPECIAL_SIZES: Mapping[int, tuple[frozenset[str], int | None, str]] = {
-    32016: (_LLAMA, None, "CodeLlama, of which the tokens 32007 to 32010 mark what is to be filled in"),
-    49152: (_LLAMA, None, "a small Granite, of which no text begins with BOS"),
-    128256: (
-        frozenset({"deepseek_v2", "deepseek_v3"}),
-        48,
-        "a model of 48 layers whose queries have no low-rank projection",
-    ),
-}
 
 
 def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
@@ -90,7 +79,7 @@ def size_note(config: Mapping[str, Any], before: int, after: int) -> str:
     before  rows of the source
     after   rows of the slice, padding included
     """
-    for size, (model_types, layers, what) in _SPECIAL_SIZES.items():
+    for size, (model_types, layers, what) in LLAMA_CPP_SIZES.items():
         here = config.get("model_type") in model_types and layers in (None, config.get("num_hidden_layers"))
         if not here or before == after or size not in (before, after):
             continue

@@ -71,8 +71,8 @@ def page(record: dict[str, Any]) -> str:
             "## With pictures or sound",
             "",
             "Models that read or write pictures or sound next to text, pairs of towers, and text towers alone: the text model",
-            "inside, and towers untouched. Where a model does not run on text alone, the text model inside is compared, with its",
-            "pooled output.",
+            "inside, and towers untouched. Where a model does not run on text alone, the text model inside is compared, with the",
+            "pooled output of CLIP and SigLIP.",
             "",
             *_tables(record["towers"], TOWER_AXES, reasons),
         ]

@@ -119,7 +119,7 @@ def test_inspect_prints_the_row(tiny):
     assert 'StackFields("num_hidden_layers", "", "")' in result.output
     assert _pasted(result.output)[0] == families.family_of(json.loads((tiny("mamba") / "config.json").read_text()))
     listed = CliRunner().invoke(app, ["inspect", "mini", "--row"]).output
-    assert 'model_types=("llama", "mistral")' in listed or '("llama", "mistral")' in listed
+    assert '("llama","mistral",' in "".join(listed.split())
 
 
 def test_a_type_that_transformers_lacks_is_refused_by_name():
