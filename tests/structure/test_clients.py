@@ -31,11 +31,11 @@ def test_sizes_that_llama_cpp_takes_for_a_model(model_type, layers, before, afte
 
 def test_a_plan_names_the_size_that_it_leaves_and_the_one_that_it_hits(tmp_path, monkeypatch):
     source = add_tokenizer(build("llama", tmp_path / "source"))
-    kinds = clients._SPECIAL_SIZES[32016]
+    kinds = clients.LLAMA_CPP_SIZES[32016]
     plan = langslice.plan(source, scripts="Latn")
-    monkeypatch.setattr(clients, "_SPECIAL_SIZES", {plan.rows: kinds})
+    monkeypatch.setattr(clients, "LLAMA_CPP_SIZES", {plan.rows: kinds})
     assert any("CodeLlama" in note and "no longer" in note for note in langslice.plan(source, scripts="Latn").notes)
-    monkeypatch.setattr(clients, "_SPECIAL_SIZES", {128: kinds})
+    monkeypatch.setattr(clients, "LLAMA_CPP_SIZES", {128: kinds})
     padded = langslice.plan(source, scripts="Latn", pad_to_multiple_of=64)
     assert any("CodeLlama" in note and "has as many" in note for note in padded.notes)
     assert not any("CodeLlama" in note for note in plan.notes)
