@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import langslice
-from langslice.verification import Verification
+from langslice.verification import Verification, outputs
 from tests.verification.sources import SOURCES, edit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,6 +29,25 @@ def slices(tmp_path_factory):
         return source, out
 
     return pair
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outputs_of_sources_once():
+    """What a source computes for the same samples is worked out once, for all the slices of it that are damaged here."""
+    run, known = outputs._run, {}
+
+    def kept(load, batches, start, **named):
+        folder = load.args[0]
+        if folder.name not in SOURCES:
+            return run(load, batches, start, **named)
+        key = (folder, str(batches), start, str({**named, "keep": named["keep"].tolist()}))
+        if key not in known:
+            known[key] = run(load, batches, start, **named)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outputs, "_run", kept)
+        yield
 
 
 def failed(verification: Verification) -> dict[str, str]:
