@@ -108,7 +108,7 @@ def _decoded(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Sequence
         before = number % 2 * 2
         text = [0] * before + list(ids)
         mask = np.array([[0] * before + [1] * len(ids)], dtype=np.int64)
-        values: Values = {"attention_mask": mask, **_nothing_kept(session, model)}
+        values: Values = {"attention_mask": mask, **_nothing_kept(session)}
         exact = model(input_ids=torch.tensor([list(ids)]), use_cache=True, return_dict=True)
         new = np.array([text], dtype=np.int64)
         for _ in range(_WRITTEN):
@@ -136,7 +136,7 @@ def _kept(found: Values) -> Values:
     }
 
 
-def _nothing_kept(session: Any, model: Any) -> Values:
+def _nothing_kept(session: Any) -> Values:
     """Keys and values of no token: each (1, heads, 0, size) float32."""
     found = {}
     for one in session.get_inputs():
@@ -157,7 +157,7 @@ def _translated(model: Any, sessions: Mapping[str, Any], prompts: Sequence[Seque
         session = sessions["decoder_model_merged"]
         fixed = {"encoder_hidden_states": found[HIDDEN], "encoder_attention_mask": values.get("attention_mask")}
         mask = {name: value for name, value in named.items() if name == "attention_mask"}
-        kept, token, exact = _nothing_kept(session, model), int(start), None
+        kept, token, exact = _nothing_kept(session), int(start), None
         for number in count():
             new = torch.tensor([[token]])
             cached: dict[str, Any] = {} if exact is None else cache_option(model, cache_of(exact))

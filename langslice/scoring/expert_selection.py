@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from langslice.errors import PlanError, ScoreError
 from langslice.model.anatomy import Anatomy
-from langslice.scoring.selection import Dropped, check_fit, check_scores, count_of, other_languages, refuse_unscored
+from langslice.scoring.score_checks import by_language, check_fit, check_scores, refuse_unscored
+from langslice.scoring.selection import Dropped, count_of
 from langslice.scoring.table import Scores, Values
 
 SERVING_SHARE = 0.5
@@ -70,9 +71,7 @@ def language_experts_to_drop(scores: Scores, anatomy: Anatomy, keep_languages: S
     check_scores(scores, "experts", 0.0)
     if scores.method != "routed":
         raise ScoreError(f"language experts are chosen by routed shares, these are scores by {scores.method}")
-    others = other_languages(scores, keep_languages)
-    tables = {language: scores.values(language) for language in scores.languages}
-    check_fit(next(iter(tables.values())), anatomy.experts)
+    others, tables = by_language(scores, keep_languages, anatomy.experts)
     dropped: Dropped = {}
     for stack, layers in tables[scores.languages[0]].items():
         groups, least = anatomy.expert_groups(stack)

@@ -13,8 +13,9 @@ from math import floor
 import numpy as np
 import numpy.typing as npt
 
-from langslice.errors import LanguageError, PlanError, ScoreError
+from langslice.errors import PlanError, ScoreError
 from langslice.model.anatomy import Anatomy, Heads
+from langslice.scoring.score_checks import by_language, check_fit, check_scores
 from langslice.scoring.table import Scores, Values
 
 Dropped = dict[str, dict[int, tuple[int, ...]]]
@@ -215,9 +216,7 @@ def language_neurons_to_drop(
     check_scores(scores, "neurons", 0.0)
     if scores.method != "lape":
         raise ScoreError(f"language neurons are chosen by lape scores, these are by {scores.method}")
-    others = other_languages(scores, keep_languages)
-    tables = {language: scores.values(language) for language in scores.languages}
-    check_fit(next(iter(tables.values())), anatomy.neurons)
+    others, tables = by_language(scores, keep_languages, anatomy.neurons)
     places = [
         (place, layer, len(row)) for place, one in tables[scores.languages[0]].items() for layer, row in one.items()
     ]
@@ -257,13 +256,12 @@ def language_heads_to_drop(
     Source   the split into language-specific and general heads: Liu et al. 2025, arXiv 2511.07498; the two shares are ours
     """
     check_scores(scores, "heads", 0.0)
-    others = other_languages(scores, keep_languages)
-    tables = {language: _normalised(scores.values(language), scores.method) for language in scores.languages}
+    sizes = {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
+    others, values = by_language(scores, keep_languages, sizes)
+    tables = {language: _normalised(table, scores.method) for language, table in values.items()}
     places = [
         (place, layer, len(row)) for place, one in tables[scores.languages[0]].items() for layer, row in one.items()
     ]
-    sizes = {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
-    check_fit(tables[scores.languages[0]], sizes)
     ranks: dict[str, npt.NDArray[np.int64]] = {}  # 0 for the highest
     for language, table in tables.items():
         row = np.concatenate([table[place][layer] for place, layer, _ in places])
@@ -273,33 +271,6 @@ def language_heads_to_drop(
     kept = [language for language in scores.languages if language not in others]
     unwanted = np.all([ranks[language] >= total - count_of(low, total) for language in kept], axis=0)
     return _arrange(np.flatnonzero(foreign & unwanted), places)
-
-
-def other_languages(scores: Scores, keep_languages: Sequence[str]) -> list[str]:
-    """Scored languages that are not kept.
-
-    Raises   LanguageError for a kept language without scores, or when none is left
-    """
-    refuse_unscored(scores, keep_languages)
-    others = [language for language in scores.languages if language not in keep_languages]
-    if not others:
-        raise LanguageError(
-            "every scored language is kept, so nothing serves only another one",
-            hint="score with text of languages that are to go",
-        )
-    return others
-
-
-def refuse_unscored(scores: Scores, keep_languages: Sequence[str]) -> None:
-    """Refuse languages to keep of which there are no scores, or none at all. Raises LanguageError."""
-    have = scores.languages
-    missing = [language for language in keep_languages if language not in have]
-    if missing or not keep_languages:
-        what = f"no scores for `{missing[0]}`" if missing else "no language to keep was named"
-        raise LanguageError(
-            f"{what}; there are scores for {', '.join(have) or 'no language'}",
-            hint="score with --calibration CODE=FILE for every language",
-        )
 
 
 def _arrange(flat: npt.NDArray[np.int64], places: Sequence[tuple[str, int, int]]) -> Dropped:
@@ -361,31 +332,3 @@ def _normalised(values: Values, method: str) -> Values:
 
 def _each(values: Values, change: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Values:
     return {place: {layer: change(row) for layer, row in layers.items()} for place, layers in values.items()}
-
-
-def check_scores(scores: Scores, kind: str, share: float) -> None:
-    """Refuse scores of another kind, and a share that is none."""
-    if scores.kind != kind:
-        raise ScoreError(
-            f"these are scores of {scores.kind}, and {kind} are to be chosen", hint=f"langslice score MODEL {kind}"
-        )
-    if not 0 <= share < 1:
-        raise PlanError(f"cannot drop a share of {share:g} of the {kind}", hint="a share is at least 0 and below 1")
-
-
-def check_fit(values: Values, sizes: Mapping[str, Mapping[int, int]]) -> None:
-    """Refuse scores that are not of so many parts in each layer.
-
-    values   place -> layer -> (parts,)
-    sizes    place -> layer -> how many there are
-    Raises   ScoreError
-    """
-    found = {place: {layer: len(row) for layer, row in layers.items()} for place, layers in values.items()}
-    expected = {place: dict(layers) for place, layers in sizes.items() if layers}
-    if found != expected:
-        place = next(place for place in {**found, **expected} if found.get(place) != expected.get(place))
-        raise ScoreError(
-            f"scores from another model: at {place} they have {found.get(place, 'nothing')}, "
-            f"the model has {expected.get(place, 'nothing')}",
-            hint="score this model with `langslice score`",
-        )

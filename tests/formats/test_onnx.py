@@ -95,7 +95,7 @@ def test_an_encoder_decoder_has_both_steps_in_one_file_and_its_weights_once(tmp_
     assert [node.op_type for node in merged.node] == ["If"]
     contents = [(tuple(each.dims), each.raw_data) for each in merged.initializer]
     assert len(contents) == len(set(contents))
-    # The branches are another's: a merged file in which they are exchanged is noticed.
+    # A merged file of which the later step alone computes something else is noticed.
     from langslice.formats import onnx_file, onnx_merge
 
     assert json.loads((done.out / "export.json").read_text())["kind"] == onnx_file.WITH_ENCODER
@@ -111,7 +111,7 @@ def test_an_encoder_decoder_has_both_steps_in_one_file_and_its_weights_once(tmp_
 
 
 def spoiled(source, out, switch):
-    """Files of an earlier export, in which a weight of the later step's branch alone is another."""
+    """Files of an earlier export, in which the later step gives half of its logits."""
     import onnx
     from onnx import helper
 
