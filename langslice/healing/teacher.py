@@ -61,6 +61,11 @@ def find_teacher(source: HealedFolder, model: str, *, any_teacher: bool) -> Mapp
         rows = _equal_vocabularies(source, checkpoint, tokenizer)
         return Mapped(checkpoint, rows, rows.size, {}, digest)
     plan = source.plan
+    if plan.extension:
+        raise HealError(
+            f"the slice has {len(plan.extension):,} new tokens, which its teacher does not know",
+            "heal it without a teacher: --loss lm",
+        )
     if not any_teacher:
         _check_origin(source, plan, checkpoint, tokenizer)
     found = find_vocabulary_size(family_of(checkpoint.config), checkpoint.shapes)

@@ -231,6 +231,11 @@ def _ends_by_highest(document: Mapping[str, Any]) -> bool:
     return bool(_ENDS_BY_HIGHEST.fullmatch(str(document.get("model_type"))))
 
 
+def ends_by_highest(config: Mapping[str, Any]) -> bool:
+    """Whether a model's code takes the highest id of a text for its end."""
+    return any(_ends_by_highest(each) for each in (config, config.get("text_config") or {}))
+
+
 def value_at(document: Any, path: tuple[str, ...]) -> Any:
     """What is at a path of keys; a step into a list is its place, as text."""
     value = document

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +17,13 @@ from langslice.model.quantisation import quantisation
 from langslice.model.row_text import derived_text
 from langslice.model.token_id_fields import IdField, check_ignored
 from langslice.options import Choice, asks, codes, flag_of, listed, request_json
+from langslice.planning.criteria import read_criteria, vocabulary_request
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
+from langslice.planning.extension import check_fits, choose_extension, extends
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
 from langslice.planning.side_files import as_it_is, id_fields, renumbered
-from langslice.planning.size_limit import WeightSizes, rows_within, weight_sizes
+from langslice.planning.size_limit import WeightSizes, weight_sizes
 from langslice.planning.source import Source
 from langslice.planning.tensors import along_vocabulary, plan_tensors, with_structure
 from langslice.planning.token_free_rows import live_rows, padding_rows, protected_rows, rows_note
@@ -34,9 +34,8 @@ from langslice.tokenizer import SourceTokenizer, check_renumbering
 from langslice.tokenizer.absent import ABSENT
 
 if TYPE_CHECKING:
-    from langslice.counting import TokenCounts
     from langslice.structure.kept import Kept
-    from langslice.vocabulary.vocabulary import VocabularyChoice, VocabularyRequest
+    from langslice.vocabulary.vocabulary import VocabularyChoice
 
 # Entries of a choice that say which tokens stay; without any of them a structural slice keeps all.
 _VOCABULARY_ENTRIES = (
@@ -71,8 +70,8 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
     checkpoint, tokenizer = source.checkpoint, source.tokenizer
     ignore = frozenset(codes(choice.get("ignore_field")))
     check_ignored(ignore)
-    whole = not needs_tokenizer(choice)
-    cut = not whole or bool(choice.get("pad_to_multiple_of"))
+    whole = not chooses_tokens(choice)
+    cut = not whole or extends(choice) or bool(choice.get("pad_to_multiple_of"))
     if cut:
         refuse_packed(source.axes, checkpoint.shapes)
     named = id_fields(checkpoint, source.files, rows=source.rows, ignore=ignore)
@@ -83,7 +82,7 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
     rows = _rows(source, named, ignore, cut=cut)
     remarks = _structure_remarks(source, structure, choice, report)
     tensors, chosen = plan_tensors(source, drop=tied_copies(source)), None
-    reasons: dict[int, str] = dict.fromkeys(range(source.rows), "whole vocabulary")
+    reasons = _all_rows(source, rows, choice)
     if not whole:
         sizes = weight_sizes(checkpoint, tensors, source.anatomy if structure else None, structure)
         chosen, said = _choose_tokens(source, choice, rows.protected, sizes, report, costs)
@@ -91,8 +90,12 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         remarks += (*said, rows_note(tokenizer, source.rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
     size = len(tokenizer.tokens)
-    padding = padding_rows(tokenizer, kept, source.rows, choice.get("pad_to_multiple_of"), source.family.live_rows)
-    remarks += (size_note(checkpoint.config, source.rows, len(kept) + len(padding)),)
+    extension, of_new = choose_extension(source, choice, kept, report)
+    new, multiple = len(extension), choice.get("pad_to_multiple_of")
+    padding = padding_rows(tokenizer, kept, source.rows, multiple, source.family.live_rows, new=new)
+    if not whole:
+        check_fits(choice, sizes, len(kept) + new + len(padding), new)
+    remarks += (*of_new, size_note(checkpoint.config, source.rows, len(kept) + new + len(padding)))
     plan = SlicePlan(
         model=checkpoint.model_id,
         revision=checkpoint.revision,
@@ -105,6 +108,7 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         reasons=tuple(reasons[row] for row in kept.tolist()),
         tensors=tensors,
         padding=padding,
+        extension=extension,
         checked=digest_rows(kept),
         implied_ids=_written_out(checkpoint, rows, kept),
         ignore_fields=tuple(sorted(ignore)),
@@ -117,6 +121,12 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         row=derived_text(source.checkpoint.config, structure=structure is not None),
     )
     return _checked(with_structure(plan, source), source, cut=cut)
+
+
+def _all_rows(source: Source, rows: _Rows, choice: Choice) -> dict[int, str]:
+    """Every row, for a choice that drops no token; those of padding go where new tokens follow the last one."""
+    stays = len(source.tokenizer.tokens) if extends(choice) else source.rows
+    return {**rows.protected, **dict.fromkeys(range(stays), "whole vocabulary")}
 
 
 def _rows(source: Source, named: Sequence[IdField], ignore: frozenset[str], *, cut: bool) -> _Rows:
@@ -284,9 +294,14 @@ def _moved(implied: Mapping[str, int | Sequence[int]], kept: np.ndarray) -> dict
 
 def needs_tokenizer(choice: Choice) -> bool:
     """Whether a choice is about tokens: one of layers, heads, neurons or weights alone leaves them as they are."""
+    return chooses_tokens(choice) or extends(choice)
+
+
+def chooses_tokens(choice: Choice) -> bool:
+    """Whether a choice says, or has to say, which tokens stay; else all do."""
     from langslice.planning.layers import CUTS
 
-    return asks(choice, _VOCABULARY_ENTRIES) or not (asks(choice, CUTS) or weights_request(choice))
+    return asks(choice, _VOCABULARY_ENTRIES) or not (asks(choice, CUTS) or weights_request(choice) or extends(choice))
 
 
 def check_sizes(tokenizer: SourceTokenizer, rows: int) -> None:
@@ -305,77 +320,6 @@ def check_sizes(tokenizer: SourceTokenizer, rows: int) -> None:
             f"the tokenizer has {len(tokenizer.tokens)} ids, the model {rows} rows of vocabulary: less than half",
             hint="are the tokenizer files those of this model?",
         )
-
-
-def vocabulary_request(choice: Choice, sizes: WeightSizes, beyond: int) -> VocabularyRequest:
-    """The part of a choice that the vocabulary's own room answers.
-
-    sizes   of the weights, for --max-size
-    beyond  rows without a token that stay
-    """
-    from langslice.vocabulary.vocabulary import VocabularyRequest
-
-    fields: dict[str, Any] = {
-        "languages": codes(choice.get("languages")),
-        "lexicons": tuple(Path(path) for path in listed(choice.get("lexicon"))),
-        "scripts": codes(choice.get("scripts")),
-        "drop_scripts": codes(choice.get("drop_scripts")),
-        "keep_tokens": tuple(Path(path) for path in listed(choice.get("keep_tokens"))),
-        "keep_code": bool(choice.get("keep_code")),
-        "only_tokens": tuple(Path(path) for path in listed(choice.get("only_tokens"))),
-        "keep_all_language_codes": bool(choice.get("keep_all_language_codes")),
-    }
-    for name in ("coverage", "min_count", "max_vocab", "top_k"):
-        fields[name] = choice.get(name)
-    limit = choice.get("max_size")
-    if limit is not None:
-        fitting = rows_within(limit, sizes, without_token=beyond, multiple=choice.get("pad_to_multiple_of"))
-        if fields["max_vocab"] is None or fitting < fields["max_vocab"]:
-            fields |= {"max_vocab": fitting, "limited_by": f"--max-size {limit}"}
-    return VocabularyRequest(**fields)
-
-
-def read_criteria(tokenizer: SourceTokenizer, choice: Choice, report: Report) -> TokenCounts | None:
-    """Counts of the corpus and of every counts file, added up with their weights; None where neither was given."""
-    from langslice.corpus import corpus_units
-    from langslice.counting import load_counts, merge_counts
-
-    parts: list[TokenCounts] = []
-    weights: list[float] = []
-    corpus = listed(choice.get("corpus"))
-    if choice.get("language_id") and not (corpus and codes(choice.get("languages"))):
-        raise PlanError(
-            "--language-id keeps the corpus lines that are in the wanted languages, but "
-            + ("--languages names none" if corpus else "there is no --corpus"),
-            hint="add --languages ko,en and --corpus PATH, or leave --language-id away",
-        )
-    if corpus:
-        languages = codes(choice.get("languages")) if choice.get("language_id") else ()
-        parts += count_sides(
-            tokenizer,
-            partial(
-                corpus_units, corpus, text_field=choice.get("text_field", "text"), languages=languages, report=report
-            ),
-            processes=choice.get("processes"),
-        )
-        weights += [1.0] * len(parts)
-    for item in listed(choice.get("counts")):
-        path, _, weight = item.partition("=")
-        try:
-            weights.append(float(weight) if weight else 1.0)
-        except ValueError as error:
-            raise PlanError(f"--counts {item}: {weight!r} is not a weight", hint="write FILE or FILE=0.5") from error
-        parts.append(load_counts(Path(path), tokenizer))
-    return merge_counts(parts, weights) if parts else None
-
-
-def count_sides(
-    tokenizer: SourceTokenizer, read: Callable[[], Iterable[str]], *, processes: int | None
-) -> list[TokenCounts]:
-    """Count text as the tokenizer encodes it; for Marian, which does not say what language a text is in, also as target."""
-    from langslice.counting import count_tokens
-
-    return [count_tokens(side, read(), processes=processes) for side in tokenizer.sides]
 
 
 def tied_copies(source: Source) -> dict[str, str]:

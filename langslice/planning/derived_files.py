@@ -85,9 +85,26 @@ def check_derived(inputs: DerivedFileInputs) -> None:
     """
     for file in inputs.source.files:
         if file.action == "weights":
-            _edits(inputs, file, open_side_weights(inputs.source.checkpoint.folder / file.name))
+            edits = _edits(inputs, file, open_side_weights(inputs.source.checkpoint.folder / file.name))
+            _refuse_without_new(inputs, file, any(_runs_along(inputs, edit) for edit in edits.values()))
+        elif file.action == "by token":
+            _refuse_without_new(inputs, file, True)
         elif file.action == "tokenizer":
             _twin(inputs, file)
+
+
+def _runs_along(inputs: DerivedFileInputs, edit: TensorEdit) -> bool:
+    """Whether a tensor of another file has a row for each token."""
+    return any(indices is along for indices in edit.indices.values() for along in inputs.along.values())
+
+
+def _refuse_without_new(inputs: DerivedFileInputs, file: SideFile, by_token: bool) -> None:
+    """Refuse a file with something for every token: nobody knows what it should have for a new one."""
+    if by_token and inputs.plan.extension:
+        raise PlanError(
+            f"{file.name} has an entry for every token, and there is none for the {len(inputs.plan.extension):,} new tokens",
+            hint=f"pass --leave-out {file.name}, and make it anew for the extended vocabulary",
+        )
 
 
 def write_derived(inputs: DerivedFileInputs, out: Path) -> None:
@@ -312,4 +329,5 @@ def _write_twin(inputs: DerivedFileInputs, file: SideFile, folder: Path) -> None
         copy_tokenizer(twin, folder)
         return
     size = len(twin.tokens)
-    write_tokenizer(twin, [old for old in inputs.plan.kept.tolist() if old < size], folder, closed=True)
+    kept = [old for old in inputs.plan.kept.tolist() if old < size]
+    write_tokenizer(twin, kept, folder, closed=True, extension=inputs.plan.extension)

@@ -11,7 +11,7 @@ from langslice.errors import PlanError
 from langslice.options import Choice, Entry, Options, Processes, SourceOptions, declared
 from langslice.sparsity.options import WeightOptions
 from langslice.structure.options import StructureOptions
-from langslice.vocabulary.options import VocabularyOptions
+from langslice.vocabulary.options import ExtensionOptions, VocabularyOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,14 @@ class LossOptions(Options):
 # Fields stand in the order of the classes from the last to the first.
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(
-    SourceOptions, CarryOptions, RowOptions, LossOptions, WeightOptions, StructureOptions, VocabularyOptions
+    SourceOptions,
+    CarryOptions,
+    RowOptions,
+    LossOptions,
+    WeightOptions,
+    StructureOptions,
+    ExtensionOptions,
+    VocabularyOptions,
 ):
     """What to keep, and of which source. Every option is optional and combines with the others."""
 

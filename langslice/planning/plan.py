@@ -22,9 +22,11 @@ from langslice.files.atomic_output import staging_file
 from langslice.files.json_forms import FixedList, check_form, read_json
 from langslice.formatting import number_runs
 from langslice.model.token_id_fields import IdMap
+from langslice.planning.extension_form import NEW_TOKEN, check_extension, extension_from_json, extension_json
 from langslice.planning.facts import checked_facts
 from langslice.planning.summary import html_table, reason_counts
 from langslice.structure.kept import Kept, kept_from_json, kept_json
+from langslice.tokenizer.extension import NewToken
 from langslice.version import __version__
 
 FORMAT = "langslice-plan/1"
@@ -59,6 +61,7 @@ class SlicePlan:
     tokens           (n,) token strings, None for rows without a token
     reasons          (n,) why each is kept
     padding          old rows repeated after the kept ones, to reach a multiple
+    extension        tokens that the source does not have, directly after the kept ones; their rows are made of their pieces'
     checked          digest of `kept` for which the closure was checked; a plan edited by hand is checked again
     implied_ids      file -> field -> value: ids and sizes that the source leaves to its class's defaults, written out
     ignore_fields    configuration fields declared not to hold token ids
@@ -84,6 +87,7 @@ class SlicePlan:
     tensors: Mapping[str, TensorPlan]
     per_layer_rows: int | None = None
     padding: tuple[int, ...] = ()
+    extension: tuple[NewToken, ...] = ()
     checked: str = ""
     implied_ids: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ignore_fields: tuple[str, ...] = ()
@@ -105,12 +109,16 @@ class SlicePlan:
     @property
     def keeps_vocabulary(self) -> bool:
         """Whether all rows of the vocabulary stay as they are."""
-        return len(self.kept) == self.rows and not self.padding
+        return len(self.kept) == self.rows and not self.padding and not self.extension
 
     @property
     def new_to_old(self) -> np.ndarray:
-        """(new rows,) int64: the old row of every new one, padding included."""
-        return np.concatenate([self.kept, np.asarray(self.padding, dtype=np.int64)])
+        """(new rows,) int64: the old row of every new one, padding included.
+
+        That of a new token is the row that it is written over: its own in the source, or that of its first piece.
+        """
+        first = [one.pieces[0] if one.origin is None else one.origin for one in self.extension]
+        return np.concatenate([self.kept, np.asarray([*first, *self.padding], dtype=np.int64)])
 
     @property
     def per_layer_new_to_old(self) -> np.ndarray | None:
@@ -119,6 +127,12 @@ class SlicePlan:
             return None
         beyond = np.flatnonzero(self.new_to_old >= self.per_layer_rows)
         return self.new_to_old[: int(beyond[0])] if beyond.size else self.new_to_old
+
+    @property
+    def averaged_rows(self) -> dict[int, tuple[int, ...]]:
+        """Row of the slice -> old rows that it is the mean of: new tokens that have no row of their own in the source."""
+        first = len(self.kept)
+        return {first + at: one.pieces for at, one in enumerate(self.extension) if one.origin is None}
 
     def __repr__(self) -> str:
         return f"SlicePlan({self.model}: keeps {kept_text(self)})"
@@ -207,6 +221,8 @@ def plan_parts(plan: SlicePlan) -> Iterator[str]:
         kept = zip(plan.kept[part].tolist(), plan.tokens[part], plan.reasons[part], strict=True)
         rows = ",\n".join(f"[{old}, {quote(token)}, {reasons[reason]}]" for old, token, reason in kept)
         yield rows + (",\n" if start + _WINDOW < len(plan.tokens) else "")
+    if plan.extension:
+        yield '\n ],\n "extension": [\n' + ",\n".join(map(quote, extension_json(plan.extension)))
     tensors = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(_tensor_json(tensor))}" for name, tensor in plan.tensors.items()
     )
@@ -249,6 +265,7 @@ _FORM = {
     "weights?": (None, {"keep_demos?": _PATTERNS, "avoid_demos?": _PATTERNS}),
     "vocabulary": {"rows": int, "per_layer_rows": (None, int), "padding": [int], "checked": str},
     "kept": [FixedList(int, (None, str), str)],
+    "extension?": [NEW_TOKEN],
     "tensors": {"*": _OF_TENSOR},
 }
 
@@ -260,7 +277,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
         raise PlanError(f"{place}: expected format {FORMAT}, found {found}", hint="is this a plan of another version?")
     known = {
         "format", "langslice", "source", "request", "coverage", "notes", "ignore_fields", "implied_ids", "structure",
-        "weights", "facts", "vocabulary", "kept", "tensors", "row",
+        "weights", "facts", "vocabulary", "kept", "extension", "tensors", "row",
     }  # fmt: skip
     unknown = sorted(set(document) - known)
     if unknown:
@@ -280,6 +297,7 @@ def plan_from_json(document: Any, *, place: str) -> SlicePlan:
             tokens=tuple(row[1] for row in document["kept"]),
             reasons=tuple(sys.intern(row[2]) for row in document["kept"]),  # a few texts, many times
             padding=tuple(vocabulary["padding"]),
+            extension=extension_from_json(document.get("extension", ())),
             checked=vocabulary["checked"],
             tensors={name: _tensor_from_json(entry) for name, entry in document["tensors"].items()},
             implied_ids=document["implied_ids"],
@@ -324,13 +342,15 @@ def _check_rows(plan: SlicePlan, place: str) -> None:
         outside = values[(values < 0) | (values >= plan.rows)]
         if outside.size:
             raise PlanError(f"{place}: {label} id {int(outside[0])} is outside the {plan.rows} rows of the model")
+    check_extension(plan.extension, plan.tokens, plan.kept, plan.rows)
 
 
 def kept_text(plan: SlicePlan) -> str:
     """What a plan keeps, in a line."""
     padding = f" and {len(plan.padding)} rows of padding" if plan.padding else ""
+    new = f"{',' if padding else ' and'} {len(plan.extension):,} new tokens" if plan.extension else ""
     share = len(plan.kept) / max(plan.rows, 1)
-    vocabulary = f"{len(plan.kept):,} of {plan.rows:,} vocabulary rows ({share:.1%}){padding}"
+    vocabulary = f"{len(plan.kept):,} of {plan.rows:,} vocabulary rows ({share:.1%}){new}{padding}"
     if plan.keeps_vocabulary:
         vocabulary = f"all {plan.rows:,} vocabulary rows"
     return vocabulary if plan.structure is None else f"{_structure_text(plan.structure)}, {vocabulary}"

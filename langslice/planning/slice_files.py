@@ -23,7 +23,8 @@ def write_files(source: Source, made: SlicePlan, staging: Path) -> Rewrite:
     rewrite = make_files(source, made, staging)
     if not _copies_tokenizer(source.tokenizer, made):
         folder = staging / source.checkpoint.model_folder.relative_to(source.checkpoint.folder)
-        check_tokenizer(rewrite, folder, [token for token in made.tokens if token is not None])
+        tokens = [token for token in made.tokens if token is not None]
+        check_tokenizer(rewrite, folder, [*tokens, *(one.token for one in made.extension)])
     return rewrite
 
 
@@ -55,5 +56,6 @@ def _write_tokenizer(tokenizer: SourceTokenizer, made: SlicePlan, folder: Path) 
     size = len(tokenizer.tokens)
     # Whoever made or loaded the plan has closed it for this tokenizer: planning, or planning/validate.py by its digest.
     return write_tokenizer(
-        tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False
-    )
+        tokenizer, [old for old in made.kept.tolist() if old < size], folder, closed=True, check=False,
+        extension=made.extension,
+    )  # fmt: skip

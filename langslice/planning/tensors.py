@@ -14,10 +14,12 @@ import numpy as np
 
 from langslice.errors import PlanError
 from langslice.files.gather_rows import sliced_shape
+from langslice.files.safetensors_header import TensorEntry
 from langslice.model.axes import VOCABULARY_AXES, TensorAxes, refuse_packed
 from langslice.planning.plan import SlicePlan, TensorPlan
 from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.planning.source import Source
+from langslice.writing.new_rows import write_new_rows
 from langslice.writing.shards import TensorEdit
 
 
@@ -64,6 +66,20 @@ def tensor_edits(plan: SlicePlan, source: Source) -> dict[str, TensorEdit]:
     for name, tensor in plan.tensors.items():
         edits[name] = _checked(plan, name, tensor, edits[name])
     return edits
+
+
+def write_extension(plan: SlicePlan, written: Mapping[str, TensorEntry]) -> None:
+    """Write the rows of new tokens into the tensors of a slice that hold what was gathered.
+
+    written  the tensors, by their names in the slice
+    """
+    if not plan.extension:
+        return
+    new_of = {old: new for new, old in enumerate(plan.kept.tolist())}
+    rows = {row: [new_of[old] for old in pieces] for row, pieces in plan.averaged_rows.items()}
+    for name, tensor in plan.tensors.items():
+        if tensor.action != "drop" and "vocab" in (tensor.axes or ()):
+            write_new_rows(written[tensor.name or name], (tensor.axes or ()).index("vocab"), rows)
 
 
 def expected_edits(plan: SlicePlan, source: Source) -> dict[str, TensorEdit]:

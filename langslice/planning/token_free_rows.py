@@ -57,21 +57,28 @@ def rows_note(tokenizer: SourceTokenizer, rows: int, reasons: Mapping[int, str])
 
 
 def padding_rows(
-    tokenizer: SourceTokenizer, kept: np.ndarray, rows: int, multiple: int | None, live: LiveRows | None
+    tokenizer: SourceTokenizer,
+    kept: np.ndarray,
+    rows: int,
+    multiple: int | None,
+    live: LiveRows | None,
+    *,
+    new: int = 0,
 ) -> tuple[int, ...]:
-    """Old rows to repeat after the kept ones until their number is a multiple.
+    """Old rows to repeat after the kept ones, and those of new tokens, until their number is a multiple.
 
     The source's own padding rows come first: they are trained to be improbable. Then one row is repeated that no text
     can ask for: an impossible byte, the unknown token, or the last kept row.
     kept     (n,) int64 old rows
     rows     of the source
+    new      rows of new tokens
     Raises   PlanError where the model's code would read what follows its live rows as more of them
     """
     if multiple is None:
         return ()
     if multiple < 1:
         raise PlanError(f"--pad-to-multiple-of {multiple}: expected a positive number", hint="64 suits most hardware")
-    missing = -len(kept) % multiple
+    missing = -(len(kept) + new) % multiple
     if missing and live_rows(live, tokenizer, rows) and live is not None:
         raise PlanError(
             f"--pad-to-multiple-of {multiple}: the model's last rows are {live.meaning}, and its code would take rows after "

@@ -25,9 +25,9 @@ _LONGEST_PATH = 4096
 # Entries whose text is never a file, though it may be called like one: codes, patterns over names, and what is laid between
 # sentences. A teacher's guesses are made by the step itself.
 _NO_FILES = frozenset({
-    "carry", "condition", "device", "dtype", "fields", "ignore_field", "keep_text", "languages", "leave_out", "linears",
-    "lora_targets", "max_size", "names", "pattern", "prune_rows", "scripts", "drop_scripts", "separator", "teacher_cache",
-    "template", "text_field", "train",
+    "carry", "condition", "device", "dtype", "extend_to", "fields", "ignore_field", "keep_text", "languages", "leave_out",
+    "linears", "lora_targets", "max_size", "names", "pattern", "prune_rows", "scripts", "drop_scripts", "separator",
+    "teacher_cache", "template", "text_field", "train",
 })  # fmt: skip
 
 Read = Callable[[str], str]

@@ -107,10 +107,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Rows of the vocabulary; `padding` of the rows after are padding."""
+    """Rows of the vocabulary; `padding` of the rows after are padding, `new` are tokens that the source does not have."""
 
     rows: Sizes
     padding: int
+    new: tuple[str, ...]
     scripts: tuple[Script, ...]
     languages: tuple[KeptLanguage, ...]
     reasons: tuple[tuple[str, int], ...]

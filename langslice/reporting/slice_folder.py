@@ -147,8 +147,9 @@ def _vocabulary(plan: SlicePlan) -> Vocabulary:
     scripts = plan.facts.get("scripts", {})
     criteria = plan.facts.get("evidence", [])
     return Vocabulary(
-        rows=Sizes(plan.rows, len(plan.kept) + len(plan.padding)),
+        rows=Sizes(plan.rows, len(plan.new_to_old)),
         padding=len(plan.padding),
+        new=tuple(one.token for one in plan.extension),
         scripts=tuple(Script(name, script_label(name), Sizes(*counts)) for name, counts in scripts.items()),
         languages=_languages(plan, {entry["reason"]: entry for entry in criteria}),
         reasons=tuple(_reasons(plan).most_common()),

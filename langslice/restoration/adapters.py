@@ -92,6 +92,11 @@ def carry_adapter(
     folder, out = Path(adapter), Path(out)
     config = _read_config(folder)
     made, place = read_plan_at(Path(options.plan))
+    if made.extension:
+        raise PlanError(
+            f"the slice has {len(made.extension):,} new tokens, and an adapter has nothing for them that could be carried",
+            "merge the adapter into the model that it was trained on",
+        )
     original = None if options.base is None else open_checkpoint(options.base)
     weights = _weights(made, place, original)
     tensors = _read_tensors(folder)

@@ -104,7 +104,7 @@ def restore(
     with staging_folder(out, source=source.folder, overwrite=overwrite, notice=told.append) as staging:
         prefix = source.model_folder.relative_to(source.folder)
         (staging / prefix).mkdir(parents=True, exist_ok=True)
-        whole = replace(made, kept=np.arange(made.rows), padding=(), structure=structure)
+        whole = replace(made, kept=np.arange(made.rows), padding=(), extension=(), structure=structure)
         write_side_files(
             source, base.files, whole.id_map(), staging, implied={}, ignore=frozenset(made.ignore_fields),
             restructure=partial(restructured, source, None if structure is None else base.anatomy, structure),
@@ -228,8 +228,8 @@ def _prove(
     both = SlicePair(whole, trained.folder, again)
     verification = verify_slice(both, text, report)
     checks = list(verification.checks)
-    if made.padding:  # rows that no token has were trained to no end, and are not carried over
-        plain = replace(again, padding=())
+    if made.padding or made.extension:  # neither rows without a token nor those of new ones have a place in the base
+        plain = replace(again, padding=(), extension=())
         compared = check_bytes(whole, without_padding(trained, again), plain)
         checks = [compared if check.name == "bytes" else check for check in checks]
     return replace(verification, checks=(*checks, _check_untouched(source, restored, origins)))

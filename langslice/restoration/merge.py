@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from langslice.errors import CheckpointError, PlanError
 from langslice.files.copy_ranges import read_into, write_all
+from langslice.files.float_types import FLOATS, WIDER, wide
 from langslice.files.safetensors_header import DTYPE_BITS, TensorEntry, tensor_size_bytes
 from langslice.model.axes import VOCABULARY_AXES
 from langslice.model.checkpoint import Checkpoint, Shard
@@ -29,8 +30,6 @@ from langslice.writing.shards import TensorEdit
 Indices = npt.NDArray[np.int64]
 
 WINDOW_BYTES = 16 << 20
-# Conversions that lose nothing: a float type -> the types that hold every value of it.
-_WIDER = {"F16": ("F32", "F64"), "BF16": ("F32", "F64"), "F32": ("F64",)}
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ def _float_types(base: Checkpoint, origins: Mapping[str, TensorOrigin]) -> dict[
         types[name] = own
         if origin.trained is not None:
             types[name] = origin.trained.dtype
-            if origin.laid_over and types[name] != own and types[name] not in _WIDER.get(own, ()):
+            if origin.laid_over and types[name] != own and types[name] not in WIDER.get(own, ()):
                 raise CheckpointError(
                     f"{name} is {own} in the base and {types[name]} in the trained slice\n"
                     f"  untouched rows of the base would be rounded",
@@ -222,7 +221,7 @@ def _float_types(base: Checkpoint, origins: Mapping[str, TensorOrigin]) -> dict[
                 )
         elif len(became.get(own, ())) == 1:
             (types[name],) = became[own]
-            if types[name] not in (own, *_WIDER.get(own, ())):
+            if types[name] not in (own, *WIDER.get(own, ())):
                 types[name] = own
     return types
 
@@ -240,19 +239,10 @@ def widened(entry: TensorEntry, dtype: str, path: Path) -> TensorEntry:
             for start in range(0, entry.size_bytes, WINDOW_BYTES):
                 raw = np.empty(min(WINDOW_BYTES, entry.size_bytes - start), np.uint8)
                 read_into(source, raw.data, entry.start + start)
-                file.write(_wide(raw.view(f"u{itemsize}"), entry.dtype, dtype).tobytes())
+                file.write(wide(raw.view(f"u{itemsize}"), entry.dtype, dtype).tobytes())
     finally:
         os.close(source)
     return TensorEntry(entry.name, dtype, entry.shape, path, 0, wide_bytes)
-
-
-def _wide(raw: npt.NDArray[np.unsignedinteger], before: str, after: str) -> npt.NDArray[np.floating]:
-    """Values of a float type, given as raw bits, in a wider one."""
-    if before == "BF16":  # the upper half of a float32
-        values = (raw.astype(np.uint32) << 16).view(np.float32)
-    else:
-        values = raw.view(f"f{DTYPE_BITS[before] // 8}")
-    return values.astype(f"f{DTYPE_BITS[after] // 8}")
 
 
 def without_padding(trained: Checkpoint, plan: SlicePlan) -> Checkpoint:
@@ -284,10 +274,10 @@ def float_rows(entry: TensorEntry, rows: Indices) -> npt.NDArray[Any]:
     """
     raw = as_rows(entry, 0)
     taken = np.ascontiguousarray(raw[rows] if entry.shape else raw[None])
-    if entry.dtype not in (*_WIDER, "F64"):
+    if entry.dtype not in FLOATS:
         return taken
     bits = taken.view(f"u{taken.shape[-1]}")[..., 0]
-    return bits.view(np.float64) if entry.dtype == "F64" else _wide(bits, entry.dtype, "F64")
+    return bits.view(np.float64) if entry.dtype == "F64" else wide(bits, entry.dtype, "F64")
 
 
 def lay_over(written: TensorEntry, origin: TensorOrigin) -> int:

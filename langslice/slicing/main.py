@@ -23,7 +23,7 @@ from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, load_plan
 from langslice.planning.slice_files import write_files
 from langslice.planning.source import Source, settled
-from langslice.planning.tensors import part_sizes, tensor_edits
+from langslice.planning.tensors import part_sizes, tensor_edits, write_extension
 from langslice.planning.validate import check_source, fitting_plan, refuse_beside_plan
 from langslice.planning.weights import prune_staged
 from langslice.progress import Report, adding_up, silent
@@ -95,7 +95,7 @@ def count(model: str | Path, *, options: CountOptions, report: Report = silent) 
     """
     from langslice.corpus import corpus_units
     from langslice.counting import merge_counts
-    from langslice.planning.build import count_sides
+    from langslice.planning.criteria import count_sides
 
     source = Source(open_checkpoint(model, **options.source()))
     corpus, languages = listed(options.corpus), codes(options.languages)
@@ -312,6 +312,8 @@ def _write_weights(
         checkpoint, edits, staging / prefix, link=link and not _rewrites(made), threads=threads,
         progress=adding_up(report, "writing", output_size(checkpoint, edits)), reserve_bytes=_RECORD_BYTES,
     )  # fmt: skip
+    if made.extension:
+        write_extension(made, open_checkpoint(staging).tensors)
     if made.structure is not None:
         finish_structure(checkpoint, source.anatomy, made.structure, staging)
     return written
@@ -335,8 +337,10 @@ def _prune(
 
 
 def _rewrites(made: SlicePlan) -> bool:
-    """Whether zeros are written into the shards, which must then be files of their own."""
-    return made.weights is not None or (made.structure is not None and made.structure.writes_zeros)
+    """Whether zeros or new rows are written into the shards, which must then be files of their own."""
+    return (
+        made.weights is not None or bool(made.extension) or (made.structure is not None and made.structure.writes_zeros)
+    )
 
 
 __all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "model_row", "plan", "slice", "verify"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from langslice.errors import TokenizerError
 from langslice.tokenizer.closure import close_choice
 from langslice.tokenizer.document import index_of
+from langslice.tokenizer.extension import NewToken, check_extendable
 from langslice.tokenizer.m2m100 import write_m2m100
 from langslice.tokenizer.marian import write_marian
 from langslice.tokenizer.rewrite import TOKENIZER_FILE, check_written, renumbered_parts, write_document, write_json
@@ -19,7 +20,10 @@ from langslice.tokenizer.slow_files import Renumbering, write_slow_files
 from langslice.tokenizer.source import Rewrite, SourceTokenizer
 
 
-def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, closed: bool, check: bool) -> Rewrite:
+def write_files(
+    source: SourceTokenizer, kept: Sequence[int], out: Path, *, closed: bool, check: bool, extension: Sequence[NewToken],
+    slow: bool,
+) -> Rewrite:  # fmt: skip
     """See `langslice.tokenizer.write_tokenizer`."""
     kept = _real_tokens(source, kept)
     missing = {} if closed else close_choice(source, kept).added
@@ -29,6 +33,8 @@ def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, clos
             f"the kept tokens lack {len(missing)} that they need, first id {old}, {source.tokens[old]!r} ({reason})",
             hint="close the choice first; in an edited plan, add the missing ids",
         )
+    if extension:
+        check_extendable(source.document, source.kind, str(source.folder))
     if source.kind == "characters":
         return Rewrite({}, {})
     source = _without_reserved(source, kept)
@@ -38,12 +44,15 @@ def write_files(source: SourceTokenizer, kept: Sequence[int], out: Path, *, clos
         pieces, left_out = write(source.folder, _renumbering(source, kept), out)
         return Rewrite({**written, **pieces}, left_out)
     written[TOKENIZER_FILE] = write_document(
-        source.document, kept, out / TOKENIZER_FILE, where=str(source.folder / TOKENIZER_FILE)
+        source.document, kept, out / TOKENIZER_FILE, where=str(source.folder / TOKENIZER_FILE), extension=extension
     )
     if check:
-        check_written(out / TOKENIZER_FILE, [token for old in kept if (token := source.tokens[old]) is not None])
-    slow, left_out = write_slow_files(source.folder, _renumbering(source, kept), out)
-    return Rewrite({**written, **slow}, left_out)
+        tokens = [token for old in kept if (token := source.tokens[old]) is not None]
+        check_written(out / TOKENIZER_FILE, [*tokens, *(one.token for one in extension)])
+    if not slow:
+        return Rewrite(written, {})
+    others, left_out = write_slow_files(source.folder, _renumbering(source, kept, extension), out)
+    return Rewrite({**written, **others}, left_out)
 
 
 def _without_reserved(source: SourceTokenizer, kept: Sequence[int]) -> SourceTokenizer:
@@ -73,9 +82,11 @@ def _write_settings(source: SourceTokenizer, kept: Sequence[int], out: Path) -> 
     }
 
 
-def _renumbering(source: SourceTokenizer, kept: Sequence[int]) -> Renumbering:
+def _renumbering(source: SourceTokenizer, kept: Sequence[int], extension: Sequence[NewToken] = ()) -> Renumbering:
     old_to_new = {old: new for new, old in enumerate(kept)}
-    return Renumbering(source.tokens, old_to_new, index_of(source.tokens), source.kind, source.surface)
+    return Renumbering(
+        source.tokens, old_to_new, index_of(source.tokens), source.kind, source.surface, tuple(extension)
+    )
 
 
 def _real_tokens(source: SourceTokenizer, kept: Sequence[int]) -> list[int]:

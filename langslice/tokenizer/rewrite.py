@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from langslice.files.json_forms import FixedList, check_form
 from langslice.files.memory import return_freed_memory
 from langslice.tokenizer.bpe import merges_to_keep
 from langslice.tokenizer.document import Document, Json, refuse_unknown_keys
+from langslice.tokenizer.extension import NewToken, new_scores
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,21 +72,25 @@ def write_json(path: Path, content: Json) -> str:
     return write_whole(path, (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
 
 
-def write_document(document: Document, kept: Sequence[int], path: Path, *, where: str) -> str:
+def write_document(
+    document: Document, kept: Sequence[int], path: Path, *, where: str, extension: Sequence[NewToken] = ()
+) -> str:
     """Write the tokenizer.json restricted to `kept` (ascending old ids; new id = position); returns its sha256.
 
-    where    names the source's file in errors
-    Example  kept (0, 2, 3) of the vocabulary a b c d gives a: 0, c: 1, d: 2
+    where      names the source's file in errors
+    extension  tokens that follow
+    Example    kept (0, 2, 3) of the vocabulary a b c d gives a: 0, c: 1, d: 2
     """
     old_to_new = {old: new for new, old in enumerate(kept)}
-    head = _model_size(document, kept)
+    # New tokens have the last ids, so all before them must be in model.vocab as well.
+    head = len(kept) if extension else _model_size(document, kept)
     top = renumbered_parts(document, old_to_new, where)
     with HashedFile(path) as file:
         separator = "{\n  "
         for key, value in top.items():
             file.write(f"{separator}{json.dumps(key)}: ")
             if key == "model":
-                _write_model(document, kept, head, value, file)
+                _write_model(document, kept[:head], kept, extension, value, file)
             else:
                 file.write(json.dumps(value, ensure_ascii=False))
             separator = ",\n  "
@@ -130,17 +136,26 @@ def _model_size(document: Document, kept: Sequence[int]) -> int:
 
 
 def _write_model(
-    document: Document, kept: Sequence[int], head: int, model: Mapping[str, Any], file: HashedFile
+    document: Document,
+    listed: Sequence[int],
+    kept: Sequence[int],
+    extension: Sequence[NewToken],
+    model: Mapping[str, Any],
+    file: HashedFile,
 ) -> None:
+    """Write `model`; `listed` are those of the kept tokens that model.vocab holds."""
     separator = "{\n    "
     for key, value in model.items():
         file.write(f"{separator}{json.dumps(key)}: ")
         if key == "vocab" and document.model_type == "Unigram":
-            _write_entries(([document.tokens[old], document.scores[old]] for old in kept[:head]), "[]", file)
+            old = ([document.tokens[at], score] for at, score in zip(listed, new_scores(document, listed), strict=True))
+            _write_entries(chain(old, ([one.token, one.score] for one in extension)), "[]", file)
         elif key == "vocab":
-            _write_entries(((document.tokens[old], new) for new, old in enumerate(kept[:head])), "{}", file)
+            tokens = chain((document.tokens[old] for old in listed), (one.token for one in extension))
+            _write_entries(((token, new) for new, token in enumerate(tokens)), "{}", file)
         elif key == "merges":
-            _write_entries(_kept_merges(document, kept), "[]", file)
+            made = (one.parts for one in extension if one.parts)
+            _write_entries(chain(_kept_merges(document, kept), made), "[]", file)
         else:
             file.write(json.dumps(value, ensure_ascii=False))
         separator = ",\n    "

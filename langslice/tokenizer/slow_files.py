@@ -19,6 +19,7 @@ from typing import Any
 from langslice.errors import TokenizerError
 from langslice.files.json_forms import check_form, read_json
 from langslice.tokenizer.document import object_windows
+from langslice.tokenizer.extension import NewToken
 from langslice.tokenizer.rewrite import HashedFile, quote
 from langslice.tokenizer.sentencepiece_model import (
     NORMAL,
@@ -55,6 +56,7 @@ class Renumbering:
     index       token string -> old id
     kind        kind of the tokenizer, see SourceTokenizer
     surface     old id -> bytes of text
+    extension   tokens that follow the kept ones
     """
 
     tokens: Sequence[str | None]
@@ -62,6 +64,11 @@ class Renumbering:
     index: Mapping[str, int]
     kind: str
     surface: Callable[[int], bytes]
+    extension: Sequence[NewToken] = ()
+
+    def numbered(self) -> Iterator[tuple[int, str]]:
+        """Id and spelling of the new tokens."""
+        return enumerate((one.token for one in self.extension), len(self.old_to_new))
 
 
 def vocabulary_files(folder: Path) -> list[str]:
@@ -101,10 +108,14 @@ def _rewriting(name: str, names: Collection[str], folder: Path, change: Renumber
         return _vocab_lines(path, change)
     if name == "vocab.json" and "merges.txt" in names and change.kind.endswith("bpe"):
         return _vocab_entries(path, change)
-    if name == TEKKEN_FILE and change.kind == "byte-bpe":
-        return _tekken(path, change)
     if name == "merges.txt" and "vocab.json" in names and change.kind.endswith("bpe"):
         return _merge_lines(path, change)
+    if (
+        change.extension
+    ):  # SentencePiece and rank files join any two neighbours that spell a piece, not listed pairs alone
+        raise _Unfaithful("its format cannot say how new tokens come about")
+    if name == TEKKEN_FILE and change.kind == "byte-bpe":
+        return _tekken(path, change)
     if name.endswith((".tiktoken", ".model", ".spm")) and is_rank_file(path):
         return _rank_lines(path, change)
     if name.endswith((".model", ".spm")):
@@ -123,7 +134,9 @@ def _vocab_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
             raise _Unfaithful(f"line {old + 1} is {line!r}, but id {old} of the tokenizer is {found!r}")
     kept = [line for old, line in enumerate(lines) if old in change.old_to_new]
     _require_first([old for old in range(len(lines)) if old in change.old_to_new], change)
-    yield "".join(f"{line}\n" for line in kept).encode()
+    if change.extension and len(kept) != len(change.old_to_new):
+        raise _Unfaithful("tokens that are not in it would follow the new ones")
+    yield "".join(f"{line}\n" for line in (*kept, *(token for _, token in change.numbered()))).encode()
 
 
 def _require_first(old_ids: Sequence[int], change: Renumbering) -> None:
@@ -143,7 +156,7 @@ def _vocab_entries(path: Path, change: Renumbering) -> Iterator[bytes]:
                 raise _Unfaithful(f"{token!r} has the id {old}, but the tokenizer disagrees")
             if old in change.old_to_new:
                 kept.append((change.old_to_new[old], token))
-    kept.sort()
+    kept = [*sorted(kept), *change.numbered()]
     yield b"{"
     for place, (new, token) in enumerate(kept):
         yield f"{',' if place else ''}{quote(token)}:{new}".encode()
@@ -166,7 +179,10 @@ def _merge_lines(path: Path, change: Renumbering) -> Iterator[bytes]:
             if None in olds:
                 raise _Unfaithful(f"line {number + 1}, {' '.join(pair)!r}: its parts or their product are no tokens")
             if all(old in change.old_to_new for old in olds):
-                yield line.encode()
+                yield line.rstrip("\r\n").encode() + b"\n" if change.extension else line.encode()
+    for one in change.extension:
+        if one.parts:
+            yield (" ".join(one.parts) + "\n").encode()
 
 
 def sentencepiece_models(folder: Path) -> Iterator[SentencePieceModel]:

@@ -121,6 +121,10 @@ class SourceTokenizer:
             raise TokenizerError(f"{self.folder}: id {token_id} has no token")
         if token_id in self.special_ids and token_id not in self.byte_ids:
             return token.encode()
+        return self.spelled(token)
+
+    def spelled(self, token: str) -> bytes:
+        """The same for any spelling of an ordinary token, whether the vocabulary has it or not."""
         model = self.document.skeleton["model"] if self.document else {}
         prefix = model.get("continuing_subword_prefix") or ""
         suffix = model.get("end_of_word_suffix") or ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from langslice.tokenizer.extension import NewToken
 from langslice.tokenizer.source import Closure, Rewrite, SourceTokenizer
 
 
@@ -55,7 +56,14 @@ def check_renumbering(source: SourceTokenizer, kept: Sequence[int]) -> None:
 
 
 def write_tokenizer(
-    source: SourceTokenizer, kept: Sequence[int], out: Path, *, closed: bool = False, check: bool = True
+    source: SourceTokenizer,
+    kept: Sequence[int],
+    out: Path,
+    *,
+    closed: bool = False,
+    check: bool = True,
+    extension: Sequence[NewToken] = (),
+    slow: bool = True,
 ) -> Rewrite:
     """Write the tokenizer restricted to `kept` and check what was written.
 
@@ -64,11 +72,13 @@ def write_tokenizer(
     out     an existing folder that holds none of the files yet
     closed  `kept` came out of `close` for this tokenizer, so it is not closed again to compare
     check   load what was written; who passes False calls `check_tokenizer` when the source is no longer in memory
+    extension  tokens that the source does not have; they follow the kept ones
+    slow    write the files of slow tokenizers, too; tokenizer.json and its settings are enough to encode text
     Raises  TokenizerError when `kept` is not closed, or what was written does not load with exactly these ids
     """
     from langslice.tokenizer.output_files import write_files
 
-    return write_files(source, kept, out, closed=closed, check=check)
+    return write_files(source, kept, out, closed=closed, check=check, extension=extension, slow=slow)
 
 
 def copy_tokenizer(source: SourceTokenizer, out: Path) -> Rewrite:

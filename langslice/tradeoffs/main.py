@@ -14,7 +14,8 @@ from langslice.errors import PlanError
 from langslice.files.atomic_output import staging_file
 from langslice.model.checkpoint import open_checkpoint
 from langslice.options import Choice, codes, declared, taking
-from langslice.planning.build import make_plan, read_criteria
+from langslice.planning.build import make_plan
+from langslice.planning.criteria import read_criteria
 from langslice.planning.options import RowOptions
 from langslice.planning.plan import SlicePlan
 from langslice.planning.source import Source, settled

@@ -66,6 +66,7 @@ class Stated:
     encoded   texts and pairs of texts -> ids, specials around them; None where AutoTokenizer must be asked
     decoded   of these ids, specials skipped
     chats     a rendered chat -> its ids, nothing put around it
+    extended  texts with new tokens -> ids by the slice's files, nothing put around them
     """
 
     texts: Sequence[str]
@@ -77,15 +78,18 @@ class Stated:
     encoded: Sequence[Sequence[int]] | None
     decoded: Sequence[str]
     chats: Mapping[str, Sequence[int]]
+    extended: Mapping[str, Sequence[int]]
 
 
 def state(
-    source: SourceTokenizer, plan: SlicePlan, lines: Sequence[str], templates: Mapping[str, str], *, thorough: bool
-) -> Stated:
+    source: SourceTokenizer, plan: SlicePlan, lines: Sequence[str], templates: Mapping[str, str],
+    extended: Mapping[str, Sequence[int]], *, thorough: bool,
+) -> Stated:  # fmt: skip
     """Ask the source's files what `check_clients` needs of them; the source's tokenizer is not needed afterwards.
 
     lines      text that uses kept tokens only
     templates  chat templates by name
+    extended   as in the result
     thorough   the source is to be loaded through AutoTokenizer: nothing is encoded here
     """
     texts = [*lines[:_MOST_TEXTS], _UNKNOWN]
@@ -110,6 +114,7 @@ def state(
         encoded,
         [backend.decode(sequence, skip_special_tokens=True) for sequence in encoded or ()],
         {chat: backend.encode(chat, add_special_tokens=False).ids for chat in chats},
+        extended,
     )
 
 
@@ -121,18 +126,24 @@ def check_clients(checkpoint: Checkpoint, sliced: Checkpoint, stated: Stated, pl
     texts = stated.texts
     differences = partial(_differences, new_of=stated.new_of, released=stated.released, plan=plan, texts=texts)
     after: Seen | None = None
+    new: list[str] = []
     fault = ""
     try:
         auto = _load(sliced.model_folder)
         chats = _rendered(auto)
         after = _seen(auto, texts, chats)
+        new = [
+            f"{text!r}, with new tokens, is encoded otherwise than tokenizer.json says"
+            for text, ids in stated.extended.items()
+            if auto(text, add_special_tokens=False)["input_ids"] != list(ids)
+        ]
         del auto
     except Exception as error:  # noqa: BLE001 - the classes raise anything from ImportError to RuntimeError
         fault, chats = _first_line(error), []
     if after is not None:
         expected = _expected(stated, chats, after.specials)
         if expected is not None and not any(differences(expected, after)):
-            return _check(after, [], "what the source's files say")
+            return _check(after, new, "what the source's files say")
     try:
         auto = _load(checkpoint.model_folder)
         before = _seen(auto, texts, chats)
@@ -140,7 +151,7 @@ def check_clients(checkpoint: Checkpoint, sliced: Checkpoint, stated: Stated, pl
         return Check("clients", None, f"not run: AutoTokenizer does not load the source itself: {_first_line(error)}")
     if after is None:
         return Check("clients", False, "AutoTokenizer loads the source and not the slice", (fault,))
-    return _check(after, list(differences(before, after)), "the source's AutoTokenizer")
+    return _check(after, [*new, *differences(before, after)], "the source's AutoTokenizer")
 
 
 def _check(after: Seen, wrong: Sequence[str], against: str) -> Check:
@@ -248,8 +259,14 @@ def _differences(
         wanted = renumbered(old)
         if min(wanted, default=0) < 0 and not plan.request.get("only_tokens"):
             yield f"the chat {chat!r} needs tokens that are not kept, from id {old[wanted.index(-1)]} on"
-        elif min(wanted, default=0) >= 0 and wanted != list(after.chats[chat]):
+        elif (
+            min(wanted, default=0) >= 0 and wanted != list(after.chats[chat]) and not _has_new(after.chats[chat], plan)
+        ):
             yield f"the chat {chat!r} is encoded otherwise than in the source"
+
+
+def _has_new(ids: Sequence[int], plan: SlicePlan) -> bool:
+    return any(one >= len(plan.kept) for one in ids)
 
 
 def _first_line(error: Exception) -> str:

@@ -52,7 +52,14 @@ def check_ids(origin: Source, out: Path, plan: SlicePlan, result: SourceTokenize
         for new, old in enumerate(plan.kept.tolist())
         if _token(source, int(old)) != _token(result, new)
     ]
-    tokens = "no tokenizer" if source.kind == ABSENT else f"{plan.kept.shape[0]} tokens of the tokenizer"
+    moved += [
+        f"tokenizer: new id {new} is {_token(result, new)!r}, expected the new token {one.token!r}"
+        for new, one in enumerate(plan.extension, len(plan.kept))
+        if _token(result, new) != one.token
+    ]
+    tokens = (
+        "no tokenizer" if source.kind == ABSENT else f"{len(plan.kept) + len(plan.extension)} tokens of the tokenizer"
+    )
     detail = f"{count} ids in configuration files, {tokens}"
     return Check("ids", not wrong and not moved, detail, tuple((wrong + moved)[:MAX_EXAMPLES]))
 

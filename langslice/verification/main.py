@@ -150,6 +150,7 @@ class _Read:
 
     opens    whether the slice's tokenizer can be opened; nothing else is filled in where it cannot
     samples  lines that use kept tokens only
+    extended  the same, with new tokens among them
     stated   what the source's files say of its tokenizer; None where AutoTokenizer is not asked
     files    names of the tokenizer files of source and slice; empty for a source without a tokenizer
     """
@@ -157,6 +158,7 @@ class _Read:
     checks: list[Check] = field(default_factory=list)
     comparisons: list[TextComparison] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    extended: list[Sample] = field(default_factory=list)
     stated: Stated | None = None
     opens: bool = True
     files: tuple[Sequence[str], Sequence[str]] = ((), ())
@@ -186,7 +188,8 @@ def _of_tokenizer(both: SlicePair, sliced: Checkpoint, texts: Texts, progress: C
             for label, before, after in zip(labels, source.sides, result.sides, strict=False):
                 comparison, covered = compare_tokenisation(label, before, after, plan, units())
                 read.comparisons.append(comparison)
-                read.samples += covered
+                read.samples += [sample for sample in covered if not sample.extended]
+                read.extended += [sample for sample in covered if sample.extended]
         except CorpusError as error:
             # The corpus that a plan was made from may have moved since; a file that the user names now must be there.
             if name != CORPUS:
@@ -197,7 +200,8 @@ def _of_tokenizer(both: SlicePair, sliced: Checkpoint, texts: Texts, progress: C
     if prompts:
         read.checks.append(check_prompts(source, result, plan, prompts))
     if source.kind != "characters" and not absent:
-        read.stated = state(source, plan, read.lines, both.source.templates, thorough=both.thorough)
+        extended = {sample.text: sample.ids for sample in read.extended}
+        read.stated = state(source, plan, read.lines, both.source.templates, extended, thorough=both.thorough)
     read.files = ((), ()) if absent else (source.files, result.files)
     result.release()
     return read

@@ -77,7 +77,9 @@ def check_pipeline(
         except Exception as error:  # noqa: BLE001 - as above
             return Check("pipeline", False, "the source's pipeline runs, the slice's does not", (_first_line(error),))
     if before.shape[1] == plan.rows != after.shape[1]:  # one dimension for each token, as sparse encoders have
-        before = before[:, plan.new_to_old]
+        size = len(plan.kept)  # of a new token the source has no dimension
+        keep = np.r_[0:size, size + len(plan.extension) : after.shape[1]]
+        before, after = before[:, plan.new_to_old[keep]], after[:, keep]
     return _compare(before, after, sentences)
 
 

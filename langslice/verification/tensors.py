@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 
 from langslice.errors import CheckpointError
+from langslice.files.float_types import narrow, wide
 from langslice.files.gather_rows import sliced_shape
 from langslice.model.checkpoint import Checkpoint, TensorEntry
 from langslice.model.transformers_classes import loading_report
@@ -83,6 +84,7 @@ def check_bytes(
     zeroed = _zeros(source, plan)
     pruned = plan.pruned.get("tensors", {})
     updated = pruned if pruned and plan.pruned["request"].get("score") == "sparsegpt" else {}
+    averaged = plan.averaged_rows
     wrong: list[str] = []
     compared = 0
     for name, edit in (tensor_edits(plan, source) if edits is None else edits).items():
@@ -97,9 +99,12 @@ def check_bytes(
             at = _first_difference(old, new)
             fault = "" if at is None else f"{new_name}: bytes differ from byte {at} on"
         else:
-            row = _first_wrong_row(old, new, edit.indices, zeroed.get(name, {}), pruned=new_name in pruned)
+            axes = plan.tensors[name].axes or ()
+            made = {dim: averaged for dim, axis in enumerate(axes) if axis == "vocab" and averaged}
+            row = _first_wrong_row(old, new, edit.indices, zeroed.get(name, {}), made, pruned=new_name in pruned)
             before = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
-            fault = "" if row is None else f"{new_name}: new row {row} is not old row {before} of {name}"
+            what = "the mean of its pieces' rows" if 0 in made and row in averaged else f"old row {before}"
+            fault = "" if row is None else f"{new_name}: new row {row} is not {what} of {name}"
         wrong += [fault] if fault else []
     detail = f"all rows of all tensors compared, {compared / 1e6:.1f} MB"
     return Check("bytes", not wrong, detail, tuple(wrong[:MAX_EXAMPLES]))
@@ -127,17 +132,21 @@ def _first_wrong_row(
     new: TensorEntry,
     indices: Mapping[int, np.ndarray],
     zeroed: Mapping[int, np.ndarray],
+    made: Mapping[int, Mapping[int, Sequence[int]]],
     *,
     pruned: bool,
 ) -> int | None:
-    """The first row of a written tensor that is not what the plan makes of the source's; None where all are."""
+    """The first row of a written tensor that is not what the plan makes of the source's; None where all are.
+
+    made  dimension -> index of the slice -> the old indices that it is the mean of
+    """
     row_bytes = max(prod(shape[1:]) for shape in (old.shape, new.shape)) * _element_bytes(new)
     step = max(1, _WINDOW_BYTES // max(row_bytes, 1))
     for start in range(0, new.shape[0], step):
         rows = np.arange(start, min(start + step, new.shape[0]))
         # Mapped anew for every window: pages of a mapping count as memory as long as it lives.
         taken = np.array(_elements(new)[rows[0] : rows[-1] + 1])
-        expected = _expected_rows(_elements(old), indices, rows, zeroed)
+        expected = _expected_rows(_elements(old), indices, rows, zeroed, made, old.dtype)
         if pruned:  # zeros anywhere; what is not zero is the source's
             expected = np.where(taken == 0, taken, expected)
         if not np.array_equal(taken, expected):
@@ -147,16 +156,30 @@ def _first_wrong_row(
 
 
 def _expected_rows(
-    old: np.ndarray, indices: Mapping[int, np.ndarray], rows: np.ndarray, zeroed: Mapping[int, np.ndarray]
+    old: np.ndarray,
+    indices: Mapping[int, np.ndarray],
+    rows: np.ndarray,
+    zeroed: Mapping[int, np.ndarray],
+    made: Mapping[int, Mapping[int, Sequence[int]]],
+    dtype: str,
 ) -> np.ndarray:
     """What the plan makes of a tensor at consecutive new rows."""
     expected = np.array(old[indices[0][rows]] if 0 in indices else old[rows[0] : rows[-1] + 1])
+    for at, row in enumerate(rows.tolist()):
+        if row in made.get(0, {}):
+            expected[at] = _mean(old[list(made[0][row])], dtype, 0)
     for dim, stay in indices.items():
         if dim:
-            expected = np.take(expected, stay, axis=dim)
+            before, expected = expected, np.take(expected, stay, axis=dim)
+            for index, olds in made.get(dim, {}).items():
+                np.moveaxis(expected, dim, 0)[index] = _mean(np.take(before, olds, axis=dim), dtype, dim)
     for dim, gone in zeroed.items():
         np.moveaxis(expected, dim, 0)[np.isin(rows, gone) if dim == 0 else gone] = 0
     return expected
+
+
+def _mean(raw: np.ndarray, dtype: str, axis: int) -> np.ndarray:
+    return narrow(wide(raw, dtype, "F64").mean(axis=axis), dtype)
 
 
 def _zeros(source: Source, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:

@@ -7,7 +7,7 @@ encoded whole as well, as a check on the splitting itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ class TextComparison:
 
     covered       share of the source's token occurrences that are kept
     identical     pieces of text that use kept tokens only, and encode to the same tokens
+    extended      pieces of text that use kept tokens only, and encode to new tokens among others
     differing     pieces that use kept tokens only and encode otherwise: must be 0
     growth        tokens after divided by tokens before, over the whole text
     unknown_*     occurrences of the unknown token
@@ -52,6 +53,7 @@ class TextComparison:
     unknown_after: int
     round_trip: int
     respelled: int = 0
+    extended: int = 0
     examples: tuple[str, ...] = ()
 
     @property
@@ -62,10 +64,14 @@ class TextComparison:
 
 @dataclass(frozen=True)
 class Sample:
-    """A line of text that uses kept tokens only, and its first tokens by their new ids."""
+    """A line of text that uses kept tokens only, and its first tokens by their new ids.
+
+    extended  new tokens are among them, and all its tokens are here
+    """
 
     text: str
     ids: list[int]
+    extended: bool = False
 
 
 def compare_tokenisation(
@@ -73,8 +79,10 @@ def compare_tokenisation(
 ) -> tuple[TextComparison, list[Sample]]:
     """Encode text with both tokenizers, each distinct piece once, and its first lines whole.
 
-    Returns  verification, and the first four covered lines of some length, with their new ids, to feed the models
+    Returns  verification, and the first four covered lines of some length, with their new ids, to feed the models; and the first
+             four with new tokens in them
     """
+    spelled = _spelled(source, plan)
     new_of = new_ids(plan, len(source.tokens))
     count: Counter[str] = Counter()
     examples: list[str] = []
@@ -88,8 +96,8 @@ def compare_tokenisation(
             yield unit
 
     for batch in distinct_chunks(source, noting()):
-        count.update(_compare(source, result, new_of, batch, examples))
-    whole = _compare(source, result, new_of, [(line, 1) for line in first], examples)
+        count.update(_compare(source, result, new_of, batch, spelled, examples))
+    whole = _compare(source, result, new_of, [(line, 1) for line in first], spelled, examples)
     comparison = TextComparison(
         name=name,
         units=count["units"],
@@ -102,9 +110,30 @@ def compare_tokenisation(
         unknown_after=count["unknown after"],
         round_trip=count["round trip"] + whole["round trip"],
         respelled=count["respelled"],
+        extended=count["extended"],
         examples=tuple(examples[:MAX_EXAMPLES]),
     )
-    return comparison, _covered_samples(source, new_of, first)
+    return comparison, _covered_samples(source, result, new_of, first, size=len(plan.kept))
+
+
+def _spelled(source: SourceTokenizer, plan: SlicePlan) -> dict[int, list[int] | None]:
+    """New token's id -> ids of its pieces; None where a new token may be in the place of others (tokenizer/extension.py)."""
+    new_of = {old: new for new, old in enumerate(plan.kept.tolist())}
+    exact = source.kind.endswith("bpe")
+    made = enumerate(plan.extension, len(plan.kept))
+    return {row: [new_of[old] for old in one.pieces] if exact else None for row, one in made}
+
+
+def _outcome(mapped: list[int], new: list[int], spelled: Mapping[int, list[int] | None]) -> str:
+    """What happened to a text that uses kept tokens only: it is as it was, or new tokens are in the place of their pieces."""
+    if mapped == new:
+        return "identical"
+    found = [spelled.get(one, [one]) for one in new]
+    if spelled.keys().isdisjoint(new):
+        return "differing"
+    if None in found:
+        return "extended"
+    return "extended" if [one for part in found for one in part or ()] == mapped else "differing"
 
 
 def _compare(
@@ -112,6 +141,7 @@ def _compare(
     result: SourceTokenizer,
     new_of: np.ndarray,
     batch: Sequence[tuple[str, int]],
+    spelled: Mapping[int, list[int] | None],
     examples: list[str],
 ) -> Counter[str]:
     """Encode weighted pieces with both tokenizers and count what happened to them; differences go to `examples`."""
@@ -126,13 +156,14 @@ def _compare(
         count["unknown before"] += weight * old.count(source.unknown_id) if source.unknown_id is not None else 0
         count["unknown after"] += weight * new.count(result.unknown_id) if result.unknown_id is not None else 0
         if kept == len(old):
+            outcome = _outcome(mapped, list(new), spelled)
             # Greedy matching may succeed where the source's longer piece led into a dead end.
-            respelled = mapped != list(new) and source.kind == "wordpiece" and source.unknown_id in old
-            outcome = "identical" if mapped == list(new) else "respelled" if respelled else "differing"
+            if outcome == "differing" and source.kind == "wordpiece" and source.unknown_id in old:
+                outcome = "respelled"
             count[outcome] += weight
             if outcome == "differing":
-                spelled = [source.tokens[one] for one in old], [result.tokens[one] for one in new]
-                examples.append(f"{text!r}: was {spelled[0]}, is {spelled[1]}")
+                shown = [source.tokens[one] for one in old], [result.tokens[one] for one in new]
+                examples.append(f"{text!r}: was {shown[0]}, is {shown[1]}")
         elif source.unknown_id not in old and source.decode(old) != result.decode(new):
             count["round trip"] += weight
             examples.append(f"{text!r}: decodes to {result.decode(new)!r}, was {source.decode(old)!r}")
@@ -140,17 +171,25 @@ def _compare(
     return count
 
 
-def _covered_samples(source: SourceTokenizer, new_of: np.ndarray, lines: Sequence[str]) -> list[Sample]:
-    """The first lines of some length that use kept tokens only."""
+def _covered_samples(
+    source: SourceTokenizer, result: SourceTokenizer, new_of: np.ndarray, lines: Sequence[str], *, size: int
+) -> list[Sample]:
+    """The first lines of some length that use kept tokens only, and apart from them those that have new tokens now.
+
+    size  kept tokens
+    """
     samples: list[Sample] = []
+    extended: list[Sample] = []
     long = [line for line in lines if len(line) >= _SAMPLE_CHARACTERS]
-    for line, ids in zip(long, source.encode(long), strict=True):
+    for line, ids, now in zip(long, source.encode(long), result.encode(long), strict=True):
         mapped = new_of[ids]
-        if len(ids) >= _SAMPLE_LEAST and (mapped >= 0).all():
+        if len(ids) < _SAMPLE_LEAST or (mapped < 0).any():
+            continue
+        if max(now) >= size:
+            extended.append(Sample(line, list(now), extended=True))
+        elif len(samples) < _SAMPLES:
             samples.append(Sample(line, mapped[:_SAMPLE_TOKENS].tolist()))
-        if len(samples) == _SAMPLES:
-            break
-    return samples
+    return [*samples, *extended[:_SAMPLES]]
 
 
 def summarise_texts(comparisons: Sequence[TextComparison], source: SourceTokenizer) -> Check:
@@ -160,7 +199,7 @@ def summarise_texts(comparisons: Sequence[TextComparison], source: SourceTokeniz
         return Check("tokenisation", None, why)
     if not any(comparison.units for comparison in comparisons):
         return Check("tokenisation", None, "no text was given")
-    if not any(comparison.identical or comparison.differing for comparison in comparisons):
+    if not any(comparison.identical or comparison.extended or comparison.differing for comparison in comparisons):
         return Check("tokenisation", None, "no text uses kept tokens only; give some with --text")
     lossless = spells_bytes(source)
     failed = [
@@ -170,7 +209,9 @@ def summarise_texts(comparisons: Sequence[TextComparison], source: SourceTokeniz
         or (lossless and (comparison.round_trip or comparison.unknown_after > comparison.unknown_before))
     ]
     identical = sum(comparison.identical for comparison in comparisons)
-    detail = f"{identical:,} pieces of covered text, in {len(comparisons)} texts"
+    extended = sum(comparison.extended for comparison in comparisons)
+    new = f", {extended:,} more with new tokens" if extended else ""
+    detail = f"{identical:,} pieces of covered text{new}, in {len(comparisons)} texts"
     examples = [f"{comparison.name}: {example}" for comparison in failed for example in _examples(comparison)]
     warning = "" if lossless else _lost_text(comparisons)
     return Check("tokenisation", not failed, detail, tuple(examples[:MAX_EXAMPLES]), warning)

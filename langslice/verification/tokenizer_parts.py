@@ -37,7 +37,7 @@ def check_tokenizer(source: SourceTokenizer, result: SourceTokenizer, plan: Slic
     new_of = new_ids(plan, len(source.tokens))
     wrong = [
         *_scores(before, after, plan),
-        *_merges(before, after, new_of),
+        *_merges(before, after, new_of, plan),
         *_added(before, after, new_of),
         *_settings(before.skeleton, after.skeleton, new_of),
     ]
@@ -54,6 +54,13 @@ def _scores(before: Document, after: Document, plan: SlicePlan) -> Iterator[str]
         return
     kept = plan.kept[plan.kept < len(before.scores)]
     expected, found = np.asarray(before.scores)[kept], np.asarray(after.scores)
+    if plan.extension:  # then added tokens stand among the pieces, and new pieces after them
+        rest = np.full(len(plan.kept) - len(kept), min(before.scores))
+        expected = np.concatenate([expected, rest, [one.score or 0.0 for one in plan.extension]])
+        lowest = min(before.scores[old] for old in kept.tolist())
+        for one in plan.extension:
+            if one.score is None or one.score < lowest:
+                yield f"the score of the new piece {one.token!r} is below the lowest, by which unknown characters are scored"
     if len(found) != len(expected):
         yield f"{len(found):,} pieces with a score, expected {len(expected):,}"
     length = min(len(found), len(expected))
@@ -61,13 +68,16 @@ def _scores(before: Document, after: Document, plan: SlicePlan) -> Iterator[str]
         yield f"the score of {after.tokens[new]!r} is {found[new]}, expected {expected[new]}"
 
 
-def _merges(before: Document, after: Document, new_of: np.ndarray) -> Iterator[str]:
-    """Every merge of the source whose parts and product are kept, in the source's order, and no other."""
+def _merges(before: Document, after: Document, new_of: np.ndarray, plan: SlicePlan) -> Iterator[str]:
+    """Every merge of the source whose parts and product are kept, in the source's order, then those of new tokens, and no other."""
     if before.merges is None or after.merges is None:
         return
     columns = [new_of[column] for column in (before.merges.left, before.merges.right, before.merges.product)]
     stays = np.logical_and.reduce([column >= 0 for column in columns])
-    expected = np.stack([column[stays] for column in columns])
+    index = {token: at for at, token in enumerate(after.tokens)}
+    added = [(*one.parts, one.token) for one in plan.extension if one.parts]
+    new = np.array([[index.get(token, -1) for token in row] for row in added], dtype=np.int64).reshape(-1, 3).T
+    expected = np.concatenate([np.stack([column[stays] for column in columns]), new], axis=1)
     found = np.stack([after.merges.left, after.merges.right, after.merges.product])
     if expected.shape[1] != found.shape[1]:
         yield f"{found.shape[1]:,} merges, expected {expected.shape[1]:,}"

@@ -128,7 +128,7 @@ def listed_tokens(tokenizer: SourceTokenizer, path: Path) -> set[int]:
     if path.suffix == ".json":
         entries, spelled = _tokens_of_file(path), {}
     else:
-        entries, spelled = _lines(path), _surfaces(tokenizer)
+        entries, spelled = lines_of_list(path), _surfaces(tokenizer)
     found: set[int] = set()
     unknown: list[str] = []
     for entry in entries:
@@ -145,7 +145,11 @@ def listed_tokens(tokenizer: SourceTokenizer, path: Path) -> set[int]:
     return found
 
 
-def _lines(path: Path) -> list[str]:
+def lines_of_list(path: Path) -> list[str]:
+    """Lines of a list of tokens, the empty ones left out.
+
+    Raises  CorpusError for a missing or empty file or invalid UTF-8
+    """
     try:
         lines = [line.rstrip("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n") if line.strip("\r")]
     except OSError as error:

@@ -59,7 +59,9 @@ class VocabularyOptions(Options):
         ),
     ] = None
     min_count: Annotated[int | None, Entry("Minimum count of a token in the corpus.", "N", least=0)] = None
-    max_vocab: Annotated[int | None, Entry("Maximum vocabulary size of the result.", "N", least=1, common=True)] = None
+    max_vocab: Annotated[
+        int | None, Entry("Maximum vocabulary size of the result, new tokens aside.", "N", least=1, common=True)
+    ] = None
     max_size: Annotated[
         int | str | None,
         Entry(
@@ -87,3 +89,24 @@ class VocabularyOptions(Options):
     ] = False
     drop_reserved: Annotated[bool, Entry("Drop reserved tokens, such as <unused7>, that nothing refers to.")] = False
     keep_code: Annotated[bool, Entry("Keep the indentation, operators and identifiers of source code.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionOptions(Options):
+    """Which tokens the vocabulary is to have besides those that stay."""
+
+    error = PlanError
+    group = "Vocabulary"
+
+    extend: Annotated[
+        str | Path | Sequence[str | Path],
+        Entry("New tokens, one per line; those of BPE come with the merges that lead to them.", "FILE"),
+    ] = ()
+    extend_corpus: Annotated[
+        str | Path | Sequence[str | Path],
+        Entry("Text whose frequent words become new tokens; files as for --corpus. Needs --extend-to.", "PATH"),
+    ] = ()
+    extend_to: Annotated[
+        int | str | None,
+        Entry("Vocabulary size that tokens of --extend-corpus fill up; +500 adds 500 to whatever stays.", "SIZE"),
+    ] = None

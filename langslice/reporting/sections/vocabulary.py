@@ -10,6 +10,7 @@ from langslice.reporting.sections.section import Section
 
 _SHOWN_SCRIPTS = 24
 _SHOWN_CURVES = 7
+_SHOWN_TOKENS = 40
 # Growth of a text below which its bar has the colour of what is kept.
 _SMALL_GROWTH = 1.01
 
@@ -21,9 +22,12 @@ def vocabulary_section(report: Report) -> Section | None:
         return None
     rows = vocabulary.rows
     padding = f", {vocabulary.padding:,} of them padding" if vocabulary.padding else ""
+    stay = rows.after - len(vocabulary.new)
     body: list[Child] = [
-        tag("p", f"{rows.after:,} of {rows.before:,} rows stay ({percent(rows.after / max(rows.before, 1))}){padding}.")
+        tag("p", f"{stay:,} of {rows.before:,} rows stay ({percent(stay / max(rows.before, 1))}){padding}.")
     ]
+    if vocabulary.new:
+        body.append(_new_tokens(vocabulary.new))
     if vocabulary.scripts:
         body.append(_scripts(vocabulary.scripts))
     if vocabulary.languages:
@@ -32,6 +36,14 @@ def vocabulary_section(report: Report) -> Section | None:
     if vocabulary.curves:
         body.append(_curves(vocabulary))
     return Section("vocabulary", "Vocabulary", tuple(body))
+
+
+def _new_tokens(new: tuple[str, ...]) -> Markup:
+    said = (
+        f"{len(new):,} tokens are new. The row of each is the mean of the rows of the pieces that spelled it before: "
+    )
+    shown = (join(foreign(token), " ") for token in new[:_SHOWN_TOKENS])
+    return tag("p", said, *shown, "…" if len(new) > _SHOWN_TOKENS else "", class_="tokens")
 
 
 def _scripts(scripts: tuple[Script, ...]) -> Markup:
