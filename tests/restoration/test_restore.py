@@ -12,11 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 import langslice
 from langslice.cli.app import main
+from langslice.files.float_types import wide as widened_values
 from langslice.mini import heldout_text, mini_model_path
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.transformers_classes import dtype_option
 from langslice.restoration import restore
-from langslice.restoration.merge import _wide, float_rows, widened
+from langslice.restoration.merge import float_rows, widened
 from tests.zoo import add_tokenizer, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -257,7 +258,7 @@ def test_widening_is_exact(tmp_path):
     for name, dtype in (("BF16", torch.bfloat16), ("F16", torch.float16)):
         narrow = values.to(dtype)
         bits = narrow.view(torch.int16).numpy().view(np.uint16)
-        np.testing.assert_array_equal(_wide(bits, name, "F32"), narrow.float().numpy())
+        np.testing.assert_array_equal(widened_values(bits, name, "F32"), narrow.float().numpy())
         folder = tmp_path / name
         folder.mkdir()
         save_file({"t": bits.view(np.float16)}, folder / "model.safetensors")
