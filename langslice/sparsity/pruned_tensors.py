@@ -1,0 +1,80 @@
+"""From what was done to each matrix to the report: by tensor on disk, of which some hold the matrices of several experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from langslice.demonstrations.tokens import Prompt
+from langslice.files.safetensors_header import TensorEntry
+from langslice.sparsity.experts import expert_path, part_of, whole_of
+from langslice.sparsity.journal import Journal
+from langslice.sparsity.report import ExpertSparsity, SparsityReport, TensorSparsity
+from langslice.sparsity.request import SparsityRequest
+from langslice.sparsity.weight_bytes import count_zeros
+
+
+def make_report(
+    tensors: Mapping[str, TensorEntry],
+    request: SparsityRequest,
+    prompts: Sequence[Prompt],
+    journal: Journal,
+    missed: Sequence[str],
+    resumed: int,
+) -> SparsityReport:
+    """What a run did.
+
+    tensors   of the pruned checkpoint, by name
+    missed    blocks that were to be pruned and were not reached
+    resumed   how many blocks an earlier run had finished
+    """
+    notes = [f"not pruned, because text does not reach them: {', '.join(missed)}"] if missed else []
+    idle = [name for name, tensor in journal.tensors.items() if not tensor.reached]
+    if idle:
+        experts = sorted(dict.fromkeys(_expert(name) for name in idle))
+        notes.append(
+            f"pruned by magnitude, because the calibration data sends no token to them: {len(experts)} experts, "
+            f"{', '.join(experts)}"
+        )
+    counted: dict[str, int] = {}
+    tokens: dict[str, int] = {}
+    for prompt in prompts:
+        counted[prompt.condition] = counted.get(prompt.condition, 0) + 1
+        tokens[prompt.condition] = tokens.get(prompt.condition, 0) + sum(1 for _ in prompt.all_tokens())
+    pruned = _by_tensor(tensors, journal.tensors)
+    return SparsityReport(request, pruned, tuple(journal.finished), resumed, counted, tokens, tuple(notes))
+
+
+def _by_tensor(tensors: Mapping[str, TensorEntry], done: Mapping[str, TensorSparsity]) -> dict[str, TensorSparsity]:
+    """Matrices of several experts in one entry each for the tensor that holds them."""
+    found: dict[str, TensorSparsity] = {}
+    parts: dict[str, dict[int, TensorSparsity]] = {}
+    for name, matrix in done.items():
+        whole, number = whole_of(name)
+        if number is None:
+            found[name] = matrix
+        else:
+            parts.setdefault(whole, {})[number] = matrix
+    for name, matrices in parts.items():
+        entry = tensors[name]
+        count = prod(entry.shape) // next(iter(matrices.values())).size
+        left = sum(count_zeros(part_of(entry, number, count)) for number in range(count) if number not in matrices)
+        found[name] = TensorSparsity(
+            entry.shape,
+            sum(one.asked for one in matrices.values()) / count,
+            left + sum(one.zeros for one in matrices.values()),
+            prod(entry.shape),
+            any(one.reached for one in matrices.values()),
+            tuple(ExpertSparsity(at, one.asked, one.zeros, one.reached) for at, one in sorted(matrices.items())),
+        )
+    return found
+
+
+def _expert(matrix: str) -> str:
+    """The expert that a matrix belongs to, by its name on disk.
+
+    Example   _expert("mlp.experts.down_proj[3]") == _expert("mlp.experts.3.down_proj.weight") == "mlp.experts.3"
+    """
+    whole, number = whole_of(matrix)
+    stem = whole.removesuffix(".weight").rpartition(".")[0]
+    return stem if number is None else expert_path(stem, number)
