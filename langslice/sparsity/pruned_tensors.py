@@ -56,18 +56,22 @@ def _by_tensor(tensors: Mapping[str, TensorEntry], done: Mapping[str, TensorSpar
         else:
             parts.setdefault(whole, {})[number] = matrix
     for name, matrices in parts.items():
-        entry = tensors[name]
-        count = prod(entry.shape) // next(iter(matrices.values())).size
-        left = sum(count_zeros(part_of(entry, number, count)) for number in range(count) if number not in matrices)
-        found[name] = TensorSparsity(
-            entry.shape,
-            sum(one.asked for one in matrices.values()) / count,
-            left + sum(one.zeros for one in matrices.values()),
-            prod(entry.shape),
-            any(one.reached for one in matrices.values()),
-            tuple(ExpertSparsity(at, one.asked, one.zeros, one.reached) for at, one in sorted(matrices.items())),
-        )
+        found[name] = _added(tensors[name], matrices)
     return found
+
+
+def _added(entry: TensorEntry, matrices: Mapping[int, TensorSparsity]) -> TensorSparsity:
+    """A tensor of several experts, of which these were pruned."""
+    count = prod(entry.shape) // next(iter(matrices.values())).size
+    experts = tuple(
+        ExpertSparsity(number, one.asked, one.zeros, one.reached)
+        if (one := matrices.get(number))
+        else ExpertSparsity(number, 0.0, count_zeros(part_of(entry, number, count)))
+        for number in range(count)
+    )
+    asked, zeros = sum(one.asked for one in experts) / count, sum(one.zeros for one in experts)
+    reached = any(one.reached for one in matrices.values())
+    return TensorSparsity(entry.shape, asked, zeros, prod(entry.shape), reached, experts)
 
 
 def _expert(matrix: str) -> str:

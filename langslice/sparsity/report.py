@@ -27,7 +27,7 @@ class TensorSparsity:
     zeros    elements that are zero now, those that already were included
     size     elements
     reached  whether the calibration data sent tokens to it; False only for experts, whose weights then went by magnitude
-    experts  of a tensor that holds matrices of several experts, those that were pruned
+    experts  of a tensor that holds the matrices of several experts, each; one that was left as it was has nothing asked
     """
 
     shape: tuple[int, ...]

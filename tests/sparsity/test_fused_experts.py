@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from langslice.demonstrations import Demonstration
-from langslice.sparsity import SparsityRequest, prune_copy
+import langslice
+from langslice.demonstrations import Demonstration, write_demonstrations
+from langslice.errors import CheckpointError, Interruption, PlanError, VerificationError
+from langslice.sparsity import SparsityRequest, experts, journal, prune_copy
 from tests.families.tiny import build
 from tests.sparsity.test_layouts import expert_inputs, lowest
 from tests.sparsity.test_sparsify import KEEP, load, zeros_of
@@ -157,3 +160,131 @@ def test_masks_of_experts_in_one_tensor_equal_a_naive_reimplementation(tmp_path,
         assert idle and len(done.notes) == 1
         assert all(f"{name.rpartition('.')[0]}.{expert}" in done.notes[0] for name, expert in idle)
     assert load(tmp_path / "out0") is not None
+
+
+@pytest.mark.parametrize("model_type", ["llama4_text", "dbrx"])
+def test_patterns_run_along_what_experts_read(tmp_path, model_type):
+    source = fused(model_type, tmp_path / "source")
+    _, _, _, tensors, swapped = FUSED[model_type]
+    for number, request in enumerate((
+        SparsityRequest(pattern="2:4", score="magnitude"),
+        SparsityRequest(pattern="2:4", score="sparsegpt", keep_demos=ONE),
+    )):  # fmt: skip
+        done = prune_copy(source, tmp_path / str(number), request)
+        found = {name: tensor for name, tensor in done.tensors.items() if tensor.experts}
+        assert len(found) == 4 * len(tensors)
+        for name in found:
+            zeros = zeros_of(tmp_path / str(number), name)
+            zeros = zeros.reshape(4, -1, zeros.shape[-1])
+            along = zeros.swapaxes(1, 2) if name.endswith(swapped) and swapped else zeros
+            assert (along.reshape(*along.shape[:2], -1, 4).sum(axis=3) == 2).all(), name
+
+
+def test_a_direction_that_the_class_does_not_take_is_refused(tmp_path, monkeypatch):
+    source = fused("llama4_text", tmp_path / "source")
+    reads_last = experts._reads_last
+    monkeypatch.setattr(experts, "_reads_last", lambda *given: not reads_last(*given))
+    for request in (SparsityRequest(0.3, keep_demos=ONE), SparsityRequest(pattern="2:4", score="magnitude")):
+        with pytest.raises(CheckpointError, match=r"feed_forward\.experts\.\d\.\w+ is multiplied along another"):
+            prune_copy(source, tmp_path / "out", request)
+    monkeypatch.setattr(experts, "_reads_last", lambda *given: None)
+    with pytest.raises(CheckpointError, match="which of its dimensions they read is not known") as refused:
+        prune_copy(source, tmp_path / "out", request)
+    assert '"!*.experts.*"' in str(refused.value)
+    assert not (tmp_path / "out").exists()
+    assert prune_copy(
+        source, tmp_path / "out", SparsityRequest(0.3, score="magnitude", linears=("!*.experts.*",))
+    ).zeros
+
+
+def test_a_class_that_sends_every_token_to_every_expert_is_refused(tmp_path):
+    source = fused("llama4_text", tmp_path / "source")
+    document = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**document, "num_experts_per_tok": 4}))
+    with pytest.raises(CheckpointError, match="every token runs through every expert at model"):
+        prune_copy(source, tmp_path / "out", SparsityRequest(0.3, keep_demos=ONE))
+    assert not (tmp_path / "out").exists()
+
+
+def test_experts_stored_the_other_way_round_are_pruned_alike(tmp_path):
+    from safetensors.torch import load_file, save_file
+    from transformers import CONFIG_MAPPING
+
+    if "qwen3_vl_moe" not in CONFIG_MAPPING or not hasattr(experts, "merged_parts"):
+        pytest.skip("this transformers has no such type")
+    source = build("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", tmp_path / "source")
+    request = SparsityRequest(0.3, keep_demos=KEEP, linears=("*.experts.*",))
+    straight = prune_copy(source, tmp_path / "straight", request)
+    tensors = load_file(source / "model.safetensors")
+    swapped = {name: one.transpose(1, 2).contiguous() for name, one in tensors.items() if ".experts." in name}
+    save_file({**tensors, **swapped}, source / "model.safetensors", metadata={"format": "pt"})
+    other = prune_copy(source, tmp_path / "swapped", request)
+    assert straight.tensors.keys() == other.tensors.keys() == swapped.keys()
+    for name in swapped:
+        mask = zeros_of(tmp_path / "straight", name)
+        assert np.array_equal(zeros_of(tmp_path / "swapped", name).swapaxes(1, 2), mask) and mask.any(), name
+
+
+def test_an_expert_that_was_left_out_and_differs_is_noticed(tmp_path, monkeypatch):
+    source = fused("gpt_oss", tmp_path / "source")
+    from langslice.sparsity import main, pruned_copy
+
+    def careless(folder, request, **options):
+        done = main.sparsify(folder, request, **options)
+        entry = pruned_copy.open_checkpoint(folder).tensors["model.layers.0.mlp.experts.down_proj"]
+        with entry.path.open("r+b") as file:
+            file.seek(entry.start + 4)
+            file.write(b"\1")
+        return done
+
+    monkeypatch.setattr(pruned_copy, "sparsify", careless)
+    request = SparsityRequest(0.3, score="sparsegpt", keep_demos=ONE, linears=("*.experts.1.down_proj",))
+    with pytest.raises(VerificationError, match=r"expert 0 of model\.layers\.0\.mlp\.experts\.down_proj was not to be"):
+        prune_copy(source, tmp_path / "out", request)
+
+
+def test_slice_prunes_experts_that_stay_and_goes_on_after_a_kill(tmp_path, monkeypatch):
+    source = fused("gpt_oss", tmp_path / "source")
+    demos = tmp_path / "keep.jsonl"
+    write_demonstrations(KEEP, demos)
+    choice = {
+        "sparsity": 0.5,
+        "keep_demos": str(demos),
+        "linears": ["*.experts.1.*", "*attn*"],
+        "drop_experts": "0-3:0",
+    }
+    applied = journal._apply
+
+    def dying(edits):
+        applied(edits[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(journal, "_apply", dying)
+    with pytest.raises(Interruption):
+        langslice.slice(source, tmp_path / "out", **choice)
+    monkeypatch.setattr(journal, "_apply", applied)
+    langslice.slice(source, tmp_path / "out", **choice)
+    done = json.loads((tmp_path / "out/slice.json").read_text())["sparsity"]
+    tensor = done["tensors"]["model.layers.2.mlp.experts.down_proj"]
+    assert tensor["shape"] == [3, 56, 32] and [one["asked"] for one in tensor["experts"]] == [0, 0.5, 0]
+    zeros = zeros_of(tmp_path / "out", "model.layers.2.mlp.experts.down_proj")
+    assert zeros.sum(axis=(1, 2)).tolist() == [0, 56 * 32 // 2, 0] and tensor["zeros"] == zeros.sum()
+    assert langslice.verify(source, tmp_path / "out").passed
+
+
+def test_experts_of_attention_are_pruned_whatever_they_are_called(tmp_path):
+    from transformers import CONFIG_MAPPING
+
+    if "jetmoe" not in CONFIG_MAPPING:
+        pytest.skip("this transformers has no such type")
+    source = build("jetmoe", "JetMoeForCausalLM", tmp_path / "source", tokens=131)
+    done = prune_copy(source, tmp_path / "out", SparsityRequest(pattern="2:4", score="magnitude"))
+    found = [name for name, tensor in done.tensors.items() if len(tensor.experts) == 4]
+    assert {name.rpartition("layers.0.")[2] for name in found if ".0." in name} == {
+        f"{place}.{leaf}_linear.weight" for place in ("mlp", "self_attention.experts") for leaf in ("input", "output")
+    }
+    for name in found:
+        zeros = zeros_of(tmp_path / "out", name)
+        assert (zeros.reshape(*zeros.shape[:2], -1, 4).sum(axis=3) == 2).all(), name
+    with pytest.raises(PlanError, match="counts experts of its attention, too"):
+        langslice.plan(source, drop_experts="0-3:1")
