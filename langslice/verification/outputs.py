@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.files.memory import return_freed_memory
+from langslice.model.anatomy import read_anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
@@ -30,6 +31,7 @@ from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
+    from langslice.verification.router_ties import RouterTies
 
 _RANDOM_SAMPLES = 4
 # One sample is longer than every window that is no longer than this; of it the last positions are compared.
@@ -115,19 +117,13 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
-    load = (
-        partial(load_unmodified, checkpoint.model_folder, aligned=bool(plan.row))
-        if structure is None
-        else partial(load_source_masked, checkpoint, structure)
-    )
+    load, stock, ties = _loaders(checkpoint, sliced, plan)
     ends = structure is not None
     try:
         before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends, whole=whole)
     except CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
-        dtype = "auto" if structure is None else "float32"
-        stock = partial(load_unmodified, sliced.model_folder, dtype, aligned=bool(plan.row))
         after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends, whole=whole)
     except CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
@@ -146,8 +142,38 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         told_of += f", {tokens} of {size} kept tokens once each"
     if longer:
         told_of += f", which is less than the window of {longer}"
+    if ties is not None and ties.followed:
+        told += (
+            f"; {ties.followed} choices of routers between scores that are equal within rounding made as in the source"
+        )
     compared = "last hidden states of the masked source differ by" if ends else "hidden states differ by"
     return Check("outputs", not wrong, f"{told_of}): {compared} {hidden:g}{told}", tuple(wrong))
+
+
+def _loaders(
+    checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan
+) -> tuple[Callable[[], Any], Callable[[], Any], RouterTies | None]:
+    """How source and slice are loaded, and what is known of their routers when both have run, in this order."""
+    structure, aligned = plan.structure, bool(plan.row)
+    if structure is None:
+        source = partial(load_unmodified, checkpoint.model_folder, aligned=aligned)
+        return source, partial(load_unmodified, sliced.model_folder, aligned=aligned), None
+    from langslice.verification.router_ties import RouterTies
+
+    ties = RouterTies(structure)
+
+    def masked() -> Any:
+        model = load_source_masked(checkpoint, structure)
+        ties.noting(model, read_anatomy(checkpoint))
+        return model
+
+    def unmodified() -> Any:
+        model = load_unmodified(sliced.model_folder, "float32", aligned=aligned)
+        if ties.noted:
+            ties.following(model, read_anatomy(sliced))
+        return model
+
+    return masked, unmodified, ties
 
 
 def _tokens_once(checkpoint: Checkpoint, size: int) -> int:
