@@ -133,14 +133,15 @@ def restructured_draft(source: Source, plan: SlicePlan, inner: Restructure) -> R
 
 def _with_size(inner: Restructure, config: str, size: int, name: str, document: dict[str, Any]) -> dict[str, Any]:
     document = inner(name, document)
-    return _resized(document, size) if name == config else document
+    return resized(document, size) if name == config else document
 
 
-def _resized(document: Mapping[str, Any], size: int) -> dict[str, Any]:
+def resized(document: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """A draft's config.json for a head of another size."""
     return {
         key: size
         if key == DRAFT_SIZE and value is not None
-        else _resized(value, size)
+        else resized(value, size)
         if isinstance(value, dict)
         else value
         for key, value in document.items()

@@ -69,7 +69,7 @@ class Outputs:
 
 def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
     """Both models on the same tokens: hidden states equal, logits of kept tokens equal within float rounding."""
-    lacking = lacking_memory(checkpoint, plan)
+    lacking = lacking_memory(checkpoint, masked=plan.structure is not None)
     if lacking:
         return Check("outputs", None, lacking)
     if model_class(checkpoint.model_folder) is None:
@@ -77,10 +77,13 @@ def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, s
     return compare_outputs(checkpoint, sliced, plan, samples)
 
 
-def lacking_memory(checkpoint: Checkpoint, plan: SlicePlan) -> str:
-    """Why the source cannot be run on this machine; "" where its memory suffices."""
+def lacking_memory(checkpoint: Checkpoint, *, masked: bool) -> str:
+    """Why the source cannot be run on this machine; "" where its memory suffices.
+
+    masked  whether something of its structure is masked in memory
+    """
     size = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
-    if plan.structure is not None:  # compared in float32, and the source is masked in memory
+    if masked:  # compared in float32
         size = 8 * sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
     available = _available_memory()
     if available is None or 1.3 * size <= available:
