@@ -173,7 +173,7 @@ def _loaders(
     def unmodified() -> Any:
         model = load_unmodified(sliced.model_folder, "float32", aligned=aligned)
         if ties.noted:
-            ties.following(model, read_anatomy(sliced))
+            ties.following(model, read_anatomy(checkpoint))
         return model
 
     return masked, unmodified, ties

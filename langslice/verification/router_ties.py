@@ -43,13 +43,15 @@ class RouterTies:
             _watch(model, anatomy, place, count, partial(_note, self.noted.setdefault(place, [])))
 
     def following(self, model: Any, anatomy: Anatomy) -> None:
-        """Let a slice choose what the source did in the same runs, where its own scores leave it open."""
+        """Let a slice choose what the source did in the same runs, where its own scores leave it open.
+
+        anatomy  of the source
+        """
         for (stack, old), calls in self.noted.items():
             if not self._kept.keeps_layer(stack, old):
                 continue
             place = (stack, self._kept.new_layer(stack, old))
-            count = anatomy.experts.get(stack, {}).get(place[1], 0)
-            stay = self._kept.experts.get(stack, {}).get(old, tuple(range(count)))
+            stay = self._kept.experts.get(stack, {}).get(old, tuple(range(anatomy.experts[stack][old])))
             new_of = {expert: new for new, expert in enumerate(stay)}
             waiting = iter(calls)
 
@@ -58,8 +60,7 @@ class RouterTies:
                     if token < len(scores) and all(expert in new_of for expert in experts):
                         self.followed += _take(scores[token], chosen[token], [new_of[expert] for expert in experts])
 
-            if count:
-                _watch(model, anatomy, place, count, follow)
+            _watch(model, anatomy, place, len(stay), follow)
 
 
 def _places(model: Any, anatomy: Anatomy) -> list[tuple[Place, int]]:
