@@ -84,7 +84,7 @@ def _axes(of: Class, inside: set[str], name: str, count: int) -> Axes | None:
 
 
 def _longer(of: Class, name: str, count: int) -> str:
-    """What grows with the experts and has more rows than them, as a router does that has some for shared experts; "" for nothing."""
+    """What grows with the experts and has more rows than them, as a router does that has for shared experts; "" for nothing."""
     after = of.again({name: 2 * count})
     if after is None:
         return ""
