@@ -53,6 +53,7 @@ def export(
     Raises     ExportError for a model that the format cannot hold, or a missing library; VerificationError where the result
                differs; CheckpointError, TokenizerError, OutputError
     """
+    from langslice.formats.draft_vocabulary import write_draft
     from langslice.formats.gguf_file import write_gguf
     from langslice.formats.onnx_file import write_onnx
 
@@ -60,10 +61,11 @@ def export(
     checkpoint = open_checkpoint(folder)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
     request = read_record(checkpoint.folder).request if (checkpoint.folder / FILE_NAME).is_file() else {}
-    texts = comparison_texts(request, listed(options.text))
+    languages = options.languages or request.get("languages")
+    texts = comparison_texts({**request, "languages": languages}, listed(options.text))
     with staging_folder(out, source=checkpoint.folder, overwrite=overwrite) as staging:
-        write = {"gguf": write_gguf, "onnx": write_onnx}[options.to]
-        checks, notes, facts = write(ExportJob(checkpoint, staging, out.name, options, texts, report))
+        write = {"gguf": write_gguf, "onnx": write_onnx, "draft": write_draft}[options.format]
+        checks, notes, facts = write(ExportJob(checkpoint, staging, out.name, options, texts, report, request))
         failed = [check for check in checks if check.passed is False]
         if failed:
             raise VerificationError(

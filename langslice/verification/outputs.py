@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langslice.files.memory import return_freed_memory
+from langslice.model.anatomy import read_anatomy
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.positions import longest_text
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
@@ -32,6 +33,7 @@ from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
+    from langslice.verification.router_ties import RouterTies
 
 _RANDOM_SAMPLES = 4
 # One sample is longer than every window that is no longer than this; of it the last positions are compared.
@@ -69,7 +71,7 @@ class Outputs:
 
 def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, samples: Sequence[list[int]]) -> Check:
     """Both models on the same tokens: hidden states equal, logits of kept tokens equal within float rounding."""
-    lacking = lacking_memory(checkpoint, plan)
+    lacking = lacking_memory(checkpoint, masked=plan.structure is not None)
     if lacking:
         return Check("outputs", None, lacking)
     if model_class(checkpoint.model_folder) is None:
@@ -77,10 +79,13 @@ def check_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan, s
     return compare_outputs(checkpoint, sliced, plan, samples)
 
 
-def lacking_memory(checkpoint: Checkpoint, plan: SlicePlan) -> str:
-    """Why the source cannot be run on this machine; "" where its memory suffices."""
+def lacking_memory(checkpoint: Checkpoint, *, masked: bool) -> str:
+    """Why the source cannot be run on this machine; "" where its memory suffices.
+
+    masked  whether something of its structure is masked in memory
+    """
     size = sum(tensor.size_bytes for tensor in checkpoint.tensors.values())
-    if plan.structure is not None:  # compared in float32, and the source is masked in memory
+    if masked:  # compared in float32
         size = 8 * sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
     available = _available_memory()
     if available is None or 1.3 * size <= available:
@@ -117,11 +122,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     old_ids = [plan.kept[np.asarray(ids)].tolist() for ids in new_ids]
     start = _decoder_start(checkpoint, plan)
     structure = plan.structure
-    load = (
-        partial(load_unmodified, checkpoint.model_folder, aligned=bool(plan.row))
-        if structure is None
-        else partial(load_source_masked, checkpoint, structure)
-    )
+    load, stock, ties = _loaders(checkpoint, sliced, plan)
     ends = structure is not None
     try:
         dims = hidden_dims(structure)
@@ -129,7 +130,10 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     except CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
     try:
+<<<<<<< HEAD
         stock = partial(load_slice, checkpoint, sliced, plan)
+=======
+>>>>>>> main
         after = _run(stock, new_ids, start[1], keep=np.arange(size), ends=ends, whole=whole)
     except CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
@@ -151,8 +155,38 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
         told_of += f", {tokens} of {size} kept tokens once each"
     if longer:
         told_of += f", which is less than the window of {longer}"
+    if ties is not None and ties.followed:
+        told += (
+            f"; {ties.followed} choices of routers between scores that are equal within rounding made as in the source"
+        )
     compared = "last hidden states of the masked source differ by" if ends else "hidden states differ by"
     return Check("outputs", not wrong, f"{told_of}): {compared} {hidden:g}{told}", tuple(wrong))
+
+
+def _loaders(
+    checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan
+) -> tuple[Callable[[], Any], Callable[[], Any], RouterTies | None]:
+    """How source and slice are loaded, and what is known of their routers when both have run, in this order."""
+    structure, aligned = plan.structure, bool(plan.row)
+    if structure is None:
+        source = partial(load_unmodified, checkpoint.model_folder, aligned=aligned)
+        return source, partial(load_unmodified, sliced.model_folder, aligned=aligned), None
+    from langslice.verification.router_ties import RouterTies
+
+    ties = RouterTies(structure)
+
+    def masked() -> Any:
+        model = load_source_masked(checkpoint, structure)
+        ties.noting(model, read_anatomy(checkpoint))
+        return model
+
+    def unmodified() -> Any:
+        model = load_unmodified(sliced.model_folder, "float32", aligned=aligned)
+        if ties.noted:
+            ties.following(model, read_anatomy(checkpoint))
+        return model
+
+    return masked, unmodified, ties
 
 
 def _tokens_once(checkpoint: Checkpoint, size: int) -> int:

@@ -55,7 +55,7 @@ def check_pipeline(
     files  names of the tokenizer files of the source and of the slice, next to their weights
     lines  sentences that use kept tokens only
     """
-    lacking = lacking_memory(checkpoint, plan)
+    lacking = lacking_memory(checkpoint, masked=plan.structure is not None)
     if lacking:
         return Check("pipeline", None, lacking)
     sentences = [*lines[:_SENTENCES], "1"]
