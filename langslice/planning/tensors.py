@@ -71,13 +71,9 @@ def expected_edits(plan: SlicePlan, source: Source) -> dict[str, TensorEdit]:
     along: dict[str, np.ndarray] = {} if plan.keeps_vocabulary else {"vocab": plan.new_to_old}
     per_layer = plan.per_layer_new_to_old
     if per_layer is not None and not plan.keeps_vocabulary:
-<<<<<<< HEAD
         along["per_layer_vocab"] = per_layer
-=======
-        vocabulary["per_layer_vocab"] = per_layer
     if source.draft is not None and not plan.keeps_vocabulary:
-        vocabulary["draft_vocab"] = source.draft.kept(plan.id_map().new_of)
->>>>>>> main
+        along["draft_vocab"] = source.draft.kept(plan.id_map().new_of)
     layers: dict[str, TensorEdit] = {}
     if plan.structure is not None:
         from langslice.structure.edits import layer_edits

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import langslice
 import langslice.structure.hidden_size as hidden_size
-import langslice.verification.outputs as outputs
+import langslice.verification.rounding as rounding
 from langslice.errors import PlanError, VerificationError
 from langslice.mini import heldout_text, mini_model_path
 from langslice.planning.plan import load_plan, save_plan
@@ -111,9 +111,9 @@ def test_a_wrong_scale_is_never_written(factor, bare, tmp_path, monkeypatch):
 
 def test_rounding_that_a_model_magnifies_is_told_from_a_fault(bare, tmp_path, monkeypatch):
     """With no tolerance at all, what differs is compared with what a disturbance by one rounding makes."""
-    monkeypatch.setitem(outputs._TOLERANCE, "float32", 0.0)
+    monkeypatch.setitem(rounding.TOLERANCE, "float32", 0.0)
     outputs_of(langslice.slice(bare("qwen3"), tmp_path / "out", hidden_size=KEPT))
-    monkeypatch.setattr("langslice.verification.rounding.TIMES", 0.01)
+    monkeypatch.setattr("langslice.verification.rounding._TIMES", 0.01)
     with pytest.raises(VerificationError, match="last hidden states differ"):
         langslice.slice(bare("qwen3"), tmp_path / "other", hidden_size=KEPT)
 
