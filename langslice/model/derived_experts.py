@@ -53,6 +53,10 @@ def find_experts(of: Class, stacks: Sequence[Stack]) -> Experts:
                 return Experts(axes=axes, refused=why)
             if axes:
                 return Experts(_routing(of, name), axes)
+            if more := _longer(of, name, value):
+                return Experts(
+                    refused=f"`{name}` counts {value} experts, and {more}: what is behind the experts is not known"
+                )
     return Experts(refused="no field of its configuration sets the number of experts alone")
 
 
@@ -77,6 +81,18 @@ def _axes(of: Class, inside: set[str], name: str, count: int) -> Axes | None:
                 return None
             axes[one] = {grown[0]: "experts"}
     return axes
+
+
+def _longer(of: Class, name: str, count: int) -> str:
+    """What grows with the experts and has more rows than them, as a router does that has for shared experts; "" for nothing."""
+    after = of.again({name: 2 * count})
+    if after is None:
+        return ""
+    for one, shape in of.read.on_disk.items():
+        for before, now in zip(shape, after.on_disk.get(one, ()), strict=False):
+            if now - before == count < before:
+                return f"{one} has {before} rows"
+    return ""
 
 
 def _is_like(name: str, old: Shapes, new: Shapes, count: int) -> bool:

@@ -90,7 +90,7 @@ def closing(
             router = routers.get((stack, layer))
             if router is None or not router.weights:
                 raise PlanError(f"no matrix of {type(model).__name__} is the router of {stack} layer {layer}")
-            hooks += _watched(sites.layers[stack][layer], _closed(router, gone, f"{stack} layer {layer}"))
+            hooks += watched(sites.layers[stack][layer], _closed(router, gone, f"{stack} layer {layer}"))
     return hooks
 
 
@@ -146,8 +146,8 @@ def _is_view(one: Any, tensor: Any) -> bool:
     return bool(one.data_ptr() == tensor.data_ptr() and one.numel() == tensor.numel())
 
 
-def _watched(module: Any, mode: Any) -> list[Any]:
-    """Hooks by which a mode holds while a module runs; its `finish` is called after each run."""
+def watched(module: Any, mode: Any) -> list[Any]:
+    """Hooks by which a mode of torch's functions holds while a module runs; its `finish` is called after each run."""
 
     def enter(*_: Any) -> None:
         mode.__enter__()
@@ -211,7 +211,7 @@ def _observing(running: Running, seen: Callable[[Place, Any], None]) -> list[Any
     for place, router in find_routers(running.model, running.anatomy).items():
         mode = _observed(router, lambda chosen, place=place: seen(place, chosen))  # type: ignore[misc]
         hooks += [module.register_forward_pre_hook(mode.given, with_kwargs=True) for module in router.experts]
-        hooks += _watched(running.sites.layers[place[0]][place[1]], mode)
+        hooks += watched(running.sites.layers[place[0]][place[1]], mode)
     return hooks
 
 
