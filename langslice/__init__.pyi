@@ -42,6 +42,8 @@ from langslice.slicing.options import (
     VerifyOptions,
 )
 from langslice.slicing.result import SliceResult as SliceResult
+from langslice.studio.main import Ready
+from langslice.studio.options import StudioOptions
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
 from langslice.tradeoffs.main import Tradeoff
@@ -298,6 +300,8 @@ def mask(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     carry: str | Sequence[str] = ...,
@@ -312,6 +316,17 @@ def mask(
     overwrite: bool = ...,
     report: Report = ...,
 ) -> SliceResult: ...
+def open_studio(
+    models: str | Path | Sequence[str | Path] = ...,
+    *,
+    work: str | Path = ...,
+    port: int = ...,
+    bind: str = ...,
+    name: str | Sequence[str] = ...,
+    framed_by: str | Sequence[str] = ...,
+    options: StudioOptions | None = ...,
+    ready: Ready = ...,
+) -> None: ...
 def plan(
     model: str | Path,
     *,
@@ -345,6 +360,8 @@ def plan(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -510,6 +527,8 @@ def shrink(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -586,6 +605,8 @@ def slice(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -664,6 +685,8 @@ def slice(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,

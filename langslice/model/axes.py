@@ -120,7 +120,7 @@ COMMON = (
     Rule("positions", "position_embeddings|embed_positions|wpe", ("positions", "hidden")),
     Rule("positions", "rel_embeddings", ("buckets", "hidden")),
     Rule("other", "token_type_embeddings", ("types", "hidden")),
-    Rule("other", r"pooler\.dense|pre_classifier|classifier\.dense|classification_head\.dense|score\.dense", ("labels", "hidden")),
+    Rule("other", r"pooler\.dense|pre_classifier|classifier\.dense|classification_head\.dense|score\.dense", ("hidden", "hidden")),
     Rule("other", r"classifier|score|qa_outputs|(?:classifier|classification_head)\.out_proj", ("labels", "hidden")),
     Rule("other", r"lm_head\.dense|transform\.dense|vocab_transform|head\.dense|predictions\.dense", ("hidden", "hidden")),
     Rule("norm", r"\w*(?:norm|LayerNorm|layernorm|layer_norm|layernorm_embedding)|ln_\w+|norm\d|LayerNorm", ("hidden",), "vector"),

@@ -241,8 +241,8 @@ def choose_layers(source: Source, choice: Choice, report: Report) -> Kept | None
         given = [name for name in MANNERS if choice.get(name)]
         if given:
             raise PlanError(
-                f"{flag_of(StructureOptions, given[0])} has no effect: no layer, head, neuron or expert is pruned",
-                hint="add --heads-sparsity, --drop-heads, --drop-neurons, --drop-experts or --drop-layers",
+                f"{flag_of(StructureOptions, given[0])} has no effect: no layer, head, neuron, expert or dimension is pruned",
+                hint="add --heads-sparsity, --drop-heads, --drop-neurons, --drop-experts, --hidden-size or --drop-layers",
             )
         return None
     if config["model_type"] in LAYERLESS:

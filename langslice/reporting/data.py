@@ -280,7 +280,7 @@ class SliceOrigin:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is known of a slice."""
+    """Everything that is known of a slice; `hidden` are the dimensions of its hidden states, where some were removed."""
 
     name: str
     source: SourceModel
@@ -300,6 +300,7 @@ class Report:
     scores: tuple[ScoreMap, ...] = ()
     results: tuple[Results, ...] = ()
     unmeasured: tuple[tuple[str, str], ...] = field(default=())
+    hidden: Sizes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The tree as JSON-ready data; pairs of names as keys are joined by " / "."""

@@ -78,6 +78,7 @@ def read_slice(folder: Path, head: Mapping[str, Any], plan: SlicePlan, *, name: 
             parts=parts,
             vocabulary=None if plan.keeps_vocabulary else _vocabulary(plan),
             stacks=_stacks(plan),
+            hidden=_hidden(plan),
             style=None if plan.structure is None else plan.structure.style,
             sparsity=_sparsity(head.get("sparsity")),
             texts=tuple(_text(entry) for entry in (verification or {}).get("texts", ())),
@@ -247,6 +248,14 @@ def _stacks(plan: SlicePlan) -> tuple[LayerStack, ...]:
             rows.append(LayerRow(layer, kept.new_layer(stack, layer) if stays else None, heads, neurons, experts))
         stacks.append(LayerStack(stack, tuple(rows)))
     return tuple(stacks)
+
+
+def _hidden(plan: SlicePlan) -> Sizes | None:
+    """Dimensions of the hidden states, where some were removed."""
+    before = plan.facts.get("sizes", {}).get("hidden")
+    if plan.structure is None or not plan.structure.hidden or before is None:
+        return None
+    return Sizes(before, len(plan.structure.hidden))
 
 
 def _unit_row(total: int | None, kept: tuple[int, ...] | None, stays: bool) -> UnitRow | None:

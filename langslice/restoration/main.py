@@ -146,6 +146,11 @@ def _plan_of(trained: Path, plan: str | Path | None) -> SlicePlan:
 
 
 def _check_something_returns(plan: SlicePlan, everything: bool) -> None:
+    if everything and plan.structure is not None and plan.structure.hidden:
+        raise PlanError(
+            "hidden dimensions that were removed cannot come back: norms were scaled for those that stayed",
+            "restore without --everything, which keeps the slice's hidden size",
+        )
     if plan.model_type == DRAFT:
         raise PlanError(
             "a draft model's slice cannot be put back: its map is of the slice's numbering",

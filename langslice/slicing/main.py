@@ -340,8 +340,8 @@ def _prune(
 
 
 def _rewrites(made: SlicePlan) -> bool:
-    """Whether zeros are written into the shards, which must then be files of their own."""
-    return made.weights is not None or (made.structure is not None and made.structure.writes_zeros)
+    """Whether the shards are changed once they are written, and must be files of their own."""
+    return made.weights is not None or (made.structure is not None and made.structure.rewrites)
 
 
 __all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "model_row", "plan", "slice", "verify"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy
+from langslice.structure.hidden_size import hidden_size
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import express
 
@@ -24,6 +25,8 @@ def check_kept(anatomy: Anatomy, kept: Kept) -> None:
     for stack, layers in kept.layers.items():
         if list(layers) != sorted(set(layers)) or not layers or layers[-1] >= anatomy.layers.get(stack, 0):
             raise PlanError(f"the plan keeps layers {list(layers)} of {stack}, which this model does not have")
+    if list(kept.hidden) != sorted(set(kept.hidden)) or (kept.hidden and kept.hidden[-1] >= hidden_size(anatomy)):
+        raise PlanError(f"the plan keeps hidden dimensions {list(kept.hidden)[:5]}..., which this model does not have")
     made = express(
         anatomy,
         layers=kept.layers,
@@ -31,6 +34,7 @@ def check_kept(anatomy: Anatomy, kept: Kept) -> None:
         neurons=gone(kept.neurons, anatomy.neurons),
         experts=gone(kept.experts, anatomy.experts),
         style=kept.style,
+        hidden=kept.hidden,
         replicate=any(len(set(row)) < len(row) for rows in kept.key_value.values() for row in rows.values()),
     )
     if replace(made, zeroed=kept.zeroed) != kept:

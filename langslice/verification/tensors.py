@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.verification.check import MAX_EXAMPLES, Check
 from langslice.writing.shards import TensorEdit
+
+if TYPE_CHECKING:
+    from langslice.structure.hidden_size import Scaling
 
 _WINDOW_BYTES = 4 << 20
 _WHOLE_NUMBERS = (1, 2, 4, 8)  # bytes of an element that numpy moves at once
@@ -81,7 +85,7 @@ def check_bytes(
     edits  what the plan makes of each tensor, where that is known
     A tensor of another shape or type than planned is left to `check_tensors`; one that SparseGPT updated to nobody.
     """
-    zeroed = _zeros(source, plan)
+    zeroed, scales = _zeros(source, plan), _scalings(source, plan)
     pruned = plan.pruned.get("tensors", {})
     updated = pruned if pruned and plan.pruned["request"].get("score") == "sparsegpt" else {}
     wrong: list[str] = []
@@ -99,7 +103,9 @@ def check_bytes(
             at = _first_difference(old, new)
             fault = "" if at is None else f"{new_name}: bytes differ from byte {at} on"
         else:
-            row = _first_wrong_row(old, new, edit.indices, zeroed.get(name, {}), pruned=new_name in pruned)
+            row = _first_wrong_row(
+                old, new, edit.indices, zeroed.get(name, {}), scales.get(name), pruned=new_name in pruned
+            )
             before = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
             fault = "" if row is None else f"{new_name}: new row {row} is not old row {before} of {name}"
         wrong += [fault] if fault else []
@@ -129,6 +135,7 @@ def _first_wrong_row(
     new: TensorEntry,
     indices: Mapping[int, np.ndarray],
     zeroed: Mapping[int, np.ndarray],
+    scaling: Scaling | None,
     *,
     pruned: bool,
 ) -> int | None:
@@ -140,6 +147,10 @@ def _first_wrong_row(
         # Mapped anew for every window: pages of a mapping count as memory as long as it lives.
         taken = np.array(_elements(new)[rows[0] : rows[-1] + 1])
         expected = _expected_rows(_elements(old), indices, rows, zeroed)
+        if scaling is not None:
+            from langslice.structure.scaled_values import scaled
+
+            expected = scaled(expected, old.dtype, scaling)
         if pruned:  # zeros anywhere; what is not zero is the source's
             expected = np.where(taken == 0, taken, expected)
         if not np.array_equal(taken, expected):
@@ -168,6 +179,15 @@ def _zeros(source: Source, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndar
     from langslice.structure.edits import zeros
 
     return zeros(source.anatomy, plan.structure, source.checkpoint.shapes)
+
+
+def _scalings(source: Source, plan: SlicePlan) -> Mapping[str, Scaling]:
+    """What the slice scales, by old name; nothing for most slices."""
+    if plan.structure is None or not plan.structure.hidden:
+        return {}
+    from langslice.structure.hidden_size import scalings
+
+    return scalings(source.anatomy, plan.structure, source.axes)
 
 
 def _element_bytes(entry: TensorEntry) -> int:

@@ -212,6 +212,12 @@ def test_what_does_not_fit_is_refused_by_name(draft, target, zoo, tmp_path, refu
     }
     for said, folder in cases.items():
         assert said in refuse(folder, *like)
+    alone = save(tmp_path / "alone", {name: each for name, each in tensors.items() if name != "d2t"}, config)
+    assert "it has t2d and no d2t" in refuse(alone, *like)
+    real = save(tmp_path / "real", {**tensors, "d2t": tensors["d2t"].float()}, config)
+    assert "d2t is F32 (12,), expected one dimension of I64 or I32" in refuse(real, *like)
+    unknown = save(tmp_path / "unknown", {**tensors, "markov_embed.weight": torch.zeros(131, 4)}, config)
+    assert "unknown tensor markov_embed.weight" in refuse(unknown, *like)
     with pytest.raises(CheckpointError, match="two draft ids have one target id"):
         langslice.plan(save(tmp_path / "twice", {**tensors, "d2t": twice}, config), like=target[0])
     assert "its token ids are those of its target" in refuse(draft, "-l", "en", "-o", out)

@@ -74,7 +74,7 @@ def tiles(report: Report) -> Markup:
 
 
 def unit_totals(report: Report) -> dict[str, Sizes]:
-    """Layers, heads, neurons and experts of the whole model before and after, where something was removed."""
+    """Layers, heads, neurons, experts and hidden dimensions of the whole model before and after, where something was removed."""
     rows = [row for stack in report.stacks for row in stack.layers]
     found = {}
     if rows:
@@ -88,6 +88,8 @@ def unit_totals(report: Report) -> dict[str, Sizes]:
     experts = [row.experts for row in rows if row.experts is not None]
     if experts:
         found["Experts"] = Sizes(sum(unit.total for unit in experts), sum(len(unit.kept) for unit in experts))
+    if report.hidden is not None:
+        found["Hidden dimensions"] = report.hidden
     return found
 
 

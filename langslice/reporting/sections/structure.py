@@ -31,6 +31,11 @@ def structure_section(report: Report) -> Section | None:
     if not report.stacks:
         return None
     body: list[Child] = [tag("p", _STYLES.get(report.style or "", ""))]
+    if report.hidden is not None:
+        text = (
+            f"Of the {report.hidden.before:,.0f} dimensions of its hidden states {report.hidden.after:,.0f} are kept."
+        )
+        body.append(tag("p", text))
     for stack in report.stacks:
         body.append(_stack(stack))
         if not stack.sizes_known:

@@ -1,0 +1,46 @@
+"""Which dimensions of the hidden states stay, as a choice asks for it, and what stands in the way."""
+
+from __future__ import annotations
+
+from langslice.errors import PlanError
+from langslice.model.anatomy import Anatomy
+from langslice.model.checkpoint import Checkpoint
+from langslice.options import Choice, listed
+from langslice.planning.sentence_modules import refuse_fixed_width
+from langslice.progress import Report
+from langslice.structure.hidden_size import check_hidden
+
+
+def check_hidden_choice(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice) -> None:
+    """Refuse a hidden size that cannot be written, before anything is measured.
+
+    Raises   PlanError
+    """
+    number = choice.get("hidden_size")
+    if number is None:
+        if choice.get("hidden_by"):
+            raise PlanError("--hidden-by has no effect: no hidden dimension goes", hint="add --hidden-size N")
+        return
+    check_hidden(anatomy, number)
+    if listed(choice.get("prune_rows")):
+        raise PlanError(
+            "--prune-rows zeroes rows by their place in the source's matrices, and --hidden-size changes these places",
+            hint="prune rows of the slice in a second job",
+        )
+    refuse_fixed_width(checkpoint)
+
+
+def hidden_to_keep(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report) -> tuple[int, ...]:
+    """Hidden dimensions that stay, ascending; () where all do.
+
+    Raises   PlanError, ScoreError, CorpusError
+    """
+    number = choice.get("hidden_size")
+    if number is None:
+        return ()
+    from langslice.scoring.hidden_dimensions import hidden_scores
+
+    texts = listed(choice.get("score_texts"))
+    method = choice.get("hidden_by") or ("activation" if texts else "l2")
+    scores = hidden_scores(checkpoint, anatomy, method, texts, report)
+    return tuple(sorted(scores.argsort(kind="stable")[::-1][:number].tolist()))
