@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ import pytest
 import langslice
 from langslice.cli.app import main
 from langslice.errors import CheckpointError, PlanError
+from langslice.model.checkpoint import open_checkpoint
+from langslice.planning.drafts import draft_plan
+from langslice.planning.source import Source
+from langslice.structure.kept import Kept
 
 HIDDEN, HEADS, SIZE, WIDTH = 24, 4, 10, 44
 LAYER = {
@@ -226,6 +231,9 @@ def test_what_does_not_fit_is_refused_by_name(draft, target, zoo, tmp_path, refu
     small = save(tmp_path / "small", {**tensors_of(140, embedding=True)}, config_of(140))
     assert "vocabulary of 140 rows, the slice was cut from one of 131" in refuse(small, *like)
     assert "no such folder" in refuse(draft, "--like", tmp_path / "nowhere", "-o", out)
+    narrow = replace(target[1], structure=Kept(hidden=tuple(range(20))))
+    with pytest.raises(PlanError, match="20 hidden dimensions, and the draft reads all"):
+        draft_plan(Source(open_checkpoint(draft)), narrow, {"like": str(target[0])})
     assert not out.exists()
 
 
