@@ -42,6 +42,8 @@ from langslice.slicing.options import (
     VerifyOptions,
 )
 from langslice.slicing.result import SliceResult as SliceResult
+from langslice.studio.main import Ready
+from langslice.studio.options import StudioOptions
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
 from langslice.tradeoffs.main import Tradeoff
@@ -314,6 +316,17 @@ def mask(
     overwrite: bool = ...,
     report: Report = ...,
 ) -> SliceResult: ...
+def open_studio(
+    models: str | Path | Sequence[str | Path] = ...,
+    *,
+    work: str | Path = ...,
+    port: int = ...,
+    bind: str = ...,
+    name: str | Sequence[str] = ...,
+    framed_by: str | Sequence[str] = ...,
+    options: StudioOptions | None = ...,
+    ready: Ready = ...,
+) -> None: ...
 def plan(
     model: str | Path,
     *,

@@ -27,7 +27,7 @@ def check_head(folder: Path, entry: TensorEntry, rows: np.ndarray, expected: Dra
     """Every row of the written head is the source's, and both maps say so.
 
     entry  the table of the source
-    rows   of it
+    rows   (n,) int64 of it
     """
     try:
         tensors = {tensor.name: tensor for tensor in _shards(folder)}

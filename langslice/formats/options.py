@@ -10,7 +10,8 @@ from typing import Annotated
 from langslice.errors import ExportError
 from langslice.options import Entry, Options, VerificationOptions
 
-FORMATS = ("gguf", "onnx", "draft")
+DRAFT = "draft"
+FORMATS = ("gguf", "onnx", DRAFT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,4 +87,4 @@ class ExportOptions(VerificationOptions, DraftHeadOptions, GgufOptions):
     @property
     def format(self) -> str:
         """What is written."""
-        return self.to or ("gguf" if self.draft_vocabulary is None else "draft")
+        return self.to or ("gguf" if self.draft_vocabulary is None else DRAFT)

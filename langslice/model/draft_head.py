@@ -58,7 +58,8 @@ class DraftMap:
     def renumbered(self, new_of: np.ndarray, rows: int) -> DraftMap:
         """The map between what stays of both vocabularies.
 
-        rows  of the sliced target, padding included
+        new_of  (old rows,) new id of every target id, -1 where it goes
+        rows    of the sliced target, padding included
 
         Targets 0, 3, 7 of which 3 goes, and 7 becomes 5: targets 0, 5, of `d2t` 0, 4.
         """
@@ -113,7 +114,10 @@ def _values(checkpoint: Checkpoint, entry: TensorEntry, dtypes: Mapping[str, str
 
 
 def write_values(entry: TensorEntry, values: np.ndarray) -> None:
-    """Write `d2t` or `t2d` over what is in a file of the output, in the type that the tensor has."""
+    """Write `d2t` or `t2d` over what is in a file of the output, in the type that the tensor has.
+
+    values  (n,), as many as the tensor has
+    """
     table = np.memmap(entry.path, {**_INTEGERS, **_FLAGS}[entry.dtype], "r+", entry.start, entry.shape)
     table[:] = values
     table.flush()

@@ -84,11 +84,12 @@ def draft_kind(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[int,
     given = dict(config or {})
     inner = given.get(_LAYERS)
     given = {**given, **inner} if isinstance(inner, dict) else given
-    if "d2t" not in shapes and "t2d" not in shapes and given.get(DRAFT_SIZE) is None:
+    mapped = "d2t" in shapes or "t2d" in shapes
+    if not mapped and given.get(DRAFT_SIZE) is None:
         return None
     size = given.get("vocab_size")
     return FolderKind(
-        {**given, "model_type": DRAFT if "d2t" in shapes else DRAFT_WHOLE},
+        {**given, "model_type": DRAFT if mapped else DRAFT_WHOLE},
         CONFIG if config is not None else "",
         rows=size if isinstance(size, int) and not _says_rows(shapes) else None,
     )

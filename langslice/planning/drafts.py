@@ -88,6 +88,11 @@ def _check_fit(source: Source, target: SlicePlan) -> None:
             f"the slice of {target.model} keeps its whole vocabulary, which the draft fits as it is",
             hint="do not slice it",
         )
+    if target.structure is not None and target.structure.hidden:
+        raise PlanError(
+            f"the slice has {len(target.structure.hidden):,} hidden dimensions, and the draft reads all of the target's",
+            hint="slice the target without --hidden-size",
+        )
     draft = source.draft
     if draft is not None and not len(draft.kept(target.id_map().new_of)):
         raise PlanError(

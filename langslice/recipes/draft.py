@@ -223,20 +223,29 @@ def _after(look: Look) -> list[str]:
     ]
 
 
-def _measuring(look: Look) -> str:
-    """The part `evaluate`, on the sentences that come with the package; a comment where they are in other languages."""
+def measuring_part(kind: str, languages: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """The part `evaluate` for a kind of model, and whether the package has sentences enough for it.
+
+    kind  "causal", "seq2seq" or "encoder"
+    """
     from langslice.mini import heldout_languages
 
-    known = [language for language in look.languages if language in heldout_languages()]
-    tasks = {"causal": "perplexity", "seq2seq": "translation", "encoder": "bitext"}[look.kind]
+    known = [language for language in languages if language in heldout_languages()]
+    tasks = {"causal": "perplexity", "seq2seq": "translation", "encoder": "bitext"}[kind]
     # Retrieval and translation are between English and another language.
-    enough = bool(known) if look.kind == "causal" else "en" in known and len(known) > 1
-    part = {"evaluate": {"tasks": tasks, "languages": ",".join(known if enough else look.languages), "limit": _LIMIT}}
+    enough = bool(known) if kind == "causal" else "en" in known and len(known) > 1
+    return {"tasks": tasks, "languages": ",".join(known if enough else languages), "limit": _LIMIT}, enough
+
+
+def _measuring(look: Look) -> str:
+    """The part `evaluate`, on the sentences that come with the package; a comment where they are in other languages."""
+    part, enough = measuring_part(look.kind, look.languages)
     if enough:
-        return _comment("Measured on sentences that come with langslice; `data: FOLDER` names your own.") + _on(part)
-    part["evaluate"]["data"] = "data"
+        return _comment("Measured on sentences that come with langslice; `data: FOLDER` names your own.") + _on(
+            {"evaluate": part}
+        )
     return _comment("The sentences that come with langslice are in other languages: name a folder of your own.") + _off(
-        part
+        {"evaluate": {**part, "data": "data"}}
     )
 
 

@@ -137,5 +137,6 @@ def test_what_cannot_be_a_head_is_refused_by_name(draft, zoo, tmp_path, monkeypa
     assert "no tokenizer to rank tokens by" in refused(draft, *korean, SIZE)
     assert "the draft's head has 2,500 rows already" in refused(draft, *korean, 2600, "--target", "mini")
     assert "131" in refused(draft, *korean, SIZE, "--target", zoo("llama"))
+    assert "is a draft model, which langslice does not write as gguf" in refused(draft, "--to", "gguf")
     assert "only a decoder's output head" in refused(zoo("bert"), *korean, 100)
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ import pytest
 import langslice
 from langslice.cli.app import main
 from langslice.errors import CheckpointError, PlanError
+from langslice.model.checkpoint import open_checkpoint
+from langslice.planning.drafts import draft_plan
+from langslice.planning.source import Source
+from langslice.structure.kept import Kept
 
 HIDDEN, HEADS, SIZE, WIDTH = 24, 4, 10, 44
 LAYER = {
@@ -212,6 +217,12 @@ def test_what_does_not_fit_is_refused_by_name(draft, target, zoo, tmp_path, refu
     }
     for said, folder in cases.items():
         assert said in refuse(folder, *like)
+    alone = save(tmp_path / "alone", {name: each for name, each in tensors.items() if name != "d2t"}, config)
+    assert "it has t2d and no d2t" in refuse(alone, *like)
+    real = save(tmp_path / "real", {**tensors, "d2t": tensors["d2t"].float()}, config)
+    assert "d2t is F32 (12,), expected one dimension of I64 or I32" in refuse(real, *like)
+    unknown = save(tmp_path / "unknown", {**tensors, "markov_embed.weight": torch.zeros(131, 4)}, config)
+    assert "unknown tensor markov_embed.weight" in refuse(unknown, *like)
     with pytest.raises(CheckpointError, match="two draft ids have one target id"):
         langslice.plan(save(tmp_path / "twice", {**tensors, "d2t": twice}, config), like=target[0])
     assert "its token ids are those of its target" in refuse(draft, "-l", "en", "-o", out)
@@ -220,6 +231,9 @@ def test_what_does_not_fit_is_refused_by_name(draft, target, zoo, tmp_path, refu
     small = save(tmp_path / "small", {**tensors_of(140, embedding=True)}, config_of(140))
     assert "vocabulary of 140 rows, the slice was cut from one of 131" in refuse(small, *like)
     assert "no such folder" in refuse(draft, "--like", tmp_path / "nowhere", "-o", out)
+    narrow = replace(target[1], structure=Kept(hidden=tuple(range(20))))
+    with pytest.raises(PlanError, match="20 hidden dimensions, and the draft reads all"):
+        draft_plan(Source(open_checkpoint(draft)), narrow, {"like": str(target[0])})
     assert not out.exists()
 
 
