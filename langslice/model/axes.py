@@ -8,6 +8,7 @@ A rule matches the end of a tensor's name; a family's own rules come before the 
     qkv              fused query, key and value          kv         fused key and value
     gate_up          fused gate and up projection
     draft_vocab      tokens of a draft model's head      target_hidden  residual streams of its target
+    experts_and_more  experts, and rows of their router behind them, which stay
     head_dim, num_heads, positions, buckets, types, experts, labels, embedding (factorised table), ...
 """
 

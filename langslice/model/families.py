@@ -244,7 +244,7 @@ def body_of(config: Mapping[str, Any]) -> Body:
 _KINDS = {
     "heads": frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv", "kv"}),
     "neurons": frozenset({"neurons", "gate_up"}),
-    "experts": frozenset({"experts"}),
+    "experts": frozenset({"experts", "experts_and_more"}),
 }
 
 
