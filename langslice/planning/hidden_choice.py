@@ -7,10 +7,11 @@ from langslice.model.anatomy import Anatomy
 from langslice.model.axes import describe_tensors, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
-from langslice.options import Choice, listed
+from langslice.options import Choice, asks, listed
 from langslice.planning.sentence_modules import refuse_fixed_width
 from langslice.progress import Report
 from langslice.structure.hidden_size import check_hidden
+from langslice.structure.output_form import express
 from langslice.structure.rotation import packed, refuse_rotation
 
 
@@ -34,6 +35,9 @@ def check_hidden_choice(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice
     if choice.get("hidden_by") == "rotation":
         family, shapes = family_of(checkpoint.config), checkpoint.shapes
         refuse_rotation(anatomy, describe_tensors(family, shapes, find_vocabulary_size(family, shapes)))
+    if not asks(choice, ("drop_heads", "heads_sparsity", "language_neurons")):
+        style = choice.get("output_style") or "auto"
+        express(anatomy, layers={}, heads={}, neurons={}, hidden=tuple(range(number)), style=style)
 
 
 def hidden_to_keep(

@@ -81,6 +81,26 @@ def refuse_hidden(anatomy: Anatomy, kept: Kept) -> None:
             )
 
 
+def refuse_beside_hidden(anatomy: Anatomy, kept: Kept, reason: str) -> None:
+    """Refuse what unmodified code cannot express, where hidden states have fewer dimensions: no other code is written for them.
+
+    reason   what unmodified code has against it
+    Raises   PlanError
+    """
+    if not kept.hidden:
+        return
+    heads = {len(row) for rows in kept.heads.values() for row in rows.values()}
+    heads = heads or {one.query for layers in anatomy.heads.values() for one in layers.values()}
+    number, count = len(kept.hidden), max(heads)
+    near = [one for one in (number // count * count, -(-number // count) * count) if 0 < one < hidden_size(anatomy)]
+    raise PlanError(
+        f"hidden states of {number} dimensions go with the unmodified class alone, which cannot express this slice: {reason}",
+        hint=f"a multiple of {count} heads: --hidden-size {' or '.join(map(str, near or [count]))}"
+        if number % count
+        else "--uniform slices all layers alike",
+    )
+
+
 def _counts(counts: set[int]) -> str:
     return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 

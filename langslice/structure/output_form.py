@@ -14,7 +14,7 @@ from typing import Any
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy, Heads
 from langslice.structure.expert_form import expert_fields, refuse_experts
-from langslice.structure.hidden_size import hidden_fields, refuse_hidden
+from langslice.structure.hidden_size import hidden_fields, refuse_beside_hidden, refuse_hidden
 from langslice.structure.kept import Kept
 from langslice.structure.layer_fields import layer_fields
 from langslice.structure.options import STYLE_NAMES
@@ -72,6 +72,7 @@ def express(
         reason = _refused_by_class(anatomy, kept)
         if not reason:
             return kept
+    refuse_beside_hidden(anatomy, kept, reason)
     refuse_sizes_by_layer(anatomy, kept, style, reason)
     return replace(kept, style="sliced", config=_config(anatomy, kept, sizes=False))
 
@@ -249,8 +250,6 @@ def _experts_field(anatomy: Anatomy) -> str:
 def _not_sliced(anatomy: Anatomy, kept: Kept) -> str:
     """Why per-layer sizes cannot express a slice; "" where they can."""
     body = anatomy.body
-    if kept.hidden:
-        return "hidden states of fewer dimensions go with the unmodified class alone"
     if body.section:
         return "the text model is inside a wrapper with other towers"
     if body.renamed:

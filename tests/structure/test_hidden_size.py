@@ -161,6 +161,7 @@ def test_on_text_with_the_packaged_model_and_back(tmp_path):
 REFUSED = [
     ("llama", {"hidden_size": SIZE}, "have 24 dimensions"),
     ("llama", {"hidden_size": 17}, "multiple of the number"),
+    ("llama", {"hidden_size": 17, "hidden_by": "activation"}, "multiple of the number"),
     ("llama", {"hidden_by": "l2", "drop_layers": "0"}, "no hidden dimension goes"),
     ("llama", {"hidden_size": KEPT, "output_style": "masked"}, "cannot be masked"),
     ("llama", {"hidden_size": KEPT, "prune_rows": "*.q_proj=0.2"}, "zeroes rows by their place"),
@@ -187,6 +188,9 @@ def test_scores_of_what_nothing_drops(zoo):
 
 
 def test_the_command_line_says_what_fits(bare, tmp_path, capsys, monkeypatch):
+    code, said = run(capsys, monkeypatch, "slice", bare("llama"), "--hidden-size", 18, "-o", tmp_path / "out")
+    assert code == 2
+    assert "a multiple of 4 heads: --hidden-size 16 or 20" in said
     code, said = run(capsys, monkeypatch, "slice", bare("bert"), "--hidden-size", 18, "-o", tmp_path / "out")
     assert code == 2
     assert "--hidden-size 18 and as many heads less in every layer: --heads-sparsity 0.25 --uniform" in said
