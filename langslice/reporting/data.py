@@ -145,6 +145,15 @@ class UnitRow:
 
 
 @dataclass(frozen=True)
+class HiddenStates:
+    """Dimensions of the hidden states before and after; whether they were rotated first, or weights were scaled for fewer."""
+
+    sizes: Sizes
+    rotated: bool
+    scaled: bool
+
+
+@dataclass(frozen=True)
 class LayerRow:
     """One layer of the source. heads: attention ("self", "cross") -> its heads."""
 
@@ -300,7 +309,7 @@ class Report:
     scores: tuple[ScoreMap, ...] = ()
     results: tuple[Results, ...] = ()
     unmeasured: tuple[tuple[str, str], ...] = field(default=())
-    hidden: Sizes | None = None
+    hidden: HiddenStates | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The tree as JSON-ready data; pairs of names as keys are joined by " / "."""

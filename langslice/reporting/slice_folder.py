@@ -15,12 +15,14 @@ from typing import Any
 
 from langslice.errors import LangsliceError, ReportError
 from langslice.model.checkpoint import open_checkpoint
+from langslice.model.layer_fields import table_body
 from langslice.options import codes, flag_of
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan
 from langslice.reporting.data import (
     Curve,
     Healing,
+    HiddenStates,
     KeptLanguage,
     LayerRow,
     LayerStack,
@@ -250,12 +252,14 @@ def _stacks(plan: SlicePlan) -> tuple[LayerStack, ...]:
     return tuple(stacks)
 
 
-def _hidden(plan: SlicePlan) -> Sizes | None:
+def _hidden(plan: SlicePlan) -> HiddenStates | None:
     """Dimensions of the hidden states, where some were removed."""
-    before = plan.facts.get("sizes", {}).get("hidden")
-    if plan.structure is None or not plan.structure.hidden or before is None:
+    before, kept = plan.facts.get("sizes", {}).get("hidden"), plan.structure
+    if kept is None or not kept.hidden or before is None:
         return None
-    return Sizes(before, len(plan.structure.hidden))
+    body = table_body(plan.model_type)
+    scaled = body is not None and body.residual is not None and body.residual.norm != "layer"
+    return HiddenStates(Sizes(before, len(kept.hidden)), bool(kept.rotation), scaled)
 
 
 def _unit_row(total: int | None, kept: tuple[int, ...] | None, stays: bool) -> UnitRow | None:

@@ -147,10 +147,11 @@ def test_on_text_with_the_packaged_model_and_back(tmp_path):
     head = json.loads((tmp_path / "out/slice.json").read_text())
     assert head["plan"]["facts"]["sizes"]["hidden"] == size
     data = open_slice(tmp_path / "out")[0]
-    assert (data.hidden.before, data.hidden.after) == (size, size * 3 // 4)
+    assert (data.hidden.sizes.before, data.hidden.sizes.after) == (size, size * 3 // 4)
     assert f"Of the {size} dimensions of its hidden states {size * 3 // 4} are kept" in str(
         structure_section(data).body
     )
+    assert "the source's, scaled where" in (tmp_path / "out/README.md").read_text()
     restored = restore(tmp_path / "out", tmp_path / "back", base=source)
     assert restored.verification.passed
     assert json.loads((tmp_path / "back/config.json").read_text())["hidden_size"] == size * 3 // 4

@@ -111,6 +111,9 @@ def test_directions_of_text(tmp_path):
     given = {"hidden_size": 144, "calibration": f"ko={tmp_path / 'ko.txt'}"}
     result = langslice.slice(source, tmp_path / "out", hidden_by="rotation", **given)
     outputs_of(result)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "144 of 192 hidden dimensions, rotated first" in card
+    assert "the source's, rotated and cut" in card
     with pytest.raises(langslice.LangsliceError, match="none was given"):
         langslice.plan(source, hidden_size=144, hidden_by="rotation")
 

@@ -32,9 +32,9 @@ def structure_section(report: Report) -> Section | None:
         return None
     body: list[Child] = [tag("p", _STYLES.get(report.style or "", ""))]
     if report.hidden is not None:
-        text = (
-            f"Of the {report.hidden.before:,.0f} dimensions of its hidden states {report.hidden.after:,.0f} are kept."
-        )
+        sizes = report.hidden.sizes
+        how = ", those of the largest principal directions on text" if report.hidden.rotated else ""
+        text = f"Of the {sizes.before:,.0f} dimensions of its hidden states {sizes.after:,.0f} are kept{how}."
         body.append(tag("p", text))
     for stack in report.stacks:
         body.append(_stack(stack))
