@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from langslice.evaluation.tables import number_text
 from langslice.formatting import bytes_text, count_text
+from langslice.model.draft_head import is_draft
 from langslice.reporting.data import Report, Sizes, own_results
 from langslice.reporting.markup import visible
 from langslice.reporting.numbers import change_text, figures, percent
@@ -118,7 +119,8 @@ def loading_line(name: str) -> str:
 def _loading(report: Report, names: Sequence[str]) -> str:
     own_code = ", trust_remote_code=True" if report.style == "sliced" else ""
     if OWN_LIBRARY in names:
-        return "## How to load it\n\nAs its source is loaded: files and names are the source's."
+        beside = ", next to the slice of its target" if is_draft({"model_type": report.source.model_type}) else ""
+        return f"## How to load it\n\nAs its source is loaded{beside}: files and names are the source's."
     if set(names) & set(SENTENCE_CLASSES):
         code = (
             f"from sentence_transformers import {names[0]}\n\n{loading_line(report.name)}\n"

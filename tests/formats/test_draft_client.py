@@ -138,6 +138,9 @@ def test_llama_cpp_takes_the_proposals_of_a_draft_s_slice(target, tmp_path):
             break
     source = draft_of(tmp_path / "draft", plan, old)
     langslice.slice(source, tmp_path / "out", like=folder)
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "next to the slice of its target" in card and "AutoModel" not in card
+    assert langslice.report(tmp_path / "out").is_file()
     tensors = load(tmp_path / "out")
     assert tensors["d2t"].tolist() == [new]
     ours = as_gguf(tmp_path / "ours.gguf", tensors, whole, [new])
