@@ -57,6 +57,8 @@ class Residual:
     scaled   embeddings are multiplied by the root of the size
     after    ends of the names of norms that stand between a part of a layer and the stream, as a regular expression
     divided  what the output head reads is divided by the root of the size, unless `tie_word_embeddings` is false
+    rotates  attention reads what `input_layernorm` gives, the feed-forward part what `post_attention_layernorm` does, the head what
+             the last norm does, and nothing else stands between any of them and the stream
     """
 
     size: str = "hidden_size"
@@ -64,6 +66,7 @@ class Residual:
     scaled: bool = False
     after: str = ""
     divided: bool = False
+    rotates: bool = False
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ _T5 = {
 _BART = {
     side: StackFields(f"{side}_layers", f"{side}_attention_heads", f"{side}_ffn_dim") for side in ("encoder", "decoder")
 }
-_RMS = Residual()
+_RMS = Residual(rotates=True)
+_BEHIND = Residual(after="post_attention_layernorm|post_feedforward_layernorm")
 _LAYER_NORM = Residual(norm="layer")
 _GEMMA = Residual(norm="rms+1", scaled=True)
 _SANDWICH = Residual(norm="rms+1", scaled=True, after="post_attention_layernorm|post_feedforward_layernorm")
@@ -119,14 +120,14 @@ BODIES = (
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
          even_heads="unmodified code splits the fused projection by the one number of heads in config.json",
          clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, _NO_HEADS), residual=_RMS),
-    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True, residual=_RMS),
+    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True, residual=_BEHIND),
     Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),
     Body(("gte", "jina_embeddings_v3", "nomic_bert"), _BERT, head_size="head_dim", fused="parts", renamed=True),
     Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, mlx=_NO_HEADS), residual=_RMS),
     Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"), alternates=True,
          clients=_clients("heads neurons", _ALL, mlx=_ALL), residual=_RMS),
     Body(("olmo2",), _GROUPED, head_size="head_dim", norm_all=True, clients=_clients(_NO_HEADS, _NO_HEADS, mlx=_NO_HEADS),
-         residual=_RMS),
+         residual=_BEHIND),
 )
 # fmt: on
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy
+from langslice.model.axes import describe_tensors, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.families import family_of
 from langslice.options import Choice, listed
 from langslice.planning.sentence_modules import refuse_fixed_width
 from langslice.progress import Report
 from langslice.structure.hidden_size import check_hidden
+from langslice.structure.rotation import packed, refuse_rotation
 
 
 def check_hidden_choice(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice) -> None:
@@ -28,19 +31,27 @@ def check_hidden_choice(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice
             hint="prune rows of the slice in a second job",
         )
     refuse_fixed_width(checkpoint)
+    if choice.get("hidden_by") == "rotation":
+        family, shapes = family_of(checkpoint.config), checkpoint.shapes
+        refuse_rotation(anatomy, describe_tensors(family, shapes, find_vocabulary_size(family, shapes)))
 
 
-def hidden_to_keep(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report) -> tuple[int, ...]:
-    """Hidden dimensions that stay, ascending; () where all do.
+def hidden_to_keep(
+    checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report
+) -> tuple[tuple[int, ...], str]:
+    """Hidden dimensions that stay, ascending, () where all do; and the rotation before that, as text.
 
     Raises   PlanError, ScoreError, CorpusError
     """
     number = choice.get("hidden_size")
     if number is None:
-        return ()
-    from langslice.scoring.hidden_dimensions import hidden_scores
+        return (), ""
+    from langslice.scoring.hidden_dimensions import hidden_scores, principal_directions
 
     texts = listed(choice.get("score_texts"))
     method = choice.get("hidden_by") or ("activation" if texts else "l2")
+    if method == "rotation":
+        directions = principal_directions(checkpoint, anatomy, texts, report)
+        return tuple(range(number)), packed(directions[:, :number])
     scores = hidden_scores(checkpoint, anatomy, method, texts, report)
-    return tuple(sorted(scores.argsort(kind="stable")[::-1][:number].tolist()))
+    return tuple(sorted(scores.argsort(kind="stable")[::-1][:number].tolist())), ""

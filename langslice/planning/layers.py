@@ -60,18 +60,19 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
     experts = experts_to_go(checkpoint, anatomy, choice, report)
     _refuse_gone(layers, "--drop-experts", experts_dropped(anatomy, listed(choice.get("drop_experts"))))
     by_score = _heads_and_neurons(checkpoint, anatomy, choice, report)
+    hidden, rotation = hidden_to_keep(checkpoint, anatomy, choice, report)
     kept = express(
         anatomy,
         layers=layers,
         heads=merge(heads, by_score[0]),
         neurons=merge(neurons, by_score[1]),
         experts=experts,
-        hidden=hidden_to_keep(checkpoint, anatomy, choice, report),
+        hidden=hidden,
         style=choice.get("output_style") or "auto",
         replicate=bool(choice.get("replicate_kv")),
     )
     zeroed = _pruned_rows(checkpoint, anatomy, kept, listed(choice.get("prune_rows")))
-    return replace(kept, zeroed=zeroed)
+    return replace(kept, zeroed=zeroed, rotation=rotation)
 
 
 def _refuse_beforehand(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice) -> None:

@@ -345,5 +345,9 @@ def _structure_text(structure: Kept) -> str:
             sizes = sorted({len(stay) for stay in rows.values()})
             span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
             parts.append(f"{span} {unit} in {len(rows)} {'layer' if len(rows) == 1 else 'layers'} of {place}")
-    parts += [f"{len(structure.hidden):,} hidden dimensions"] if structure.hidden else []
+    parts += (
+        [f"{len(structure.hidden):,} {'rotated' if structure.rotation else 'hidden'} dimensions"]
+        if structure.hidden
+        else []
+    )
     return f"{'; '.join(parts) or 'all layers'} ({structure.style})"

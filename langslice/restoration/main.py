@@ -146,6 +146,11 @@ def _plan_of(trained: Path, plan: str | Path | None) -> SlicePlan:
 
 
 def _check_something_returns(plan: SlicePlan, everything: bool) -> None:
+    if plan.structure is not None and plan.structure.rotation:
+        raise PlanError(
+            "the vocabulary of a slice whose hidden states were rotated cannot come back: the base's rows are not rotated",
+            "train the whole model, or slice by --hidden-by activation",
+        )
     if everything and plan.structure is not None and plan.structure.hidden:
         raise PlanError(
             "hidden dimensions that were removed cannot come back: norms were scaled for those that stayed",

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
 from langslice.progress import Report, silent
 from langslice.scoring.options import ScoreSettings
-from langslice.structure.hidden_size import hidden_size, residual_of
+from langslice.structure.hidden_size import residual_of
 
 
 def hidden_scores(
@@ -36,52 +36,88 @@ def hidden_scores(
     """
     if method == "l2":
         return _shares_of_weights(checkpoint, anatomy, report)
+    sums: dict[tuple[str, int], Any] = {}
+
+    def add(place: tuple[str, int], even: Any) -> None:
+        squares = even.square().sum(0)
+        sums[place] = sums[place] + squares if place in sums else squares
+
+    _watch(checkpoint, anatomy, texts, add, report)
+    found: npt.NDArray[np.float64] = np.stack([(one / one.sum()).numpy() for one in sums.values()]).max(0)
+    return _finite(found)
+
+
+def principal_directions(
+    checkpoint: Checkpoint, anatomy: Anatomy, texts: Sequence[str], report: Report = silent
+) -> npt.NDArray[np.float64]:
+    """Directions in which the hidden states are largest: eigenvectors of their mean products, the largest first.
+
+    texts    files, as in `compute`
+    Returns  (hidden, hidden) float64, orthonormal columns
+    Raises   CorpusError, ScoreError
+    """
+    sums: list[Any] = []
+
+    def add(place: tuple[str, int], even: Any) -> None:
+        product = even.T @ even
+        sums[:] = [sums[0] + product] if sums else [product]
+
+    _watch(checkpoint, anatomy, texts, add, report)
+    vectors = np.linalg.eigh(_finite(sums[0].numpy()))[1]
+    descending: npt.NDArray[np.float64] = vectors[:, ::-1]
+    return descending
+
+
+def _finite(found: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The same sums (...), when all are finite."""
+    if not np.isfinite(found).all():
+        raise ScoreError("a hidden dimension has no finite size: the model overflows on this text")
+    return found
+
+
+def _watch(
+    checkpoint: Checkpoint,
+    anatomy: Anatomy,
+    texts: Sequence[str],
+    add: Callable[[tuple[str, int], Any], None],
+    report: Report,
+) -> None:
+    """Show the states of all real tokens before every layer and after the last, each divided by its root mean square.
+
+    add    told the stack and place, and float64 states (tokens, hidden)
+    """
+    import torch
+
     from langslice.scoring.batches import make_batches
-    from langslice.scoring.model_runs import open_running
+    from langslice.scoring.mapped_model import one_layer_at_a_time
+    from langslice.scoring.model_runs import hooked, open_running, watching_layers
     from langslice.scoring.texts import read_score_texts, sample_lines
 
     settings = ScoreSettings()
     lines, _ = read_score_texts(texts, report=report)
     running = open_running(checkpoint, anatomy, whole=False, max_tokens=settings.max_tokens)
-    report("scoring hidden dimensions by activation", 0, 0)
+    report("measuring hidden dimensions", 0, 0)
+    seed = settings.seeds[0]
     batches = [
         batch
         for given in lines.values()
-        for seed in settings.seeds[:1]
         for batch in make_batches(running.reader, sample_lines(given, seed, settings.samples), seed, predict=False)
     ]
-    found = _shares_of_states(running, batches, hidden_size(anatomy))
-    if not np.isfinite(found).all():
-        raise ScoreError("activation gives no finite number for a hidden dimension: the model overflows on this text")
-    return found
-
-
-def _shares_of_states(running: Any, batches: Sequence[Any], size: int) -> npt.NDArray[np.float64]:
-    import torch
-
-    from langslice.scoring.mapped_model import one_layer_at_a_time
-    from langslice.scoring.model_runs import hooked, watching_layers
-
-    sums: dict[tuple[str, int], Any] = {}
     batch = batches[0]
 
-    def add(stack: str, place: int, states: Any) -> None:
-        real = states[batch.masks[stack]].double()  # (tokens, hidden)
-        even = real / real.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-30)
-        found = sums.setdefault((stack, place), torch.zeros(size, dtype=torch.float64))
-        found += even.square().sum(0)
+    def show(stack: str, place: int, states: Any) -> None:
+        real = states[batch.masks[stack]].double()
+        add((stack, place), real / real.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-30))
 
     def seen(stack: str, layer: int, before: Any, after: Any) -> None:
-        add(stack, layer, before)
-        if layer == running.anatomy.layers[stack] - 1:
-            add(stack, layer + 1, after)
+        show(stack, layer, before)
+        if layer == anatomy.layers[stack] - 1:
+            show(stack, layer + 1, after)
 
     hooks = watching_layers(running.sites, seen)
     with one_layer_at_a_time(running.model, running.sites, running.weights), torch.no_grad(), hooked(hooks):
         for batch in batches:
             running.hidden(batch)
-    shares: npt.NDArray[np.float64] = np.stack([(one / one.sum()).numpy() for one in sums.values()]).max(0)
-    return shares
 
 
 def _shares_of_weights(checkpoint: Checkpoint, anatomy: Anatomy, report: Report) -> npt.NDArray[np.float64]:

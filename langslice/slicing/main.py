@@ -318,6 +318,11 @@ def _write_weights(
     )  # fmt: skip
     if made.structure is not None:
         finish_structure(checkpoint, source.anatomy, made.structure, staging)
+        if made.structure.rotation:
+            from langslice.structure.rotation import write_turned
+
+            found = open_checkpoint(staging).tensors
+            write_turned(checkpoint, source.anatomy, made.structure, source.axes, edits, found)
     finish_draft(source, made, staging)
     return written
 

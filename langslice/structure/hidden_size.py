@@ -115,7 +115,7 @@ def scalings(anatomy: Anatomy, kept: Kept, tensors: Mapping[str, TensorAxes]) ->
 
     tensors  of the source: name -> part and axes
     """
-    if not kept.hidden or (residual := residual_of(anatomy)).norm == "layer":
+    if not kept.hidden or kept.rotation or (residual := residual_of(anatomy)).norm == "layer":
         return {}
     up = (hidden_size(anatomy) / len(kept.hidden)) ** 0.5
     stream = 1 / up if residual.scaled else 1.0

@@ -10,7 +10,7 @@ from langslice.errors import PlanError
 from langslice.options import Entry, Options
 
 STYLE_NAMES: Final = ("auto", "stock", "sliced", "masked")
-HIDDEN_SCORES: Final = ("activation", "l2")
+HIDDEN_SCORES: Final = ("activation", "l2", "rotation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class PartOptions(Options):
     hidden_by: Annotated[
         str | None,
         Entry(
-            "Scores of hidden dimensions: activation or l2. Default: activation with --calibration, else l2.",
+            "How hidden dimensions are chosen: activation, l2, rotation. Default: activation with --calibration, else l2.",
             "SCORES",
             values=HIDDEN_SCORES,
         ),

@@ -40,12 +40,19 @@ def scaled(raw: npt.NDArray[Any], dtype: str, scaling: Scaling) -> npt.NDArray[A
     Raises   PlanError for a type that is no float
     """
     values = as_float64(raw, dtype)
-    changed = (values + scaling.offset) * scaling.factor - scaling.offset
+    return rounded((values + scaling.offset) * scaling.factor - scaling.offset, dtype)
+
+
+def rounded(values: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[Any]:
+    """The nearest elements of a float type, as unsigned numbers of their size.
+
+    values, result  (...)
+    """
     if dtype != "BF16":
-        rounded: npt.NDArray[Any] = changed.astype(_FLOATS[dtype]).view(raw.dtype)
-        return rounded
-    bits = changed.astype("<f4").view("<u4")
-    upper: npt.NDArray[Any] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(raw.dtype)
+        kind = np.dtype(_FLOATS[dtype])
+        return np.ascontiguousarray(values.astype(kind)).view(f"u{kind.itemsize}")
+    bits = np.ascontiguousarray(values.astype("<f4")).view("<u4")
+    upper: npt.NDArray[Any] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
     return upper
 
 

@@ -15,20 +15,43 @@ import numpy as np
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy, read_anatomy
-from langslice.model.axes import describe_tensor, describe_tensors, find_vocabulary_size
+from langslice.model.axes import TensorAxes, describe_tensor, describe_tensors, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
 from langslice.model.transformers_classes import model_class
 from langslice.planning.plan import SlicePlan
+from langslice.structure.edits import layer_edits
 from langslice.structure.hidden_size import hidden_size, is_headed, residual_of, scalings
 from langslice.structure.kept import Kept
+from langslice.structure.rotation import basis_of, cut_beside, refuse_rotation, turned
+from langslice.structure.scaled_values import as_float64
+from langslice.structure.written_zeros import opened
 
 _EPSILONS = ("variance_epsilon", "eps")
 
 
-def hidden_dims(structure: Kept | None) -> np.ndarray | None:
-    """(n,) int64, the hidden dimensions that a slice keeps; None where it keeps all."""
-    return None if structure is None or not structure.hidden else np.asarray(structure.hidden, dtype=np.int64)
+def hidden_dims(checkpoint: Checkpoint, structure: Kept | None) -> np.ndarray | None:
+    """Which part of the source's states a slice has: None for all of them.
+
+    Returns  (n,) int64 dimensions; after a rotation (hidden, n) float64, what states are multiplied by
+    """
+    if structure is None or not structure.hidden:
+        return None
+    if not structure.rotation:
+        return np.asarray(structure.hidden, dtype=np.int64)
+    basis = basis_of(read_anatomy(checkpoint), structure)
+    part: np.ndarray = basis * (basis.shape[1] / basis.shape[0]) ** 0.5
+    return part
+
+
+def part_of(states: Any, dims: np.ndarray | None) -> Any:
+    """Of a tensor of states (..., hidden) what a slice has (..., n)."""
+    import torch
+
+    if dims is None:
+        return states
+    given = torch.from_numpy(dims)
+    return states[..., given] if given.ndim == 1 else states.double() @ given
 
 
 def narrow(model: Any, anatomy: Anatomy, kept: Kept) -> None:
@@ -47,6 +70,10 @@ def narrow(model: Any, anatomy: Anatomy, kept: Kept) -> None:
     gone = torch.tensor(np.setdiff1d(np.arange(size), kept.hidden))
     share = len(kept.hidden) / size
     norms: dict[str, Any] = {}
+    if kept.rotation:
+        described = {name: describe_tensor(family, name, tuple(one.shape), rows) for name, one in parameters.items()}
+        _project(model, anatomy, kept, described)
+        return
     for name, parameter in parameters.items():
         tensor = describe_tensor(family, name, tuple(parameter.shape), rows)
         if tensor.part == "norm" and tensor.axes == ("hidden",):
@@ -65,6 +92,30 @@ def narrow(model: Any, anatomy: Anatomy, kept: Kept) -> None:
         # The slice's class divides by the root of its own size, and its last norm gives that much less.
         model.decoder.final_layer_norm.weight.data.mul_(share**0.5)
         model.model_dim = len(kept.hidden)
+
+
+def _project(model: Any, anatomy: Anatomy, kept: Kept, tensors: Mapping[str, TensorAxes]) -> None:
+    """Keep the stream of a model within the space that a rotated slice has, after everything that is added to it.
+
+    The last norm hands its weights to the head, as states of the slice come without them.
+    """
+    import torch
+
+    basis = basis_of(anatomy, kept)
+    space = torch.from_numpy(basis @ basis.T).float()
+    share = len(kept.hidden) / len(basis)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    turns = refuse_rotation(anatomy, tensors)
+    for name, turn in turns.items():
+        data = parameters[name].data
+        if turn.ones:
+            _scale_epsilon(model.get_submodule(name.rpartition(".")[0]), name, share)
+        elif not turn.norm:
+            data.copy_(torch.movedim(torch.tensordot(data, space, dims=([turn.dim], [0])), -1, turn.dim))
+        elif turn.norm not in anatomy.places:
+            data.mul_(parameters[turn.norm].data)
+    for norm in {turn.norm for turn in turns.values() if turn.norm and turn.norm not in anatomy.places}:
+        parameters[norm].data.fill_(1)
 
 
 def _divides(model: Any) -> bool:
@@ -118,24 +169,30 @@ def load_unrounded(
 
 
 def _unrounded(checkpoint: Checkpoint, plan: SlicePlan, kept: Kept) -> dict[str, np.ndarray]:
-    """New name -> values of what the plan scales, float64, cut as the plan says."""
-    from langslice.structure.edits import layer_edits
-    from langslice.structure.scaled_values import as_float64
-    from langslice.structure.written_zeros import opened
-
+    """New name -> values (...) of what the plan scales or rotates, float64, cut as the plan says."""
     anatomy = read_anatomy(checkpoint)
-    family = family_of(checkpoint.config)
-    axes = describe_tensors(family, checkpoint.shapes, plan.rows)
-    edits = layer_edits(anatomy, kept, checkpoint.shapes)
+    tensors = describe_tensors(family_of(checkpoint.config), checkpoint.shapes, plan.rows)
+    layers = layer_edits(anatomy, kept, checkpoint.shapes)
     found: dict[str, np.ndarray] = {}
-    for name, scaling in scalings(anatomy, kept, axes).items():
+    turns = refuse_rotation(anatomy, tensors) if kept.rotation else {}
+    scales = scalings(anatomy, kept, tensors)
+    for name in (*turns, *scales):
         if plan.tensors[name].action == "drop":
             continue
-        entry = checkpoint.tensors[name]
+        indices = dict(layers[name].indices) if name in layers else {}
+        for dim, axis in enumerate(tensors[name].axes or ()):
+            if axis == "vocab" and not plan.keeps_vocabulary:
+                indices[dim] = plan.new_to_old
+            elif axis == "hidden" and not kept.rotation:
+                indices[dim] = np.asarray(kept.hidden)
+        new_name = plan.tensors[name].name or name
+        if name in turns:
+            parts = turned(checkpoint, name, turns[name], cut_beside(turns[name], indices), basis_of(anatomy, kept))
+            found[new_name] = np.concatenate([values for _, values in parts])
+            continue
+        entry, scaling = checkpoint.tensors[name], scales[name]
         values = as_float64(opened(entry, "r"), entry.dtype)
-        indices = dict(edits[name].indices) if name in edits else {}
-        indices |= {dim: np.asarray(kept.hidden) for dim, axis in enumerate(axes[name].axes or ()) if axis == "hidden"}
         for dim, stay in indices.items():
             values = np.take(values, stay, axis=dim)
-        found[plan.tensors[name].name or name] = (values + scaling.offset) * scaling.factor - scaling.offset
+        found[new_name] = (values + scaling.offset) * scaling.factor - scaling.offset
     return found

@@ -27,7 +27,7 @@ from langslice.model.transformers_classes import dtype_option, full_config, mode
 from langslice.planning.plan import SlicePlan
 from langslice.verification.check import Check
 from langslice.verification.model_inputs import CANNOT_RUN, RANDOM_LENGTH, STATES, encode_sound, inputs_of, text_reader
-from langslice.verification.narrowed_source import hidden_dims, load_unrounded
+from langslice.verification.narrowed_source import hidden_dims, load_unrounded, part_of
 from langslice.verification.rounding import Outputs, differences, disturbed
 from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
@@ -103,7 +103,7 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     load, stock, ties = _loaders(checkpoint, sliced, plan)
     ends = structure is not None
     try:
-        dims = hidden_dims(structure)
+        dims = hidden_dims(checkpoint, structure)
         before = _run(load, old_ids, start[0], keep=plan.kept, ends=ends, whole=whole, dims=dims)
     except CANNOT_RUN as error:
         return Check("outputs", None, f"not run: the source itself does not run here: {_first_line(error)}")
@@ -221,7 +221,7 @@ def _run(
     batches  one sequence each; the last is the long one, of which hidden states at the last positions are kept
     whole    for a class that nobody has looked at: the place of the long one, behind which others stand that need no head;
              the head then sees all positions
-    dims     (n,) hidden dimensions to look at; None for all
+    dims     (n,), or (hidden, n): of the states what to look at, see hidden_dims; None for all
     """
     import torch
 
@@ -337,7 +337,7 @@ def _collect(
     parts = [state[:, -last:] for state in states]
     pooled = getattr(output, "pooler_output", None)
     parts += [pooled] if torch.is_tensor(pooled) and pools else []
-    parts = parts if dims is None else [part[..., torch.from_numpy(dims)] for part in parts]
+    parts = [part_of(part, dims) for part in parts]
     hidden = np.concatenate([part.to(torch.float64).numpy().ravel() for part in parts])
     logits = getattr(output, "logits", None)
     dtype = str((logits if logits is not None else states[0]).dtype).removeprefix("torch.")

@@ -79,7 +79,7 @@ def check_pipeline(
             return Check("pipeline", False, "the source's pipeline runs, the slice's does not", (_first_line(error),))
     if before.shape[1] == plan.rows != after.shape[1]:  # one dimension for each token, as sparse encoders have
         before = before[:, plan.new_to_old]
-    dims = hidden_dims(plan.structure)
+    dims = hidden_dims(checkpoint, plan.structure)
     before = before if dims is None else before[:, dims]
     return _compare(before, after, sentences)
 

@@ -21,6 +21,7 @@ from langslice.planning.plan import SlicePlan
 from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.rotated_bytes import rotated_faults, turns_of
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
@@ -88,10 +89,15 @@ def check_bytes(
     zeroed, scales = _zeros(source, plan), _scalings(source, plan)
     pruned = plan.pruned.get("tensors", {})
     updated = pruned if pruned and plan.pruned["request"].get("score") == "sparsegpt" else {}
-    wrong: list[str] = []
+    edits = tensor_edits(plan, source) if edits is None else edits
+    turns = turns_of(source, plan.structure)
+    wrong = rotated_faults(source, sliced, plan.structure, turns, edits) if plan.structure and turns else []
     compared = 0
-    for name, edit in (tensor_edits(plan, source) if edits is None else edits).items():
+    for name, edit in edits.items():
         new_name = edit.name or name
+        if name in turns:
+            compared += sliced.tensors[new_name].size_bytes if new_name in sliced.tensors else 0
+            continue
         mapped = source.draft is not None and name in (D2T, T2D) and edit.action == "slice"  # other numbers: drafts.py
         if edit.action == "drop" or new_name not in sliced.tensors or new_name in updated or mapped:
             continue
