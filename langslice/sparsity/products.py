@@ -38,12 +38,16 @@ def watching(linears: Iterable[Linear], hook: Hook) -> AbstractContextManager[An
     class Watching(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             for rows, weight, dim in _operands(function, args):
-                for read, matrix in _by_expert(rows, weight):
-                    for linear in places.get(matrix.data_ptr(), ()):
-                        _check(linear, matrix, dim)
-                        if weight.ndim == 3:
-                            _refuse_all_tokens(linear, rows)
-                        hook(linear.module, (read,))
+                found = [
+                    (linear, read, matrix)
+                    for read, matrix in _by_expert(rows, weight)
+                    for linear in places.get(matrix.data_ptr(), ())
+                ]
+                if found and weight.ndim == 3:
+                    _refuse_all_tokens(found[0][0], rows)
+                for linear, read, matrix in found:
+                    _check(linear, matrix, dim)
+                    hook(linear.module, (read,))
             return function(*args, **(kwargs or {}))
 
     return Watching()

@@ -39,18 +39,22 @@ class RouterTies:
 
     def noting(self, model: Any, anatomy: Anatomy) -> None:
         """Note the choices of a source, as it runs from now on."""
-        for place, count in _places(model, anatomy):
-            _watch(model, anatomy, place, count, partial(_note, self.noted.setdefault(place, [])))
+        if not any(anatomy.experts.values()):
+            return
+        layers = find_sites(model, anatomy).layers
+        for (stack, layer), router in find_routers(model, anatomy).items():
+            note = partial(_note, self.noted.setdefault((stack, layer), []))
+            watched(layers[stack][layer], _choosing(router.count, note))
 
     def following(self, model: Any, anatomy: Anatomy) -> None:
         """Let a slice choose what the source did in the same runs, where its own scores leave it open.
 
         anatomy  of the source
         """
+        layers = find_sites(model, anatomy).layers
         for (stack, old), calls in self.noted.items():
             if not self._kept.keeps_layer(stack, old):
                 continue
-            place = (stack, self._kept.new_layer(stack, old))
             stay = self._kept.experts.get(stack, {}).get(old, tuple(range(anatomy.experts[stack][old])))
             new_of = {expert: new for new, expert in enumerate(stay)}
             waiting = iter(calls)
@@ -60,24 +64,18 @@ class RouterTies:
                     if token < len(scores) and all(expert in new_of for expert in experts):
                         self.followed += _take(scores[token], chosen[token], [new_of[expert] for expert in experts])
 
-            _watch(model, anatomy, place, len(stay), follow)
+            watched(layers[stack][self._kept.new_layer(stack, old)], _choosing(len(stay), follow))
 
 
-def _places(model: Any, anatomy: Anatomy) -> list[tuple[Place, int]]:
-    if not any(anatomy.experts.values()):
-        return []
-    return [(place, router.count) for place, router in find_routers(model, anatomy).items()]
-
-
-def _watch(model: Any, anatomy: Anatomy, place: Place, count: int, seen: Callable[[Any, Any], None]) -> None:
-    """Show each choice of the highest among a layer's experts: scores (tokens, experts), and numbers (tokens, chosen) to change."""
+def _choosing(count: int, seen: Callable[[Any, Any], None]) -> Any:
+    """What shows each choice of the highest among experts: scores (tokens, experts), and numbers (tokens, chosen) to change."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     class Choosing(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
-            if getattr(function, "__name__", "") != "topk" or args[0].shape[-1:] != (count,):
+            if getattr(function, "__name__", "") != "topk" or not args or args[0].shape[-1:] != (count,):
                 return result
             scores, chosen = args[0].reshape(-1, count), result[1].clone()
             if chosen.shape[:-1] == args[0].shape[:-1]:
@@ -89,7 +87,7 @@ def _watch(model: Any, anatomy: Anatomy, place: Place, count: int, seen: Callabl
         def finish(self) -> None:
             """Nothing need have been chosen."""
 
-    watched(find_sites(model, anatomy).layers[place[0]][place[1]], Choosing())
+    return Choosing()
 
 
 def _note(calls: list[Noted], scores: Any, chosen: Any) -> None:

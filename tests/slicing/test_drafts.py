@@ -163,6 +163,19 @@ def test_a_draft_follows_its_target(target, tmp_path, kind, layer, embedding):
         torch.testing.assert_close(logits(after, layer, ids, states), whole[:, stays], rtol=1e-5, atol=1e-5)
 
 
+def test_a_draft_whose_head_has_the_targets_numbering_follows_too(target, tmp_path):
+    import torch
+
+    rows, map_of = target[1].rows, ("d2t", "t2d")
+    before = {name: each for name, each in tensors_of(rows, embedding=False).items() if name not in map_of}
+    before["lm_head.weight"] = torch.randn(rows, HIDDEN)
+    source = save(tmp_path / "draft", before, {**config_of(rows), "draft_vocab_size": rows})
+    assert langslice.slice(source, tmp_path / "out", like=target[0]).verification.passed
+    config, size = json.loads((tmp_path / "out/config.json").read_text()), len(target[1].new_to_old)
+    assert torch.equal(load(tmp_path / "out")["lm_head.weight"], before["lm_head.weight"][target[1].new_to_old])
+    assert (config["vocab_size"], config["draft_vocab_size"]) == (size, size)
+
+
 def test_a_damaged_map_of_a_slice_is_found(draft, target, tmp_path):
     import torch
 
