@@ -149,7 +149,7 @@ def test_from_a_model_to_its_report(studio, page, tmp_path):
     page.goto(f"{address}/jobs/{job}")
     page.wait_for_selector("#state[data-status=stopped]")
     look(page, "job-stopped")
-    page.click("text=Go on")
+    page.click("button:text('Go on')")
     page.wait_for_selector("#state[data-status=running]")
     page.goto("about:blank")  # the tab is closed
     page.goto(f"{address}/jobs/{job}")
