@@ -33,6 +33,7 @@ _FILES: Final = {
 _ASSETS: Final = {
     "report.css": ("langslice.reporting", "report.css", "text/css"),
     "studio.css": ("langslice.studio", "static/studio.css", "text/css"),
+    "icon.svg": ("langslice.studio", "static/icon.svg", "image/svg+xml"),
     "studio.js": ("langslice.studio", "static/studio.js", "text/javascript"),
 }  # fmt: skip
 
@@ -108,6 +109,8 @@ def make_app(studio: Studio, secret: str) -> Starlette:
         "/parts": pages.step("parts.html", studio.parts), "/start": pages.step("start.html", studio.start),
         "/jobs/{name}": pages.answered(pages.job), "/jobs/{name}/state": pages.answered(pages.job),
         "/jobs/{name}/files/{file}": pages.answered(pages.file), "/static/{name}": _asset,
+        # Which browsers ask for beside a report, which names no icon.
+        "/favicon.ico": lambda request: RedirectResponse("/static/icon.svg"),
     }  # fmt: skip
     changes = {"/jobs": pages.answered(pages.begin), "/jobs/{name}/stop": pages.answered(pages.stop)}
     return Starlette(
