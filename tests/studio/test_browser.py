@@ -62,7 +62,8 @@ def page():
         here.on("pageerror", lambda error: said.append(str(error)))
         yield here
         opened.close()
-    assert said == []
+    # The page asks for a job's progress while there is no server, which the test kills.
+    assert [text for text in said if "net::ERR_CONNECTION_" not in text] == []
 
 
 def look(page, name: str) -> None:
