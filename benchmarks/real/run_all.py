@@ -28,6 +28,7 @@ NAMES = (
     "language_parts",
     "healing",
     "llama_cpp",
+    "catalogue",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 
