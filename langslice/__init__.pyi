@@ -42,6 +42,8 @@ from langslice.slicing.options import (
     VerifyOptions,
 )
 from langslice.slicing.result import SliceResult as SliceResult
+from langslice.studio.main import Ready
+from langslice.studio.options import StudioOptions
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
 from langslice.tradeoffs.main import Tradeoff
@@ -112,9 +114,13 @@ def export(
     precision: str = ...,
     pre: str | None = ...,
     converter: str | Path | None = ...,
+    draft_vocabulary: int | None = ...,
+    languages: str | Sequence[str] = ...,
+    counts: str | Sequence[str] = ...,
+    target: str | Path | None = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
-    to: str = ...,
+    to: str | None = ...,
     options: ExportOptions | None = ...,
     overwrite: bool = ...,
     report: Report = ...,
@@ -295,6 +301,8 @@ def mask(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     carry: str | Sequence[str] = ...,
@@ -309,6 +317,17 @@ def mask(
     overwrite: bool = ...,
     report: Report = ...,
 ) -> SliceResult: ...
+def open_studio(
+    models: str | Path | Sequence[str | Path] = ...,
+    *,
+    work: str | Path = ...,
+    port: int = ...,
+    bind: str = ...,
+    name: str | Sequence[str] = ...,
+    framed_by: str | Sequence[str] = ...,
+    options: StudioOptions | None = ...,
+    ready: Ready = ...,
+) -> None: ...
 def plan(
     model: str | Path,
     *,
@@ -342,6 +361,8 @@ def plan(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -362,6 +383,7 @@ def plan(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,
@@ -506,6 +528,8 @@ def shrink(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -526,6 +550,7 @@ def shrink(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,
@@ -581,6 +606,8 @@ def slice(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -601,6 +628,7 @@ def slice(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,
@@ -658,6 +686,8 @@ def slice(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -678,6 +708,7 @@ def slice(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,

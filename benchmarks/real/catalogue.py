@@ -183,7 +183,9 @@ def header_only(name: str, model: Published, out: Path) -> int:
         built = kind(config)
     config.save_pretrained(out)
     tied, tensors, end = set(built.all_tied_weights_keys), {}, 0
-    if model.config.get("tie_word_embeddings") is False:  # transformers 5 ties mT5's head, which is published beside its table
+    if (
+        model.config.get("tie_word_embeddings") is False
+    ):  # transformers 5 ties mT5's head, which is published beside its table
         tied -= {"lm_head.weight"}
     for tensor, value in built.state_dict().items():
         if tensor not in tied and "position_ids" not in tensor:

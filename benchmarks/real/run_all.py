@@ -29,6 +29,7 @@ NAMES = (
     "healing",
     "llama_cpp",
     "catalogue",
+    "draft_head",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 

@@ -246,25 +246,29 @@ def _after(look: Look) -> list[str]:
     ]
 
 
-def _measuring(look: Look) -> str:
-    """The part `evaluate`, on the sentences that come with the package; a comment where they are in other languages."""
+def measuring_part(tasks: str, languages: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """The part `evaluate` for tasks of a purpose, and whether the package has sentences enough for it."""
     from langslice.mini import heldout_languages
 
-    known = [language for language in look.languages if language in heldout_languages()]
-    tasks = PURPOSES[look.purpose].tasks
-    if not tasks:
-        return _comment(
-            f"`evaluate` has no task for {PURPOSES[look.purpose].help}: verification compares the outputs."
-        ).rstrip()
+known = [language for language in languages if language in heldout_languages()]
     # Retrieval and translation are between English and another language.
-    enough = bool(known) if look.purpose == "llm" else "en" in known and len(known) > 1
-    part = {"evaluate": {"tasks": tasks, "languages": ",".join(known if enough else look.languages), "limit": _LIMIT}}
+    enough = bool(tasks and known) and (tasks == "perplexity" or ("en" in known and len(known) > 1))
+    return {"tasks": tasks, "languages": ",".join(known if enough else languages), "limit": _LIMIT}, enough
+
+
+def _measuring(look: Look) -> str:
+    """The part `evaluate`, on the sentences that come with the package; a comment where they are in other languages."""
+    purpose = PURPOSES[look.purpose]
+    if not purpose.tasks:
+        return _comment(f"`evaluate` has no task for {purpose.help}: verification compares the outputs.").rstrip()
+    part, enough = measuring_part(purpose.tasks, look.languages)
     if enough:
-        return _comment("Measured on sentences that come with langslice; `data: FOLDER` names your own.") + on(part)
-    part["evaluate"]["data"] = "data"
+        return _comment("Measured on sentences that come with langslice; `data: FOLDER` names your own.") + on(
+            {"evaluate": part}
+        )
     return _comment(
         "The sentences that come with langslice are in other languages: name a folder of your own."
-    ) + turned_off(part)
+    ) + turned_off({"evaluate": {**part, "data": "data"}})
 
 
 def on(entries: Mapping[str, Any]) -> str:

@@ -8,18 +8,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from langslice.errors import CheckpointError
 from langslice.files.gather_rows import sliced_shape
 from langslice.model.checkpoint import Checkpoint, TensorEntry
+from langslice.model.draft_head import D2T, T2D
 from langslice.model.transformers_classes import loading_report
 from langslice.planning.plan import SlicePlan
 from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.rotated_bytes import rotated_faults, turns_of
 from langslice.writing.shards import TensorEdit
+
+if TYPE_CHECKING:
+    from langslice.structure.hidden_size import Scaling
 
 _WINDOW_BYTES = 4 << 20
 _WHOLE_NUMBERS = (1, 2, 4, 8)  # bytes of an element that numpy moves at once
@@ -80,14 +86,20 @@ def check_bytes(
     edits  what the plan makes of each tensor, where that is known
     A tensor of another shape or type than planned is left to `check_tensors`; one that SparseGPT updated to nobody.
     """
-    zeroed = _zeros(source, plan)
+    zeroed, scales = _zeros(source, plan), _scalings(source, plan)
     pruned = plan.pruned.get("tensors", {})
     updated = pruned if pruned and plan.pruned["request"].get("score") == "sparsegpt" else {}
-    wrong: list[str] = []
+    edits = tensor_edits(plan, source) if edits is None else edits
+    turns = turns_of(source, plan.structure)
+    wrong = rotated_faults(source, sliced, plan.structure, turns, edits) if plan.structure and turns else []
     compared = 0
-    for name, edit in (tensor_edits(plan, source) if edits is None else edits).items():
+    for name, edit in edits.items():
         new_name = edit.name or name
-        if edit.action == "drop" or new_name not in sliced.tensors or new_name in updated:
+        if name in turns:
+            compared += sliced.tensors[new_name].size_bytes if new_name in sliced.tensors else 0
+            continue
+        mapped = source.draft is not None and name in (D2T, T2D) and edit.action == "slice"  # other numbers: drafts.py
+        if edit.action == "drop" or new_name not in sliced.tensors or new_name in updated or mapped:
             continue
         old, new = source.checkpoint.tensors[name], sliced.tensors[new_name]
         if new.shape != sliced_shape(old.shape, edit.indices) or new.dtype != old.dtype:
@@ -97,7 +109,9 @@ def check_bytes(
             at = _first_difference(old, new)
             fault = "" if at is None else f"{new_name}: bytes differ from byte {at} on"
         else:
-            row = _first_wrong_row(old, new, edit.indices, zeroed.get(name, {}), pruned=new_name in pruned)
+            row = _first_wrong_row(
+                old, new, edit.indices, zeroed.get(name, {}), scales.get(name), pruned=new_name in pruned
+            )
             before = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
             fault = "" if row is None else f"{new_name}: new row {row} is not old row {before} of {name}"
         wrong += [fault] if fault else []
@@ -127,6 +141,7 @@ def _first_wrong_row(
     new: TensorEntry,
     indices: Mapping[int, np.ndarray],
     zeroed: Mapping[int, np.ndarray],
+    scaling: Scaling | None,
     *,
     pruned: bool,
 ) -> int | None:
@@ -138,6 +153,10 @@ def _first_wrong_row(
         # Mapped anew for every window: pages of a mapping count as memory as long as it lives.
         taken = np.array(_elements(new)[rows[0] : rows[-1] + 1])
         expected = _expected_rows(_elements(old), indices, rows, zeroed)
+        if scaling is not None:
+            from langslice.structure.scaled_values import scaled
+
+            expected = scaled(expected, old.dtype, scaling)
         if pruned:  # zeros anywhere; what is not zero is the source's
             expected = np.where(taken == 0, taken, expected)
         if not np.array_equal(taken, expected):
@@ -166,6 +185,15 @@ def _zeros(source: Source, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndar
     from langslice.structure.edits import zeros
 
     return zeros(source.anatomy, plan.structure, source.checkpoint.shapes)
+
+
+def _scalings(source: Source, plan: SlicePlan) -> Mapping[str, Scaling]:
+    """What the slice scales, by old name; nothing for most slices."""
+    if plan.structure is None or not plan.structure.hidden:
+        return {}
+    from langslice.structure.hidden_size import scalings
+
+    return scalings(source.anatomy, plan.structure, source.axes)
 
 
 def _element_bytes(entry: TensorEntry) -> int:
