@@ -250,7 +250,7 @@ def measuring_part(tasks: str, languages: Sequence[str]) -> tuple[dict[str, Any]
     """The part `evaluate` for tasks of a purpose, and whether the package has sentences enough for it."""
     from langslice.mini import heldout_languages
 
-known = [language for language in languages if language in heldout_languages()]
+    known = [language for language in languages if language in heldout_languages()]
     # Retrieval and translation are between English and another language.
     enough = bool(tasks and known) and (tasks == "perplexity" or ("en" in known and len(known) > 1))
     return {"tasks": tasks, "languages": ",".join(known if enough else languages), "limit": _LIMIT}, enough
