@@ -220,7 +220,8 @@ def families_page() -> str:
 
 def recipe_pages() -> dict[str, str]:
     """A ready recipe for each model of the catalogue, and a page that lists them with the sizes to expect."""
-    from langslice.recipes.purposes import PURPOSES, catalogue, catalogued_recipe
+    from langslice.recipes.purposes import PURPOSES, catalogue
+    from langslice.recipes.ready import catalogued_recipe
 
     recorded = REFERENCE.parents[1] / "benchmarks/results/real/catalogue.json"
     sizes = json.loads(recorded.read_text(encoding="utf-8"))["models"]

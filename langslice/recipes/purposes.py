@@ -122,32 +122,6 @@ def checked_purpose(asked: str | None, checkpoint: Checkpoint, kind: str) -> str
     return own
 
 
-def catalogued_recipe(known: Known, languages: Sequence[str], said: Sequence[str]) -> str:
-    """A ready recipe for a model of the catalogue, which was not looked at.
-
-    said  lines of comment: what to expect
-    """
-    import textwrap
-
-    from langslice.recipes.draft import on, turned_off
-
-    purpose = PURPOSES[known.purpose]
-    lines = [
-        f"{known.model}: {purpose.help}. langslice run {known.name}.yaml -o WORK",
-        *(line for text in (*said, *([known.note] if known.note else [])) for line in textwrap.wrap(text, 116)),
-    ]
-    parts = [
-        "".join(f"## {line}\n" for line in lines) + on({"model": known.model}),
-        on({"slice": {"languages": ",".join(languages), **known.slice}}),
-    ]
-    if purpose.tasks:
-        parts.append(on({"evaluate": {"tasks": purpose.tasks, "languages": ",".join(languages), "limit": 50}}))
-    if purpose.heal:
-        parts.append(turned_off({"heal": healing(purpose.heal, languages)}))
-    parts.append(f"# report: true\n## Then: {purpose.after}")
-    return "\n\n".join(parts) + "\n"
-
-
 def healing(objective: str, languages: Sequence[str]) -> dict[str, Any]:
     """Entries of a training towards the model as it was."""
     if objective == "contrastive":
