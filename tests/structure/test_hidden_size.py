@@ -109,7 +109,9 @@ def test_a_wrong_scale_is_never_written(factor, bare, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("choice", [{"hidden_size": KEPT}, {"drop_layers": "1", "neurons_sparsity": 0.25, "uniform": True}])
+@pytest.mark.parametrize(
+    "choice", [{"hidden_size": KEPT}, {"drop_layers": "1", "neurons_sparsity": 0.25, "uniform": True}]
+)
 def test_rounding_that_a_model_magnifies_is_told_from_a_fault(bare, tmp_path, monkeypatch, choice):
     """With no tolerance at all, what differs is compared with what a disturbance by one rounding makes."""
     monkeypatch.setitem(rounding.TOLERANCE, "float32", 0.0)
