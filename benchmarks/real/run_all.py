@@ -26,6 +26,7 @@ NAMES = (
     "sibling",
     "scores",
     "language_parts",
+    "hidden_size",
     "healing",
     "llama_cpp",
     "catalogue",
