@@ -244,13 +244,14 @@ def heal(
     report: Report = ...,
 ) -> HealResult: ...
 def init(
-    model: str | Path,
+    model: str | Path | None,
     languages: str | Sequence[str],
     *,
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
     trust_remote_code: bool = ...,
+    purpose: str | None = ...,
     options: InitOptions | None = ...,
     report: Report = ...,
 ) -> str: ...

@@ -35,9 +35,12 @@ def slice_recipe(wish: Wish, offer: Offer) -> str:
     from langslice.model.checkpoint import open_checkpoint
     from langslice.recipes.draft import measuring_part
     from langslice.recipes.equivalent import part_recipe, recipe_text
+    from langslice.recipes.purposes import PURPOSES, purpose_of
 
     recipe = part_recipe("slice", offer.source, wish.given())
-    part, enough = measuring_part(model_kind(open_checkpoint(offer.source).model_folder), codes(wish.languages))
+    checkpoint = open_checkpoint(offer.source)
+    purpose = PURPOSES[purpose_of(checkpoint, model_kind(checkpoint.model_folder))]
+    part, enough = measuring_part(purpose.tasks, codes(wish.languages))
     return recipe_text({**recipe, **({"evaluate": part} if enough else {}), "report": True})
 
 

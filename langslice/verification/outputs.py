@@ -28,7 +28,7 @@ from langslice.planning.plan import SlicePlan
 from langslice.verification.check import Check
 from langslice.verification.model_inputs import CANNOT_RUN, RANDOM_LENGTH, STATES, encode_sound, inputs_of, text_reader
 from langslice.verification.narrowed_source import hidden_dims, load_unrounded, part_of
-from langslice.verification.rounding import Outputs, differences, disturbed
+from langslice.verification.rounding import Outputs, differences, disturbed, may_be_rounding
 from langslice.verification.weight_pages import giving_back_pages, head_at_last
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def compare_outputs(checkpoint: Checkpoint, sliced: Checkpoint, plan: SlicePlan,
     except CANNOT_RUN as error:
         return Check("outputs", False, "the source runs, the slice does not", (_first_line(error), *_advice(structure)))
     wrong, hidden, logits = differences(before, after, ends=ends)
-    if wrong and dims is not None:  # a model in which few dimensions outweigh all others may magnify what is rounded
+    # A model in which few dimensions outweigh all others may magnify what is rounded.
+    if wrong and ends and may_be_rounding(hidden, logits):
         again = _run(disturbed(load), old_ids, start[0], keep=plan.kept, ends=ends, whole=whole, dims=dims)
         wrong, hidden, logits = differences(before, after, ends=ends, again=again)
     told = f", kept logits by {logits:.0e}" if before[0].logits is not None else ""

@@ -102,6 +102,11 @@ def _allowance(change: float, tolerance: float) -> float:
     return max(tolerance, _TIMES * change) if change <= _MOST else tolerance
 
 
+def may_be_rounding(*found: float) -> bool:
+    """Whether differences, as shares of the largest value, are so small that rounding may explain them."""
+    return all(off <= _TIMES * _MOST for off in found)
+
+
 def disturbed(load: Callable[[], Any]) -> Callable[[], Any]:
     """What loads the same float32 model with its input embedding changed by a unit in the last place, up or down."""
 

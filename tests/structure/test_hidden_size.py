@@ -109,13 +109,16 @@ def test_a_wrong_scale_is_never_written(factor, bare, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_rounding_that_a_model_magnifies_is_told_from_a_fault(bare, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "choice", [{"hidden_size": KEPT}, {"drop_layers": "1", "neurons_sparsity": 0.25, "uniform": True}]
+)
+def test_rounding_that_a_model_magnifies_is_told_from_a_fault(bare, tmp_path, monkeypatch, choice):
     """With no tolerance at all, what differs is compared with what a disturbance by one rounding makes."""
     monkeypatch.setitem(rounding.TOLERANCE, "float32", 0.0)
-    outputs_of(langslice.slice(bare("qwen3"), tmp_path / "out", hidden_size=KEPT))
+    outputs_of(langslice.slice(bare("qwen3"), tmp_path / "out", **choice))
     monkeypatch.setattr("langslice.verification.rounding._TIMES", 0.01)
     with pytest.raises(VerificationError, match="last hidden states differ"):
-        langslice.slice(bare("qwen3"), tmp_path / "other", hidden_size=KEPT)
+        langslice.slice(bare("qwen3"), tmp_path / "other", **choice)
 
 
 def test_all_axes_in_one_plan_that_is_edited(bare, tmp_path):
