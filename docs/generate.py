@@ -1,5 +1,5 @@
 """Write docs/reference/ from the code: every command's help, the docstring of every name in `__all__`, the schema of recipes;
-and langslice/__init__.pyi, which tells editors and type checkers the parameters of the public functions.
+docs/recipes/ from the catalogue of models; langslice/__init__.pyi, which tells editors the parameters of the public functions.
 
 python docs/generate.py            write the pages
 python docs/generate.py --check    fail when a page is not what the code says
@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 REFERENCE = Path(__file__).parent / "reference"
 EXAMPLES = Path(__file__).parent / "examples"
@@ -217,6 +218,66 @@ def families_page() -> str:
     return page(read_record())
 
 
+def recipe_pages() -> dict[str, str]:
+    """A ready recipe for each model of the catalogue, and a page that lists them with the sizes to expect."""
+    from langslice.recipes.purposes import PURPOSES, catalogue
+    from langslice.recipes.ready import catalogued_recipe
+
+    recorded = REFERENCE.parents[1] / "benchmarks/results/real/catalogue.json"
+    sizes = json.loads(recorded.read_text(encoding="utf-8"))["models"]
+    pages, rows = {}, []
+    for known in catalogue():
+        found = sizes[known.model]
+        said, cells = expected_size(found["computed"], found["measured"])
+        pages[f"../recipes/{known.name}.yaml"] = catalogued_recipe(known, ("ko", "en"), [said])
+        rows.append(f"| [{known.model}]({known.name}.yaml) | {known.purpose} | {' | '.join(cells)} |")
+    purposes = "\n".join(f"| `{name}` | {one.help} | {one.needs} |" for name, one in PURPOSES.items())
+    pages["../recipes/README.md"] = f"""# Ready recipes
+
+For Korean and English; change `languages` to yours, then `langslice run NAME.yaml -o WORK`. `langslice init MODEL -l ko,en` looks
+at a model and writes a recipe with everything that its class allows; `--for` states what it shall be for, and proposes a model
+where none is named:
+
+| `--for` | what | needs |
+|---|---|---|
+{purposes}
+
+*Measured*: a verified slice of the trained model. *Computed*: by `langslice inspect` from the published configuration with the
+real tokenizer, without the weights. *Vocabulary only*: the tokenizer was not at hand; `langslice inspect MODEL -l ko,en` tells what
+is kept. How, and checks against the published sizes: [catalogue](../../benchmarks/results/real/catalogue.md).
+
+| model | for | how | MB | MB kept | rows | rows kept |
+|---|---|---|---:|---:|---:|---:|
+{chr(10).join(rows)}
+"""
+    return pages
+
+
+def expected_size(computed: Any, measured: Any) -> tuple[str, list[str]]:
+    """What a slice of a model leaves: a sentence, and cells of a table."""
+    if measured:
+        before, after = measured["before"], measured["after"]
+        cells = ["measured", before["mb"], after["mb"], before["rows"], after["rows"]]
+    elif "slice" in computed:
+        kept = computed["slice"]
+        cells = ["computed", computed["bytes"] / 1e6, kept["size_bytes"] / 1e6, computed["rows"], kept["rows"]]
+    else:
+        share = computed["vocabulary_bytes"] / computed["bytes"]
+        said = (
+            f"Computed: the vocabulary is {share:.0%} of {computed['bytes'] / 1e6:,.0f} MB ({computed['rows']:,} rows)."
+        )
+        return said, [
+            "vocabulary only",
+            f"{computed['bytes'] / 1e6:,.0f}",
+            f"{share:.0%} is vocabulary",
+            f"{computed['rows']:,}",
+            "–",
+        ]
+    how, whole, left, rows, kept_rows = cells
+    said = f"{how.capitalize()}: {whole:,.0f} MB become {left:,.0f} MB, {rows:,} rows {kept_rows:,}."
+    return said, [how, f"{whole:,.0f}", f"{left:,.0f}", f"{rows:,}", f"{kept_rows:,}"]
+
+
 def main() -> int:
     """Write or check the pages."""
     pages: dict[str, str] = {
@@ -226,8 +287,10 @@ def main() -> int:
         "recipe.schema.json": schema_text(sweep=False),
         "sweep.schema.json": schema_text(sweep=True),
         "families.md": families_page(),
+        **recipe_pages(),
     }
     REFERENCE.mkdir(exist_ok=True)
+    (REFERENCE.parent / "recipes").mkdir(exist_ok=True)
     stale = [name for name, text in pages.items() if not _same(REFERENCE / name, text)]
     if "--check" in sys.argv:
         for name in stale:

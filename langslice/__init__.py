@@ -26,6 +26,7 @@ The verbs of the command line are the functions of this module:
     run(recipe, work)               all of it, from one recipe
     sweep(recipe, out, ...)         a grid of jobs
     reproduce(paper, model, out)    the experiment of a paper
+    open_studio(models)             pages in a browser: look, try, start jobs
 
 `help(langslice.slice)` lists the parameters. Work in progress is logged under the name `langslice`.
 """
@@ -57,12 +58,12 @@ _HOMES = {
     "langslice.recipes.main": ("run",),
     "langslice.sweeps.main": ("sweep",),
     "langslice.reproduction.main": ("reproduce",),
+    "langslice.studio.main": ("open_studio",),
 }
 __all__ = [
-    "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "export", "find_features",
-    "fit", "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "plan", "push", "report", "reproduce", "restore",
-    "run", "score", "shrink", "slice", "sweep", "tradeoff",
-    "verify",
+    "LangsliceError", "SlicePlan", "SliceResult", "__version__", "adapter", "count", "demo", "evaluate", "export",
+    "find_features", "fit", "heal", "init", "inspect", "load_plan", "make_demonstrations", "mask", "open_studio",
+    "plan", "push", "report", "reproduce", "restore", "run", "score", "shrink", "slice", "sweep", "tradeoff", "verify",
 ]  # fmt: skip
 # Public names are imported when they are first used, so that `import langslice` stays light; __init__.pyi says what they are.
 __getattr__ = lazy_names(__name__, _HOMES)

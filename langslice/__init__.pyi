@@ -42,6 +42,8 @@ from langslice.slicing.options import (
     VerifyOptions,
 )
 from langslice.slicing.result import SliceResult as SliceResult
+from langslice.studio.main import Ready
+from langslice.studio.options import StudioOptions
 from langslice.sweeps.options import SweepOptions
 from langslice.sweeps.result import Sweep
 from langslice.tradeoffs.main import Tradeoff
@@ -112,9 +114,13 @@ def export(
     precision: str = ...,
     pre: str | None = ...,
     converter: str | Path | None = ...,
+    draft_vocabulary: int | None = ...,
+    languages: str | Sequence[str] = ...,
+    counts: str | Sequence[str] = ...,
+    target: str | Path | None = ...,
     text: str | Path | Sequence[str | Path] = ...,
     verify: bool = ...,
-    to: str = ...,
+    to: str | None = ...,
     options: ExportOptions | None = ...,
     overwrite: bool = ...,
     report: Report = ...,
@@ -238,13 +244,14 @@ def heal(
     report: Report = ...,
 ) -> HealResult: ...
 def init(
-    model: str | Path,
+    model: str | Path | None,
     languages: str | Sequence[str],
     *,
     revision: str | None = ...,
     token: str | None = ...,
     cache_dir: str | Path | None = ...,
     trust_remote_code: bool = ...,
+    purpose: str | None = ...,
     options: InitOptions | None = ...,
     report: Report = ...,
 ) -> str: ...
@@ -294,6 +301,8 @@ def mask(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     carry: str | Sequence[str] = ...,
@@ -308,6 +317,17 @@ def mask(
     overwrite: bool = ...,
     report: Report = ...,
 ) -> SliceResult: ...
+def open_studio(
+    models: str | Path | Sequence[str | Path] = ...,
+    *,
+    work: str | Path = ...,
+    port: int = ...,
+    bind: str = ...,
+    name: str | Sequence[str] = ...,
+    framed_by: str | Sequence[str] = ...,
+    options: StudioOptions | None = ...,
+    ready: Ready = ...,
+) -> None: ...
 def plan(
     model: str | Path,
     *,
@@ -344,6 +364,8 @@ def plan(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -364,6 +386,7 @@ def plan(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,
@@ -511,6 +534,8 @@ def shrink(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -531,6 +556,7 @@ def shrink(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,
@@ -589,6 +615,8 @@ def slice(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -609,6 +637,7 @@ def slice(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,
@@ -669,6 +698,8 @@ def slice(
     drop_neurons: str | Sequence[str] = ...,
     neurons_sparsity: float | None = ...,
     neurons_by: str | None = ...,
+    hidden_size: int | None = ...,
+    hidden_by: str | None = ...,
     calibration: str | Sequence[str] = ...,
     prune_rows: str | Sequence[str] = ...,
     drop_experts: str | Sequence[str] = ...,
@@ -689,6 +720,7 @@ def slice(
     linears: str | Sequence[str] = ...,
     offload: bool = ...,
     dtype: str | None = ...,
+    like: str | Path | None = ...,
     max_loss: float | None = ...,
     loss_texts: str | Path | Sequence[str | Path] | Mapping[str, Sequence[str]] = ...,
     loss_lines: int = ...,

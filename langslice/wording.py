@@ -21,6 +21,8 @@ _OPTION = re.compile(
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+")
+# What is a keyword of Python has another name there.
+_NAMES: Final = {"for": "purpose"}
 _manner = PARAMETERS
 
 
@@ -48,6 +50,7 @@ def _replaced(found: re.Match[str]) -> str:
     if found["command"]:
         return found[0]
     name, value = found["name"].replace("-", "_"), found["value"] or ""
+    name = _NAMES.get(name, name)
     word = value.rstrip(".,;:)")
     rest = value[len(word) :]
     if found["no"]:

@@ -146,7 +146,7 @@ def axes_of(point: dict[str, Any], full: int) -> list[str]:
     cut = point["cut"]
     return [
         *(["vocabulary"] if cut["rows"] < full else []),
-        *(axis for axis in ("layers", "heads", "neurons") if cut[axis]),
+        *(axis for axis in ("layers", "heads", "neurons", "experts") if cut.get(axis)),
     ]
 
 

@@ -26,8 +26,11 @@ NAMES = (
     "sibling",
     "scores",
     "language_parts",
+    "hidden_size",
     "healing",
     "llama_cpp",
+    "catalogue",
+    "draft_head",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 

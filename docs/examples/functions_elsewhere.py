@@ -13,3 +13,6 @@ langslice.adapter("lora", "lora-ko-en", plan="ko-en/slice.json")
 
 # push
 address = langslice.push("ko-en", "ORG/NAME", private=True)
+
+# open_studio
+langslice.open_studio(["mini", "MODELS"], work="studio")  # until Ctrl-C stops it

@@ -453,6 +453,19 @@ print(rung.rows, rung.size_bytes)
 loss = rung.loss["ko"]  # a Loss
 print(loss.before, loss.after, loss.value)
 
+# langslice.tradeoffs.TrialOptions
+from langslice.tradeoffs import TrialOptions
+
+asked = TrialOptions(languages="ko", sizes="2000")
+
+# langslice.tradeoffs.try_text
+from langslice.tradeoffs import try_text
+
+trial = try_text("mini", "만나서 반갑습니다", options=asked)
+
+# langslice.tradeoffs.TextTrial
+print([piece.text for piece in trial.readings[0].pieces], trial.readings[0].answer)  # a TextTrial
+
 # langslice.verification.Verification
 verification = langslice.verify("mini", "ko-en")
 assert verification.passed  # a Verification

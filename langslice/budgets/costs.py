@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from langslice.budgets.cut import Cut, Layer, cut_of
+from langslice.budgets.cut import KINDS, Cut, Layer, cut_of
 from langslice.budgets.parts import Parts
 from langslice.budgets.points import Points
 from langslice.tradeoffs.ladder import ladder_sizes
@@ -43,34 +43,33 @@ class Costs:
     """What was measured of each axis; the whole choice of tokens, with nothing else cut, is first of each.
 
     depths   of the layers: one more goes with each
+    shares   kind -> shares of it
     others   layers that were left out alone, or tried at a depth where another one went
     """
 
     vocabulary: Sequence[Measured]
     depths: Sequence[Measured]
-    heads: Sequence[Measured]
-    neurons: Sequence[Measured]
+    shares: Mapping[str, Sequence[Measured]]
     others: Sequence[Measured] = ()
 
     def all(self) -> list[Measured]:
         """Everything that was measured, each cut once."""
-        every = (*self.vocabulary, *self.depths, *self.others, *self.heads, *self.neurons)
+        every = (*self.vocabulary, *self.depths, *self.others, *(one for kind in self.shares.values() for one in kind))
         return list({one.cut: one for one in every}.values())
 
     def knows(self, cut: Cut) -> bool:
         """Whether a cut is made of what was measured, so that its loss can be predicted."""
         return all(
             getattr(cut, axis) in {getattr(one.cut, axis) for one in measured}
-            for axis, measured in (("layers", self.depths), ("heads", self.heads), ("neurons", self.neurons))
+            for axis, measured in {"layers": self.depths, **self.shares}.items()
         )
 
     def parts(self, cut: Cut) -> dict[str, Losses]:
         """Axis -> language -> what it adds to the loss of a cut."""
         base = self.vocabulary[0]
         alike = {
-            "layers": {one.cut.layers: one for one in self.depths}[cut.layers],
-            "heads": {one.cut.heads: one for one in self.heads}[cut.heads],
-            "neurons": {one.cut.neurons: one for one in self.neurons}[cut.neurons],
+            axis: {getattr(one.cut, axis): one for one in measured}[getattr(cut, axis)]
+            for axis, measured in {"layers": self.depths, **self.shares}.items()
         }
         above = {
             name: {code: loss.value - base.loss[code].value for code, loss in one.loss.items()}
@@ -114,13 +113,13 @@ def measure_costs(points: Points, enough: Enough, *, cut_rows: bool) -> Costs:
 
     vocabulary = _until([Cut(rows) for rows in sizes], measure, lambda cut: False)
     base = vocabulary[0]
-    heads, neurons = (
-        [base, *_until([cut_of(full, kind, share) for share in parts.shares.get(kind, ())], measure, enough)]
-        for kind in ("heads", "neurons")
-    )
+    shares = {
+        kind: [base, *_until([cut_of(full, kind, share) for share in parts.shares.get(kind, ())], measure, enough)]
+        for kind in KINDS
+    }
     alone = [measure(Cut(full, (layer,))) for layer in parts.layers] if parts.deepest else []
     depths = [base, *_depths(alone, parts, measure, enough)]
-    return Costs(vocabulary, depths, heads, neurons, others)
+    return Costs(vocabulary, depths, shares, others)
 
 
 def _until(cuts: Sequence[Cut], measure: Callable[[Cut], Measured], enough: Enough) -> list[Measured]:

@@ -1,15 +1,17 @@
-"""A combination of cuts, as a value: how many rows stay, which layers go, and which shares of heads and neurons."""
+"""A combination of cuts, as a value: how many rows stay, which layers go, and which shares of heads, neurons and experts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 from langslice.formatting import number_runs
 
 Layer = tuple[str, int]
 """Stack and number of a layer."""
+KINDS: Final = ("heads", "neurons", "experts")
+"""What goes by shares, the same of every layer; each is a field of Cut."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class Cut:
     layers   (stack, layer) of those that go, ascending
     heads    share of the heads of every layer that goes
     neurons  share of the neurons of every layer that goes
+    experts  share of the experts of every layer that goes
     """
 
     rows: int
     layers: tuple[Layer, ...] = ()
     heads: float = 0.0
     neurons: float = 0.0
+    experts: float = 0.0
 
     def layer_texts(self) -> list[str]:
         """The layers that go, as --drop-layers takes them: ["3,5"], ["encoder.3", "decoder.5"]."""
@@ -43,7 +47,7 @@ class Cut:
 
     def shares(self) -> dict[str, float]:
         """Kind -> share that goes."""
-        return {"heads": self.heads, "neurons": self.neurons}
+        return {kind: getattr(self, kind) for kind in KINDS}
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -56,9 +60,8 @@ class Cut:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return {
-            "rows": self.rows, "layers": [list(one) for one in self.layers], "heads": self.heads, "neurons": self.neurons,
-        }  # fmt: skip
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**found, "layers": [list(one) for one in self.layers]}
 
     def choice(self, files: Mapping[str, str]) -> dict[str, Any]:
         """The entries of a choice, but for the vocabulary, that ask for this.
@@ -70,10 +73,13 @@ class Cut:
             entries["drop_layers"] = self.layer_texts()
         for kind, share in self.shares().items():
             if share:
-                entries |= {f"{kind}_sparsity": share, f"{kind}_by": files[kind], "even": True}
+                entries |= {f"{kind}_sparsity": share, f"{kind}_by": files[kind]}
+                entries |= (
+                    {} if kind == "experts" else {"even": True}
+                )  # of experts as many of each layer go in any case
         return {**entries, "output_style": "stock"} if entries else {}
 
 
 def cut_of(rows: int, kind: str, share: float) -> Cut:
-    """A cut of heads alone, or of neurons alone, next to that of the vocabulary."""
-    return Cut(rows, heads=share) if kind == "heads" else Cut(rows, neurons=share)
+    """A cut of one of KINDS alone, next to that of the vocabulary."""
+    return replace(Cut(rows), **{kind: share})  # type: ignore[arg-type]

@@ -46,8 +46,8 @@ from langslice.version import __version__
 FORMAT: Final = "langslice-fit/1"
 # So much longer than computed may a slice take.
 _MARGIN: Final = 1.25
-# By these scores heads and neurons go.
-_METHODS: Final = {"heads": "gradient", "neurons": "activation"}
+# By these scores heads, neurons and experts go; experts by none without text.
+_METHODS: Final = {"heads": "gradient", "neurons": "activation", "experts": "routed"}
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,12 @@ def fit(
 
 def _open_points(ladder: Ladder, options: FitOptions, out: Path) -> Points:
     """What can go of the model, and the folder in which it is remembered what that loses."""
-    parts = find_parts(ladder.source, ladder.plan(None).tensors, options.searched())
+    axes = (
+        options.searched()
+        if any(ladder.texts.learned.values())
+        else [one for one in options.searched() if one != "experts"]
+    )
+    parts = find_parts(ladder.source, ladder.plan(None).tensors, axes)
     return Points(ladder, parts, out / "points" if options.measured is None else Path(options.measured))
 
 
@@ -256,7 +261,7 @@ class _Search:
 
 
 def _scores(points: Points, report: Report) -> dict[str, Scores]:
-    """Scores of heads and neurons, from lines on which no loss is measured; kept in files that a plan can name."""
+    """Scores of heads, neurons and experts, from lines on which no loss is measured; kept in files that a plan can name."""
     found = {}
     checkpoint = points.ladder.source.checkpoint
     lines = {language: each for language, each in points.ladder.texts.learned.items() if each}

@@ -12,7 +12,7 @@ from langslice.options import Choice, Entry, Options, SourceOptions, codes, decl
 from langslice.planning.options import CarryOptions, LossOptions, PlanOptions, RowOptions
 from langslice.vocabulary.options import VocabularyOptions
 
-AXES: Final = ("vocabulary", "layers", "heads", "neurons")
+AXES: Final = ("vocabulary", "layers", "heads", "neurons", "experts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class SearchOptions(Options):
 
     axes: Annotated[
         str | Sequence[str],
-        Entry("What may be cut: vocabulary,layers,heads,neurons. Default: all of these.", "NAMES", codes=True),
+        Entry("What may be cut: vocabulary,layers,heads,neurons,experts. Default: all of these.", "NAMES", codes=True),
     ] = ()
     checks: Annotated[int, Entry("Combinations that are measured, the most promising first.", "N", least=1)] = 6
     measured: Annotated[

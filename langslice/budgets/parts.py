@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from langslice.budgets.cut import Cut, Layer, cut_of
+from langslice.budgets.cut import KINDS, Cut, Layer, cut_of
 from langslice.budgets.limits import MEMORY, SIZE, Need
 from langslice.errors import LangsliceError, PlanError
 from langslice.model.anatomy import Anatomy
@@ -20,14 +20,19 @@ from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.planning.size_limit import weight_sizes
 from langslice.planning.source import Source
 from langslice.progress import silent
+from langslice.scoring.expert_selection import experts_to_drop
 from langslice.scoring.selection import heads_to_drop, neurons_to_drop
 from langslice.scoring.table import OVERALL, Scores, averaged, model_fingerprint
 from langslice.structure.dropped_parts import kept_layers
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import express
 
-# Shares of heads and neurons that are tried: those of heads are few, since a model has few of them.
-SHARES: Final = {"heads": (1 / 6, 1 / 4, 1 / 3, 1 / 2), "neurons": tuple(eighth / 8 for eighth in range(1, 7))}
+# Shares that are tried: those of heads are few, since a model has few of them.
+SHARES: Final = {
+    "heads": (1 / 6, 1 / 4, 1 / 3, 1 / 2),
+    "neurons": tuple(eighth / 8 for eighth in range(1, 7)),
+    "experts": tuple(eighth / 8 for eighth in range(1, 7)),
+}
 # No more than this of the layers goes.
 _MOST_LAYERS: Final = 0.75
 
@@ -40,7 +45,7 @@ class Parts:
 
     tensors  of a plan of the vocabulary alone
     layers   that may go; () where none may
-    shares   kind -> shares of heads or neurons that may go, ascending
+    shares   kind -> shares of heads, neurons or experts that may go, ascending
     scores   kind -> scores that say which go first; as long as nothing was scored, all are alike
     notes    which axes are not searched, and why
     """
@@ -66,9 +71,11 @@ class Parts:
         return sum(one[0] == layer[0] for one in gone) + 1 < self.source.anatomy.layers[layer[0]]
 
     def dropped(self, kind: str, share: float) -> Dropped:
-        """The heads or neurons that a share of every layer is, lowest scores first."""
+        """The heads, neurons or experts that a share of every layer is, lowest scores first."""
         if not share:
             return {}
+        if kind == "experts":
+            return experts_to_drop(self.scores[kind], self.source.anatomy, share)
         choose = heads_to_drop if kind == "heads" else neurons_to_drop
         return choose(self.scores[kind], self.source.anatomy, share, True)
 
@@ -80,7 +87,7 @@ class Parts:
         if not cut.axes:
             return None
         return expressed(
-            self.source.anatomy, cut, self.dropped("heads", cut.heads), self.dropped("neurons", cut.neurons)
+            self.source.anatomy, cut, {kind: self.dropped(kind, share) for kind, share in cut.shares().items()}
         )
 
     def needs(self, cut: Cut) -> dict[str, Need]:
@@ -94,10 +101,11 @@ class Parts:
         return found
 
 
-def expressed(anatomy: Anatomy, cut: Cut, heads: Dropped, neurons: Dropped) -> Kept:
-    """The stock form of a cut, without the heads and neurons that are named."""
+def expressed(anatomy: Anatomy, cut: Cut, dropped: Mapping[str, Dropped]) -> Kept:
+    """The stock form of a cut, without the heads, neurons and experts that are named: kind -> them."""
     layers = kept_layers(anatomy, drop=cut.layer_texts())
-    return express(anatomy, layers=layers, heads=heads, neurons=neurons, style="stock")
+    heads, neurons, experts = (dropped[kind] for kind in KINDS)
+    return express(anatomy, layers=layers, heads=heads, neurons=neurons, experts=experts, style="stock")
 
 
 def find_parts(source: Source, tensors: Mapping[str, TensorPlan], axes: Sequence[str]) -> Parts:
@@ -111,11 +119,12 @@ def find_parts(source: Source, tensors: Mapping[str, TensorPlan], axes: Sequence
     try:
         known = bool(source.anatomy.layers)
     except LangsliceError as error:
-        return Parts(source, tensors, notes=(_unsearched("layers, heads and neurons", error),))
+        return Parts(source, tensors, notes=(_unsearched("layers, heads, neurons and experts", error),))
     if known and "layers" in axes:
         layers, why = _free_layers(source)
         notes += why
-    scores = {kind: _alike(source, kind) for kind in SHARES if kind in axes}
+    kinds = [kind for kind in SHARES if kind in axes and (kind != "experts" or any(source.anatomy.experts.values()))]
+    scores = {kind: _alike(source, kind) for kind in kinds}
     flat = Parts(source, tensors, layers, {}, scores)
     for kind in scores:
         try:
@@ -153,7 +162,7 @@ def _refuse_unsliceable(source: Source, kind: str) -> None:
     refuse_what_they_fix(source.checkpoint, anatomy, layers=False)
     if source.checkpoint.config_section:
         raise PlanError("the model is inside a wrapper, where the vocabulary alone can be sliced")
-    if not (anatomy.heads if kind == "heads" else any(anatomy.neurons.values())):
+    if not any(getattr(anatomy, kind).values()):
         raise PlanError(f"the model has no {kind} that are known")
     if kind == "neurons" and any(anatomy.expert_layers.values()):
         raise PlanError("they are those of experts, which cannot be silenced one by one")
@@ -185,11 +194,11 @@ def _alike(source: Source, kind: str) -> Scores:
     if kind == "heads":
         values = {place: {at: np.ones(one.query) for at, one in rows.items()} for place, rows in anatomy.heads.items()}
     else:
-        values = {
-            stack: {at: np.ones(width) for at, width in rows.items()} for stack, rows in anatomy.neurons.items() if rows
-        }
+        counts = getattr(anatomy, kind)
+        values = {stack: {at: np.ones(count) for at, count in rows.items()} for stack, rows in counts.items() if rows}
     if not values:
         values = {"": {0: np.ones(1)}}
     columns = averaged({OVERALL: [values, values]}, overall=False)
     checkpoint = source.checkpoint
-    return Scores(kind, "l1", model=checkpoint.model_id, fingerprint=model_fingerprint(checkpoint), **columns)
+    method = "routed" if kind == "experts" else "l1"
+    return Scores(kind, method, model=checkpoint.model_id, fingerprint=model_fingerprint(checkpoint), **columns)

@@ -1,7 +1,7 @@
 """What a combination loses: evaluated in memory, and remembered by content in a folder, so that a killed run goes on.
 
 The vocabulary is really cut: text is encoded anew, and rows are gathered. A layer that goes passes its input on, and heads and
-neurons that go give zeros, which is what the slice without them computes.
+neurons that go give zeros, and experts that go are closed to their routers, which is what the slice without them computes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from langslice.budgets.cut import Cut
-from langslice.budgets.parts import Parts
+from langslice.budgets.parts import Dropped, Parts
 from langslice.evaluation.loaded_model import Loaded, model_kind
 from langslice.healing.teacher import content_digest
 from langslice.planning.plan import SlicePlan
 from langslice.scoring.model_runs import hooked, silencing, skipping_layers
+from langslice.scoring.routing import closing
 from langslice.scoring.sites import find_sites
 from langslice.tradeoffs.in_memory import load_original, slice_in_memory, transformer_of
 from langslice.tradeoffs.ladder import Ladder
@@ -58,7 +59,7 @@ class Points:
         return hashlib.sha256(f"{model}\n{lines}".encode()).hexdigest()
 
     def score_file(self, kind: str) -> Path:
-        """Where scores of heads or neurons are kept, by what they depend on."""
+        """Where scores of heads, neurons or experts are kept, by what they depend on."""
         return self.folder / f"{kind}-{self._key(self.ladder.texts.learned)}.parquet"
 
     @cached_property
@@ -89,13 +90,13 @@ class Points:
     def losses(self, cut: Cut) -> Mapping[str, Loss]:
         """Language -> what a cut loses; measured once, also over several runs."""
         plan = self.plan(cut)
-        heads, neurons = (self.parts.dropped(kind, share) for kind, share in cut.shares().items())
-        gone = {"layers": cut.to_json()["layers"], "heads": _plain(heads), "neurons": _plain(neurons)}
+        dropped = {kind: self.parts.dropped(kind, share) for kind, share in cut.shares().items()}
+        gone = {"layers": cut.to_json()["layers"], **{kind: _plain(each) for kind, each in dropped.items()}}
         path = self.folder / f"{self._key([plan.checked, gone])}.json"
         known = _read(path)
         if known is None:
             self.ladder.report(f"measuring {cut.text()}", 0, 0)
-            known = losses(self.kind, self.before, self._items(cut, plan, heads, neurons))
+            known = losses(self.kind, self.before, self._items(cut, plan, dropped))
             _write(path, {"cut": cut.to_json(), "loss": {code: asdict(loss) for code, loss in known.items()}})
         return known
 
@@ -108,17 +109,19 @@ class Points:
         text = json.dumps([self.content, what], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
-    def _items(self, cut: Cut, plan: SlicePlan, heads: Any, neurons: Any) -> Mapping[str, Items]:
+    def _items(self, cut: Cut, plan: SlicePlan, dropped: Mapping[str, Dropped]) -> Mapping[str, Items]:
         before = self.before  # the original goes before a slice comes
         small = self._slice(plan)
         anatomy = self.parts.source.anatomy if cut.axes else None
         hooks: list[Any] = []
         if anatomy is not None:
-            sites = find_sites(transformer_of(small), anatomy)
+            model = transformer_of(small)
+            sites = find_sites(model, anatomy)
             gone: dict[str, list[int]] = {}
             for stack, layer in cut.layers:
                 gone.setdefault(stack, []).append(layer)
-            hooks = [*skipping_layers(sites, gone), *silencing(sites, anatomy, heads, neurons)]
+            hooks = [*skipping_layers(sites, gone), *silencing(sites, anatomy, dropped["heads"], dropped["neurons"])]
+            hooks += closing(model, sites, anatomy, dropped["experts"])
         with hooked(hooks):
             return line_items(small, {language: self.ladder.texts.measured[language] for language in before})
 

@@ -1,6 +1,6 @@
 """Which combinations meet the budget, and which of them are measured: every one is predicted, the most promising are tried.
 
-For each structure (a depth of layers, a share of heads, a share of neurons) as many rows of the vocabulary stay as the budget
+For each structure (a depth of layers; a share of heads, of neurons, of experts) as many rows of the vocabulary stay as the budget
 leaves room for. What a try loses more or less than was predicted corrects the prediction of combinations of a like make-up, so
 that the next try looks past those that only seemed cheap.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import exp, inf, log
 from typing import Any, Final
 
@@ -101,12 +102,11 @@ def best_alone(found: Sequence[Trial], full: int) -> list[Trial]:
 
 
 def structures(costs: Costs) -> Iterator[Cut]:
-    """Every depth with every share of heads and of neurons."""
+    """Every depth with every share of heads, of neurons and of experts."""
     full = costs.vocabulary[0].cut.rows
-    for depth in costs.depths:
-        for heads in costs.heads:
-            for neurons in costs.neurons:
-                yield Cut(full, depth.cut.layers, heads.cut.heads, neurons.cut.neurons)
+    for depth, *parts in product(costs.depths, *costs.shares.values()):
+        shares = {kind: getattr(one.cut, kind) for kind, one in zip(costs.shares, parts, strict=True)}
+        yield replace(Cut(full, depth.cut.layers), **shares)
 
 
 def refuse_unreachable(smallest: Mapping[str, float], limits: Limits) -> None:

@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
@@ -34,6 +35,7 @@ from langslice.cli.commands.restore import restore
 from langslice.cli.commands.run import run
 from langslice.cli.commands.score import score
 from langslice.cli.commands.slice import slice
+from langslice.cli.commands.studio import studio
 from langslice.cli.commands.sweep import sweep
 from langslice.cli.commands.tradeoff import tradeoff
 from langslice.cli.commands.verify import verify
@@ -72,7 +74,17 @@ def _main(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Work out anew what is kept in the user's cache (LANGSLICE_CACHE).")
     ] = False,
+    progress: Annotated[
+        Path | None,
+        typer.Option(
+            "--progress", metavar="FILE", help="Also append progress to a file, a line of JSON for each event."
+        ),
+    ] = None,
 ) -> None:
+    if progress is not None:
+        from langslice.progress import recorded
+
+        context.with_resource(recorded(progress))
     if no_cache:
         from langslice.files.user_cache import without_cache
 
@@ -92,6 +104,7 @@ _COMMANDS = {
         (mask, "langslice mask mini --heads-sparsity 0.25 -o mini-masked"),
         (verify, "langslice verify mini mini-ko-en"),
         (demo, "langslice demo"),
+        (studio, "langslice studio mini"),
     ),
     "Whole jobs, from a file": (
         (init, "langslice init mini --languages ko,en -o recipe.yaml"),

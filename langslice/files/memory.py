@@ -1,4 +1,4 @@
-"""Give memory back to the system: what was freed in many small parts otherwise counts in the peak of what runs next."""
+"""How much memory is free, and giving it back: what was freed in small parts otherwise counts in the peak of what runs next."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def return_freed_memory() -> None:
         if trim is not None and _resident() - _resident_before > _LITTLE:
             trim(0)
         _resident_before = _resident()
+
+
+def available_bytes() -> int | None:
+    """Bytes of memory that new processes can have without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _resident() -> int:

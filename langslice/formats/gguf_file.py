@@ -18,8 +18,9 @@ from langslice.formats.gguf_check import Written, check_file
 from langslice.formats.gguf_metadata import write_metadata
 from langslice.formats.gguf_tensors import WRITTEN, GgufTensor, lay_out, plain_precision, write_tensors
 from langslice.formats.gguf_vocabulary import chat_template, generation_ends, read_vocabulary, write_vocabulary
-from langslice.formats.job import ExportJob
+from langslice.formats.job import ExportJob, refuse_unused
 from langslice.formats.modelfile import modelfile
+from langslice.formats.options import GgufOptions
 from langslice.formats.pre_tokenizers import HASHED, known_pre_tokenizers, original_hash
 from langslice.model.quantisation import quantisation
 from langslice.model.source_tokenizer import source_tokenizer, vocabulary_rows
@@ -58,6 +59,7 @@ def write_gguf(job: ExportJob) -> tuple[list[Check], list[str], dict[str, Any]]:
     """
     if find_spec("gguf") is None:
         raise ExportError("this needs the package gguf, which is not installed", "pip install 'langslice[gguf]'")
+    refuse_unused(job.options, GgufOptions, "GGUF files", "leave it out, or pass --to draft")
     checkpoint, precision = job.checkpoint, job.options.precision.lower()
     plain = precision if precision in WRITTEN else plain_precision(checkpoint)
     if precision not in WRITTEN and shutil.which(QUANTIZE) is None:

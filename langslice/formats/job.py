@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from langslice.formats.options import ExportOptions
+from langslice.errors import ExportError
+from langslice.formats.options import DraftHeadOptions, ExportOptions, GgufOptions
 from langslice.model.checkpoint import Checkpoint
-from langslice.options import listed
+from langslice.options import Options, declared, flag, listed
 from langslice.progress import Report
 from langslice.verification.sample_texts import verification_texts
 
@@ -26,6 +27,7 @@ class ExportJob:
     staging  folder that becomes the output
     name     of the output, and of the file in it
     texts    name -> text on which both are compared
+    request  what a slice was asked for; empty for any other model
     """
 
     checkpoint: Checkpoint
@@ -34,6 +36,19 @@ class ExportJob:
     options: ExportOptions
     texts: Mapping[str, Callable[[], Iterable[str]]]
     report: Report
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+def refuse_unused(options: ExportOptions, used: type[Options], what: str, hint: str) -> None:
+    """Refuse options of another format than the one that is written.
+
+    used   the options that this format has
+    Raises ExportError
+    """
+    others = {name for kind in (GgufOptions, DraftHeadOptions) if kind is not used for name in declared(kind)}
+    unused = sorted(others & set(options.given()))
+    if unused:
+        raise ExportError(f"{flag(unused[0])} has no effect on {what}", hint)
 
 
 def comparison_texts(request: Mapping[str, Any], text: tuple[str, ...]) -> dict[str, Callable[[], Iterable[str]]]:

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from langslice.errors import VerificationError
+from langslice.errors import ExportError, VerificationError
 from langslice.files.atomic_output import check_output, staging_folder
 from langslice.formats.job import ExportJob, comparison_texts
-from langslice.formats.options import ExportOptions
+from langslice.formats.options import DRAFT, ExportOptions
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.model.draft_head import is_draft
 from langslice.options import listed, taking
 from langslice.progress import Report, silent
 from langslice.verification.check import Check
@@ -53,17 +54,24 @@ def export(
     Raises     ExportError for a model that the format cannot hold, or a missing library; VerificationError where the result
                differs; CheckpointError, TokenizerError, OutputError
     """
+    from langslice.formats.draft_vocabulary import write_draft
     from langslice.formats.gguf_file import write_gguf
     from langslice.formats.onnx_file import write_onnx
 
     out = Path(out)
     checkpoint = open_checkpoint(folder)
     check_output(out, source=checkpoint.folder, overwrite=overwrite)
+    if is_draft(checkpoint.config) and options.format != DRAFT:
+        raise ExportError(
+            f"{folder} is a draft model, which langslice does not write as {options.format}",
+            "llama.cpp's converter does: convert_hf_to_gguf.py DRAFT --target-model-dir TARGET",
+        )
     request = read_record(checkpoint.folder).request if (checkpoint.folder / FILE_NAME).is_file() else {}
-    texts = comparison_texts(request, listed(options.text))
+    languages = options.languages or request.get("languages")
+    texts = comparison_texts({**request, "languages": languages}, listed(options.text))
     with staging_folder(out, source=checkpoint.folder, overwrite=overwrite) as staging:
-        write = {"gguf": write_gguf, "onnx": write_onnx}[options.to]
-        checks, notes, facts = write(ExportJob(checkpoint, staging, out.name, options, texts, report))
+        write = {"gguf": write_gguf, "onnx": write_onnx, DRAFT: write_draft}[options.format]
+        checks, notes, facts = write(ExportJob(checkpoint, staging, out.name, options, texts, report, request))
         failed = [check for check in checks if check.passed is False]
         if failed:
             raise VerificationError(

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from langslice.errors import ExportError
-from langslice.formats.job import ExportJob
+from langslice.formats.job import ExportJob, refuse_unused
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.quantisation import quantisation
 from langslice.model.transformers_classes import dtype_option, full_config, model_class, quiet_transformers
+from langslice.options import Options
 from langslice.verification.check import Check
 from langslice.verification.file_names import FILE_NAME
 
@@ -80,9 +81,7 @@ def _check_possible(job: ExportJob) -> tuple[Any, str]:
         raise ExportError(
             f"this needs packages that are not installed: {', '.join(missing)}", "pip install 'langslice[onnx]'"
         )
-    unused = sorted(set(job.options.given()) & {"precision", "pre", "converter"})
-    if unused:
-        raise ExportError(f"--{unused[0]} has no effect on ONNX files", "leave it out, or pass --to gguf")
+    refuse_unused(job.options, Options, "ONNX files", "leave it out, or pass --to gguf")
     config = full_config(job.checkpoint.config) or job.checkpoint.config
     if quantisation(config):
         raise ExportError(f"the weights are quantised already ({quantisation(config)}): only plain ones are written")

@@ -117,7 +117,11 @@ class Anatomy:
         return groups, chosen if groups == 1 else max(-(-chosen // top), 2)
 
     def sizes(self) -> dict[str, Any]:
-        """How many layers, query and key-value heads, neurons and experts there are, as JSON; layers are keys of text there."""
+        """How many layers, query and key-value heads, neurons, experts and hidden dimensions there are, as JSON.
+
+        Layers are keys of text there.
+        """
+        residual = self.body.residual
 
         def by_layer(counts: Mapping[str, Mapping[int, int]]) -> dict[str, dict[str, int]]:
             return {stack: {str(layer): count for layer, count in rows.items()} for stack, rows in counts.items()}
@@ -130,6 +134,7 @@ class Anatomy:
             },
             "neurons": by_layer(self.neurons),
             **({"experts": by_layer(self.experts)} if any(self.experts.values()) else {}),
+            **({"hidden": hidden} if residual is not None and (hidden := self.config.get(residual.size)) else {}),
         }
 
 

@@ -7,6 +7,8 @@ A rule matches the end of a tensor's name; a family's own rules come before the 
     kv_heads         key-value heads times head_dim      neurons    feed-forward width
     qkv              fused query, key and value          kv         fused key and value
     gate_up          fused gate and up projection
+    draft_vocab      tokens of a draft model's head      target_hidden  residual streams of its target
+    experts_and_more  experts, and rows of their router behind them, which stay
     head_dim, num_heads, positions, buckets, types, experts, labels, embedding (factorised table), ...
 """
 
@@ -20,7 +22,7 @@ from math import prod
 
 from langslice.errors import CheckpointError, UnknownTensorError
 
-VOCABULARY_AXES = ("vocab", "per_layer_vocab")
+VOCABULARY_AXES = ("vocab", "per_layer_vocab", "draft_vocab")
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ COMMON = (
     Rule("positions", "position_embeddings|embed_positions|wpe", ("positions", "hidden")),
     Rule("positions", "rel_embeddings", ("buckets", "hidden")),
     Rule("other", "token_type_embeddings", ("types", "hidden")),
-    Rule("other", r"pooler\.dense|pre_classifier|classifier\.dense|classification_head\.dense|score\.dense", ("labels", "hidden")),
+    Rule("other", r"pooler\.dense|pre_classifier|classifier\.dense|classification_head\.dense|score\.dense", ("hidden", "hidden")),
     Rule("other", r"classifier|score|qa_outputs|(?:classifier|classification_head)\.out_proj", ("labels", "hidden")),
     Rule("other", r"lm_head\.dense|transform\.dense|vocab_transform|head\.dense|predictions\.dense", ("hidden", "hidden")),
     Rule("norm", r"\w*(?:norm|LayerNorm|layernorm|layer_norm|layernorm_embedding)|ln_\w+|norm\d|LayerNorm", ("hidden",), "vector"),
@@ -234,7 +236,7 @@ def describe_tensors(
     rows    of the vocabulary
     cut     whether it is sliced; `refuse_packed` finds out later what this refuses at once
     """
-    sizes = frozenset({rows})
+    sizes = frozenset({rows, *shapes.get("d2t", ())})
     return {name: describe_tensor(family, name, shape, sizes, cut=cut) for name, shape in shapes.items()}
 
 

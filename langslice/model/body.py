@@ -49,6 +49,27 @@ class StackFields:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """The residual stream of a family: what unmodified code makes of the number of its dimensions.
+
+    size     field of config.json that holds it
+    norm     "rms" (root mean square); "rms+1", its weights stored less 1; "layer", which takes the mean away too
+    scaled   embeddings are multiplied by the root of the size
+    after    ends of the names of norms that stand between a part of a layer and the stream, as a regular expression
+    divided  what the output head reads is divided by the root of the size, unless `tie_word_embeddings` is false
+    rotates  attention reads what `input_layernorm` gives, the feed-forward part what `post_attention_layernorm` does, the head what
+             the last norm does, and nothing else stands between any of them and the stream
+    """
+
+    size: str = "hidden_size"
+    norm: str = "rms"
+    scaled: bool = False
+    after: str = ""
+    divided: bool = False
+    rotates: bool = False
+
+
+@dataclass(frozen=True)
 class Body:
     """One row of the table.
 
@@ -76,6 +97,7 @@ class Body:
     strided       gate and up projections that are fused alternate: gate, up, gate, up
     tables        ends of tensors outside of the layers that hold an equal part for each of them, regular expressions -> dimension
     refused       "layers", "heads", "neurons" or "experts" -> why none of them can be cut
+    residual      how its hidden states can get fewer dimensions, None where that is not known
     """
 
     model_types: tuple[str, ...]
@@ -102,6 +124,7 @@ class Body:
     strided: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, int] = field(default_factory=dict)
+    residual: Residual | None = None
 
     def needs_defaults(self, config: Mapping[str, Any]) -> bool:
         """Whether config.json leaves something to its class that a slice depends on."""

@@ -15,7 +15,15 @@ from typing import Any
 
 from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry, damaged, parse_strict_json, read_header
-from langslice.model.folder_kinds import CONFIG, FolderKind, foreign_kind, not_recognised, plain_kind, with_tensors
+from langslice.model.folder_kinds import (
+    CONFIG,
+    FolderKind,
+    draft_kind,
+    foreign_kind,
+    not_recognised,
+    plain_kind,
+    with_tensors,
+)
 from langslice.model.modules import main_module
 from langslice.model.remote_code import trust_code
 
@@ -59,7 +67,7 @@ class Checkpoint:
     scratch         keeps converted tensors of odd pickles on disk for as long as this object lives
     config_file     file of the model folder that holds `config`; "" where no file does
     config_section  where in that file it is, () for all of it
-    vocabulary      rows of the vocabulary where there are no tensors: a tokenizer alone
+    vocabulary      rows of the vocabulary where no tensor says it: a tokenizer alone, a draft model that shares its target's
     """
 
     folder: Path
@@ -75,6 +83,11 @@ class Checkpoint:
     config_file: str = CONFIG
     config_section: tuple[str, ...] = ()
     vocabulary: int | None = None
+
+    @property
+    def config_name(self) -> str:
+        """Path of the file that holds `config`, below the model's root."""
+        return (self.model_folder.relative_to(self.folder) / self.config_file).as_posix()
 
     @cached_property
     def tensors(self) -> dict[str, TensorEntry]:
@@ -139,6 +152,7 @@ def open_checkpoint(
         scratch,
         kind.file,
         kind.section,
+        kind.rows,
     )
 
 
@@ -177,6 +191,9 @@ def _kind_of_weights(
     model_folder: Path, given: dict[str, Any] | None, kind: FolderKind | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> FolderKind:
     """What describes a folder with weights: its own config.json where that is of a known model or says which it is."""
+    draft = draft_kind(given, shapes)
+    if draft is not None:
+        return draft
     if kind is not None:
         return with_tensors(kind, shapes)
     found = foreign_kind(model_folder, given, shapes)

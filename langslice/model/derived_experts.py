@@ -1,7 +1,8 @@
 """Which field counts the experts of a class, and along which dimensions they run: the class built again with twice as many.
 
 On disk each expert may have tensors of its own, numbered; then as many names come as there are, like those of the first ones.
-What else grows, such as the router, must double. Which fields say how tokens are sent to them is told by their names.
+What else grows, such as the router, must double, or have as many rows more: behind those of its experts a router may have some for
+shared experts, or for none, which stay. Which fields say how tokens are sent to them is told by their names.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _kinds(of: Class) -> tuple[Shapes, Shapes]:
 
 
 def _axes(of: Class, inside: set[str], name: str, count: int) -> Axes | None:
-    """What doubles with the field; None where anything else changes, or comes and is not the like of an expert."""
+    """What grows with the field, by as much; None where anything else changes, or comes and is not the like of an expert."""
     after = of.again({name: 2 * count})
     if after is None:
         return None
@@ -73,9 +74,12 @@ def _axes(of: Class, inside: set[str], name: str, count: int) -> Axes | None:
             if shape == new[one]:
                 continue
             grown = [dim for dim, (a, b) in enumerate(zip(shape, new[one], strict=False)) if a != b]
-            if one not in inside or len(grown) != 1 or shape[grown[0]] != count or new[one][grown[0]] != 2 * count:
+            if one not in inside or len(grown) != 1:
                 return None
-            axes[one] = {grown[0]: "experts"}
+            before, now = shape[grown[0]], new[one][grown[0]]
+            if now - before != count or before < count:
+                return None
+            axes[one] = {grown[0]: "experts" if before == count else "experts_and_more"}
     return axes
 
 

@@ -13,7 +13,7 @@ Dims = Mapping[int, str]
 _PARTS = {
     "heads": "attention", "kv_heads": "attention", "qkv": "attention", "num_heads": "attention",
     "num_kv_heads": "attention", "neurons": "feed-forward", "gate_up": "feed-forward", "vocab": "vocabulary",
-    "per_layer_vocab": "vocabulary", "experts": "feed-forward",
+    "per_layer_vocab": "vocabulary", "experts": "feed-forward", "experts_and_more": "router",
 }  # fmt: skip
 
 

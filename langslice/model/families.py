@@ -79,6 +79,15 @@ FAMILIES = (
         Rule("vocabulary", "mapping|weights", ("vocab",), "raw"), Rule("other", "embeddings", (), "opaque"))),
     Family(("embedding_matrix",), (Rule("vocabulary", ".+", ("vocab", "hidden"), "raw"),)),
     Family(("tokenizer",)),
+    # Draft models: the head is over the tokens that d2t lists.
+    Family(("eagle3",), (
+        Rule("vocabulary", "(?:verifier_)?lm_head", ("draft_vocab", "hidden")),
+        Rule("vocabulary", "d2t", ("draft_vocab",), "raw"),
+        Rule("vocabulary", "t2d", ("vocab",), "raw"),
+        Rule("other", "fc", ("hidden", "target_hidden")))),
+    Family(("eagle3_whole",), (
+        Rule("vocabulary", "(?:verifier_)?lm_head", ("vocab", "hidden")),
+        Rule("other", "fc", ("hidden", "target_hidden")))),
     Family(("gte", "jina_embeddings_v3", "nomic_bert"), (
         Rule("feed-forward", "up_gate_proj", ("gate_up", "hidden")),
         Rule("feed-forward", "fc1[12]", ("neurons", "hidden")),
@@ -235,7 +244,7 @@ def body_of(config: Mapping[str, Any]) -> Body:
 _KINDS = {
     "heads": frozenset({"heads", "kv_heads", "num_heads", "num_kv_heads", "qkv", "kv"}),
     "neurons": frozenset({"neurons", "gate_up"}),
-    "experts": frozenset({"experts"}),
+    "experts": frozenset({"experts", "experts_and_more"}),
 }
 
 

@@ -3,7 +3,8 @@
 Its `model_type` is then one of these, which the table of families knows: static_embedding and model2vec (one row per token,
 under the names that these libraries write), model2vec_mapped (after quantisation of its vocabulary: tokens point to shared
 rows), embedding_matrix (one matrix under any name), tokenizer (no tensors: rows are tokens). A wrapper is described by the
-configuration of a known model type inside its own.
+configuration of a known model type inside its own. A draft model (draft_head.py), whose config.json names the type of its layers,
+is eagle3 where its head has a numbering of its own, eagle3_whole where that is the target's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from langslice.model.modules import TABLES
 
 CONFIG = "config.json"
 TOKENIZER, MATRIX, STATIC, MODEL2VEC = "tokenizer", "embedding_matrix", "static_embedding", "model2vec"
+DRAFT, DRAFT_WHOLE, DRAFT_SIZE = "eagle3", "eagle3_whole", "draft_vocab_size"
+# Where speculators keeps what others have at the top of config.json.
+_LAYERS = "transformer_layer_config"
 # Kinds whose slice comes with kept_ids.npy, so that anyone can gather rows.
 BARE = (TOKENIZER, MATRIX)
 LAYERLESS = {
@@ -70,6 +74,30 @@ def with_tensors(kind: FolderKind, shapes: Mapping[str, tuple[int, ...]]) -> Fol
     if kind.config.get("model_type") in (MODEL2VEC, STATIC) and "mapping" in shapes:
         return FolderKind({**kind.config, "model_type": f"{MODEL2VEC}_mapped"}, kind.file)
     return kind
+
+
+def draft_kind(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[int, ...]]) -> FolderKind | None:
+    """The description of a draft model; None for what is none.
+
+    config  content of config.json, None where there is none
+    """
+    given = dict(config or {})
+    inner = given.get(_LAYERS)
+    given = {**given, **inner} if isinstance(inner, dict) else given
+    mapped = "d2t" in shapes or "t2d" in shapes
+    if not mapped and given.get(DRAFT_SIZE) is None:
+        return None
+    size = given.get("vocab_size")
+    return FolderKind(
+        {**given, "model_type": DRAFT if mapped else DRAFT_WHOLE},
+        CONFIG if config is not None else "",
+        rows=size if isinstance(size, int) and not _says_rows(shapes) else None,
+    )
+
+
+def _says_rows(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a tensor of a draft is as long as its target's vocabulary."""
+    return "t2d" in shapes or any("embed_tokens" in name for name in shapes)
 
 
 def foreign_kind(
@@ -131,4 +159,16 @@ def _inner_configs(folder: Path) -> Iterator[tuple[str, tuple[str, ...], Mapping
                 yield path.name, (key,), value
 
 
-__all__ = ["BARE", "CONFIG", "FolderKind", "foreign_kind", "not_recognised", "plain_kind", "with_tensors"]
+__all__ = [
+    "BARE",
+    "CONFIG",
+    "DRAFT",
+    "DRAFT_SIZE",
+    "DRAFT_WHOLE",
+    "FolderKind",
+    "draft_kind",
+    "foreign_kind",
+    "not_recognised",
+    "plain_kind",
+    "with_tensors",
+]

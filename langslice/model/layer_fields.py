@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langslice.model.body import Body, Routing, StackFields
+from langslice.model.body import Body, Residual, Routing, StackFields
 
 
 def _one(
@@ -54,6 +54,11 @@ _T5 = {
 _BART = {
     side: StackFields(f"{side}_layers", f"{side}_attention_heads", f"{side}_ffn_dim") for side in ("encoder", "decoder")
 }
+_RMS = Residual(rotates=True)
+_BEHIND = Residual(after="post_attention_layernorm|post_feedforward_layernorm")
+_LAYER_NORM = Residual(norm="layer")
+_GEMMA = Residual(norm="rms+1", scaled=True)
+_SANDWICH = Residual(norm="rms+1", scaled=True, after="post_attention_layernorm|post_feedforward_layernorm")
 _ALL = "layers heads neurons"
 _NO_HEADS = "layers neurons"
 
@@ -61,7 +66,7 @@ _NO_HEADS = "layers neurons"
 BODIES = (
     Body(("bert", "roberta", "xlm-roberta", "camembert"), _BERT,
          head_counts=("num_attention_heads",), head_widths=("all_head_size",),
-         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, tei=_NO_HEADS)),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, tei=_NO_HEADS), residual=_LAYER_NORM),
     Body(("deberta-v2",), _BERT, first_layer="unmodified code adds a convolution to the output of whatever layer is first",
          first_if="conv_kernel_size", head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
     Body(("distilbert",), _one("n_heads", "hidden_dim", layers="n_layers"),
@@ -70,9 +75,13 @@ BODIES = (
          first_layer="it has no attention norm, and unmodified code gives every later layer one",
          clients=_clients("neurons", "neurons", tei="neurons")),
     Body(("albert",), _one(layers=""), head_counts=("num_attention_heads",), head_widths=("all_head_size",)),
-    Body(("t5", "mt5"), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
-         clients=_clients(_NO_HEADS, "", _ALL)),
-    Body(("umt5",), _T5, head_size="d_kv", head_counts=("n_heads",), head_widths=("inner_dim",)),
+    Body(("t5",), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
+         clients=_clients(_NO_HEADS, "", _ALL),
+         residual=Residual("d_model", divided=True)),
+    Body(("mt5",), _T5, head_size="d_kv", first_bias=True, head_counts=("n_heads",), head_widths=("inner_dim",),
+         clients=_clients(_NO_HEADS, "", _ALL), residual=Residual("d_model")),
+    Body(("umt5",), _T5, head_size="d_kv", head_counts=("n_heads",), head_widths=("inner_dim",),
+         residual=Residual("d_model", divided=True)),
     Body(("bart", "mbart", "m2m_100", "marian", "pegasus"), _BART, head_widths=("embed_dim",),
          clients=_clients("", "", _NO_HEADS)),
     Body(("whisper",), _BART, head_widths=("embed_dim",), clients=_clients("", _NO_HEADS, _NO_HEADS)),
@@ -86,21 +95,21 @@ BODIES = (
     Body(("gpt_neox",), _BERT, fused="heads", head_counts=(), clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS)),
     Body(("falcon",), _one(neurons="ffn_hidden_size", kv_heads="num_kv_heads"), fused="configured",
          consults=("new_decoder_architecture", "multi_query", "alibi"), clients=_clients("layers", "layers", "layers")),
-    Body(("llama",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS, _ALL)),
-    Body(("mistral",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _ALL, _ALL)),
+    Body(("llama",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _NO_HEADS, _ALL), residual=_RMS),
+    Body(("mistral",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _ALL, _ALL), residual=_RMS),
     Body(("qwen2",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
-         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, _NO_HEADS)),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, _NO_HEADS), residual=_RMS),
     Body(("qwen3",), _GROUPED, head_size="head_dim", lists=("layer_types",), consults=("max_window_layers",),
-         clients=_clients(_ALL, _ALL, _ALL, _ALL, _ALL)),
+         clients=_clients(_ALL, _ALL, _ALL, _ALL, _ALL), residual=_RMS),
     Body(("qwen3_moe",), _one(kv_heads="num_key_value_heads", experts="moe_intermediate_size",
                               routing=Routing("num_experts", "num_experts_per_tok")),
-         head_size="head_dim", lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL)),
-    Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _ALL, _ALL)),
+         head_size="head_dim", lists=("layer_types", "mlp_only_layers"), clients=_clients(_ALL, _ALL), residual=_RMS),
+    Body(("gemma",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, _ALL, _ALL), residual=_GEMMA),
     # llama.cpp, MLX and TEI derive the kinds of Gemma 3's and Cohere's layers from their place.
     Body(("gemma2",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
-         clients=_clients("heads neurons", _ALL, _ALL, _ALL)),
+         clients=_clients("heads neurons", _ALL, _ALL, _ALL), residual=_SANDWICH),
     Body(("gemma3_text",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True,
-         clients=_clients("heads neurons", _ALL, _ALL, "heads neurons", "heads neurons")),
+         clients=_clients("heads neurons", _ALL, _ALL, "heads neurons", "heads neurons"), residual=_SANDWICH),
     Body(("gemma3",), _GROUPED, section="text_config", head_size="head_dim", lists=("layer_types",), alternates=True,
          clients=_clients("heads neurons", "heads neurons layers")),
     Body(("cohere",), _GROUPED, head_size="head_dim", clients=_clients(_NO_HEADS, _ALL, mlx=_NO_HEADS)),
@@ -110,14 +119,15 @@ BODIES = (
          clients=_clients(_NO_HEADS, _NO_HEADS, mlx=_NO_HEADS)),
     Body(("phi3",), _GROUPED, head_size="head_dim", fused="parts",
          even_heads="unmodified code splits the fused projection by the one number of heads in config.json",
-         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, _NO_HEADS)),
-    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True),
+         clients=_clients(_NO_HEADS, _NO_HEADS, _NO_HEADS, _NO_HEADS), residual=_RMS),
+    Body(("exaone4",), _GROUPED, head_size="head_dim", lists=("layer_types",), alternates=True, residual=_BEHIND),
     Body(("hunyuan_v1_dense", "hyperclovax"), _GROUPED, head_size="head_dim"),
     Body(("gte", "jina_embeddings_v3", "nomic_bert"), _BERT, head_size="head_dim", fused="parts", renamed=True),
-    Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, mlx=_NO_HEADS)),
+    Body(("granite",), _GROUPED, head_size="head_dim", clients=_clients(_ALL, _ALL, mlx=_NO_HEADS), residual=_RMS),
     Body(("smollm3",), _GROUPED, head_size="head_dim", lists=("layer_types", "no_rope_layers"), alternates=True,
-         clients=_clients("heads neurons", _ALL, mlx=_ALL)),
-    Body(("olmo2",), _GROUPED, head_size="head_dim", norm_all=True, clients=_clients(_NO_HEADS, _NO_HEADS, mlx=_NO_HEADS)),
+         clients=_clients("heads neurons", _ALL, mlx=_ALL), residual=_RMS),
+    Body(("olmo2",), _GROUPED, head_size="head_dim", norm_all=True, clients=_clients(_NO_HEADS, _NO_HEADS, mlx=_NO_HEADS),
+         residual=_BEHIND),
 )
 # fmt: on
 

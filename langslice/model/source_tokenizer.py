@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,13 @@ from langslice.errors import NoTokenizerError
 from langslice.files.hashing import file_sha256
 from langslice.model.axes import find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.draft_head import is_draft
 from langslice.model.families import family_of
 
 if TYPE_CHECKING:
     from langslice.tokenizer import SourceTokenizer
+
+_OF_DRAFTS = "a draft model reads its target's tokenizer: its rows are named by number alone"
 
 
 def source_tokenizer(checkpoint: Checkpoint, *, rows: int | None = None, needed: bool = True) -> SourceTokenizer:
@@ -27,6 +31,8 @@ def source_tokenizer(checkpoint: Checkpoint, *, rows: int | None = None, needed:
     from langslice.tokenizer import open_tokenizer
     from langslice.tokenizer.absent import absent_tokenizer
 
+    if is_draft(checkpoint.config):
+        return replace(absent_tokenizer(checkpoint.model_folder), files=(), notes=(_OF_DRAFTS,))
     model_type = checkpoint.config.get("model_type") if checkpoint.config_file else None
     rows = vocabulary_rows(checkpoint) if rows is None else rows
     try:

@@ -41,7 +41,7 @@ _CHARACTERS = frozenset({"grapheme_chars", "phoneme_chars"})
 # Names that say "token", "id" or "index" and hold counts, lengths, labels or places instead.
 _NOT_IDS = re.compile(
     r"(?:num|n|max|min|mm|total|max_num)_(?:\w+_)?tokens?(?:_\w+)?|(?:vision|image|audio|video)_tokens(?:_\w+)?|tokens_per_\w+|\w+_tokens_per_\w+"
-    r"|(?:new|max_new|min_new|max_source|max_target)_tokens|num_assistant_tokens\w*|lang_id|t2u_max_new_tokens|\w*num_delay_tokens|assistant_\w+|\w*token_type\w*|type_vocab_size"
+    r"|(?:new|max_new|min_new|max_source|max_target|speculative)_tokens|num_assistant_tokens\w*|lang_id|t2u_max_new_tokens|\w*num_delay_tokens|assistant_\w+|\w*token_type\w*|type_vocab_size"
     r"|prompt_lookup_num_tokens|id2label|label2id|\w*layer_(?:id|ids|idx|index|indices|indexes)|\w*(?:layers|heads)_index(?:es)?"
     r"|\w*layer_(?:start|end)_index|\w*layer_index_(?:start|end)|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
     r"|token_(?:dim|dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*|block_size|local_blocks)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"

@@ -5,7 +5,7 @@ know of it. Functions take them as keyword parameters (`taking`), command lines 
 are checked here for all of them.
 
 Reading order: values.py (types, in JSON and in words), declaration.py, shared.py (options of several rooms), parameters.py,
-choice.py.
+choice.py, typed.py.
 """
 
 from __future__ import annotations
@@ -37,5 +37,6 @@ from langslice.options.shared import TextField as TextField
 from langslice.options.shared import Threads as Threads
 from langslice.options.shared import VerificationOptions as VerificationOptions
 from langslice.options.shared import Verify as Verify
+from langslice.options.typed import typed_words as typed_words
 
 __all__: list[str] = []

@@ -28,6 +28,7 @@ class Entry:
     above     a bound that is not included
     values    the only texts that are understood
     named     what callers call it (command line, Python, recipes), where records keep the field's name
+    written   what command lines call it, where that is no name in Python
     was       names that it had in the last release, which still work and say so
     common    whether it is among those that the help of a command shows first
     argument  on command lines it stands by its place, under its metavar
@@ -44,6 +45,7 @@ class Entry:
     above: float | None = None
     values: tuple[str, ...] = ()
     named: str | None = None
+    written: str | None = None
     was: tuple[str, ...] = ()
     common: bool = False
     argument: bool = False
@@ -68,6 +70,11 @@ class Declared:
     def called(self) -> str:
         """What callers call it."""
         return self.entry.named or self.name
+
+    @property
+    def flag(self) -> str:
+        """What command lines call it, with its dashes."""
+        return flag(self.entry.written or self.called)
 
     @property
     def required(self) -> bool:
@@ -156,7 +163,7 @@ def check_value(value: Any, option: Declared, error: type[LangsliceError] = Opti
     if fault is None:
         return
     by_name = option.entry.typed and not option.entry.argument
-    shown = flag(option.called) if by_name else f"`{option.called}`"
+    shown = option.flag if by_name else f"`{option.called}`"
     raise error(f"{shown} {fault}", near_value(value, schema) or option.entry.help or None)
 
 
@@ -191,7 +198,7 @@ def flag(name: str) -> str:
 def flag_of(kind: type, field: str) -> str:
     """A field of a dataclass of options as a command line calls it; what is no field of it, by the same rule."""
     option = declared(kind).get(field)
-    return flag(option.called if option else field)
+    return option.flag if option else flag(field)
 
 
 def refuse_unknown(names: Iterable[str], known: Sequence[str], error: type[LangsliceError], what: str) -> None:

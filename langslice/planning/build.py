@@ -19,6 +19,7 @@ from langslice.model.token_id_fields import IdField, check_ignored
 from langslice.options import Choice, asks, codes, flag_of, listed, request_json
 from langslice.planning.criteria import read_criteria, vocabulary_request
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
+from langslice.planning.drafts import refuse_drafts
 from langslice.planning.extension import check_fits, choose_extension, extends
 from langslice.planning.plan import SlicePlan, digest_rows
 from langslice.planning.reserved_tokens import reserved_note, unused_reserved
@@ -67,6 +68,7 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
     costs   (tokens,) what it costs to lose an occurrence of each token, for which rows go first under a limit
     Raises  TokenizerError for a tokenizer with more ids than the model has rows, and what the rooms that choose raise
     """
+    refuse_drafts(source.checkpoint, choice)
     checkpoint, tokenizer = source.checkpoint, source.tokenizer
     ignore = frozenset(codes(choice.get("ignore_field")))
     check_ignored(ignore)
@@ -151,7 +153,7 @@ def _written_out(checkpoint: Checkpoint, rows: _Rows, kept: np.ndarray) -> dict[
     """File -> field -> value of ids and sizes that the source leaves to its class, and that are other ones now."""
     fields = {**_moved(rows.implied, kept), **rows.sizes}
     written = {".".join((*checkpoint.config_section, path)): value for path, value in fields.items()}
-    return {_config_name(checkpoint): written} if written else {}
+    return {checkpoint.config_name: written} if written else {}
 
 
 def _notes(
@@ -249,8 +251,8 @@ def choose_layers(source: Source, choice: Choice, report: Report) -> Kept | None
         given = [name for name in MANNERS if choice.get(name)]
         if given:
             raise PlanError(
-                f"{flag_of(StructureOptions, given[0])} has no effect: no layer, head, neuron or expert is pruned",
-                hint="add --heads-sparsity, --drop-heads, --drop-neurons, --drop-experts or --drop-layers",
+                f"{flag_of(StructureOptions, given[0])} has no effect: no layer, head, neuron, expert or dimension is pruned",
+                hint="add --heads-sparsity, --drop-heads, --drop-neurons, --drop-experts, --hidden-size or --drop-layers",
             )
         return None
     if config["model_type"] in LAYERLESS:
@@ -338,7 +340,3 @@ def tied_copies(source: Source) -> dict[str, str]:
         for name, other in checkpoint.aliases.items()
         if along_vocabulary(source.axes[name]) and len(checkpoint.shapes[name]) > 1
     }
-
-
-def _config_name(checkpoint: Checkpoint) -> str:
-    return (checkpoint.model_folder.relative_to(checkpoint.folder) / checkpoint.config_file).as_posix()

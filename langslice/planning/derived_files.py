@@ -146,6 +146,7 @@ def _edits(inputs: DerivedFileInputs, file: SideFile, found: SideTensors) -> dic
 
 def _edit(inputs: DerivedFileInputs, file: SideFile, entry: TensorEntry) -> TensorEdit:
     indices: dict[int, np.ndarray] = {}
+    _refuse_hidden(inputs, file, entry)
     for dim, length in enumerate(entry.shape):
         if length in inputs.along:
             if length in inputs.other_lengths:
@@ -159,6 +160,19 @@ def _edit(inputs: DerivedFileInputs, file: SideFile, entry: TensorEntry) -> Tens
     if place is None:
         return TensorEdit("slice" if indices else "keep", indices)
     return _layer_edit(inputs, file, entry, place, indices)
+
+
+def _refuse_hidden(inputs: DerivedFileInputs, file: SideFile, entry: TensorEntry) -> None:
+    kept, anatomy = inputs.plan.structure, inputs.anatomy
+    if kept is None or anatomy is None or not kept.hidden:
+        return
+    size = anatomy.config.get(anatomy.body.residual.size) if anatomy.body.residual is not None else None
+    if size in entry.shape:
+        raise PlanError(
+            f"{file.name}: {entry.name or 'the array'}, shape {entry.shape}: a dimension of {size} may be that of the hidden "
+            "states, of which some go; nothing was written",
+            hint=f"pass --leave-out {file.name}, or --carry {file.name} if it is not",
+        )
 
 
 def _layer_edit(

@@ -65,6 +65,13 @@ def choose_extension(
     from langslice.vocabulary.extension import ExtensionRequest, extend_vocabulary
 
     more, size = asked_size(choice)
+    if choice.get("hidden_size") is not None or source.draft is not None:
+        what = (
+            "a draft head has its target's tokens"
+            if source.draft is not None
+            else "--hidden-size changes every row as well"
+        )
+        raise PlanError(f"the vocabulary cannot be extended: {what}", hint="extend first, and slice the result again")
     _check_model(source, kept)
     corpus = listed(choice.get("extend_corpus"))
     read = partial(

@@ -42,6 +42,7 @@ def _checked_sizes(sizes: Mapping[str, Any]) -> dict[str, Any]:
             str(place): {str(int(layer)): [int(row[0]), int(row[1])] for layer, row in rows.items()}
             for place, rows in sizes["heads"].items()
         },
+        **({"hidden": int(sizes["hidden"])} if "hidden" in sizes else {}),
         **{kind: _by_layer(sizes[kind]) for kind in ("neurons", "experts") if kind == "neurons" or kind in sizes},
     }
 

@@ -14,6 +14,7 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.options import Choice, asks, codes, listed
 from langslice.planning.chosen_scores import method_for, scores_for
 from langslice.planning.expert_choice import EXPERT_CUTS, experts_to_go
+from langslice.planning.hidden_choice import check_hidden_choice, hidden_to_keep
 from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.progress import Report, silent
 from langslice.structure.by_score import refuse_by_score
@@ -32,7 +33,7 @@ from langslice.structure.output_form import express
 # Entries of a choice that remove something, and those that only say how.
 CUTS = (
     "layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by", "drop_heads", "heads_sparsity",
-    "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows", *EXPERT_CUTS,
+    "drop_neurons", "neurons_sparsity", "language_neurons", "prune_rows", "hidden_size", *EXPERT_CUTS,
 )  # fmt: skip
 _LAYER_CUTS = ("layers", "drop_layers", "first_layers", "every_layer", "drop_layers_by")
 _PARTS = {
@@ -41,7 +42,7 @@ _PARTS = {
     "neurons": ("drop_neurons", "neurons_sparsity", "language_neurons"),
     "experts": EXPERT_CUTS,
 }
-MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "experts_by", "score_texts")
+MANNERS = ("output_style", "replicate_kv", "even", "heads_by", "neurons_by", "experts_by", "hidden_by", "score_texts")
 
 
 def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, report: Report = silent) -> Kept:
@@ -50,6 +51,7 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
     Raises   PlanError for what does not exist or cannot be expressed, ScoreError for scores that do not fit
     """
     _refuse_beforehand(checkpoint, anatomy, choice)
+    check_hidden_choice(checkpoint, anatomy, choice)
     layers = _layers(checkpoint, anatomy, choice, report)
     heads = heads_dropped(anatomy, listed(choice.get("drop_heads")))
     neurons = neurons_dropped(anatomy, listed(choice.get("drop_neurons")))
@@ -58,17 +60,19 @@ def choose_structure(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice, r
     experts = experts_to_go(checkpoint, anatomy, choice, report)
     _refuse_gone(layers, "--drop-experts", experts_dropped(anatomy, listed(choice.get("drop_experts"))))
     by_score = _heads_and_neurons(checkpoint, anatomy, choice, report)
+    hidden, rotation = hidden_to_keep(checkpoint, anatomy, choice, report)
     kept = express(
         anatomy,
         layers=layers,
         heads=merge(heads, by_score[0]),
         neurons=merge(neurons, by_score[1]),
         experts=experts,
+        hidden=hidden,
         style=choice.get("output_style") or "auto",
         replicate=bool(choice.get("replicate_kv")),
     )
     zeroed = _pruned_rows(checkpoint, anatomy, kept, listed(choice.get("prune_rows")))
-    return replace(kept, zeroed=zeroed)
+    return replace(kept, zeroed=zeroed, rotation=rotation)
 
 
 def _refuse_beforehand(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice) -> None:

@@ -64,6 +64,19 @@ class LossOptions(Options):
     loss_lines: Annotated[int, Entry("Lines per language that the loss is measured on.", "N", least=2)] = 100
 
 
+@dataclass(frozen=True, kw_only=True)
+class DraftOptions(Options):
+    """Whose vocabulary a draft model follows."""
+
+    error = PlanError
+    group = "Vocabulary"
+
+    like: Annotated[
+        str | Path | None,
+        Entry("For an EAGLE-3 draft: the slice of its target, whose vocabulary it is to fit.", "SLICE"),
+    ] = None
+
+
 # Fields stand in the order of the classes from the last to the first.
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(
@@ -71,6 +84,7 @@ class PlanOptions(
     CarryOptions,
     RowOptions,
     LossOptions,
+    DraftOptions,
     WeightOptions,
     StructureOptions,
     ExtensionOptions,

@@ -67,7 +67,7 @@ class SlicePlan:
     ignore_fields    configuration fields declared not to hold token ids
     request          what the user asked for, as typed
     coverage         text -> share of token occurrences that are kept
-    structure        layers, heads, neurons and experts that are kept; None where all are
+    structure        layers, heads, neurons, experts and hidden dimensions that are kept; None where all are
     weights          how weights are pruned, as fields of SparsityRequest; None where they are not
     pruned           what pruning did, from a slice's record: tensor -> zeros, size and share; not part of the plan's file
     trained          whether the slice was trained since, by its record; not part of the plan's file
@@ -365,4 +365,9 @@ def _structure_text(structure: Kept) -> str:
             sizes = sorted({len(stay) for stay in rows.values()})
             span = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
             parts.append(f"{span} {unit} in {len(rows)} {'layer' if len(rows) == 1 else 'layers'} of {place}")
+    parts += (
+        [f"{len(structure.hidden):,} {'rotated' if structure.rotation else 'hidden'} dimensions"]
+        if structure.hidden
+        else []
+    )
     return f"{'; '.join(parts) or 'all layers'} ({structure.style})"

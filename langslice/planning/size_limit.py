@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
@@ -78,7 +78,8 @@ def weight_sizes(
         edit = layers.get(name, TensorEdit("keep"))
         if "drop" in (tensor.action, edit.action):
             continue
-        shape = sliced_shape(tensor.shape, edit.indices)
+        hidden = structure.hidden if structure is not None else ()
+        shape = narrowed(sliced_shape(tensor.shape, edit.indices), tensor.axes, len(hidden))
         stored = _FLOAT32 * prod(tensor.shape) if float32 else checkpoint.tensors[name].size_bytes
         size = stored * prod(shape) // max(prod(tensor.shape), 1)
         along = [shape[dim] for dim, axis in enumerate(tensor.axes or ()) if axis in VOCABULARY_AXES]
@@ -86,6 +87,13 @@ def weight_sizes(
         per_row += -(-size // along[0]) if along else 0
     headers = 0 if float32 else sum(map(_header_bytes, checkpoint.shards))
     return WeightSizes(fixed + headers, per_row)
+
+
+def narrowed(shape: tuple[int, ...], axes: Sequence[str] | None, hidden: int) -> tuple[int, ...]:
+    """A shape with as many hidden dimensions; 0 for all that it has."""
+    if not hidden or axes is None:
+        return shape
+    return tuple(hidden if axis == "hidden" else size for axis, size in zip(axes, shape, strict=True))
 
 
 def _header_bytes(shard: Shard) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from langslice.files.memory import return_freed_memory
 from langslice.model.folder_kinds import BARE
 from langslice.planning.derived_files import DerivedFileInputs, write_derived
+from langslice.planning.drafts import restructured_draft
 from langslice.planning.plan import SlicePlan
 from langslice.planning.side_files import KEPT_IDS, write_side_files
 from langslice.planning.source import Source
@@ -36,7 +37,7 @@ def make_files(source: Source, made: SlicePlan, staging: Path) -> Rewrite:
     anatomy = None if made.structure is None else source.anatomy
     write_side_files(
         checkpoint, source.files, made.id_map(), staging, implied=made.implied_ids, ignore=frozenset(made.ignore_fields),
-        restructure=partial(restructured, checkpoint, anatomy, made.structure),
+        restructure=restructured_draft(source, made, partial(restructured, checkpoint, anatomy, made.structure)),
     )  # fmt: skip
     write_derived(DerivedFileInputs(source, made), staging)
     if checkpoint.config.get("model_type") in BARE:

@@ -14,6 +14,7 @@ from typing import Any
 from langslice.model.anatomy import Anatomy, read_anatomy
 from langslice.model.axes import Family, TensorAxes, describe_tensors
 from langslice.model.checkpoint import Checkpoint
+from langslice.model.draft_head import DraftMap, read_draft_map
 from langslice.model.families import family_of
 from langslice.model.source_tokenizer import fingerprint_of, source_tokenizer, vocabulary_rows
 from langslice.options import listed
@@ -51,6 +52,14 @@ class Source:
     def axes(self) -> Mapping[str, TensorAxes]:
         """Part and named axes of every tensor."""
         return describe_tensors(self.family, self.checkpoint.shapes, self.rows)
+
+    @cached_property
+    def draft(self) -> DraftMap | None:
+        """The map of a draft model's head; None for any other.
+
+        Raises  CheckpointError where its tensors contradict each other
+        """
+        return read_draft_map(self.checkpoint, self.rows)
 
     @property
     def per_layer_rows(self) -> int | None:

@@ -83,23 +83,27 @@ def write_extension(plan: SlicePlan, written: Mapping[str, TensorEntry]) -> None
 
 
 def expected_edits(plan: SlicePlan, source: Source) -> dict[str, TensorEdit]:
-    """What vocabulary and structure make of each tensor, whatever the plan says of it."""
-    vocabulary: dict[str, np.ndarray] = {} if plan.keeps_vocabulary else {"vocab": plan.new_to_old}
+    """What vocabulary, hidden size and layers make of each tensor, whatever the plan says of it."""
+    along: dict[str, np.ndarray] = {} if plan.keeps_vocabulary else {"vocab": plan.new_to_old}
     per_layer = plan.per_layer_new_to_old
     if per_layer is not None and not plan.keeps_vocabulary:
-        vocabulary["per_layer_vocab"] = per_layer
+        along["per_layer_vocab"] = per_layer
+    if source.draft is not None and not plan.keeps_vocabulary:
+        along["draft_vocab"] = source.draft.kept(plan.id_map().new_of)
     layers: dict[str, TensorEdit] = {}
     if plan.structure is not None:
         from langslice.structure.edits import layer_edits
 
         layers = layer_edits(source.anatomy, plan.structure, source.checkpoint.shapes)
+        if plan.structure.hidden:
+            along["hidden"] = np.asarray(plan.structure.hidden, dtype=np.int64)
     edits: dict[str, TensorEdit] = {}
     for name, tensor in plan.tensors.items():
         layer = layers.get(name, TensorEdit("keep"))
         if layer.action == "drop":
             edits[name] = layer
             continue
-        indices = {dim: vocabulary[axis] for dim, axis in enumerate(tensor.axes or ()) if axis in vocabulary}
+        indices = {dim: along[axis] for dim, axis in enumerate(tensor.axes or ()) if axis in along}
         indices.update(layer.indices)
         edits[name] = TensorEdit("slice" if indices else "keep", indices, name=layer.name)
     return edits

@@ -3,7 +3,9 @@
 Reading order: parts.py (what may be in a recipe, from the commands' options), schema.py (the same for editors),
 document.py (YAML with the places of its entries), references.py (`$NAME`), validation.py (checked), content.py (what a result
 depends on), execution.py (each part done), steps.py (which steps a recipe has), main.py (the flow, with what is kept from
-before), equivalent.py (from a command line to its recipe), draft.py (a first recipe after a look at a model).
+before), equivalent.py (from a command line to its recipe), purposes.py (what models are sliced for, and
+the catalogue of those that people use), draft.py (a first recipe after a look at a model), ready.py (recipes for the
+catalogue).
 
 A sweep is a recipe with lists: langslice.sweeps.
 """

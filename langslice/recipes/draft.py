@@ -5,7 +5,7 @@ It runs as it is written; what is optional is there as a comment, ready to be us
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from langslice.errors import LanguageError, PlanError
+from langslice.errors import HealError, LanguageError, PlanError, RecipeError
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.options import codes, taking
 from langslice.planning.source import Source
 from langslice.progress import Report, silent
 from langslice.recipes.options import InitOptions
+from langslice.recipes.purposes import PURPOSES, checked_purpose, healing, known_model, proposed
 from langslice.slicing.inspect import Inspection, Unit
 
-_OBJECTIVES = {"causal": "causal", "seq2seq": "denoising", "encoder": "masked"}
 _WIDTH = 118
 _LIMIT = 50
 _EXPERTS = 0.25  # of each layer's, to drop
@@ -34,32 +34,37 @@ class Look:
 
     model      as it was named
     languages  as they were named, and their tags
-    kind       "causal", "seq2seq" or "encoder"
-    sentences  whether it is an encoder of sentences (sentence-transformers)
+    purpose    of PURPOSES
+    objective  what a training on a little text teaches; or why there is none
     cuts       "layers", "heads", "neurons", in a mixture "experts" -> how such a slice is written, or why it cannot be
     share      of the heads, to drop: a quarter, or the least that can go from every layer alike
     """
 
     model: str
     languages: tuple[str, ...]
-    kind: str
-    sentences: bool
+    purpose: str
+    objective: str
     found: Inspection
     cuts: dict[str, str]
     share: float
 
 
 @taking(InitOptions, "languages")
-def draft(model: str | Path, *, options: InitOptions, report: Report = silent) -> str:
+def draft(model: str | Path | None, *, options: InitOptions, report: Report = silent) -> str:
     """Write a recipe with comments.
 
-    model      a folder, a model on the hub, or mini
+    model      a folder, a model on the hub, or mini; None with a purpose: the model that is proposed for it
     options    see InitOptions
     Returns    YAML; the revision is part of it, a token is not
-    Raises     CheckpointError, TokenizerError; LanguageError for a language without a word list
+    Raises     CheckpointError, TokenizerError; LanguageError for a language without a word list; RecipeError for a model
+               that is not for the purpose
     """
+    if model is None:
+        if options.purpose is None:
+            raise RecipeError("no model was given", f"name one, or what it is for: --for {', '.join(PURPOSES)}")
+        model = proposed(options.purpose)
     checkpoint = open_checkpoint(model, **options.source())
-    look = _look(str(model), codes(options.languages), checkpoint, report)
+    look = _look(str(model), codes(options.languages), options.purpose, checkpoint, report)
     named = {"model": str(model), **({"revision": options.revision} if options.revision else {})}
     return (
         "\n\n".join(
@@ -67,7 +72,7 @@ def draft(model: str | Path, *, options: InitOptions, report: Report = silent) -
                 "# langslice run recipe.yaml -o WORK\n"
                 "# For completion in an editor: langslice run --schema > recipe.schema.json\n"
                 "# yaml-language-server: $schema=recipe.schema.json",
-                _about(look) + _on(named),
+                _about(look) + on(named),
                 "slice:\n" + "\n\n".join(_indented(text) for text in _cuts(look)),
                 *_after(look),
             ]
@@ -76,7 +81,7 @@ def draft(model: str | Path, *, options: InitOptions, report: Report = silent) -
     )
 
 
-def _look(model: str, languages: Sequence[str], checkpoint: Checkpoint, report: Report) -> Look:
+def _look(model: str, languages: Sequence[str], purpose: str | None, checkpoint: Checkpoint, report: Report) -> Look:
     from langslice.evaluation.loaded_model import model_kind
     from langslice.slicing.inspect import inspect_model
     from langslice.vocabulary.languages import parse_languages
@@ -84,14 +89,30 @@ def _look(model: str, languages: Sequence[str], checkpoint: Checkpoint, report: 
     tags = tuple(language.tag for language in parse_languages(languages))
     if not tags:
         raise LanguageError("no language was given", "name some with --languages: ko,en")
+    kind = model_kind(checkpoint.model_folder)
+    purpose = checked_purpose(purpose, checkpoint, kind)
     source = Source(checkpoint)
     found = inspect_model(source, sets=[tags], report=report)
     if not found.savings:
         raise LanguageError(found.notes[0], "name text in it in a recipe of your own: slice: {corpus: FILE}")
     report("what the family allows", 0, 0)
     cuts, share = _allowed(source)
-    sentences = (checkpoint.folder / "modules.json").is_file()
-    return Look(model, tags, model_kind(checkpoint.model_folder), sentences, found, cuts, share)
+    return Look(model, tags, purpose, _objective(checkpoint, kind), found, cuts, share)
+
+
+def _objective(checkpoint: Checkpoint, kind: str) -> str:
+    """The objective that trains a model on a little text; or why none does."""
+    from transformers import AutoConfig
+
+    from langslice.healing.objectives import choose_objective
+
+    if (checkpoint.folder / "modules.json").is_file():
+        return "contrastive"
+    config = AutoConfig.from_pretrained(checkpoint.model_folder)
+    try:
+        return choose_objective("auto", kind, config, config.architectures or ())
+    except HealError as error:
+        return f"cannot be trained: {error.message}"
 
 
 def _allowed(source: Source) -> tuple[dict[str, str], float]:
@@ -152,6 +173,7 @@ def _about(look: Look) -> str:
 
 def _cuts(look: Look) -> list[str]:
     """Blocks of the part `slice`."""
+    known = known_model(look.model)
     found, saving = look.found, look.found.savings[0]
     saved = 1 - saving.size_bytes / max(found.size_bytes, 1)
     texts = ", ".join(f"{language}={language}.txt" for language in look.languages)
@@ -160,9 +182,9 @@ def _cuts(look: Look) -> list[str]:
             f"Vocabulary: the word lists of these languages keep {saving.rows:,} of {found.rows:,} tokens and save "
             f"{saved:.0%} of the bytes."
         )
-        + f"languages: {','.join(look.languages)}",
+        + on({"languages": ",".join(look.languages), **(known.slice if known else {})}),
         _comment("Text of your own decides better than word lists; tokens that are rare in it may go.")
-        + _off({"corpus": [f"{language}.txt" for language in look.languages], "coverage": 0.9999}),
+        + turned_off({"corpus": [f"{language}.txt" for language in look.languages], "coverage": 0.9999}),
     ]
     stack = next((unit.place for unit in found.units if unit.name == "layer"), "layers")
     layers = (
@@ -184,15 +206,15 @@ def _cuts(look: Look) -> list[str]:
         refused = look.cuts[name].startswith("cannot be sliced")
         text = _comment(f"{name.capitalize()}: {'; '.join(worth) or 'none'}. A slice with fewer {look.cuts[name]}."
                         if not refused else f"{name.capitalize()} {look.cuts[name]}.")  # fmt: skip
-        blocks.append((text + ("" if refused else _off(entries))).rstrip())
+        blocks.append((text + ("" if refused else turned_off(entries))).rstrip())
     needing = "Layers and experts" if "experts" in look.cuts else "Layers"
     blocks.append(
         _comment(f"Text to score them on. {needing} need it; heads and neurons go by their norm without it.")
-        + _off({"calibration": texts.split(", ")})
+        + turned_off({"calibration": texts.split(", ")})
     )
     blocks.append(
         _comment("Weights set to zero; the files keep their size. By demonstrations: see the guide on pruning weights.")
-        + _off({"sparsity": 0.3, "weights_by": "magnitude"})
+        + turned_off({"sparsity": 0.3, "weights_by": "magnitude"})
     )
     return blocks
 
@@ -208,54 +230,64 @@ def _worth(look: Look, unit: Unit, share: float | None, several: bool) -> str:
 
 def _after(look: Look) -> list[str]:
     """Parts after the slice."""
-    heal: dict[str, Any] = {"corpus": [f"{language}.txt" for language in look.languages]}
-    if look.sentences:
-        heal = {"pairs": [f"{'-'.join(look.languages[:2])}.tsv"], "objective": "contrastive"}
+    if look.objective.startswith("cannot be trained"):
+        trained = [_comment(f"A training on a little text is not offered: it {look.objective}.").rstrip()]
     else:
-        heal["objective"] = _OBJECTIVES[look.kind]
-    heal.update(steps=1000, teacher="$model")
+        trained = [
+            _comment("Train what is left on a little text, taught by the model as it was; then it is measured again.")
+            + turned_off({"heal": healing(look.objective, look.languages)}),
+            _comment("Put the healed rows back into the full vocabulary.") + turned_off({"restore": True}),
+        ]
     return [
         _measuring(look),
-        _comment("Train what is left on a little text, taught by the model as it was; then it is measured again.")
-        + _off({"heal": heal}),
-        _comment("Put the healed rows back into the full vocabulary.") + _off({"restore": True}),
-        _comment("One page with everything, and the model card.") + _off({"report": True}),
+        *trained,
+        _comment("One page with everything, and the model card.") + turned_off({"report": True}),
+        _comment(f"Then: {PURPOSES[look.purpose].after}").rstrip(),
     ]
+
+
+def measuring_part(tasks: str, languages: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """The part `evaluate` for tasks of a purpose, and whether the package has sentences enough for it."""
+    from langslice.mini import heldout_languages
+
+    known = [language for language in languages if language in heldout_languages()]
+    # Retrieval and translation are between English and another language.
+    enough = bool(tasks and known) and (tasks == "perplexity" or ("en" in known and len(known) > 1))
+    return {"tasks": tasks, "languages": ",".join(known if enough else languages), "limit": _LIMIT}, enough
 
 
 def _measuring(look: Look) -> str:
     """The part `evaluate`, on the sentences that come with the package; a comment where they are in other languages."""
-    from langslice.mini import heldout_languages
-
-    known = [language for language in look.languages if language in heldout_languages()]
-    tasks = {"causal": "perplexity", "seq2seq": "translation", "encoder": "bitext"}[look.kind]
-    # Retrieval and translation are between English and another language.
-    enough = bool(known) if look.kind == "causal" else "en" in known and len(known) > 1
-    part = {"evaluate": {"tasks": tasks, "languages": ",".join(known if enough else look.languages), "limit": _LIMIT}}
+    purpose = PURPOSES[look.purpose]
+    if not purpose.tasks:
+        return _comment(f"`evaluate` has no task for {purpose.help}: verification compares the outputs.").rstrip()
+    part, enough = measuring_part(purpose.tasks, look.languages)
     if enough:
-        return _comment("Measured on sentences that come with langslice; `data: FOLDER` names your own.") + _on(part)
-    part["evaluate"]["data"] = "data"
-    return _comment("The sentences that come with langslice are in other languages: name a folder of your own.") + _off(
-        part
-    )
+        return _comment("Measured on sentences that come with langslice; `data: FOLDER` names your own.") + on(
+            {"evaluate": part}
+        )
+    return _comment(
+        "The sentences that come with langslice are in other languages: name a folder of your own."
+    ) + turned_off({"evaluate": {**part, "data": "data"}})
 
 
-def _on(entries: dict[str, Any]) -> str:
+def on(entries: Mapping[str, Any]) -> str:
     """A mapping as YAML, the lists in it on one line."""
     import yaml
 
     lines = []
     for name, value in entries.items():
         if isinstance(value, dict):
-            lines += [f"{name}:", _indented(_on(value))]
+            lines += [f"{name}:", _indented(on(value))]
         else:
             text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
             lines.append(f"{name}: {text.removesuffix('...' + chr(10)).strip()}")
     return "\n".join(lines)
 
 
-def _off(entries: dict[str, Any]) -> str:
-    return "\n".join(f"# {line}" for line in _on(entries).splitlines())
+def turned_off(entries: Mapping[str, Any]) -> str:
+    """The same, as comments that are ready to be used."""
+    return "\n".join(f"# {line}" for line in on(entries).splitlines())
 
 
 def _comment(text: str) -> str:

@@ -21,6 +21,13 @@ class KeptLanguages(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class InitOptions(SourceOptions, KeptLanguages):
-    """Of which model, and what shall stay."""
+    """Of which model, what it is for, and what shall stay."""
 
     error = LanguageError
+    purpose: Annotated[
+        str | None,
+        Entry(
+            "What the model is for: search, reranker, llm, translation, speech. Default: what its class says.",
+            "PURPOSE", written="for", values=("search", "reranker", "llm", "translation", "speech"),
+        ),
+    ] = None  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from langslice.files.atomic_output import staging_file
+from langslice.model.folder_kinds import draft_kind
 from langslice.planning.side_files import KEPT_IDS
 from langslice.reporting.card_mark import card_edited, marked, text_above_mark, written_by_langslice
 from langslice.reporting.card_text import (
@@ -105,6 +106,8 @@ def architectures(folder: Path) -> tuple[str, ...]:
     if not path.is_file():
         return (OWN_LIBRARY,)
     config = json.loads(path.read_text(encoding="utf-8"))
+    if draft_kind(config, {}) is not None:  # whatever class it names
+        return (OWN_LIBRARY,)
     return tuple(map(str, config.get("architectures") or ()))
 
 

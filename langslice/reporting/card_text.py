@@ -11,10 +11,11 @@ from pathlib import PurePath
 
 from langslice.evaluation.tables import number_text
 from langslice.formatting import bytes_text, count_text
+from langslice.model.draft_head import is_draft
 from langslice.reporting.data import Report, Sizes, own_results
 from langslice.reporting.markup import visible
 from langslice.reporting.numbers import change_text, figures, percent
-from langslice.reporting.sections.overview import unit_totals
+from langslice.reporting.sections.overview import hidden_text, unit_totals
 from langslice.tokenizer.absent import NOTE as NO_TOKENIZER
 
 _VERDICTS = {True: "equal", False: "**different**", None: "not checked"}
@@ -61,6 +62,7 @@ def _opening(report: Report) -> str:
         kept.append(
             f"{stay} of {len(stack.layers)} layers" + ("" if stack.name == "layers" else f" of the {stack.name}")
         )
+    kept += [hidden_text(report.hidden)] if report.hidden is not None else []
     what = f", with {', '.join(kept)}" if kept else ""
     return f"# {plain(report.name)}\n\nA slice of {of}{what}, sliced with langslice. {weights_text(report)}"
 
@@ -71,6 +73,10 @@ def weights_text(report: Report) -> str:
         return "It was trained after the slice."
     if report.sparsity is not None and report.sparsity.request.get("score") == "sparsegpt":
         return "Nothing was trained; SparseGPT adjusted the weights that it left."
+    if report.hidden is not None and report.hidden.rotated:
+        return "Nothing was trained: weights are the source's, rotated and cut."
+    if report.hidden is not None and report.hidden.scaled:
+        return "Nothing was trained: every weight that is left is the source's, scaled where fewer hidden dimensions ask for it."
     return "Nothing was trained: every weight that is left is the source's."
 
 
@@ -118,7 +124,8 @@ def loading_line(name: str) -> str:
 def _loading(report: Report, names: Sequence[str]) -> str:
     own_code = ", trust_remote_code=True" if report.style == "sliced" else ""
     if OWN_LIBRARY in names:
-        return "## How to load it\n\nAs its source is loaded: files and names are the source's."
+        beside = ", next to the slice of its target" if is_draft({"model_type": report.source.model_type}) else ""
+        return f"## How to load it\n\nAs its source is loaded{beside}: files and names are the source's."
     if set(names) & set(SENTENCE_CLASSES):
         code = (
             f"from sentence_transformers import {names[0]}\n\n{loading_line(report.name)}\n"

@@ -146,6 +146,15 @@ class UnitRow:
 
 
 @dataclass(frozen=True)
+class HiddenStates:
+    """Dimensions of the hidden states before and after; whether they were rotated first, or weights were scaled for fewer."""
+
+    sizes: Sizes
+    rotated: bool
+    scaled: bool
+
+
+@dataclass(frozen=True)
 class LayerRow:
     """One layer of the source. heads: attention ("self", "cross") -> its heads."""
 
@@ -281,7 +290,7 @@ class SliceOrigin:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is known of a slice."""
+    """Everything that is known of a slice; `hidden` are the dimensions of its hidden states, where some were removed."""
 
     name: str
     source: SourceModel
@@ -301,6 +310,7 @@ class Report:
     scores: tuple[ScoreMap, ...] = ()
     results: tuple[Results, ...] = ()
     unmeasured: tuple[tuple[str, str], ...] = field(default=())
+    hidden: HiddenStates | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The tree as JSON-ready data; pairs of names as keys are joined by " / "."""

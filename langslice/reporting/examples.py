@@ -21,7 +21,7 @@ def with_examples(report: Report, folder: Path, plan: SlicePlan) -> Report:
 
     They are read from the slice's own tokenizer: the plan holds spellings of the vocabulary, which for bytes is no text.
     """
-    if report.vocabulary is None or not report.vocabulary.languages:
+    if report.vocabulary is None or not report.vocabulary.languages or not plan.names_tokens:
         return report
     from langslice.model.checkpoint import open_checkpoint
     from langslice.tokenizer import open_tokenizer

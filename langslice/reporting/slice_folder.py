@@ -15,12 +15,14 @@ from typing import Any
 
 from langslice.errors import LangsliceError, ReportError
 from langslice.model.checkpoint import open_checkpoint
+from langslice.model.layer_fields import table_body
 from langslice.options import codes, flag_of
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan
 from langslice.reporting.data import (
     Curve,
     Healing,
+    HiddenStates,
     KeptLanguage,
     LayerRow,
     LayerStack,
@@ -78,6 +80,7 @@ def read_slice(folder: Path, head: Mapping[str, Any], plan: SlicePlan, *, name: 
             parts=parts,
             vocabulary=None if plan.keeps_vocabulary else _vocabulary(plan),
             stacks=_stacks(plan),
+            hidden=_hidden(plan),
             style=None if plan.structure is None else plan.structure.style,
             sparsity=_sparsity(head.get("sparsity")),
             texts=tuple(_text(entry) for entry in (verification or {}).get("texts", ())),
@@ -248,6 +251,16 @@ def _stacks(plan: SlicePlan) -> tuple[LayerStack, ...]:
             rows.append(LayerRow(layer, kept.new_layer(stack, layer) if stays else None, heads, neurons, experts))
         stacks.append(LayerStack(stack, tuple(rows)))
     return tuple(stacks)
+
+
+def _hidden(plan: SlicePlan) -> HiddenStates | None:
+    """Dimensions of the hidden states, where some were removed."""
+    before, kept = plan.facts.get("sizes", {}).get("hidden"), plan.structure
+    if kept is None or not kept.hidden or before is None:
+        return None
+    body = table_body(plan.model_type)
+    scaled = body is not None and body.residual is not None and body.residual.norm != "layer"
+    return HiddenStates(Sizes(before, len(kept.hidden)), bool(kept.rotation), scaled)
 
 
 def _unit_row(total: int | None, kept: tuple[int, ...] | None, stays: bool) -> UnitRow | None:

@@ -134,6 +134,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _weights(plan: SlicePlan, place: Path, original: Checkpoint | None) -> list[Weight]:
     """Every tensor of the original with what the slice made of it."""
+    if plan.structure is not None and plan.structure.hidden:
+        raise PlanError(
+            "an adapter cannot be carried between a model and a slice with fewer hidden dimensions",
+            "train it on the slice",
+        )
     config: Any = None
     if original is None and (place / FILE_NAME).is_file():
         source = read_document(place / FILE_NAME).get("source")

@@ -21,6 +21,7 @@ import numpy as np
 from langslice.errors import PlanError, VerificationError
 from langslice.model.axes import refuse_packed
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.model.folder_kinds import DRAFT
 from langslice.options import listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, write_derived
 from langslice.planning.plan import SlicePlan
@@ -145,6 +146,21 @@ def _plan_of(trained: Path, plan: str | Path | None) -> SlicePlan:
 
 
 def _check_something_returns(plan: SlicePlan, everything: bool) -> None:
+    if plan.structure is not None and plan.structure.rotation:
+        raise PlanError(
+            "the vocabulary of a slice whose hidden states were rotated cannot come back: the base's rows are not rotated",
+            "train the whole model, or slice by --hidden-by activation",
+        )
+    if everything and plan.structure is not None and plan.structure.hidden:
+        raise PlanError(
+            "hidden dimensions that were removed cannot come back: norms were scaled for those that stayed",
+            "restore without --everything, which keeps the slice's hidden size",
+        )
+    if plan.model_type == DRAFT:
+        raise PlanError(
+            "a draft model's slice cannot be put back: its map is of the slice's numbering",
+            "train the draft of the whole target instead",
+        )
     if plan.keeps_vocabulary and not everything:
         raise PlanError(
             "the slice has the whole vocabulary already, so there is nothing to put back",

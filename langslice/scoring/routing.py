@@ -34,7 +34,7 @@ Place = tuple[str, int]
 class Router:
     """Tensors of one layer by which tokens are sent to experts.
 
-    weights  matrices (experts, hidden); with (experts,) biases that are added to scores
+    weights  matrices (experts, hidden); with (experts,) biases that are added to scores; either may have more rows behind
     experts  modules that hold all experts of the layer in tensors of their own
     count    number of experts
     """
@@ -57,13 +57,13 @@ def find_routers(model: Any, anatomy: Anatomy) -> dict[Place, Router]:
         if place is None or not count:
             continue
         axes = describe_tensor(family, name, tuple(tensor.shape), rows).axes or ()
-        if "experts" not in axes:
+        if not {"experts", "experts_and_more"} & set(axes):
             continue
         weights, biases, modules = found.setdefault((place.stack, place.layer), ([], [], []))
         if is_routed(place.rest, axes):
             module = model.get_submodule(name.rpartition(".")[0])
             modules += [] if any(module is one for one in modules) else [module]
-        elif tensor.numel() == count:
+        elif tensor.numel() == max(tensor.shape):
             biases += [tensor] if "bias" in name.rpartition(".")[2] else []
         else:
             weights.append(tensor)
@@ -90,7 +90,7 @@ def closing(
             router = routers.get((stack, layer))
             if router is None or not router.weights:
                 raise PlanError(f"no matrix of {type(model).__name__} is the router of {stack} layer {layer}")
-            hooks += _watched(sites.layers[stack][layer], _closed(router, gone, f"{stack} layer {layer}"))
+            hooks += watched(sites.layers[stack][layer], _closed(router, gone, f"{stack} layer {layer}"))
     return hooks
 
 
@@ -116,18 +116,14 @@ def _closed(router: Router, gone: Sequence[int], where: str) -> Any:
             same = isinstance(one, torch.Tensor) and any(_is_view(one, bias) for bias in router.biases)
             if not same:
                 return one
-            dim = next(dim for dim, size in enumerate(one.shape) if size == router.count)
+            dim = next(dim for dim, size in enumerate(one.shape) if size == one.numel())
             return one.detach().index_fill(dim, closed, float("-inf"))
 
         def _routes(self, result: Any, given: Sequence[Any]) -> bool:
-            return (
-                isinstance(result, torch.Tensor)
-                and result.shape[-1:] == (router.count,)
-                and any(
-                    isinstance(one, torch.Tensor) and _is_view(one, weight)
-                    for one in given
-                    for weight in router.weights
-                )
+            return isinstance(result, torch.Tensor) and any(
+                isinstance(one, torch.Tensor) and _is_view(one, weight) and result.shape[-1] in weight.shape
+                for one in given
+                for weight in router.weights
             )
 
         def finish(self) -> None:
@@ -146,8 +142,8 @@ def _is_view(one: Any, tensor: Any) -> bool:
     return bool(one.data_ptr() == tensor.data_ptr() and one.numel() == tensor.numel())
 
 
-def _watched(module: Any, mode: Any) -> list[Any]:
-    """Hooks by which a mode holds while a module runs; its `finish` is called after each run."""
+def watched(module: Any, mode: Any) -> list[Any]:
+    """Hooks by which a mode of torch's functions holds while a module runs; its `finish` is called after each run."""
 
     def enter(*_: Any) -> None:
         mode.__enter__()
@@ -211,7 +207,7 @@ def _observing(running: Running, seen: Callable[[Place, Any], None]) -> list[Any
     for place, router in find_routers(running.model, running.anatomy).items():
         mode = _observed(router, lambda chosen, place=place: seen(place, chosen))  # type: ignore[misc]
         hooks += [module.register_forward_pre_hook(mode.given, with_kwargs=True) for module in router.experts]
-        hooks += _watched(running.sites.layers[place[0]][place[1]], mode)
+        hooks += watched(running.sites.layers[place[0]][place[1]], mode)
     return hooks
 
 

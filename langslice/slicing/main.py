@@ -17,8 +17,10 @@ from langslice.files.memory import return_freed_memory
 from langslice.formats.gguf_in.container import is_gguf
 from langslice.formats.pre_tokenizers import original_hash
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
+from langslice.model.draft_head import is_draft
 from langslice.options import Choice, SourceOptions, codes, listed, taking
 from langslice.planning.derived_files import DerivedFileInputs, check_derived
+from langslice.planning.drafts import draft_plan, finish_draft
 from langslice.planning.options import PlanOptions
 from langslice.planning.plan import SlicePlan, load_plan
 from langslice.planning.slice_files import write_files
@@ -237,6 +239,8 @@ def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> 
 def _make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
     from langslice.planning.build import make_plan
 
+    if choice.get("like") and is_draft(source.checkpoint.config):
+        return draft_plan(source, read_record(Path(choice["like"])), choice)
     if choice.get("max_loss") is not None:
         from langslice.tradeoffs.main import plan_within_loss
 
@@ -316,6 +320,12 @@ def _write_weights(
         write_extension(made, open_checkpoint(staging).tensors)
     if made.structure is not None:
         finish_structure(checkpoint, source.anatomy, made.structure, staging)
+        if made.structure.rotation:
+            from langslice.structure.rotation import write_turned
+
+            found = open_checkpoint(staging).tensors
+            write_turned(checkpoint, source.anatomy, made.structure, source.axes, edits, found)
+    finish_draft(source, made, staging)
     return written
 
 
@@ -337,10 +347,8 @@ def _prune(
 
 
 def _rewrites(made: SlicePlan) -> bool:
-    """Whether zeros or new rows are written into the shards, which must then be files of their own."""
-    return (
-        made.weights is not None or bool(made.extension) or (made.structure is not None and made.structure.writes_zeros)
-    )
+    """Whether the shards are changed once they are written, and must be files of their own."""
+    return made.weights is not None or bool(made.extension) or (made.structure is not None and made.structure.rewrites)
 
 
 __all__ = ["LangsliceError", "SliceResult", "count", "inspect", "mask", "model_row", "plan", "slice", "verify"]

@@ -14,7 +14,8 @@ import numpy as np
 
 from langslice.demonstrations.tokens import Prompt
 from langslice.errors import CheckpointError, PlanError
-from langslice.model.axes import describe_tensor
+from langslice.files.safetensors_header import TensorEntry
+from langslice.model.axes import Family, describe_tensor
 from langslice.model.families import family_of
 from langslice.progress import Report
 from langslice.sparsity.block_pass import walk
@@ -33,12 +34,12 @@ def choose_linears(skeleton: Skeleton, patterns: Sequence[str]) -> Callable[[Blo
 
     patterns  matched against whole module names; a leading "!" takes away; without positive ones, all are chosen
     Raises    PlanError for a pattern without a match, and when nothing is left; CheckpointError for experts that are
-              chosen and stored in one tensor
+              chosen and stored in a form that is not read
     """
     names = [linear.name for block in skeleton.blocks for linear in block.linears]
-    in_one = dict(skeleton.experts_in_one())
+    unread = dict(skeleton.unread_experts())
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in (*names, *in_one)):
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in (*names, *unread)):
             raise PlanError(f"no linear layer matches {pattern!r}", hint=_likely(pattern.removeprefix("!"), names))
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
@@ -46,26 +47,34 @@ def choose_linears(skeleton: Skeleton, patterns: Sequence[str]) -> Callable[[Blo
     def is_asked_for(name: str) -> bool:
         return any(fnmatchcase(name, one) for one in wanted) and not any(fnmatchcase(name, one) for one in unwanted)
 
-    merged = {name: entry for name, entry in in_one.items() if is_asked_for(name)}
-    if merged:
-        entry = next(iter(merged.values()))
-        parts = dict.fromkeys(f'--linears "!*.{name.split(".")[-2]}.*"' for name in merged)
-        raise CheckpointError(
-            f"experts are stored in one tensor\n  {entry.name} {entry.shape}\n"
-            "  expected one matrix for each expert, such as experts.0.up_proj.weight",
-            f"leave them as they are with {' '.join(parts)}",
-        )
+    _refuse_unread({name: entry for name, entry in unread.items() if is_asked_for(name)})
     family = family_of(skeleton.checkpoint.config)
     chosen = frozenset(
         linear.name
         for block in skeleton.blocks
         for linear in block.linears
-        if is_asked_for(linear.name)
-        and describe_tensor(family, linear.entry.name, linear.entry.shape, frozenset()).part != ROUTER
+        if is_asked_for(linear.name) and (linear.first is not None or _part(family, linear.entry) != ROUTER)
     )
     if not chosen:
         raise PlanError("the patterns leave no linear layer to prune", hint="check --linears")
     return lambda block: tuple(linear for linear in block.linears if linear.name in chosen)
+
+
+def _part(family: Family, entry: TensorEntry) -> str:
+    return describe_tensor(family, entry.name, entry.shape, frozenset()).part
+
+
+def _refuse_unread(unread: Mapping[str, TensorEntry]) -> None:
+    if not unread:
+        return
+    entry = next(iter(unread.values()))
+    leaves = dict.fromkeys(name.removesuffix(".weight").rpartition(".")[2] for name in unread)
+    parts = dict.fromkeys(f'--linears "!*.{name.removesuffix(".weight").split(".")[-2]}.*"' for name in unread)
+    raise CheckpointError(
+        f"experts are stored in one tensor, and which of its dimensions they read is not known\n"
+        f"  {entry.name} {entry.shape}, one of {', '.join(leaves)}",
+        f"leave them as they are with {' '.join(parts)}",
+    )
 
 
 def uniform_shares(

@@ -23,7 +23,7 @@ class Linear:
     name        of the module in the unmodified class, such as "model.layers.0.mlp.down_proj"
     entry       its weight on disk
     transposed  stored as (inputs, outputs), as GPT-2's Conv1D is
-    first       of an expert that the unmodified class merges with others: see experts.py; None for a module of that class
+    first       of an expert whose matrix lies in one parameter with others': see experts.py; None for a module of the class
     """
 
     name: str

@@ -15,10 +15,7 @@ import numpy.typing as npt
 
 from langslice.errors import CheckpointError
 from langslice.sparsity.blocks import Block, Linear, is_of_expert
-from langslice.sparsity.experts import watching
-
-Hook = Callable[[Any, tuple[Any, ...]], None]
-
+from langslice.sparsity.products import watching
 
 PromptSums = dict[str, "npt.NDArray[np.float32]"]
 """Linear layer -> (inputs,) sum over one prompt's tokens of x^2."""

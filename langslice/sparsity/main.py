@@ -24,9 +24,11 @@ from langslice.sparsity.allocation import choose_linears, outlier_shares, unifor
 from langslice.sparsity.block_pass import Visit, walk
 from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.cluster_calibration import check_spreadable, spread_visits
+from langslice.sparsity.direction_proof import prove_directions
 from langslice.sparsity.input_statistics import InputStatistics
 from langslice.sparsity.journal import Edit, Journal
 from langslice.sparsity.masks import lowest_of_groups, lowest_of_matrix, lowest_of_rows
+from langslice.sparsity.pruned_tensors import make_report
 from langslice.sparsity.report import SparsityReport, TensorSparsity
 from langslice.sparsity.request import CALIBRATED, SparsityRequest, check_request
 from langslice.sparsity.scores import Vector, input_weights, random_scores, weight_scores
@@ -68,7 +70,10 @@ def sparsify(
     shares = uniform_shares(skeleton, chosen, request)
     _check_groups(skeleton, chosen, request)
     prompts = _prompts(skeleton.checkpoint.model_folder, request)
-    journal = Journal(work, _fingerprint(skeleton, request, prompts), skeleton.checkpoint.tensors)
+    if request.score not in CALIBRATED and (request.score != "magnitude" or request.group() is not None):
+        prove_directions(skeleton, chosen)
+    entries = {linear.entry.name: linear.entry for block in skeleton.blocks for linear in block.linears}
+    journal = Journal(work, _fingerprint(skeleton, request, prompts), entries)
     with _offload_folder(request, work) as offload:
         if request.allocation == "outliers":
             if not journal.shares:
@@ -94,7 +99,8 @@ def sparsify(
             f"no weight was zeroed: {len(journal.tensors)} tensors, sparsity {request.share():g}",
             hint="rows may be too short for so small a share; ask for more, or for other layers",
         )
-    return _make_report(skeleton, chosen, request, prompts, journal, resumed)
+    missed = [block.name for block in skeleton.blocks if chosen(block) and block.name not in journal.finished]
+    return make_report(skeleton.checkpoint.tensors, request, prompts, journal, missed, resumed)
 
 
 def _refuse_pickles(skeleton: Skeleton) -> None:
@@ -257,31 +263,3 @@ def _offload_folder(request: SparsityRequest, work: Path | None) -> Iterator[Pat
     else:
         with tempfile.TemporaryDirectory(prefix="langslice-") as folder:
             yield Path(folder)
-
-
-def _make_report(
-    skeleton: Skeleton,
-    chosen: Chosen,
-    request: SparsityRequest,
-    prompts: Sequence[Prompt],
-    journal: Journal,
-    resumed: int,
-) -> SparsityReport:
-    names = [block.name for block in skeleton.blocks if chosen(block)]
-    missed = [name for name in names if name not in journal.finished]
-    notes = [f"not pruned, because text does not reach them: {', '.join(missed)}"] if missed else []
-    idle = [name for name, tensor in journal.tensors.items() if not tensor.reached]
-    if idle:
-        experts = sorted({name.rpartition(".weight")[0].rpartition(".")[0] for name in idle})
-        notes.append(
-            f"pruned by magnitude, because the calibration data sends no token to them: {len(experts)} experts, "
-            f"{', '.join(experts)}"
-        )
-    counted: dict[str, int] = {}
-    tokens: dict[str, int] = {}
-    for prompt in prompts:
-        counted[prompt.condition] = counted.get(prompt.condition, 0) + 1
-        tokens[prompt.condition] = tokens.get(prompt.condition, 0) + sum(1 for _ in prompt.all_tokens())
-    return SparsityReport(
-        request, dict(journal.tensors), tuple(journal.finished), resumed, counted, tokens, tuple(notes)
-    )

@@ -10,7 +10,7 @@ from langslice.files.safetensors_header import TensorEntry
 from langslice.model.axes import describe_tensor, find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint
 from langslice.model.families import family_of
-from langslice.sparsity.experts import ExpertMatrix, merged_parts
+from langslice.sparsity.experts import ExpertMatrix, merged_parts, stacked_parts
 
 _OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # layer norms of checkpoints from before 2020
 
@@ -20,7 +20,7 @@ def find_places(
 ) -> tuple[dict[str, TensorEntry], dict[str, tuple[ExpertMatrix, ...]]]:
     """Where parameters and buffers of the class are on disk, whichever prefix the file was saved with.
 
-    Returns  name in the class -> tensor, and name in the class -> matrices that it is merged from
+    Returns  name in the class -> tensor, and name in the class -> matrices of experts that it consists of
     """
     tensors, merged = _renamed(model, checkpoint.tensors)
     for name in list(tensors):
@@ -34,7 +34,7 @@ def find_places(
             if known in tensors:
                 places[name] = tensors[known]
                 break
-    return places, merged
+    return places, {**stacked_parts(model, places, family_of(checkpoint.config)), **merged}
 
 
 def _renamed(

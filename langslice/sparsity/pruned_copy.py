@@ -13,8 +13,9 @@ from langslice.files.copy_ranges import fsync_path
 from langslice.files.safetensors_header import DTYPE_BITS, TensorEntry
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.progress import Report, silent
+from langslice.sparsity.experts import part_of
 from langslice.sparsity.main import sparsify
-from langslice.sparsity.report import SparsityReport
+from langslice.sparsity.report import SparsityReport, TensorSparsity
 from langslice.sparsity.request import SparsityRequest, check_request
 from langslice.sparsity.weight_bytes import count_zeros, read_bytes
 from langslice.writing.shards import INDEX_NAME, TensorEdit, check_output, staging_folder, write_shards
@@ -87,6 +88,19 @@ def check_pruned(source: Checkpoint, pruned: Checkpoint, done: SparsityReport) -
             raise VerificationError(f"{name} has {zeros:,} zeros, the report says {reported.zeros:,}")
         if done.request.score != "sparsegpt" and not _equal(before[name], entry, but_zeros=True):
             raise VerificationError(f"{name} differs from its source in a weight that was kept")
+        for number, was, now in _left_experts(reported, before[name], entry):
+            if not _equal(was, now):
+                raise VerificationError(f"expert {number} of {name} was not to be pruned, and differs from its source")
+
+
+def _left_experts(
+    reported: TensorSparsity, before: TensorEntry, after: TensorEntry
+) -> Iterator[tuple[int, TensorEntry, TensorEntry]]:
+    """The experts of a tensor that were left as they are, with their matrices in the source and in the copy."""
+    for one in reported.experts:
+        if not one.asked:
+            was, now = (part_of(entry, one.expert, len(reported.experts)) for entry in (before, after))
+            yield one.expert, was, now
 
 
 def _equal(left: TensorEntry, right: TensorEntry, *, but_zeros: bool = False) -> bool:

@@ -10,13 +10,24 @@ from langslice.sparsity.request import SparsityRequest
 
 
 @dataclass(frozen=True)
+class ExpertSparsity:
+    """One expert's matrix in a tensor that holds those of several; fields as in TensorSparsity."""
+
+    expert: int
+    asked: float
+    zeros: int
+    reached: bool = True
+
+
+@dataclass(frozen=True)
 class TensorSparsity:
     """One pruned tensor.
 
-    asked    share that was to become zero
+    asked    share that was to become zero; of a tensor of several experts the mean over them
     zeros    elements that are zero now, those that already were included
     size     elements
     reached  whether the calibration data sent tokens to it; False only for experts, whose weights then went by magnitude
+    experts  of a tensor that holds the matrices of several experts, each; one that was left as it was has nothing asked
     """
 
     shape: tuple[int, ...]
@@ -24,6 +35,7 @@ class TensorSparsity:
     zeros: int
     size: int
     reached: bool = True
+    experts: tuple[ExpertSparsity, ...] = ()
 
     @property
     def achieved(self) -> float:

@@ -8,7 +8,7 @@ whatever the checkpoint stores.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,14 @@ import numpy as np
 
 from langslice.errors import CheckpointError
 from langslice.files.safetensors_header import TensorEntry
-from langslice.model.axes import describe_tensor, find_vocabulary_size
-from langslice.model.body import is_routed
+from langslice.model.axes import find_vocabulary_size
 from langslice.model.checkpoint import Checkpoint, open_checkpoint
 from langslice.model.families import family_of
 from langslice.model.layer_fields import shares_layers
 from langslice.model.quantisation import quantisation
 from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.empty_model import compute_positions, empty_model, position_tables
-from langslice.sparsity.experts import ExpertMatrix
+from langslice.sparsity.experts import ExpertMatrix, holds_experts
 from langslice.sparsity.parameter_locations import find_places, vocabulary_names
 from langslice.sparsity.weight_bytes import FLOATS, read_rows, read_tensor
 
@@ -111,18 +110,18 @@ class Skeleton:
             if path.startswith(f"{block.name}."):
                 self._load_own(path, module, required=True)
 
-    def experts_in_one(self) -> Iterator[tuple[str, TensorEntry]]:
-        """Experts that the checkpoint itself stores in one tensor, by the name of that parameter; they are not pruned."""
+    def unread_experts(self) -> Iterator[tuple[str, TensorEntry]]:
+        """Tensors of several experts, by the name of the parameter, in a form that is not read: they are not pruned."""
         family = family_of(self.checkpoint.config)
         for block in self.blocks:
             linear = {f"{one.name}.weight" for one in block.linears}
             for path, parameter in block.module.named_parameters():
                 name = f"{block.name}.{path}"
                 entry = self._entry(name)
-                if entry is None or parameter.ndim < 2 or name in linear:
+                is_known = entry is None or name in linear or name in self._merged
+                if is_known or parameter.ndim < 2 or path.endswith("bias"):
                     continue
-                axes = describe_tensor(family, entry.name, entry.shape, frozenset()).axes or ()
-                if "experts" in path.split(".") or is_routed(path, axes):
+                if entry is not None and holds_experts(family, path, entry):
                     yield name, entry
 
     def _load_own(self, path: str, module: Any, *, required: bool) -> None:
@@ -151,13 +150,16 @@ class Skeleton:
             if buffer is not None and entry is not None and entry.shape == tuple(buffer.shape):
                 module._buffers[leaf] = read_tensor(entry).to(buffer.dtype)
 
-    def _load_merged(self, module: Any, leaf: str, parts: Iterable[ExpertMatrix]) -> None:
-        """Read the matrices of all experts into one tensor."""
+    def _load_merged(self, module: Any, leaf: str, parts: Sequence[ExpertMatrix]) -> None:
+        """Read the matrices of all experts into one parameter."""
         import torch
 
         shape = tuple(module._parameters[leaf].shape)
         merged = self._spare.take(shape)
-        merged = torch.empty(shape) if merged is None else merged
+        if parts[0].swapped:
+            merged = torch.empty(shape[0], shape[2], shape[1]).transpose(1, 2)
+        elif merged is None:
+            merged = torch.empty(shape)
         module._parameters[leaf] = torch.nn.Parameter(merged, requires_grad=False)
         for part in parts:
             weight = read_tensor(part.entry, part.within(merged))
@@ -222,12 +224,12 @@ class Skeleton:
                     yield replace(block, linears=block.linears + experts)
 
     def _experts(self, block: Block) -> Iterator[Linear]:
-        """Layers of experts that are merged in this block, one expert after another."""
+        """Layers of experts that lie in one parameter of this block, one expert after another."""
         parts = [part for found in self._merged_in(block).values() for part in found]
         for part in sorted(parts, key=lambda part: part.expert):
             if part.entry.dtype not in FLOATS:
                 raise _quantised(self.checkpoint, f"{part.entry.name} is stored as {part.entry.dtype}")
-            yield Linear(part.name, part.module, part.entry, transposed=False, first=part.first)
+            yield Linear(part.name, part.module, part.entry, part.transposed, part.first)
 
     def _linears(self, block: str, module: Any) -> Iterator[Linear]:
         import torch

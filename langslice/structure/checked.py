@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy
+from langslice.structure.hidden_size import hidden_size
 from langslice.structure.kept import Kept
 from langslice.structure.output_form import express
+from langslice.structure.rotation import basis_of
 
 Sizes = Mapping[str, Mapping[int, int]]
 
@@ -24,6 +26,10 @@ def check_kept(anatomy: Anatomy, kept: Kept) -> None:
     for stack, layers in kept.layers.items():
         if list(layers) != sorted(set(layers)) or not layers or layers[-1] >= anatomy.layers.get(stack, 0):
             raise PlanError(f"the plan keeps layers {list(layers)} of {stack}, which this model does not have")
+    if list(kept.hidden) != sorted(set(kept.hidden)) or (kept.hidden and kept.hidden[-1] >= hidden_size(anatomy)):
+        raise PlanError(f"the plan keeps hidden dimensions {list(kept.hidden)[:5]}..., which this model does not have")
+    if kept.rotation:
+        basis_of(anatomy, kept)
     made = express(
         anatomy,
         layers=kept.layers,
@@ -31,9 +37,10 @@ def check_kept(anatomy: Anatomy, kept: Kept) -> None:
         neurons=gone(kept.neurons, anatomy.neurons),
         experts=gone(kept.experts, anatomy.experts),
         style=kept.style,
+        hidden=kept.hidden,
         replicate=any(len(set(row)) < len(row) for rows in kept.key_value.values() for row in rows.values()),
     )
-    if replace(made, zeroed=kept.zeroed) != kept:
+    if replace(made, zeroed=kept.zeroed, rotation=kept.rotation) != kept:
         raise PlanError(
             "the plan's structure contradicts itself: its lists of what is kept ask for other key-value heads or settings",
             hint="make a new plan with `langslice plan`; edit only its lists of layers, heads, neurons and experts",

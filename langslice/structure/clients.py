@@ -23,7 +23,7 @@ def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
             f"the weights are quantised ({quantised}) and carried as they are; clients other than transformers were not tried "
             "with such a slice, transformers where verification says that it loads"
         )
-    if kept.style == "masked" or not (kept.layers or kept.heads or kept.neurons or kept.experts):
+    if kept.style == "masked" or not (kept.layers or kept.heads or kept.neurons or kept.experts or kept.hidden):
         return "loads wherever the source does: shapes and configuration are the source's"
     if kept.style == "sliced":
         return (
@@ -38,8 +38,9 @@ def client_note(anatomy: Anatomy, kept: Kept, quantised: str = "") -> str:
         for name in CLIENTS
         if name in known and not cut <= known[name]
     }
-    # None was tried with fewer experts.
-    unknown = [name for name in CLIENTS if name not in refuses and (kept.experts or name not in known)]
+    # None was tried with fewer experts, or hidden dimensions.
+    untried = bool(kept.experts or kept.hidden)
+    unknown = [name for name in CLIENTS if name not in refuses and (untried or name not in known)]
     loads = [name for name in CLIENTS if name not in refuses and name not in unknown]
     told = [f"loads in {', '.join([_EVERYWHERE, *loads])}"]
     told += [f"not in {', '.join(refuses.values())}"] if refuses else []

@@ -7,7 +7,11 @@ from typing import Any
 
 from langslice.model.anatomy import Anatomy
 from langslice.model.checkpoint import Checkpoint
+from langslice.structure.hidden_size import hidden_size
 from langslice.structure.kept import Kept
+
+# Fields in which a module of sentence-transformers says of how many dimensions its states are.
+_WIDTHS = ("embedding_dimension", "word_embedding_dimension")
 
 
 def restructured(
@@ -26,6 +30,11 @@ def restructured(
         return _config(checkpoint, anatomy, kept, document)
     if name == (folder / "generation_config.json").as_posix() and document.get("alignment_heads"):
         return {**document, "alignment_heads": _alignment_heads(kept, document)}
+    if kept.hidden and name.endswith("/config.json"):
+        before = hidden_size(anatomy)
+        return {
+            key: len(kept.hidden) if key in _WIDTHS and value == before else value for key, value in document.items()
+        }
     return document
 
 

@@ -147,6 +147,9 @@ def _indices(
             found[dim] = stay if axis == "neurons" else _gate_up(stay, shape[dim] // 2, anatomy.body.strided)
         elif axis == "experts" and experts is not None:
             found[dim] = np.asarray(experts, dtype=np.int64)
+        elif axis == "experts_and_more" and experts is not None:
+            rest = range(anatomy.experts[place.stack][place.layer], shape[dim])
+            found[dim] = np.asarray((*experts, *rest), dtype=np.int64)
     return found
 
 

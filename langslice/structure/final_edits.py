@@ -15,14 +15,20 @@ def finish_structure(checkpoint: Checkpoint, anatomy: Anatomy, kept: Kept, stagi
 
     The shards must be files of their own: zeros would be written through a link into the source.
     """
-    if kept.writes_zeros:
+    if kept.rewrites:
         from langslice.structure.edits import layer_edits, zeros
+        from langslice.structure.hidden_size import scalings_of
+        from langslice.structure.scaled_values import write_scaled
         from langslice.structure.written_zeros import write_zeros
 
         shapes = checkpoint.shapes
-        names = {name: edit.name or name for name, edit in layer_edits(anatomy, kept, shapes).items()}
-        zeroed = {names[name]: by_dim for name, by_dim in zeros(anatomy, kept, shapes).items()}
-        write_zeros(open_checkpoint(staging).tensors, zeroed)
+        edits = layer_edits(anatomy, kept, shapes)
+        names = {name: edits[name].name or name if name in edits else name for name in shapes}
+        gone = {name for name, edit in edits.items() if edit.action == "drop"}
+        written = open_checkpoint(staging).tensors
+        changed = {names[name]: one for name, one in scalings_of(checkpoint, anatomy, kept).items() if name not in gone}
+        write_scaled(written, {name: one for name, one in changed.items() if name in written})
+        write_zeros(written, {names[name]: by_dim for name, by_dim in zeros(anatomy, kept, shapes).items()})
     finish_files(checkpoint, kept, staging)
 
 

@@ -23,6 +23,8 @@ class Kept:
     experts    stack -> old layer -> ascending old experts
     config     dotted field of config.json -> new value
     zeroed     tensor (old name) -> dimension -> old indices that are set to zero and stay
+    hidden     ascending old dimensions of the hidden states, or after a rotation as many numbers; () where all stay
+    rotation   the basis that hidden states are rotated to, as text (structure/rotation.py); "" for none
     """
 
     style: str = "stock"
@@ -33,11 +35,18 @@ class Kept:
     experts: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     zeroed: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=dict)
+    hidden: tuple[int, ...] = ()
+    rotation: str = ""
 
     @property
     def writes_zeros(self) -> bool:
         """Whether zeros are written into the shards."""
         return self.style == "masked" or bool(self.zeroed)
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether shards are changed once they are written, and so must not be links to the source's."""
+        return self.writes_zeros or bool(self.hidden)
 
     def keeps_layer(self, stack: str, layer: int) -> bool:
         """Whether a layer stays."""
@@ -61,6 +70,8 @@ def kept_json(kept: Kept) -> dict[str, Any]:
         "key_value_heads": by_layer(kept.key_value),
         "neurons": by_layer(kept.neurons),
         **({"experts": by_layer(kept.experts)} if kept.experts else {}),
+        **({"hidden": list(kept.hidden)} if kept.hidden else {}),
+        **({"rotation": kept.rotation} if kept.rotation else {}),
         "config": dict(kept.config),
         "zeroed": by_layer(kept.zeroed),
     }
@@ -79,7 +90,18 @@ def kept_from_json(document: Any, *, place: str) -> Kept:
             for key, rows in table.items()
         }
 
-    known = {"style", "layers", "heads", "key_value_heads", "neurons", "experts", "config", "zeroed"}
+    known = {
+        "style",
+        "layers",
+        "heads",
+        "key_value_heads",
+        "neurons",
+        "experts",
+        "hidden",
+        "rotation",
+        "config",
+        "zeroed",
+    }
     if not isinstance(document, dict) or set(document) - known:
         extra = sorted(set(document) - known)[:1] if isinstance(document, dict) else [type(document).__name__]
         raise PlanError(
@@ -95,6 +117,8 @@ def kept_from_json(document: Any, *, place: str) -> Kept:
             by_layer("experts"),
             dict(document.get("config", {})),
             by_layer("zeroed"),
+            tuple(int(v) for v in document.get("hidden", ())),
+            str(document.get("rotation", "")),
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise PlanError(f"{place}: `structure` is damaged: {error}") from error

@@ -10,6 +10,7 @@ from langslice.errors import PlanError
 from langslice.options import Entry, Options
 
 STYLE_NAMES: Final = ("auto", "stock", "sliced", "masked")
+HIDDEN_SCORES: Final = ("activation", "l2", "rotation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,23 @@ class PartOptions(Options):
         Entry(
             "Scores of neurons: a method of `langslice score` or its file. Default: taylor with --calibration, else l2.",
             "SCORES",
+        ),
+    ] = None
+    hidden_size: Annotated[
+        int | None,
+        Entry(
+            "Hidden dimensions to keep, those with the highest scores, of the whole model: 576.",
+            "N",
+            least=1,
+            common=True,
+        ),
+    ] = None
+    hidden_by: Annotated[
+        str | None,
+        Entry(
+            "How hidden dimensions are chosen: activation, l2, rotation. Default: activation with --calibration, else l2.",
+            "SCORES",
+            values=HIDDEN_SCORES,
         ),
     ] = None
     score_texts: Annotated[

@@ -14,6 +14,7 @@ from typing import Any
 from langslice.errors import PlanError
 from langslice.model.anatomy import Anatomy, Heads
 from langslice.structure.expert_form import expert_fields, refuse_experts
+from langslice.structure.hidden_size import hidden_fields, refuse_beside_hidden, refuse_hidden
 from langslice.structure.kept import Kept
 from langslice.structure.layer_fields import layer_fields
 from langslice.structure.options import STYLE_NAMES
@@ -29,6 +30,7 @@ def express(
     heads: Mapping[str, Mapping[int, Iterable[int]]],
     neurons: Mapping[str, Mapping[int, Iterable[int]]],
     experts: Mapping[str, Mapping[int, Iterable[int]]] = MappingProxyType({}),
+    hidden: tuple[int, ...] = (),
     style: str = "auto",
     replicate: bool = False,
 ) -> Kept:
@@ -37,6 +39,7 @@ def express(
     layers          stack -> layers that stay
     heads, neurons  place -> old layer -> heads or neurons that go
     experts         stack -> old layer -> experts that go
+    hidden          ascending dimensions of the hidden states that stay; () for all
     style           "auto" takes stock where unmodified code can express the slice, else sliced
     replicate       give every query head a key-value head of its own where groups become uneven
     Raises          PlanError with the reason and the nearest slice that can be expressed
@@ -50,8 +53,10 @@ def express(
         {},
         _complements(anatomy, layers, neurons, "neuron", lambda place, layer: anatomy.neurons[place][layer]),
         _complements(anatomy, layers, experts, "expert", lambda place, layer: anatomy.experts[place][layer]),
+        hidden=hidden,
     )
     refuse_experts(anatomy, kept)
+    refuse_hidden(anatomy, kept)
     if style == "masked":
         if layers:
             raise PlanError(
@@ -67,6 +72,7 @@ def express(
         reason = _refused_by_class(anatomy, kept)
         if not reason:
             return kept
+    refuse_beside_hidden(anatomy, kept, reason)
     refuse_sizes_by_layer(anatomy, kept, style, reason)
     return replace(kept, style="sliced", config=_config(anatomy, kept, sizes=False))
 
@@ -185,7 +191,7 @@ def not_stock(anatomy: Anatomy, kept: Kept) -> str:
     body = anatomy.body
     if kept.heads and body.slopes:
         return "positions enter by a slope for each head, which unmodified code derives from the number of heads"
-    if kept.heads and not body.head_size:
+    if kept.heads and not body.head_size and not kept.hidden:
         why = f" with `{body.tied_if}`" if body.tied_if else ""
         return f"unmodified code of `{body.model_types[0]}`{why} ties the size of a head to the number of heads"
     for fields, sizes in _head_sizes(anatomy, kept).items():
@@ -265,12 +271,13 @@ def _config(anatomy: Anatomy, kept: Kept, *, sizes: bool) -> dict[str, Any]:
             fields = anatomy.fields(place.split(".")[0])
             query, key_value = next(iter(_head_sizes(anatomy, kept)[fields.heads]))
             config[fields.heads] = query
-            config[anatomy.body.head_size] = next(iter(anatomy.heads[place].values())).size
+            if anatomy.body.head_size:
+                config[anatomy.body.head_size] = next(iter(anatomy.heads[place].values())).size
             if fields.kv_heads:
                 config[fields.kv_heads] = key_value
     if sizes and kept.neurons:
         config.update({name: next(iter(found)) for name, found in _widths(anatomy, kept).items()})
-    config.update(expert_fields(anatomy, kept))
+    config.update(expert_fields(anatomy, kept) | hidden_fields(anatomy, kept))
     for alias, name in _aliases(anatomy).items():
         if name in config:
             config[alias] = len(config[name]) if isinstance(config[name], list) else config[name]
@@ -294,9 +301,9 @@ def _refused_by_class(anatomy: Anatomy, kept: Kept) -> str:
     Fewer layers and neurons are always taken; a number of heads may have to divide the hidden size, and only where it does
     not is the class asked, which takes seconds for its imports.
     """
-    hidden = anatomy.config.get("hidden_size") or 0
+    hidden = len(kept.hidden) or anatomy.config.get("hidden_size") or 0
     counts = {query for sizes in _head_sizes(anatomy, kept).values() for query, _ in sizes}
-    if not kept.heads or all(hidden % count == 0 for count in counts):
+    if not (kept.heads or kept.hidden) or all(hidden % count == 0 for count in counts):
         return ""
     from langslice.model.transformers_classes import config_error
 

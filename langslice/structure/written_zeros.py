@@ -23,7 +23,7 @@ def write_zeros(tensors: Mapping[str, TensorEntry], zeroed: Mapping[str, Mapping
              each (n,) int64
     """
     for name, by_dim in zeroed.items():
-        table = _opened(tensors[name], "r+")
+        table = opened(tensors[name], "r+")
         step = max(1, _WINDOW_BYTES // max(1, table[:1].nbytes))
         for start in range(0, table.shape[0], step):
             window = table[start : start + step]
@@ -35,7 +35,7 @@ def write_zeros(tensors: Mapping[str, TensorEntry], zeroed: Mapping[str, Mapping
         table.flush()
 
 
-def _opened(entry: TensorEntry, mode: Literal["r", "r+"]) -> Any:
+def opened(entry: TensorEntry, mode: Literal["r", "r+"]) -> Any:
     """Elements of a tensor as unsigned integers of their size."""
     bits = DTYPE_BITS[entry.dtype]
     if bits % 8:

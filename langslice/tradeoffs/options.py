@@ -8,14 +8,15 @@ from typing import Annotated, Final
 
 from langslice.errors import PlanError
 from langslice.options import Choice, Entry, Options, SourceOptions, codes, declared
-from langslice.planning.options import LossOptions, PlanOptions, RowOptions
+from langslice.planning.options import CarryOptions, LossOptions, PlanOptions, RowOptions
+from langslice.structure.options import StructureOptions
 from langslice.vocabulary.options import VocabularyOptions
 
 ORDERS: Final = ("both", "frequency", "expected-loss")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LadderOptions(Options):
+class SizeOptions(Options):
     """Which sizes are tried."""
 
     error = PlanError
@@ -28,6 +29,18 @@ class LadderOptions(Options):
             codes=True,
         ),
     ] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes_of(self.sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderOptions(SizeOptions):
+    """Which sizes are tried, and what they drop first."""
+
+    error = PlanError
+
     drop_by: Annotated[
         str,
         Entry(
@@ -35,10 +48,6 @@ class LadderOptions(Options):
             values=ORDERS,
         ),
     ] = "frequency"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        sizes_of(self.sizes)
 
 
 def sizes_of(asked: str | Sequence[int | str]) -> list[int]:
@@ -57,6 +66,18 @@ def sizes_of(asked: str | Sequence[int | str]) -> list[int]:
 @dataclass(frozen=True, kw_only=True)
 class TradeoffOptions(SourceOptions, RowOptions, LossOptions, LadderOptions, VocabularyOptions):
     """Which vocabulary is made smaller, by how much, and on what text its loss is measured."""
+
+    error = PlanError
+
+    def choice(self) -> Choice:
+        """What of this a plan is made from."""
+        return {name: value for name, value in self.given().items() if name in declared(PlanOptions)}
+
+
+# Fields stand in the order of the classes from the last to the first.
+@dataclass(frozen=True, kw_only=True)
+class TrialOptions(SourceOptions, CarryOptions, RowOptions, SizeOptions, StructureOptions, VocabularyOptions):
+    """Which slices read a text."""
 
     error = PlanError
 

@@ -23,6 +23,7 @@ from langslice.tokenizer.absent import ABSENT, absent_tokenizer
 from langslice.verification.check import Check
 from langslice.verification.clients import Stated, check_clients, state
 from langslice.verification.derived import required
+from langslice.verification.drafts import check_draft_map, no_class
 from langslice.verification.ids import check_ids
 from langslice.verification.outputs import check_outputs
 from langslice.verification.sample_texts import CORPUS, prompts_of
@@ -115,7 +116,7 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
         checks.append(check_clients(both.source.checkpoint, sliced, read.stated, both.plan))
         return_freed_memory()
     progress("loading")
-    checks.append(check_loading(both.source.checkpoint, sliced))
+    checks.append(no_class(both.source.checkpoint, "loading") or check_loading(both.source.checkpoint, sliced))
     if read.opens:
         checks += _as_called(both, sliced, read, progress)
     return Verification(tuple(checks), tuple(read.comparisons))
@@ -138,6 +139,9 @@ def _of_tensors(both: SlicePair, sliced: Checkpoint, progress: Callable[[str], N
     yield check_tensors(both.source, sliced, edits)
     progress("bytes")
     yield _trained("bytes") if both.plan.trained else check_bytes(both.source, sliced, both.plan, edits)
+    mapped = check_draft_map(both.source, sliced, both.plan)
+    if mapped is not None:
+        yield mapped
     if both.plan.pruned:
         from langslice.verification.zeros import check_zeros
 
@@ -222,6 +226,10 @@ def _as_called(both: SlicePair, sliced: Checkpoint, read: _Read, progress: Calla
     if plan.trained or plan.pruned:
         change = "pruned weights change them; `langslice evaluate` measures how"
         yield _trained("outputs") if plan.trained else Check("outputs", None, f"not compared: {change}")
+        return
+    unrun = no_class(checkpoint, "outputs")
+    if unrun is not None:
+        yield unrun
         return
     yield required(check_outputs(checkpoint, sliced, plan, [sample.ids for sample in read.samples]), plan)
     if is_pipeline(checkpoint.folder) and any(read.files):

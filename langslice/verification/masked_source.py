@@ -2,7 +2,8 @@
 
 Nothing here knows how a slice is written. The unmodified class loads the source as it is; then zeros are in the place of what
 a head or a neuron that is gone gives to the matrix after it, a layer that is gone hands on its input, and the logit of an expert
-that is gone is minus infinity before its router chooses. Only rows that were pruned on purpose are zeroed in the weights, by
+that is gone is minus infinity before its router chooses. Hidden dimensions that are gone are zero wherever they are written
+(verification/narrowed_source.py). Only rows that were pruned on purpose are zeroed in the weights, by
 the plan's own list.
 """
 
@@ -19,6 +20,7 @@ from langslice.model.families import family_of
 from langslice.model.transformers_classes import model_class
 from langslice.structure.checked import gone
 from langslice.structure.kept import Kept
+from langslice.verification.narrowed_source import narrow
 
 Gone = dict[str, dict[int, list[int]]]
 
@@ -58,6 +60,8 @@ def load_masked(checkpoint: Checkpoint, kept: Kept, options: Mapping[str, Any]) 
     silencing(sites, anatomy, heads, neurons)
     _silence_experts(model, anatomy, of_experts)
     closing(model, sites, anatomy, gone(kept.experts, anatomy.experts))
+    if kept.hidden:
+        narrow(model, anatomy, kept)
     return model
 
 

@@ -19,7 +19,8 @@ from langslice.model.checkpoint import Checkpoint
 from langslice.model.transformers_classes import quiet_transformers
 from langslice.planning.plan import SlicePlan
 from langslice.verification.check import Check
-from langslice.verification.outputs import lacking_memory, load_source_masked, load_unmodified
+from langslice.verification.narrowed_source import hidden_dims
+from langslice.verification.outputs import lacking_memory, load_slice, load_source_masked, load_unmodified
 
 _LISTING = "modules.json"
 _CLASSES = ("SentenceTransformer", "SparseEncoder")
@@ -54,7 +55,7 @@ def check_pipeline(
     files  names of the tokenizer files of the source and of the slice, next to their weights
     lines  sentences that use kept tokens only
     """
-    lacking = lacking_memory(checkpoint, plan)
+    lacking = lacking_memory(checkpoint, masked=plan.structure is not None)
     if lacking:
         return Check("pipeline", None, lacking)
     sentences = [*lines[:_SENTENCES], "1"]
@@ -80,6 +81,8 @@ def check_pipeline(
         size = len(plan.kept)  # of a new token the source has no dimension
         keep = np.r_[0:size, size + len(plan.extension) : after.shape[1]]
         before, after = before[:, plan.new_to_old[keep]], after[:, keep]
+    dims = hidden_dims(checkpoint, plan.structure)
+    before = before if dims is None else before[:, dims]
     return _compare(before, after, sentences)
 
 
@@ -127,7 +130,9 @@ def _of_slice(load: Any, checkpoint: Checkpoint, sliced: Checkpoint, plan: Slice
     """The slice's own pipeline; where its layers have sizes of their own, without running the code in its folder."""
     if plan.structure is None or plan.structure.style != "sliced":
         pipeline = load(str(sliced.folder), **_OPTIONS)
-        return pipeline if plan.structure is None else pipeline.float()
+        if plan.structure is None or not plan.structure.hidden:
+            return pipeline if plan.structure is None else pipeline.float()
+        return _with_model(pipeline, load_slice(checkpoint, sliced, plan))
     weights = [path.name for path in sliced.model_folder.glob("*.safetensors*")]
     inner = checkpoint.model_folder.relative_to(checkpoint.folder)
     of_source = {inner / path.name: path for path in checkpoint.model_folder.iterdir() if _is_model_file(path)}

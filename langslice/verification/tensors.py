@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +16,17 @@ from langslice.errors import CheckpointError
 from langslice.files.float_types import narrow, wide
 from langslice.files.gather_rows import sliced_shape
 from langslice.model.checkpoint import Checkpoint, TensorEntry
+from langslice.model.draft_head import D2T, T2D
 from langslice.model.transformers_classes import loading_report
 from langslice.planning.plan import SlicePlan
 from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.verification.check import MAX_EXAMPLES, Check
+from langslice.verification.rotated_bytes import rotated_faults, turns_of
 from langslice.writing.shards import TensorEdit
+
+if TYPE_CHECKING:
+    from langslice.structure.hidden_size import Scaling
 
 _WINDOW_BYTES = 4 << 20
 _WHOLE_NUMBERS = (1, 2, 4, 8)  # bytes of an element that numpy moves at once
@@ -81,15 +87,21 @@ def check_bytes(
     edits  what the plan makes of each tensor, where that is known
     A tensor of another shape or type than planned is left to `check_tensors`; one that SparseGPT updated to nobody.
     """
-    zeroed = _zeros(source, plan)
+    zeroed, scales = _zeros(source, plan), _scalings(source, plan)
     pruned = plan.pruned.get("tensors", {})
     updated = pruned if pruned and plan.pruned["request"].get("score") == "sparsegpt" else {}
     averaged = plan.averaged_rows
-    wrong: list[str] = []
+    edits = tensor_edits(plan, source) if edits is None else edits
+    turns = turns_of(source, plan.structure)
+    wrong = rotated_faults(source, sliced, plan.structure, turns, edits) if plan.structure and turns else []
     compared = 0
-    for name, edit in (tensor_edits(plan, source) if edits is None else edits).items():
+    for name, edit in edits.items():
         new_name = edit.name or name
-        if edit.action == "drop" or new_name not in sliced.tensors or new_name in updated:
+        if name in turns:
+            compared += sliced.tensors[new_name].size_bytes if new_name in sliced.tensors else 0
+            continue
+        mapped = source.draft is not None and name in (D2T, T2D) and edit.action == "slice"  # other numbers: drafts.py
+        if edit.action == "drop" or new_name not in sliced.tensors or new_name in updated or mapped:
             continue
         old, new = source.checkpoint.tensors[name], sliced.tensors[new_name]
         if new.shape != sliced_shape(old.shape, edit.indices) or new.dtype != old.dtype:
@@ -101,7 +113,9 @@ def check_bytes(
         else:
             axes = plan.tensors[name].axes or ()
             made = {dim: averaged for dim, axis in enumerate(axes) if axis == "vocab" and averaged}
-            row = _first_wrong_row(old, new, edit.indices, zeroed.get(name, {}), made, pruned=new_name in pruned)
+            row = _first_wrong_row(
+                old, new, edit.indices, zeroed.get(name, {}), made, scales.get(name), pruned=new_name in pruned
+            )
             before = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
             what = "the mean of its pieces' rows" if 0 in made and row in averaged else f"old row {before}"
             fault = "" if row is None else f"{new_name}: new row {row} is not {what} of {name}"
@@ -133,6 +147,7 @@ def _first_wrong_row(
     indices: Mapping[int, np.ndarray],
     zeroed: Mapping[int, np.ndarray],
     made: Mapping[int, Mapping[int, Sequence[int]]],
+    scaling: Scaling | None,
     *,
     pruned: bool,
 ) -> int | None:
@@ -147,6 +162,10 @@ def _first_wrong_row(
         # Mapped anew for every window: pages of a mapping count as memory as long as it lives.
         taken = np.array(_elements(new)[rows[0] : rows[-1] + 1])
         expected = _expected_rows(_elements(old), indices, rows, zeroed, made, old.dtype)
+        if scaling is not None:
+            from langslice.structure.scaled_values import scaled
+
+            expected = scaled(expected, old.dtype, scaling)
         if pruned:  # zeros anywhere; what is not zero is the source's
             expected = np.where(taken == 0, taken, expected)
         if not np.array_equal(taken, expected):
@@ -189,6 +208,15 @@ def _zeros(source: Source, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndar
     from langslice.structure.edits import zeros
 
     return zeros(source.anatomy, plan.structure, source.checkpoint.shapes)
+
+
+def _scalings(source: Source, plan: SlicePlan) -> Mapping[str, Scaling]:
+    """What the slice scales, by old name; nothing for most slices."""
+    if plan.structure is None or not plan.structure.hidden:
+        return {}
+    from langslice.structure.hidden_size import scalings
+
+    return scalings(source.anatomy, plan.structure, source.axes)
 
 
 def _element_bytes(entry: TensorEntry) -> int:

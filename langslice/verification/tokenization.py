@@ -195,7 +195,7 @@ def _covered_samples(
 def summarise_texts(comparisons: Sequence[TextComparison], source: SourceTokenizer) -> Check:
     """Covered text must encode alike; where bytes are in the vocabulary, all text must survive."""
     if source.kind == ABSENT:
-        why = "not run: the source has no tokenizer, so that outputs are compared on random ids alone"
+        why = "not run: the source has no tokenizer, so that what is run is run on random ids alone"
         return Check("tokenisation", None, why)
     if not any(comparison.units for comparison in comparisons):
         return Check("tokenisation", None, "no text was given")

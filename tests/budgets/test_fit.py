@@ -164,8 +164,7 @@ def costs():
     return Costs(
         [base, measured(Cut(100), 0.5)],
         [base, measured(Cut(1000, (("layers", 1),)), 0.4)],
-        [base],
-        [base, measured(Cut(1000, neurons=0.5), 0.2)],
+        {"heads": [base], "neurons": [base, measured(Cut(1000, neurons=0.5), 0.2)]},
     )
 
 
@@ -213,3 +212,26 @@ def test_time_goes_with_layers_and_a_tighter_budget_is_set_where_it_does_not(tmp
     assert [one.latency for one in found.tried] == [0.95, 0.84]
     assert found.chosen == found.tried[1]
     assert found.tried[1].takes["latency"] < found.tried[0].takes["latency"] <= 0.85
+
+
+def test_experts_go_like_other_axes_and_lose_what_the_written_slice_loses(zoo, tmp_path):
+    (tmp_path / "text.txt").write_text("the cat\n")
+    model = zoo("qwen3_moe")
+    size = int(0.8 * weights(model))
+    texts = {
+        "en": ["the cat sat", "a dog ran to it", "very long word", "the dog sat", "it is a long word", "a cat ran"]
+    }
+    found = langslice.fit(
+        model,
+        tmp_path / "out",
+        corpus=tmp_path / "text.txt",
+        size=size,
+        loss_texts=texts,
+        axes="layers,experts",
+        checks=2,
+    )
+    assert {axis for point in found.points for axis in point.cut.axes} == {"layers", "experts"}
+    alone = next(point for point in found.tried if point.cut.axes == ("experts",))
+    assert alone.cut.experts in (0.25, 0.5)
+    assert values(found.written) == pytest.approx(values(found.chosen.loss), abs=1e-4)
+    assert not [note for note in found.notes if "other than was measured" in note]

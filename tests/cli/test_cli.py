@@ -369,3 +369,17 @@ def test_custom_code_is_never_run(source, tmp_path, capsys, monkeypatch):
     code, _, _ = run(capsys, monkeypatch, "slice", source, "--scripts", "Latn", "-o", tmp_path / "out")
     assert code in {0, 2}
     assert not marker.exists()
+
+
+def test_progress_is_written_for_programs_that_watch(tmp_path):
+    from typer.testing import CliRunner
+
+    from langslice.cli.app import app
+
+    path = tmp_path / "progress.jsonl"
+    for count in (1, 2):  # a second run adds to the first
+        done = CliRunner().invoke(app, ["--progress", str(path), "inspect", "mini", "-l", "ko"], catch_exceptions=False)
+        assert done.exit_code == 0
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [event["step"] for event in events] == ["reading the vocabulary", "what ko would save"] * count
+        assert all(set(event) == {"time", "step", "done", "total"} for event in events)

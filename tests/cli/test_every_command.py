@@ -52,6 +52,7 @@ COMMANDS = {
     "run": (["run recipe.yaml -o work"], "work/report.html"),
     "score": (["score MODEL heads --method gradient --calibration en=en.txt -o heads.parquet"], "heads.png"),
     "slice": ([DEMONSTRATIONS, "slice MODEL -l ko,en --sparsity 0.3 --keep-demos demos.jsonl -o pruned"], "pruned/slice.json"),
+    "studio": (["studio MODEL --port 0"], "langslice-studio/jobs"),
     "sweep": (["sweep grid.yaml -o grid"], "grid"),
     "tradeoff": (["tradeoff MODEL -l ko,en --sizes 3000 --loss-lines 4 -o cost.json"], "cost.svg"),
     "verify": ([SLICE, "verify MODEL cut --text ko.txt"], None),
@@ -86,9 +87,11 @@ def test_no_command_is_missing():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_command(name, here, request):
+def test_command(name, here, request, monkeypatch):
     if name in ("demo", "evaluate"):
         request.getfixturevalue("one_speed_server")
+    if name == "studio":  # which serves until it is stopped
+        monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
     typed, made = COMMANDS[name]
     before = {path.name for path in here.iterdir()}
     for line in typed:

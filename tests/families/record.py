@@ -10,7 +10,6 @@ from typing import Any
 RECORD = Path(__file__).with_name("record.json")
 AXES = ("vocabulary", "layers", "heads", "neurons")
 MIXTURE_AXES = ("experts",)
-TOWER_AXES = ("vocabulary", "layers")
 HEAD = "<!-- Written by `make families` and docs/generate.py; do not edit. -->\n\n"
 
 Found = dict[str, dict[str, dict[str, str]]]
@@ -57,12 +56,12 @@ def page(record: dict[str, Any]) -> str:
         "",
         *_tables(record["types"], AXES, reasons),
     ]
-    if mixtures := _mixtures(record["types"]):
+    if mixtures := _mixtures({**record["types"], **record.get("towers", {})}):
         lines += [
             "## Mixtures of experts",
             "",
             "One expert removed from every layer that has some, another one of each, and the slice compared with the source whose",
-            "routers are closed to them; models whose routers choose from experts, as far as they were tried.",
+            "routers are closed to them; every model whose routers choose from experts, text models inside of others among them.",
             "",
             *_tables(mixtures, MIXTURE_AXES, reasons),
         ]
@@ -71,18 +70,22 @@ def page(record: dict[str, Any]) -> str:
             "## With pictures or sound",
             "",
             "Models that read or write pictures or sound next to text, pairs of towers, and text towers alone: the text model",
-            "inside, and towers untouched. Where a model does not run on text alone, the text model inside is compared, with the",
-            "pooled output of CLIP and SigLIP.",
+            "inside, and towers untouched; of a tower that reads pictures or sound no part can go. Where a model does not run on",
+            "text alone, the text model inside is compared, with the pooled output of CLIP and SigLIP.",
             "",
-            *_tables(record["towers"], TOWER_AXES, reasons),
+            *_tables(record["towers"], AXES, reasons),
         ]
     return HEAD + "\n".join([*lines, "## Reasons", "", *(f"{number}. {why}" for why, number in reasons.items()), ""])
 
 
 def _mixtures(types: Found) -> Found:
-    """The classes that have experts."""
+    """The classes that have experts, of those that could be built."""
     found = {
-        name: {one: said for one, said in classes.items() if not said.get("experts", "has none").startswith("has none")}
+        name: {
+            one: said
+            for one, said in classes.items()
+            if not said.get("experts", "has none").startswith(("has none", "not built"))
+        }
         for name, classes in types.items()
     }
     return {name: classes for name, classes in found.items() if classes}

@@ -3,8 +3,8 @@
     python -m tests.families.sweep                     all types, into record.json (many minutes)
     python -m tests.families.sweep --types mamba,rwkv  these, printed; with --merge into record.json
 
-With --towers it is the models that read or write pictures or sound next to text, pairs of towers, and text towers: their
-vocabulary and layers. Each type has a warm process of its own (apart.py), and --jobs of them run at a time.
+With --towers: the text model inside of models that read or write pictures or sound next to text, of pairs of towers, text towers.
+Each type has a warm process of its own (apart.py), and --jobs of them run at a time.
 What was found is noted in build/families*.jsonl: a sweep that was stopped goes on from there with --go-on.
 A tiny random model of each class is sliced from the command's own function. What was written is compared with its source once
 more, by a few lines that share nothing with verification: "wrong" is what such a comparison finds.
@@ -36,7 +36,7 @@ from langslice.model.checkpoint import open_checkpoint
 from langslice.model.derived_parts import NO_ATTENTION, NO_FEED_FORWARD
 from langslice.model.transformers_classes import model_class
 from tests.families.apart import ApartError, apart
-from tests.families.record import AXES, MIXTURE_AXES, RECORD, TOWER_AXES, Found, lost, merged, read_record
+from tests.families.record import AXES, MIXTURE_AXES, RECORD, Found, lost, merged, read_record
 from tests.families.tiny import build
 
 JOURNALS = {"types": Path("build/families.jsonl"), "towers": Path("build/families-towers.jsonl")}
@@ -61,8 +61,7 @@ _TOWER_TABLES = (
     "MODEL_FOR_RETRIEVAL_MAPPING_NAMES",
     "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES",
 )
-# Where a model that does not run on text alone keeps its text model.
-_INSIDE = ("language_model", "text_model", "text_decoder", "text_backbone")
+_INSIDE = ("language_model", "text_model", "text_decoder", "text_backbone")  # text models that run alone
 
 
 class _HasNone(Exception):
@@ -197,20 +196,18 @@ def _neurons(source: Path, out: Path) -> str:
 
 def _experts(source: Path, out: Path) -> str:
     """Of every layer with experts another one, of every group where they stand in groups."""
-    anatomy = read_anatomy(open_checkpoint(source))
+    checkpoint = open_checkpoint(source)
+    if not any("experts" in name or "moe" in name for name in (*checkpoint.tensors, checkpoint.config["model_type"])):
+        raise _HasNone("it has no experts that a router chooses from")
+    anatomy = read_anatomy(checkpoint)
     gone = [
-        f"{stack}.{layer}:{','.join(map(str, _one_of_each(count, _groups(anatomy, stack), layer)))}"
+        f"{stack}.{layer}:{','.join(map(str, _one_of_each(count, anatomy.expert_groups(stack)[0], layer)))}"
         for stack, rows in anatomy.experts.items()
         for layer, count in rows.items()
     ]
-    if not gone and "experts" not in anatomy.body.refused and not any("expert" in name for name in anatomy.places):
+    if not gone and "experts" not in anatomy.body.refused:
         raise _HasNone("it has no experts that a router chooses from")
     return _pruned(source, out, anatomy, "experts", drop_experts=gone)
-
-
-def _groups(anatomy: Anatomy, stack: str) -> int:
-    routing = anatomy.fields(stack).routing
-    return (routing is not None and anatomy.config.get(routing.groups)) or 1
 
 
 def _one_of_each(count: int, groups: int, layer: int) -> list[int]:
@@ -298,7 +295,7 @@ def main() -> int:
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     kind = "towers" if asked.towers else "types"
-    axes = asked.axes.split(",") if asked.axes else list(TOWER_AXES if asked.towers else ALL_AXES)
+    axes = asked.axes.split(",") if asked.axes else list(ALL_AXES)
     record = _swept(kind, asked.types, axes, go_on=asked.go_on, minutes=asked.minutes, jobs=asked.jobs)
     print(counts_by_axis(record))
     partial = bool(asked.types or asked.axes) or asked.minutes != float("inf")

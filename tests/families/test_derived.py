@@ -105,7 +105,7 @@ def test_a_plan_with_another_row_is_refused(tiny, tmp_path):
 def test_the_proof_cannot_be_switched_off(tiny, tmp_path, monkeypatch):
     with pytest.raises(PlanError, match="the row of `mamba` was derived from its class"):
         langslice.slice(tiny("mamba"), tmp_path / "out", scripts="Hang", verify=False)
-    monkeypatch.setattr("langslice.verification.outputs.lacking_memory", lambda *_: "not run: no memory")
+    monkeypatch.setattr("langslice.verification.outputs.lacking_memory", lambda *_, **__: "not run: no memory")
     with pytest.raises(VerificationError, match="no memory; the row of `mamba` was derived from its class"):
         langslice.slice(tiny("mamba"), tmp_path / "out", scripts="Hang")
     assert not (tmp_path / "out").exists()

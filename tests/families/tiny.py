@@ -102,6 +102,7 @@ OWN: dict[str, dict[str, Any]] = {
         "per_layer_config": {},
         "embedding_rank": 10,
     },
+    "nllb-moe": {"encoder_sparse_step": 2, "decoder_sparse_step": 2, "expert_capacity": 64},
     "perceiver": {
         "d_latents": _HIDDEN,
         "num_latents": 8,

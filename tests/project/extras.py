@@ -90,6 +90,8 @@ EXTRAS = (
         "",
         "langslice[language-id]",
     ),
+    # It serves until it is stopped, unless it is asked to serve everybody.
+    Extra("studio", "studio mini --bind 0.0.0.0", "", "langslice[studio]", "lets other machines ask", 2),
     Extra("sentencepiece", "slice pieces --corpus en.txt -o slice", _PIECES),
     Extra("tiktoken", "slice ranks --corpus en.txt -o slice", _RANKS),
     Extra("sentence-transformers", "slice sentences --languages ko,en -o slice", _SENTENCES),

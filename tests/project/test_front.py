@@ -22,7 +22,7 @@ from langslice.progress import silent
 
 STUB = Path(langslice.__file__).with_name("__init__.pyi")
 # Their rooms are called like these commands.
-OTHER_NAMES = {"demonstrations": "make_demonstrations", "features": "find_features"}
+OTHER_NAMES = {"demonstrations": "make_demonstrations", "features": "find_features", "studio": "open_studio"}
 
 
 def test_every_command_is_a_function():

@@ -18,7 +18,7 @@ import pytest
 import langslice
 from langslice.cli import app as cli
 from langslice.errors import CorpusError, HealError, LangsliceError, OptionError, PlanError, ScoreError, TaskError
-from langslice.options import Entry, Options, build, declared, taking
+from langslice.options import Entry, Options, build, declared, taking, typed_words
 from langslice.options.values import misfit
 from langslice.planning.options import PlanOptions
 from langslice.planning.validate import refuse_beside_plan
@@ -361,3 +361,21 @@ def test_messages_call_options_by_their_names_of_today():
         refuse_beside_plan({"score": "magnitude"})
     with pytest.raises(PlanError, match="`weights_by` has no effect"):
         weights_request({"score": "magnitude"})
+
+
+def test_what_is_given_is_typed_as_the_command_line_takes_it(monkeypatch):
+    taken = {}
+    monkeypatch.setattr("langslice.slicing.main.slice", lambda model, out, **given: taken.update(given) or sys.exit(0))
+    given = {
+        "languages": ("ko", "en"), "max_vocab": 4000, "drop_heads": ("0:1", "2:3"), "drop_layers": (), "verify": False,
+        "uniform": True, "calibration": ("ko=ko txt",), "corpus": None, "coverage": 0.5,
+    }  # fmt: skip
+    words = typed_words(SliceOptions, given)
+    assert words[:4] == ["--languages", "ko,en", "--max-vocab", "4000"]
+    monkeypatch.setattr(sys, "argv", ["langslice", "slice", "mini", *words, "-o", "OUT"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = {**given, "languages": "ko,en", "drop_heads": ["0:1", "2:3"], "calibration": ["ko=ko txt"]}
+    expected = {name: told[name] for name in given if name not in ("drop_layers", "corpus")}
+    assert {name: taken[name] for name in expected} == expected
+    assert not {"drop_layers", "corpus"} & set(taken)

@@ -553,7 +553,15 @@ def test_what_a_draft_offers_works(rooms, tmp_path, monkeypatch):
     ("model_type", "words"),
     [
         ("bert", ["tasks: bitext", "objective: masked", "trust_remote_code"]),
-        ("m2m_100", ["tasks: translation", "objective: denoising", "drop_layers_by: encoder.block-influence:1"]),
+        (
+            "m2m_100",
+            [
+                "tasks: translation",
+                "it cannot be trained: `m2m_100` models read a language token with every text",
+                "drop_layers_by: encoder.block-influence:1",
+            ],
+        ),
+        ("t5", ["tasks: translation", "objective: denoising", "restore: true"]),
         ("olmo2", ["Heads cannot be sliced: no head of this model can be removed", "tasks: perplexity"]),
     ],
 )
@@ -564,6 +572,39 @@ def test_a_draft_is_of_its_model(zoo, model_type, words):
     for word in words:
         assert word in re.sub(r"\n *## ", " ", text)
     load_recipe(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "purpose", "message"),
+    [
+        ("llama", "search", "`purpose`.* search: this is a causal language model, and that needs an encoder without a head that classifies"),
+        ("bert", "reranker", "this is an encoder without a head that classifies, and that needs an encoder with"),
+        ("t5", "speech", "this is an encoder and a decoder of text, and that needs an encoder of sound and a decoder of text"),
+        ("llama", "serach", "`purpose` must be one of search, reranker, llm, translation, speech, found 'serach'"),
+        (None, None, "no model was given"),
+    ],
+)  # fmt: skip
+def test_a_draft_is_for_what_its_model_can_do(zoo, model_type, purpose, message):
+    from langslice.recipes.draft import draft
+
+    with pytest.raises(LangsliceError, match=message):
+        draft(None if model_type is None else str(zoo(model_type)), "en", purpose=purpose)
+
+
+def test_every_purpose_proposes_a_model_and_every_ready_recipe_is_understood(monkeypatch):
+    from langslice.recipes.draft import draft
+    from langslice.recipes.purposes import PURPOSES, catalogue, proposed
+
+    assert {known.purpose for known in catalogue()} == set(PURPOSES)
+    assert len({known.name for known in catalogue()}) == len(catalogue())
+    folder = EXAMPLES.parent / "recipes"
+    for known in catalogue():
+        text = (folder / f"{known.name}.yaml").read_text(encoding="utf-8")
+        assert load_recipe(yaml.safe_load(text)).document["model"] == known.model
+        load_recipe(yaml.safe_load(uncommented(text)))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(LangsliceError, match=proposed("translation")):
+        draft(None, "ko,en", purpose="translation")
 
 
 def test_a_draft_needs_a_word_list_and_a_language_that_there_is(zoo):

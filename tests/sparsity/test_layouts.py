@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pytest
 
 import langslice
 from langslice.demonstrations import Demonstration
-from langslice.errors import CheckpointError, PlanError
+from langslice.errors import CheckpointError
 from langslice.sparsity import SparsityRequest, prune_copy
 from tests.sparsity.test_sparsify import KEEP, load, naive_masks, zeros_of
-from tests.zoo import add_tokenizer, build
 
 CUTS = {
     "llama": {"drop_neurons": ["0:1-5", "2:0-10"]},
@@ -188,48 +186,6 @@ def test_experts_by_other_scores(zoo, tmp_path, request_):
         assert zeros.sum() == tensor.zeros > 0
         if request_.score == "sparsegpt":
             assert (zeros.reshape(zeros.shape[0], -1, 4).sum(axis=2) == 2).all(), name
-
-
-def test_experts_that_the_checkpoint_merges_are_refused_unless_left_out(tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    source = add_tokenizer(build("qwen3_moe", tmp_path / "source"))
-    if not hasattr(load(source).model.layers[0].mlp.experts, "gate_up_proj"):
-        return  # transformers 4 has a module for each expert, and reads no merged ones
-    import torch
-
-    tensors = load_file(source / "model.safetensors")
-    for layer in range(3):
-        stem = f"model.layers.{layer}.mlp.experts."
-        parts = {
-            leaf: [tensors.pop(f"{stem}{e}.{leaf}_proj.weight") for e in range(4)] for leaf in ("gate", "up", "down")
-        }
-        both = [torch.cat(pair) for pair in zip(parts["gate"], parts["up"], strict=True)]
-        tensors[f"{stem}gate_up_proj"], tensors[f"{stem}down_proj"] = torch.stack(both), torch.stack(parts["down"])
-    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"experts are stored in one tensor\n  model\.layers\.0\.mlp\.experts\."):
-        prune_copy(source, tmp_path / "out", SparsityRequest(0.3, keep_demos=KEEP))
-    assert not (tmp_path / "out").exists()
-    for number, linears in enumerate((("*attn*",), ("!*.experts.*",))):
-        request = SparsityRequest(0.3, keep_demos=KEEP, linears=linears)
-        assert len(prune_copy(source, tmp_path / str(number), request).tensors) == 3 * 4
-
-
-def test_experts_in_one_tensor_are_refused_whatever_they_are_called(tmp_path):
-    from transformers import CONFIG_MAPPING
-
-    from tests.families.tiny import build as build_any
-
-    if "jetmoe" not in CONFIG_MAPPING:
-        pytest.skip("this transformers has no such type")
-    source = build_any("jetmoe", "JetMoeForCausalLM", tmp_path / "source", tokens=131)
-    with pytest.raises(CheckpointError, match="experts are stored in one tensor") as refused:
-        prune_copy(source, tmp_path / "out", SparsityRequest(0.3, score="magnitude", linears=("!*.experts.*",)))
-    assert "mlp.input_linear.weight" in str(refused.value)
-    assert set(re.findall(r'"([^"]+)"', str(refused.value))) == {"!*.input_linear.*", "!*.output_linear.*"}
-    with pytest.raises(PlanError, match="counts experts of its attention, too"):
-        langslice.plan(source, drop_experts="0-3:1")
-    assert not (tmp_path / "out").exists()
 
 
 def test_one_expert_alone_may_be_pruned_though_few_texts_reach_it(zoo, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from langslice.scoring import ScoreSettings, compute
 from langslice.scoring.expert_selection import experts_to_drop
 from langslice.slicing.inspect import inspect_model
 from langslice.structure.clients import client_note
+from langslice.verification import outputs, router_ties
 from tests.families.tiny import VOCABULARY, build
 
 ROWS, EXPERTS = 131, 6
@@ -258,3 +260,70 @@ def test_routed_shares_are_those_of_the_routers_own_logits_and_choose(tmp_path):
         experts_to_drop(scores, anatomy, 0.9)
     with pytest.raises(ScoreError, match="no experts of this `llama` model can be scored"):
         compute(open_checkpoint("mini"), "experts", "routed", lines)
+
+
+def test_ties_are_followed_by_the_numbers_of_the_source(tmp_path):
+    """Through a layer that is gone, an expert that is gone, and layers whose heads differ in number."""
+    source = save("qwen3_moe", tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name, one in tensors.items():
+        if one.ndim == 2 and len(one) == EXPERTS and "experts" not in name:
+            tensors[name][5] = one[2] * (1 + 1e-7 * torch.randn(one[2].shape, generator=generator))
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    result = langslice.slice(
+        source, tmp_path / "out", drop_layers="0", drop_heads="2:0-1", drop_experts="1-3:4", output_style="sliced"
+    )
+    said = next(check.detail for check in result.verification.checks if check.name == "outputs")
+    assert result.verification.passed
+    assert "choices of routers" in said
+
+
+@pytest.mark.parametrize("model_type", sorted(TYPES))
+def test_a_tie_of_routers_is_no_difference_and_a_wrong_router_is(model_type, tmp_path, monkeypatch):
+    """Two experts with the same row: rounding, which the last bits of one row stand for, decides which of them is chosen."""
+    source = save(model_type, tmp_path / "source", **({"n_group": 1} if model_type == "deepseek_v3" else {}))
+    tensors = load_file(source / "model.safetensors")
+    tied = [name for name, one in tensors.items() if len(one) == EXPERTS and one.ndim < 3 and "experts" not in name]
+    for name in tied:
+        tensors[name][5] = tensors[name][2]
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    unmodified = outputs.load_unmodified
+
+    def rounded(factor: float):
+        def loaded(folder: Path, *given: object, **options: object):
+            model = unmodified(folder, *given, **options)
+            for name, one in model.named_parameters():
+                if one.ndim == 2 and len(one) == EXPERTS - 2 and "experts" not in name:
+                    one.data[3] *= factor
+            return model
+
+        monkeypatch.setattr(outputs, "load_unmodified", loaded)
+
+    choice = {"drop_experts": [f"{layer}:0,4" for layer in range(model_type == "deepseek_v3", 4)]}
+    rounded(1 + 3e-7)
+    result = langslice.slice(source, tmp_path / "out", **choice)
+    said = next(check.detail for check in result.verification.checks if check.name == "outputs")
+    assert int(re.search(r"; (\d+) choices of routers between scores that are equal", said)[1]) > 9
+    rounded(1.01)
+    with pytest.raises(VerificationError, match="last hidden states of the masked source differ"):
+        langslice.slice(source, tmp_path / "wrong", **choice)
+    rounded(1 + 3e-7)
+    monkeypatch.setattr(router_ties.RouterTies, "following", lambda *_: None)
+    with pytest.raises(VerificationError, match="last hidden states of the masked source differ"):
+        langslice.slice(source, tmp_path / "alone", **choice)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_rows_of_a_router_behind_its_experts_stay(tmp_path):
+    """A token may be sent to none of them, or to shared ones, for which the router has rows of its own."""
+    if "zaya" not in transformers.CONFIG_MAPPING:
+        pytest.skip(f"transformers {transformers.__version__} has no model type `zaya`")
+    source = build("zaya", "ZayaForCausalLM", tmp_path / "source")
+    assert langslice.slice(source, tmp_path / "out", drop_experts="0-3:1").verification.passed
+    before, after = (load_file(folder / "model.safetensors") for folder in (source, tmp_path / "out"))
+    for leaf in ("router_mlp.out_proj.weight", "balancing_biases"):
+        name = f"model.layers.2.mlp.gate.{leaf}"
+        assert len(before[name]) == 5 and torch.equal(after[name], before[name][[0, 2, 3, 4]])
+    restore(tmp_path / "out", tmp_path / "whole", base=source, everything=True)
+    assert all(torch.equal(one, before[name]) for name, one in load_file(tmp_path / "whole/model.safetensors").items())

@@ -39,7 +39,7 @@ def test_cuts_by_number_and_by_norm(cut, bare, tmp_path, capsys, monkeypatch):
     assert code == 0, said
     checks = {check["name"]: check for check in json.loads((out / "slice.json").read_text())["proof"]["checks"]}
     assert checks["tokenisation"]["passed"] is None
-    assert "no tokenizer, so that outputs are compared on random ids alone" in checks["tokenisation"]["detail"]
+    assert "no tokenizer, so that what is run is run on random ids alone" in checks["tokenisation"]["detail"]
     assert checks["outputs"]["passed"] or "--sparsity" in cut
     assert "samples of random ids" in checks["outputs"]["detail"] or "--sparsity" in cut
     assert "AutoTokenizer" not in (out / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""`langslice init`: a model and languages in, a first recipe with comments out."""
+"""`langslice init`: a model, or what one is for, and languages in, a first recipe with comments out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from langslice.cli.commands.options import Model, Overwrite, Quiet, choosing, option
+from langslice.cli.commands.options import Overwrite, Quiet, choosing, option
 from langslice.cli.commands.output import progress, refuse_existing
 from langslice.recipes.options import InitOptions
 
 
 @choosing(InitOptions)
 def init(
-    model: Model,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A local folder, a model on the hub, or `mini`. Default: what is proposed for --for.",
+        ),
+    ] = None,
     out: Annotated[Path | None, option("--out", "-o", help="File to write. Default: stdout.", metavar="FILE")] = None,
     *,
     overwrite: Overwrite = False,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from langslice.options import Declared, Options, declared, flag, renamed
+from langslice.options import Declared, Options, declared, renamed
 from langslice.options.values import json_type
 
 USED = "Most used"
@@ -88,7 +88,7 @@ def _former(old: str, option: Declared) -> Parameter:
 
 def _parameter(option: Declared, *, hidden: bool = False) -> Parameter:
     """An option as typer takes it: one value, a switch, or an option that may be repeated."""
-    entry, written, name = option.entry, flag(option.called), option.called
+    entry, written, name = option.entry, option.flag, option.called
     panel = USED if entry.common else option.group
     kinds = _scalars(option.kind)
     default: Any = Parameter.empty if option.required else option.default

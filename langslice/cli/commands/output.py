@@ -23,14 +23,16 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Report]:
-    """A progress display on stderr: the current step, and bytes where they are counted."""
+    """A progress display on stderr: the current step, and bytes where they are counted; and the file of `--progress`."""
+    from langslice.progress import silent, with_record
+
     if quiet or not sys.stderr.isatty():
-        yield lambda step, done, total: None
+        yield with_record(silent)
         return
     from langslice.cli.console import live_progress
 
     with live_progress() as report:
-        yield report
+        yield with_record(report)
 
 
 def print_json(data: Any) -> None:

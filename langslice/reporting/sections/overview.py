@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from langslice.reporting.charts import Bar, bars, data_table, figure, legend, stacked
-from langslice.reporting.data import Report, Sizes
+from langslice.reporting.data import HiddenStates, Report, Sizes
 from langslice.reporting.markup import Child, Markup, join, tag
 from langslice.reporting.numbers import bytes_text, change_text, count_text, percent
 from langslice.reporting.sections.section import Section, note
@@ -33,9 +33,18 @@ def headline(report: Report) -> str:
         stay = sum(row.new is not None for row in stack.layers)
         where = "" if stack.name == "layers" else f" of the {stack.name}"
         kept.append(f"{stay} of {len(stack.layers)} layers{where}")
+    if report.hidden is not None:
+        kept.append(hidden_text(report.hidden))
     if report.sparsity is not None:
         kept.append(f"{percent(1 - report.sparsity.share)} of the weights of its linear layers")
     return f"Keeps {_listed(kept)}." if kept else "Keeps everything."
+
+
+def hidden_text(hidden: HiddenStates) -> str:
+    """How many dimensions of the hidden states are kept."""
+    return f"{hidden.sizes.after:,.0f} of {hidden.sizes.before:,.0f} hidden dimensions" + (
+        ", rotated first" if hidden.rotated else ""
+    )
 
 
 def _listed(names: list[str]) -> str:
@@ -74,7 +83,7 @@ def tiles(report: Report) -> Markup:
 
 
 def unit_totals(report: Report) -> dict[str, Sizes]:
-    """Layers, heads, neurons and experts of the whole model before and after, where something was removed."""
+    """Layers, heads, neurons, experts and hidden dimensions of the whole model before and after, where something was removed."""
     rows = [row for stack in report.stacks for row in stack.layers]
     found = {}
     if rows:
@@ -88,6 +97,8 @@ def unit_totals(report: Report) -> dict[str, Sizes]:
     experts = [row.experts for row in rows if row.experts is not None]
     if experts:
         found["Experts"] = Sizes(sum(unit.total for unit in experts), sum(len(unit.kept) for unit in experts))
+    if report.hidden is not None:
+        found["Hidden dimensions"] = report.hidden.sizes
     return found
 
 

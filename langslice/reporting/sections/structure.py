@@ -31,6 +31,11 @@ def structure_section(report: Report) -> Section | None:
     if not report.stacks:
         return None
     body: list[Child] = [tag("p", _STYLES.get(report.style or "", ""))]
+    if report.hidden is not None:
+        sizes = report.hidden.sizes
+        how = ", those of the largest principal directions on text" if report.hidden.rotated else ""
+        text = f"Of the {sizes.before:,.0f} dimensions of its hidden states {sizes.after:,.0f} are kept{how}."
+        body.append(tag("p", text))
     for stack in report.stacks:
         body.append(_stack(stack))
         if not stack.sizes_known:
