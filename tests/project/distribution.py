@@ -52,7 +52,18 @@ def faults(path: Path) -> list[str]:
     wrong = [f"{size:,} bytes, more than {limit:,}"] if size > limit else []
     wrong += [f"{name} is not in it" for name in (*NEEDED, *model) if name not in found]
     wrong += [f"{name} has {found[name]:,} bytes, not {n:,}" for name, n in model.items() if found.get(name, n) != n]
+    wrong += [f"README leads to {link}, which an index does not have" for link in near_links(path)]
     return wrong + [f"{name} is in it" for name in found if re.match(UNWANTED[path.suffix], name)]
+
+
+def near_links(path: Path) -> list[str]:
+    """Links in what an index shows of a wheel that lead to a file beside it."""
+    if path.suffix != ".whl":
+        return []
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        text = archive.read(name).decode()
+    return re.findall(r"\]\((?![a-z]+:|#)([^)\s]+)\)", text)
 
 
 def check(paths: list[Path]) -> int:
