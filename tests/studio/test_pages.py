@@ -7,6 +7,7 @@ import re
 import shlex
 from html import unescape
 from html.parser import HTMLParser
+from threading import Lock
 from urllib.parse import urlencode
 
 import pytest
@@ -15,9 +16,13 @@ import yaml
 
 import langslice
 from langslice.cli.app import app
+from langslice.mini import mini_model_path
 from langslice.recipes import load_recipe
-from langslice.studio.jobs import Jobs
-from langslice.tradeoffs import try_text
+from langslice.studio.commands import SCORES, job_request
+from langslice.studio.jobs import RUNNING, Jobs
+from langslice.studio.shelf import Offer, Shelf
+from langslice.studio.views import Studio, _tried
+from langslice.studio.wish import Wish
 from tests.studio.serving import served
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -104,8 +109,10 @@ def test_a_sentence_is_spelled_by_each_size_and_answered_before_and_after(studio
     text = "어제 the <b> weather"
     asked = {"model": "mini", "languages": "ko,en", "rows": "1700", "layer": "1", "text": text, "ask": "1"}
     page = read(studio, f"/sentence?{urlencode(asked)}")
-    asked = {"languages": "ko,en", "drop_layers": "1", "max_vocab": 1700}
-    found = try_text("mini", text, **asked)
+    offer = Offer("mini", "mini", mini_model_path())
+    wish = Wish("mini", "ko,en", 1700, ("1",), text=text, ask=True)
+    found = _tried(offer, offer.state(), wish, text, (), True)  # what the page was told, not worked out again
+    assert _tried.cache_info().hits
     (small,) = found.readings
     assert found.original.answer != small.answer
     for reading in (found.original, small):
@@ -129,3 +136,25 @@ def test_what_is_offered_to_type_is_what_was_chosen(studio):
     asked = load_recipe(yaml.safe_load(recipe)).document
     assert asked["slice"] == {"languages": "ko,en", "max_vocab": 4000, "drop_layers": "1", "drop_heads": "3:0,1"}
     assert asked["report"] is True or asked["report"] == {}
+
+
+def test_the_map_is_shaded_by_scores(tmp_path, monkeypatch):
+    offer = Offer("mini", "mini", mini_model_path())
+    wish = Wish(model="mini", languages="ko,en")
+    request = job_request(SCORES, wish, offer)
+    assert yaml.safe_load(request.recipe)["score"].keys() == {"heads", "layers"}
+    jobs = Jobs(tmp_path / "jobs", ("/bin/true",))
+    job = jobs.start(request)
+    while jobs.find(job.name).status == RUNNING:
+        pass
+    scores = langslice.score("mini", "heads", "l1")
+    (job.folder / "work/score").mkdir(parents=True)
+    scores.save(job.folder / "work/score/heads.parquet")
+    shown = Studio(Shelf(["mini"]), jobs, Lock()).parts(wish)
+    assert (len(shown["shades"]), shown["method"]) == (48, {"heads": "l1"})
+    values = scores.values()["layers.self"]
+    for low, high in zip(values[0].argsort(), values[0].argsort()[1:], strict=False):
+        assert shown["shades"]["layers.self", 0, low] <= shown["shades"]["layers.self", 0, high]
+    # Scores of a model that was changed since do not shade it.
+    monkeypatch.setattr("langslice.scoring.table.model_fingerprint", lambda checkpoint: "another")
+    assert Studio(Shelf(["mini"]), jobs, Lock()).parts(wish)["shades"] == {}
