@@ -89,8 +89,9 @@ def test_every_entry_of_a_choice_is_an_option(capsys, monkeypatch):
     plain = {name: value[0] if isinstance(value, list) else value for name, value in found[0].items()}
     assert {name: str(value) if name == "cache_dir" else value for name, value in plain.items()} == expected
     assert [name for name, value in found[0].items() if isinstance(value, list)] == [
-        "corpus", "counts", "lexicon", "keep_tokens", "only_tokens", "keep_text", "layers", "drop_layers", "first_layers",
-        "every_layer", "drop_layers_by", "drop_heads", "drop_neurons", "calibration", "prune_rows", "drop_experts", "keep_demos",
+        "corpus", "counts", "lexicon", "keep_tokens", "only_tokens", "keep_text", "extend", "extend_corpus",
+        "layers", "drop_layers", "first_layers", "every_layer",
+        "drop_layers_by", "drop_heads", "drop_neurons", "calibration", "prune_rows", "drop_experts", "keep_demos",
         "avoid_demos", "linears", "loss_texts", "ignore_field", "carry", "leave_out",
     ]  # fmt: skip
     assert found[1] == {"languages": "en"}

@@ -124,7 +124,7 @@ def test_max_loss_chooses_the_smallest_vocabulary_below_it(tmp_path):
 
 def test_a_corpus_is_counted_once_and_layers_are_not_measured(tmp_path, monkeypatch):
     """Evidence of a corpus is the same on every rung; a cut of layers comes on top, and the plan says so."""
-    import langslice.planning.build as building
+    import langslice.planning.criteria as building
 
     counted = []
     whole = building.count_sides

@@ -67,7 +67,7 @@ def test_a_chat_whose_roles_are_not_kept_fails(thorough, mini, tmp_path):
         )
     source, out = open_checkpoint(tmp_path / "source"), open_checkpoint(tmp_path / "out")
     plan = read_record(tmp_path / "out")
-    stated = state(source_tokenizer(source), plan, [], read_templates(source.model_folder), thorough=thorough)
+    stated = state(source_tokenizer(source), plan, [], read_templates(source.model_folder), {}, thorough=thorough)
     check = check_clients(source, out, stated, plan)
     assert check.passed is False
     assert check.examples[0].startswith("the chat '한국어 사용자: 1' needs tokens that are not kept")
@@ -82,7 +82,7 @@ def test_special_tokens_that_the_slice_forgets_fail(thorough, tmp_path):
     edit(tmp_path / "out/tokenizer_config.json", additional_special_tokens=["<extra_0>"])
     before, after = open_checkpoint(source), open_checkpoint(tmp_path / "out")
     plan = read_record(tmp_path / "out")
-    stated = state(source_tokenizer(before), plan, [], read_templates(source), thorough=thorough)
+    stated = state(source_tokenizer(before), plan, [], read_templates(source), {}, thorough=thorough)
     check = check_clients(before, after, stated, plan)
     assert check.passed is False
     assert "special token '<extra_1>': id None, expected 5" in check.examples
