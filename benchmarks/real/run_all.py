@@ -23,6 +23,7 @@ NAMES = (
     "speech",
     "tradeoff",
     "fit",
+    "distil",
     "sibling",
     "scores",
     "language_parts",
