@@ -24,6 +24,7 @@ NAMES = (
     "tradeoff",
     "fit",
     "distil",
+    "extend",
     "sibling",
     "scores",
     "language_parts",

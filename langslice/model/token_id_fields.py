@@ -44,7 +44,7 @@ _NOT_IDS = re.compile(
     r"|(?:new|max_new|min_new|max_source|max_target|speculative)_tokens|num_assistant_tokens\w*|lang_id|t2u_max_new_tokens|\w*num_delay_tokens|assistant_\w+|\w*token_type\w*|type_vocab_size"
     r"|prompt_lookup_num_tokens|id2label|label2id|\w*layer_(?:id|ids|idx|index|indices|indexes)|\w*(?:layers|heads)_index(?:es)?"
     r"|\w*layer_(?:start|end)_index|\w*layer_index_(?:start|end)|vision_feature_layer|\w*_token_(?:len|length|count|num)\w*|problem_type|\w+_tokens_(?:num|count|len|length)"
-    r"|token_(?:dim|dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*|block_size|local_blocks)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
+    r"|(?:\w+_)?token\w*_dim|token_(?:dropout|shift\w*)|watermarking_config|index_(?:head_dim|n_heads|topk\w*|block_size|local_blocks)|\w+_idx_offset|altup_active_idx|\w*ignore_index|query_tokens|num_query_tokens|out_indices"
     r"|max_initial_timestamp_index|mlp_only_layers|pruned_heads|cross_attention_layers|max_shared_tokens|router_\w+|\w*task_ids?|adapter_\w+|rank_id|node_id|position_id_per_seconds"
 )
 _SUSPICIOUS = re.compile(r"(?:.*_)?(?:tokens?|ids?|idx|index|indices)(?:_.*)?")

@@ -42,6 +42,7 @@ KEPT = id_map(10, [0, 3, 5, 7, 8])
             {"hidden_size": 3, "max_new_tokens": 5, "num_image_tokens": 8},
             {"hidden_size": 3, "max_new_tokens": 5, "num_image_tokens": 8},
         ),
+        ({"image_token_embed_dim": 8}, {"image_token_embed_dim": 8}),  # Janus: the width of a picture's token
         ({"id2label": {"0": "LABEL_0"}, "label2id": {"a": 3}}, {"id2label": {"0": "LABEL_0"}, "label2id": {"a": 3}}),
     ],
 )

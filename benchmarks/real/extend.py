@@ -1,0 +1,123 @@
+"""Tokens that gemma-3-270m learns for languages that it spells in many: fertility, and bits per byte before and after a training.
+
+    python benchmarks/real/extend.py
+
+NTREX-128 in Swahili and Tamil: tokens are chosen and rows trained on lines 1 to 1,000, and measured on every fourth of the others.
+The vocabulary is cut to English and that text, and extended by 500 tokens in the same plan; beside it the same cut without new
+tokens, which is trained on the same text for as long. Writes results/real/extend.md.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from common import WORK, data, machine, models, sliced, step, table, write_page
+
+PAGE, MODEL, NEW, TRAIN = "extend", "gemma-3-270m", 500, 1000
+LANGUAGES = {"sw": ("Swahili", "swa"), "ta": ("Tamil", "tam")}
+HEALING = {
+    "steps": 30, "batch_size": 8, "seq_length": 64, "dtype": "bfloat16", "device": "cpu", "heldout": 0.01,
+    "learning_rate": 5e-5, "overwrite": True,
+}  # fmt: skip
+
+
+def lines(language: str) -> tuple[Path, list[str]]:
+    """A file of the lines that are learned from, and those that are measured."""
+    every = (
+        (data() / "ntrex128" / f"newstest2019-ref.{LANGUAGES[language][1]}.txt")
+        .read_text(encoding="utf-8-sig")
+        .splitlines()
+    )
+    path = WORK / PAGE / f"{language}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(every[:TRAIN]) + "\n", encoding="utf-8")
+    return path, every[TRAIN::4]
+
+
+def slices(language: str) -> dict[str, Path]:
+    """The cut, and the cut with new tokens, both verified."""
+    text, _ = lines(language)
+    cut = ("-l", "en", "--corpus", text)
+    return {
+        "cut": sliced(PAGE, f"{language}-cut", MODEL, *cut)[0],
+        "cut and extended": sliced(
+            PAGE, f"{language}-extended", MODEL, *cut, "--extend-corpus", text, "--extend-to", f"+{NEW}"
+        )[0],
+    }  # fmt: skip
+
+
+def measured(folder: Path, language: str) -> dict[str, float]:
+    """Tokens, tokens a word, and bits a byte of the lines that nothing was learned from."""
+    from langslice.evaluation.loaded_model import load_model
+    from langslice.evaluation.perplexity import measure_perplexity
+    from langslice.tokenizer import open_tokenizer
+
+    _, held_out = lines(language)
+    tokens = sum(len(ids) for ids in open_tokenizer(folder).encode(held_out))
+    found = next(
+        one for one in measure_perplexity(load_model(folder), language, held_out) if one.metric == "bits per byte"
+    )
+    return {
+        "rows": json.loads((folder / "config.json").read_text())["vocab_size"], "tokens": tokens,
+        "a_word": tokens / sum(len(line.split()) for line in held_out), "bits": found.value,
+    }  # fmt: skip
+
+
+def healed(folder: Path, language: str) -> dict[str, Any]:
+    """Train a slice on the text; what that took, and what is measured then."""
+    from langslice import heal
+
+    out = folder.with_name(f"{folder.name}-healed")
+    started = time.process_time()
+    heal(folder, out, corpus=[str(lines(language)[0])], seed=0, **HEALING)
+    return {"cpu_seconds": time.process_time() - started, **measured(out, language)}
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    document: dict[str, Any] = {"machine": machine(), "languages": {}}
+    for language in LANGUAGES:
+        folders = slices(language)
+        whole = models() / MODEL
+        found = {
+            "original": step(
+                PAGE, f"{language}-original", lambda language=language, whole=whole: measured(whole, language)
+            )
+        }
+        for name, folder in folders.items():
+            key = f"{language}-{name.replace(' ', '-')}"
+            found[name] = step(PAGE, key, lambda folder=folder, language=language: measured(folder, language))
+            found[f"{name}, trained"] = step(
+                PAGE, f"{key}-trained", lambda folder=folder, language=language: healed(folder, language)
+            )
+        document["languages"][language] = found
+    write_page(PAGE, document, page(document))
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page, from what was measured."""
+    parts = []
+    for language, found in document["languages"].items():
+        rows = [
+            [name, f"{one['rows']:,}", f"{one['tokens']:,}", f"{one['a_word']:.3f}", f"{one['bits']:.4f}",
+             f"{one['cpu_seconds']:.0f}" if "cpu_seconds" in one else "–"]
+            for name, one in found.items()
+            if one
+        ]  # fmt: skip
+        head = ["what", "rows", "tokens", "tokens a word", "bits a byte", "training, CPU s"]
+        parts.append(f"## {LANGUAGES[language][0]}\n{table(head, rows)}")
+    return f"""# New tokens for languages that a model spells in many
+
+`benchmarks/real/extend.py`: {MODEL}, cut to English and to {TRAIN:,} lines of NTREX-128 in the language, and extended by {NEW}
+tokens that were learned on these lines; measured on every fourth of the other lines. Training: {HEALING["steps"]} steps of
+{HEALING["batch_size"]} × {HEALING["seq_length"]} tokens of the same lines, no teacher. {document["machine"]}
+
+{chr(10).join(parts)}
+"""
+
+
+if __name__ == "__main__":
+    main()
