@@ -64,7 +64,7 @@ def find_teacher(source: HealedFolder, model: str, *, any_teacher: bool) -> Mapp
     if plan.extension:
         raise HealError(
             f"the slice has {len(plan.extension):,} new tokens, which its teacher does not know",
-            "heal it without a teacher: --loss lm",
+            "leave --teacher out: it is trained on the text alone",
         )
     if not any_teacher:
         _check_origin(source, plan, checkpoint, tokenizer)
