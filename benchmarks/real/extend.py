@@ -97,6 +97,15 @@ def main() -> None:
     write_page(PAGE, document, page(document))
 
 
+def verdict(found: dict[str, Any]) -> str:
+    """What new tokens save and cost after the training."""
+    without, with_them = found["cut, trained"], found["cut and extended, trained"]
+    if not (without and with_them):
+        return "Not measured yet: both trained.\n"
+    saved, cost = 1 - with_them["tokens"] / without["tokens"], with_them["bits"] - without["bits"]
+    return f"New tokens save {saved:.1%} of the tokens; trained alike, a byte takes {cost:+.4f} bits with them.\n"
+
+
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     parts = []
@@ -108,7 +117,7 @@ def page(document: dict[str, Any]) -> str:
             if one
         ]  # fmt: skip
         head = ["what", "rows", "tokens", "tokens a word", "bits a byte", "training, CPU s"]
-        parts.append(f"## {LANGUAGES[language][0]}\n{table(head, rows)}")
+        parts.append(f"## {LANGUAGES[language][0]}\n{table(head, rows)}\n{verdict(found)}")
     return f"""# New tokens for languages that a model spells in many
 
 `benchmarks/real/extend.py`: {MODEL}, cut to English and to {TRAIN:,} lines of NTREX-128 in the language, and extended by {NEW}
