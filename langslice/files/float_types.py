@@ -15,7 +15,7 @@ FLOATS = (*WIDER, "F64")
 
 
 def wide(raw: npt.NDArray[np.unsignedinteger], before: str, after: str) -> npt.NDArray[np.floating]:
-    """Values of a float type, given as raw bits, in a wider one."""
+    """Values (n,) of a float type, given as raw bits (n,), in a wider one; any shape, which stays."""
     if before == "BF16":  # the upper half of a float32
         values = (raw.astype(np.uint32) << 16).view(np.float32)
     else:
@@ -24,7 +24,7 @@ def wide(raw: npt.NDArray[np.unsignedinteger], before: str, after: str) -> npt.N
 
 
 def narrow(values: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[Any]:
-    """Raw bits of values, rounded to the nearest that a float type has, to the even one of two; by way of float32 for BF16."""
+    """Raw bits (n,) of values (n,), rounded to the nearest that a type has, to the even one of two; BF16 by way of float32."""
     if dtype != "BF16":
         return values.astype(f"f{DTYPE_BITS[dtype] // 8}").view(f"u{DTYPE_BITS[dtype] // 8}")
     bits = values.astype(np.float32).view(np.uint32)

@@ -33,6 +33,7 @@ from langslice.progress import Report
 from langslice.structure.clients import client_note, depth_note, place_note, size_note
 from langslice.tokenizer import SourceTokenizer, check_renumbering
 from langslice.tokenizer.absent import ABSENT
+from langslice.tokenizer.extension import NewToken
 
 if TYPE_CHECKING:
     from langslice.structure.kept import Kept
@@ -92,12 +93,8 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         remarks += (*said, rows_note(tokenizer, source.rows, reasons))
     kept = np.array(sorted(reasons), dtype=np.int64)
     size = len(tokenizer.tokens)
-    extension, of_new = choose_extension(source, choice, kept, report)
-    new, multiple = len(extension), choice.get("pad_to_multiple_of")
-    padding = padding_rows(tokenizer, kept, source.rows, multiple, source.family.live_rows, new=new)
-    if not whole:
-        check_fits(choice, sizes, len(kept) + new + len(padding), new)
-    remarks += (*of_new, size_note(checkpoint.config, source.rows, len(kept) + new + len(padding)))
+    extension, padding, said = _rows_behind(source, choice, kept, report, None if whole else sizes)
+    remarks += said
     plan = SlicePlan(
         model=checkpoint.model_id,
         revision=checkpoint.revision,
@@ -123,6 +120,23 @@ def make_plan(source: Source, choice: Choice, report: Report, *, costs: np.ndarr
         row=derived_text(source.checkpoint.config, structure=structure is not None),
     )
     return _checked(with_structure(plan, source), source, cut=cut)
+
+
+def _rows_behind(
+    source: Source, choice: Choice, kept: np.ndarray, report: Report, sizes: WeightSizes | None
+) -> tuple[tuple[NewToken, ...], tuple[int, ...], tuple[str, ...]]:
+    """New tokens, rows of padding behind them, and what is said of both.
+
+    kept   (rows,) that stay
+    sizes  of the weights, where they are limited
+    """
+    extension, remarks = choose_extension(source, choice, kept, report)
+    new, multiple = len(extension), choice.get("pad_to_multiple_of")
+    padding = padding_rows(source.tokenizer, kept, source.rows, multiple, source.family.live_rows, new=new)
+    rows = len(kept) + new + len(padding)
+    if sizes is not None:
+        check_fits(choice, sizes, rows, new)
+    return extension, padding, (*remarks, size_note(source.checkpoint.config, source.rows, rows))
 
 
 def _all_rows(source: Source, rows: _Rows, choice: Choice) -> dict[int, str]:

@@ -22,6 +22,7 @@ def wheel(tmp_path_factory):
         for file in sorted((ROOT / "langslice").rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 archive.write(file, file.relative_to(ROOT))
+        archive.writestr("langslice-0.dist-info/METADATA", "[docs](https://example.org/docs) [below](#below)")
     return path
 
 
@@ -42,6 +43,11 @@ def test_a_wheel_has_the_packaged_model_and_stays_below_its_limit(wheel, tmp_pat
     with zipfile.ZipFile(tmp_path / "a.whl", "a") as archive:
         archive.writestr(model, b"short")
         archive.writestr("tests/x.py", b"")
+    with zipfile.ZipFile(
+        without(tmp_path / "a.whl", tmp_path / "b.whl", "langslice-0.dist-info/METADATA"), "a"
+    ) as archive:
+        archive.writestr("langslice-0.dist-info/METADATA", "[docs](docs/README.md)")
+    assert "README leads to docs/README.md, which an index does not have" in distribution.faults(tmp_path / "b.whl")
     assert distribution.faults(tmp_path / "a.whl") == [
         f"{model} has 5 bytes, not {(ROOT / model).stat().st_size:,}",
         "tests/x.py is in it",

@@ -20,7 +20,7 @@ def export(
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Write a slice as GGUF (llama.cpp, Ollama) or ONNX, or a draft's head, verified."""
+    """Write a slice as GGUF, ONNX or a draft's head, verified."""
     from langslice.formats.main import export as job
     from langslice.formatting import bytes_text
 
