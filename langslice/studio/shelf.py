@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from langslice.errors import CheckpointError
 from langslice.mini import mini_model_path
 
 MINI = "mini"
+_HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _MODEL_FILES = ("config.json", "modules.json", "tokenizer.json")
 
 
@@ -47,6 +49,8 @@ class Shelf:
             path = Path(name).expanduser()
             if path.is_dir() and not _is_model(path) and not list(_inside(path)):
                 raise CheckpointError(f"{name} is no model, and holds none", "name the folder that config.json is in")
+            if not path.is_dir() and not _HUB.fullmatch(name):
+                raise CheckpointError(f"{name}: no such folder", "name a folder, an id of the hub, or mini")
 
     def offers(self) -> dict[str, Offer]:
         """Name -> model, as the folders are now; of two of one name the first."""

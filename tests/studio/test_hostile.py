@@ -148,6 +148,8 @@ def test_nobody_else_is_let_in_unless_a_name_is_given(tmp_path):
     assert not (tmp_path / "w").exists()
     guard = guarded_app(["mini"], StudioOptions(bind="0.0.0.0", name="Me.hf.space", work=str(tmp_path / "w")))
     assert "me.hf.space" in guard.names
+    with pytest.raises(CheckpointError, match="no such folder"):
+        guarded_app([str(tmp_path / "nowhere")], StudioOptions(work=str(tmp_path / "w")))
     with pytest.raises(CheckpointError, match="is no model, and holds none"):
         Shelf([str(tmp_path)])
     with pytest.raises(CheckpointError, match="no model is called"):
