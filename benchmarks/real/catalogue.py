@@ -27,6 +27,10 @@ TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 XLMR = {"vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1}
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+TRANSLATOR = {
+    "d_model": 1024, "encoder_layers": 12, "decoder_layers": 12, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096,
+    "encoder_attention_heads": 16, "decoder_attention_heads": 16,
+}  # fmt: skip
 WHISPER = {"vocab_size": 51865, "num_mel_bins": 80}
 
 
@@ -93,17 +97,11 @@ MODELS: dict[str, Published] = {
     ),
     "facebook/nllb-200-distilled-600M": Published(
         "M2M100ForConditionalGeneration", "float32", 615,
-        {
-            "vocab_size": 256206, "d_model": 1024, "encoder_layers": 12, "decoder_layers": 12, "encoder_ffn_dim": 4096,
-            "decoder_ffn_dim": 4096, "encoder_attention_heads": 16, "decoder_attention_heads": 16,
-        },
+        {**TRANSLATOR, "vocab_size": 256206},
     ),
     "facebook/mbart-large-50-many-to-many-mmt": Published(
         "MBartForConditionalGeneration", "float32", 611,
-        {
-            "vocab_size": 250054, "d_model": 1024, "encoder_layers": 12, "decoder_layers": 12, "encoder_ffn_dim": 4096,
-            "decoder_ffn_dim": 4096, "encoder_attention_heads": 16, "decoder_attention_heads": 16,
-        },
+        {**TRANSLATOR, "vocab_size": 250054},
     ),
     "google/mt5-small": Published(
         "MT5ForConditionalGeneration", "float32", 300,

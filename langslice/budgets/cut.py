@@ -74,9 +74,8 @@ class Cut:
         for kind, share in self.shares().items():
             if share:
                 entries |= {f"{kind}_sparsity": share, f"{kind}_by": files[kind]}
-                entries |= (
-                    {} if kind == "experts" else {"even": True}
-                )  # of experts as many of each layer go in any case
+                if kind != "experts":  # of which as many of each layer go in any case
+                    entries["even"] = True
         return {**entries, "output_style": "stock"} if entries else {}
 
 

@@ -46,7 +46,7 @@ from langslice.version import __version__
 FORMAT: Final = "langslice-fit/1"
 # So much longer than computed may a slice take.
 _MARGIN: Final = 1.25
-# By these scores heads, neurons and experts go; experts by none without text.
+# By these scores heads, neurons and experts go.
 _METHODS: Final = {"heads": "gradient", "neurons": "activation", "experts": "routed"}
 
 
@@ -146,12 +146,7 @@ def fit(
 
 def _open_points(ladder: Ladder, options: FitOptions, out: Path) -> Points:
     """What can go of the model, and the folder in which it is remembered what that loses."""
-    axes = (
-        options.searched()
-        if any(ladder.texts.learned.values())
-        else [one for one in options.searched() if one != "experts"]
-    )
-    parts = find_parts(ladder.source, ladder.plan(None).tensors, axes)
+    parts = find_parts(ladder.source, ladder.plan(None).tensors, options.searched())
     return Points(ladder, parts, out / "points" if options.measured is None else Path(options.measured))
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
+from langslice.budgets.cut import KINDS
 from langslice.errors import PlanError
 from langslice.options import Choice, Entry, Options, SourceOptions, codes, declared, listed
 from langslice.planning.options import CarryOptions, LossOptions, PlanOptions, RowOptions
 from langslice.vocabulary.options import VocabularyOptions
 
-AXES: Final = ("vocabulary", "layers", "heads", "neurons", "experts")
+AXES: Final = ("vocabulary", "layers", *KINDS)
 
 
 @dataclass(frozen=True, kw_only=True)

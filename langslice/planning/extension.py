@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from langslice.errors import PlanError
+from langslice.files.float_types import FLOATS
 from langslice.model.folder_kinds import BARE
 from langslice.model.token_id_fields import ends_by_highest
 from langslice.options import Choice, asks, listed
@@ -19,7 +20,6 @@ from langslice.tokenizer.extension import NewToken
 
 ENTRIES = ("extend", "extend_corpus", "extend_to")
 _MORE = re.compile(r"\+\s*(\d+)")
-_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def extends(choice: Choice) -> bool:
@@ -117,7 +117,7 @@ def _check_model(source: Source, kept: np.ndarray) -> None:
         )
     for name, tensor in source.axes.items():
         dtype = source.checkpoint.tensors[name].dtype
-        if "vocab" in (tensor.axes or ()) and dtype not in _FLOATS:
+        if "vocab" in (tensor.axes or ()) and dtype not in FLOATS:
             raise PlanError(
                 f"the vocabulary cannot be extended: {name} is {dtype}, and the mean of its rows is no row",
                 hint="extend the model before it is quantised",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from langslice.errors import LanguageError
 from langslice.options import Entry, Options, SourceOptions
+from langslice.recipes.purposes import PURPOSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class InitOptions(SourceOptions, KeptLanguages):
     purpose: Annotated[
         str | None,
         Entry(
-            "What the model is for: search, reranker, llm, translation, speech. Default: what its class says.",
-            "PURPOSE", written="for", values=("search", "reranker", "llm", "translation", "speech"),
+            f"What the model is for: {', '.join(PURPOSES)}. Default: what its class says.",
+            "PURPOSE", written="for", values=tuple(PURPOSES),
         ),
     ] = None  # fmt: skip

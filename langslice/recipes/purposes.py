@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langslice.errors import RecipeError
-from langslice.model.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from langslice.model.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

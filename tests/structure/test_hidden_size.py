@@ -56,17 +56,24 @@ def test_outputs_are_those_of_the_source_with_zeros(model_type, bare, tmp_path):
     assert "auto_map" not in config
 
 
+def changed_after_writes(source, change):
+    """A Llama whose hidden states are changed after every write; norms take the mean square of the dimensions that stay."""
+    model = load(source)
+    for name, module in model.named_modules():
+        if name.endswith(("embed_tokens", "o_proj", "down_proj")):
+            module.register_forward_hook(lambda module, args, output: change(output))
+        elif name.endswith("norm"):
+            module.variance_epsilon *= KEPT / SIZE
+    return model
+
+
 def test_by_lines_that_share_nothing_with_verification(bare, tmp_path):
     """Zeros after every write, by hooks on the source; norms divide by the root mean square of all dimensions."""
     source = bare("llama")
     result = langslice.slice(source, tmp_path / "out", hidden_size=KEPT)
-    model, mask = load(source), torch.zeros(SIZE)
+    mask = torch.zeros(SIZE)
     mask[list(result.plan.structure.hidden)] = 1
-    for name, module in model.named_modules():
-        if name.endswith(("embed_tokens", "o_proj", "down_proj")):
-            module.register_forward_hook(lambda module, args, output: output * mask)
-        elif name.endswith("norm"):
-            module.variance_epsilon *= KEPT / SIZE
+    model = changed_after_writes(source, lambda output: output * mask)
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         expected, found = model(ids).logits, load(tmp_path / "out")(ids).logits

@@ -17,10 +17,10 @@ from langslice.errors import PlanError, VerificationError
 from langslice.mini import heldout_text, mini_model_path
 from langslice.planning.plan import save_plan
 from langslice.restoration.main import _check_something_returns
+from tests.structure.test_hidden_size import KEPT, SIZE, changed_after_writes
 from tests.structure.test_structure import load, outputs_of
 from tests.zoo import build
 
-SIZE, KEPT = 24, 16
 UNTIED = {"tie_word_embeddings": False}
 
 
@@ -60,12 +60,8 @@ def test_by_lines_that_share_nothing_with_verification(tmp_path):
     source = build("llama", tmp_path / "source", **UNTIED)
     plan, basis = turned_plan(source)
     langslice.slice(source, tmp_path / "out", plan=plan)
-    model, space = load(source), torch.from_numpy(basis @ basis.T).float()
-    for name, module in model.named_modules():
-        if name.endswith(("embed_tokens", "o_proj", "down_proj")):
-            module.register_forward_hook(lambda module, args, output: output @ space)
-        elif name.endswith("norm"):
-            module.variance_epsilon *= KEPT / SIZE
+    space = torch.from_numpy(basis @ basis.T).float()
+    model = changed_after_writes(source, lambda output: output @ space)
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         expected, found = model(ids).logits, load(tmp_path / "out")(ids).logits
