@@ -184,6 +184,7 @@ def fit(
     axes: str | Sequence[str] = ...,
     checks: int = ...,
     measured: str | Path | None = ...,
+    ray: str | None = ...,
     heal: int | None = ...,
     heal_corpus: str | Path | Sequence[str | Path] = ...,
     pad_to_multiple_of: int | None = ...,
