@@ -68,8 +68,11 @@ def language_factors(
 
     Example    norms (1, 2) and (3, 2), no activity, variation 1: (2 + 1, 2 + 0) = (3, 2)
     """
-    combined = (norms.mean(axis=0) + variation * norms.std(axis=0)) * (1.0 + activity * active.mean(axis=0))
-    return np.minimum(combined, float(np.finfo(np.float32).max)).astype(np.float32)
+    combined: npt.NDArray[np.float64] = (norms.mean(axis=0) + variation * norms.std(axis=0)) * (
+        1.0 + activity * active.mean(axis=0)
+    )
+    factors: Vector = np.minimum(combined, float(np.finfo(np.float32).max)).astype(np.float32)
+    return factors
 
 
 def mwanda_factors(linear: Linear, statistics: InputStatistics, request: SparsityRequest) -> Vector:

@@ -270,7 +270,9 @@ def _fingerprint(skeleton: Skeleton, request: SparsityRequest, prompts: Sequence
     options = {
         name: value for name, value in request.to_json().items() if name not in ("offload", "keep_demos", "avoid_demos")
     }
-    read = [[prompt.condition, prompt.ids, prompt.decoder_ids, prompt.padding] for prompt in prompts]
+    read: list[list[object]] = [
+        [prompt.condition, prompt.ids, prompt.decoder_ids, prompt.padding] for prompt in prompts
+    ]
     if request.compares_languages():
         read.append([prompt.languages for prompt in prompts])
     document = json.dumps([skeleton.checkpoint.config, tensors, options, read], sort_keys=True)
