@@ -31,7 +31,7 @@ _FOLD_LINES = 4
 
 
 @dataclass(frozen=True)
-class Texts:
+class SteeringTexts:
     """Lines by language, and what they are called; the first language is the one to steer to."""
 
     lines: Mapping[str, Sequence[str]]
@@ -44,7 +44,12 @@ class Texts:
 
 
 def make_steering(
-    checkpoint: Checkpoint, texts: Texts, options: SteeringOptions, *, max_tokens: int = 512, report: Report = silent
+    checkpoint: Checkpoint,
+    texts: SteeringTexts,
+    options: SteeringOptions,
+    *,
+    max_tokens: int = 512,
+    report: Report = silent,
 ) -> Steering:
     """Measure what tells a language from others, as vectors to steer by.
 
@@ -77,7 +82,7 @@ def make_steering(
     )  # fmt: skip
 
 
-def fold_steering(checkpoint: Checkpoint, steering: Steering, texts: Texts, folder: Path) -> None:
+def fold_steering(checkpoint: Checkpoint, steering: Steering, texts: SteeringTexts, folder: Path) -> None:
     """Write a checkpoint of the unmodified class that steers without a hook: its biases hold the vectors.
 
     texts    lines on which it is tried, before anything is written, whether that is the same as the hook
@@ -92,7 +97,7 @@ def fold_steering(checkpoint: Checkpoint, steering: Steering, texts: Texts, fold
     write_folded(checkpoint, steering, biases, folder)
 
 
-def read_texts(options: SteeringOptions, data: str | Path | None = None) -> Texts:
+def read_texts(options: SteeringOptions, data: str | Path | None = None) -> SteeringTexts:
     """Lines of the language to steer to and of those to steer away from: the user's, or those of a data folder or the package.
 
     data     folder of NTREX-128 or FLORES-200
@@ -117,7 +122,7 @@ def read_texts(options: SteeringOptions, data: str | Path | None = None) -> Text
             f"there is no other language than `{target}` to steer away from", "pass --steer-from en, and text of it"
         )
     chosen = {code: _sample(lines[code], options.samples) for code in (target, *sources)}
-    return Texts(chosen, names)
+    return SteeringTexts(chosen, names)
 
 
 def _sample(lines: Sequence[str], count: int) -> list[str]:

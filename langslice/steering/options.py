@@ -49,7 +49,7 @@ class SteeringOptions(Options):
         Sequence[str] | Mapping[str, Sequence[str]],
         Entry(
             "Text of one language to steer by: ko=ko.txt. May be repeated. Default: lines of --data.",
-            "CODE=PATH",
+            "[CODE=]PATH",
             named="calibration",
         ),
     ] = ()
