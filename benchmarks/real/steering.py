@@ -26,11 +26,10 @@ STRENGTHS, GAINS = (0.5, 1.0, 2.0), (3.0, 10.0)
 PROMPTS, NEW, WORDS = {"dev": 8, "test": 24}, {"dev": 12, "test": 16}, 6
 DRAWS = (0, 1, 2)
 KINDS = {
-    "half a Korean line": "{korean}",
     "Korean line with English inside": "{korean} {english}",
     "instruction in Korean on English text": "다음 영어 글을 한국어로 요약하세요.\n\n{line}\n\n요약:",
 }
-CONFUSED = 20
+CONFUSED = 16
 FORMS = {"whole": None, "sliced to ko, en": "ko,en", "sliced to ko": "ko"}
 
 
@@ -191,40 +190,39 @@ def measured() -> dict[str, Any]:
     """Every step; None for what was not made yet, with --kept."""
     make = partial(step, PAGE, only_kept=ONLY_KEPT)
     found: dict[str, Any] = {"means": make("means", means), "none": make("none", lambda: tried("test", None))}
-    states = found["means"]
     for code in TARGETS:
-        grid, gains = {}, {}
-        for name in [f"{each} × {strength}" for each in RANGES for strength in STRENGTHS]:
-            grid[name] = make(
-                f"dev-{code}-{name}", lambda n=name, c=code: tried("dev", difference(states, c, *settings(n)))
-            )
-        for gain in GAINS:
-            gains[str(gain)] = make(
-                f"dev-{code}-scale-{gain}", lambda g=gain, c=code: tried("dev", neurons(c, "scale", g))
-            )
-        if not all([*grid.values(), *gains.values()]):
-            continue
-        choice, gain = best(grid, code), float(best(gains, code))
-        ways = {
-            "DiffMean": lambda c=code, n=choice: difference(states, c, *settings(n)),
-            **{
-                f"random {seed}": lambda c=code, n=choice, s=seed: random_vectors(states, c, *settings(n), s)
-                for seed in DRAWS
-            },
-            "neurons scaled": lambda c=code, g=gain: neurons(c, "scale", g),
-            "neurons of en zeroed": lambda c=code: neurons(c, "zero", 0.0),
-        }
-        one: dict[str, Any] = {"grid": grid, "gains": gains, "choice": choice, "gain": gain, "ways": {}, "held out": {}}
-        for way, made in ways.items():
-            one["ways"][way] = make(f"test-{code}-{way}", lambda m=made: tried("test", m()))
-        read = {"none": lambda: None, **{way: ways[way] for way in ("DiffMean", "random 0")}}
-        one["held out"] = make(
-            f"held-out-{code}",
-            lambda c=code, r=read: {name: losses(held_out(c), made()) for name, made in r.items()},
-        )
-        found[code] = one
-    found["confusion"] = confusion(found, make)
+        one = target(found["means"], code, make)
+        if one is not None:
+            found[code] = one
+        if code == "ko":
+            found["confusion"] = confusion(found, make)
     return found
+
+
+def target(states: dict[str, Any], code: str, make: Any) -> dict[str, Any] | None:
+    """Every step of one language to steer to; None where some were not made yet, with --kept."""
+    grid, gains = {}, {}
+    for name in [f"{each} × {strength}" for each in RANGES for strength in STRENGTHS]:
+        grid[name] = make(f"dev-{code}-{name}", lambda n=name: tried("dev", difference(states, code, *settings(n))))
+    for gain in GAINS:
+        gains[str(gain)] = make(f"dev-{code}-scale-{gain}", lambda g=gain: tried("dev", neurons(code, "scale", g)))
+    if not all([*grid.values(), *gains.values()]):
+        return None
+    choice, gain = best(grid, code), float(best(gains, code))
+    ways = {
+        "DiffMean": lambda: difference(states, code, *settings(choice)),
+        **{f"random {seed}": lambda s=seed: random_vectors(states, code, *settings(choice), s) for seed in DRAWS},
+        "neurons scaled": lambda: neurons(code, "scale", gain),
+        "neurons of en zeroed": lambda: neurons(code, "zero", 0.0),
+    }
+    one: dict[str, Any] = {"grid": grid, "gains": gains, "choice": choice, "gain": gain, "ways": {}}
+    for way, made in ways.items():
+        one["ways"][way] = make(f"test-{code}-{way}", lambda m=made: tried("test", m()))
+    read = {"none": lambda: None, **{way: ways[way] for way in ("DiffMean", "random 0")}}
+    one["held out"] = make(
+        f"held-out-{code}", lambda: {name: losses(held_out(code), made()) for name, made in read.items()}
+    )
+    return one if all([*one["ways"].values(), one["held out"]]) else None
 
 
 def confusing(kind: str) -> list[str]:
@@ -245,7 +243,11 @@ def confusion(found: dict[str, Any], make: Any) -> dict[str, Any]:
     steering = difference(found["means"], "ko", *settings(found["ko"]["choice"]))
     for form, kept in FORMS.items():
         folder = (
-            None if kept is None else str(Path(sliced(PAGE, kept.replace(",", "-"), MODEL, "-l", kept)[0]).resolve())
+            None
+            if kept is None
+            else str(
+                Path(sliced(PAGE, kept.replace(",", "-"), MODEL, "-l", kept, "--verify-level", "quick")[0]).resolve()
+            )
         )
         for steered in (False, True):
             for kind in KINDS:
@@ -290,6 +292,11 @@ def at_random(one: dict[str, Any], code: str) -> list[float]:
     return np.mean([hits(one["ways"][f"random {seed}"], code) for seed in DRAWS], axis=0).tolist()
 
 
+def targets(document: dict[str, Any]) -> list[str]:
+    """Languages that were measured."""
+    return [code for code in TARGETS if code in document]
+
+
 def bits(items: Any) -> float:
     """Bits per byte of texts together."""
     values = np.array(items)
@@ -303,7 +310,7 @@ def grid_rows(document: dict[str, Any]) -> list[list[str]]:
         for strength in STRENGTHS:
             name = f"{layers} × {strength}"
             cells = []
-            for code in TARGETS:
+            for code in targets(document):
                 found = document[code]["grid"][name]
                 mark = " *" if document[code]["choice"] == name else ""
                 cells.append(f"{np.mean(hits(found, code)):.2f} ({score(found, code):.2f}){mark}")
@@ -314,7 +321,7 @@ def grid_rows(document: dict[str, Any]) -> list[list[str]]:
 def way_rows(document: dict[str, Any]) -> list[list[str]]:
     """What each way of steering does on the reported prompts."""
     rows = []
-    for code in TARGETS:
+    for code in targets(document):
         one = document[code]
         for way, found in {"nothing": document["none"], **one["ways"]}.items():
             chosen = {"DiffMean": one["choice"], "neurons scaled": f"× {one['gain']:g}"}.get(way, "")
@@ -328,14 +335,16 @@ def way_rows(document: dict[str, Any]) -> list[list[str]]:
 
 def held_out_rows(document: dict[str, Any]) -> list[list[str]]:
     """Bits per byte of held-out text under steering."""
-    return [[code, *(f"{bits(each):.3f}" for each in document[code]["held out"].values())] for code in TARGETS]
+    return [
+        [code, *(f"{bits(each):.3f}" for each in document[code]["held out"].values())] for code in targets(document)
+    ]
 
 
 def example_lines(document: dict[str, Any]) -> str:
     """The first continuation of each target."""
     prompt = document["prompts"][0]
     lines = [f"- {prompt} … {' '.join(document['none']['texts'][0].split())}"]
-    for code in TARGETS:
+    for code in targets(document):
         lines.append(f"  - {code}: {' '.join(document[code]['ways']['DiffMean']['texts'][0].split())}")
     return "\n".join(lines)
 
@@ -380,7 +389,7 @@ def looked_at(answers: dict[str, Any]) -> dict[str, Any]:
 def claims(document: dict[str, Any]) -> str:
     """Claims, and what is found here."""
     more, neurons_more, later = [], [], []
-    for code in TARGETS:
+    for code in targets(document):
         one = document[code]
         own = hits(one["ways"]["DiffMean"], code)
         more.append(paired(at_random(one, code), own))
@@ -397,13 +406,13 @@ def claims(document: dict[str, Any]) -> str:
     wins = sum(each[1] > 0 for each in more)
     neuron_wins = sum(each[1] > 0 for each in neurons_more)
     last = sum(each == "last third" for each in later)
-    count = len(TARGETS)
+    count = len(targets(document))
 
     def said(number: int) -> str:
         return "holds" if number == count else "does not hold" if number == 0 else "holds in part"
 
     def of_targets(values: Sequence[tuple[float, float, float]]) -> str:
-        return ", ".join(f"{code} {signed(each)}" for code, each in zip(TARGETS, values, strict=True))
+        return ", ".join(f"{code} {signed(each)}" for code, each in zip(targets(document), values, strict=True))
 
     _, changes = confusion_rows(document)
     effects = {
@@ -425,7 +434,7 @@ def claims(document: dict[str, Any]) -> str:
         f"- DiffMean forces the language more than random vectors of equal norm: {said(wins)} ({of_targets(more)}).",
         f"- DiffMean beats language neurons (CLaS-Bench, 2601.08331), the better of scaled and zeroed: {said(neuron_wins)}",
         f"  ({of_targets(neurons_more)}).",
-        f"- Steering works best in later layers (2601.08331): {said(last)}; best third for {', '.join(TARGETS)}:",
+        f"- Steering works best in later layers (2601.08331): {said(last)}; best third for {', '.join(targets(document))}:",
         f"  {', '.join(later)}.",
         *(f"- Answers in Korean, {name} against whole: {of_kinds(values)}." for name, values in effects.items()),
         "- Whether a larger or an instructed model does better, and whether steered text answers what was asked, cannot be told",
@@ -436,12 +445,13 @@ def claims(document: dict[str, Any]) -> str:
 
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
-    if any(code not in document for code in TARGETS) or "answers" not in document:
+    if "answers" not in document:
         return "# Steering to a language\n\nNot measured yet."
     rows, _ = confusion_rows(document)
     head = ["prompt", "model", "in Korean [95%]", "against whole", "letters of other scripts", "repeated"]
     ways = ["target", "steered by", "chosen", "in target [95%]", "in English", "repeated", "bits per byte"]
     gains = ", ".join(f"{gain:g}" for gain in GAINS)
+    left = [code for code in TARGETS if code not in document]
     return f"""# Steering to a language
 
 `benchmarks/real/steering.py`: gemma-3-270m, a base model. The difference of mean hidden states (DiffMean) of {SAMPLES} lines of
@@ -452,7 +462,7 @@ The first {WORDS} words of English lines, continued greedily. Layers and strengt
 ({NEW["dev"]} tokens) by the harmonic mean of the share identified as the target (lingua, all of its languages) and of what is not
 repeated; share (and score), * chosen:
 
-{table(["layers", "strength", *TARGETS], grid_rows(document))}
+{table(["layers", "strength", *targets(document)], grid_rows(document))}
 On {PROMPTS["test"]} other prompts, {NEW["test"]} tokens. Random: vectors of the same norms, by seed. Neurons: LAPE of
 language_overlap.md, by the factor chosen on the same {PROMPTS["dev"]} prompts of {gains}. Repeated: share of
 runs of three words (four letters without spaces) that were there before. Bits per byte: of the continuations alone, by
@@ -470,6 +480,7 @@ Bits per byte of {len(held_out("ko"))} held-out lines of the target, read under 
 {table(head, rows, text_columns=2)}
 ## Claims
 {claims(document)}
+{f"Not measured yet: {', '.join(left)}." if left else ""}
 """
 
 
@@ -478,7 +489,7 @@ def main() -> None:
     found = measured()
     document: dict[str, Any] = {"none": found["none"], "prompts": prompts("test")}
     document |= {code: found[code] for code in TARGETS if code in found}
-    if found["confusion"] and all(found["confusion"].values()):
+    if found.get("confusion") and all(found["confusion"].values()):
         document["answers"] = looked_at(found["confusion"])
     document["machine"] = machine()
     write_page(PAGE, document, page(document))
