@@ -28,6 +28,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rivals import build_xlmr, rival_commands
 
@@ -266,6 +267,17 @@ def page(found: dict[tuple[str, str], list[Measured]], names: list[str], ref: st
     return "\n".join(lines) + "\n"
 
 
+def save(document: dict[str, Any], text: str, beside: str | None) -> None:
+    """Write page and data anew, or add to both what was measured beside them, under a title."""
+    data, written = (ROOT / f"benchmarks/results/whole_command.{kind}" for kind in ("json", "md"))
+    if beside:
+        kept = json.loads(data.read_text(encoding="utf-8"))
+        document = {**kept, "beside": {**kept.get("beside", {}), beside: document}}
+        text = f"{written.read_text(encoding='utf-8')}\n{text.replace('# Whole commands', f'## {beside}', 1)}"
+    data.write_text(f"{json.dumps(document, indent=1)}\n", encoding="utf-8")
+    written.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -274,6 +286,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--cold", type=int, default=1, help="runs of the later state with an empty cache")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument(
+        "--beside", metavar="TITLE", help="put the rows under a heading below those of the page, not in their place"
+    )
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "langslice-whole-command")
     given = parser.parse_args()
     work = given.work.resolve()
@@ -300,9 +315,7 @@ def main() -> None:
     )
     text = page(found, given.rows, f"{given.before} --after {after.stdout.strip()}", loads)
     runs = [{"row": name, "state": state, **asdict(one)} for (name, state), runs in found.items() for one in runs]
-    document = json.dumps({"before": given.before, "loads": loads, "runs": runs}, indent=1)
-    (ROOT / "benchmarks/results/whole_command.json").write_text(f"{document}\n", encoding="utf-8")
-    (ROOT / "benchmarks/results/whole_command.md").write_text(text, encoding="utf-8")
+    save({"before": given.before, "loads": loads, "runs": runs}, text, given.beside)
     print(text)
     shutil.rmtree(work)
 
