@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--cold", type=int, default=1, help="runs of the later state with an empty cache")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument(
-        "--beside", metavar="TITLE", help="put the rows under a heading below those of the page, not in their place"
+        "--beside", metavar="TITLE", help="put the rows below those of the page, under a heading"
     )
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "langslice-whole-command")
     given = parser.parse_args()
