@@ -46,7 +46,12 @@ def magnitudes() -> dict[str, Any]:
     from langslice.features import measure_magnitudes
 
     found = measure_magnitudes(models() / MODEL, sets())
-    return {"conditions": found.conditions, "layers": found.layers, "values": found.values.tolist(), "prompts": found.prompts}
+    return {
+        "conditions": found.conditions,
+        "layers": found.layers,
+        "values": found.values.tolist(),
+        "prompts": found.prompts,
+    }
 
 
 def as_magnitudes(data: dict[str, Any]) -> Any:

@@ -81,7 +81,9 @@ def score_ends(loaded: Loaded, sequences: Sequence[Tokens], starts: Sequence[int
     with torch.inference_mode():
         cache = None
         if cut > 0:
-            cache = cache_of(loaded.model(input_ids=_ids(loaded, [sequences[0][:cut]]), use_cache=True, **_one_logit(loaded)))
+            cache = cache_of(
+                loaded.model(input_ids=_ids(loaded, [sequences[0][:cut]]), use_cache=True, **_one_logit(loaded))
+            )
             if not hasattr(cache, "batch_select_indices"):
                 loaded.note("the model has no cache that can be shared: every candidate was read whole")
                 cache, cut = None, 0

@@ -54,7 +54,7 @@ def _refuse_foreign(paper: str, options: ReproduceOptions) -> None:
         if options.rounds is not None:
             raise RecipeError("kim2024 does not read --rounds", "it measures no speed; leave it out")
         return
-    names = ("xnli", "marc", "code", "ray", "processes")
+    names = ("xnli", "marc", "code", "ray", "processes", "languages", "sparsities", "seeds", "prompts", "separator")
     given = [f"--{name}" for name in names if name in options.given()]
     if given:
         raise RecipeError(f"kimkim2026 does not read {', '.join(given)}", "these belong to kim2024; leave them out")
@@ -72,7 +72,33 @@ def _run(paper: str, model: str, out: Path, options: ReproduceOptions, report: R
     }  # fmt: skip
     if paper == "kimkim2026":
         return kimkim2026.kimkim2026(model, out, rounds=options.rounds or kimkim2026.ROUNDS, **shared)
-    return kim2024.kim2024(model, out, processes=options.processes, ray=options.ray, **shared)
+    return kim2024.kim2024(model, out, processes=options.processes, ray=options.ray, **_grid(options), **shared)
+
+
+def _grid(options: ReproduceOptions) -> dict[str, Any]:
+    """What kim2024 varies; what was not given is as the paper has it."""
+    separators = {"eos": "eos", "line": "\n"}
+    given = {
+        "languages": codes(options.languages), "sparsities": _numbers("sparsities", options.sparsities, float),
+        "seeds": _numbers("seeds", options.seeds, int), "prompts": options.prompts,
+        "separator": separators.get(options.separator or ""),
+    }  # fmt: skip
+    for sparsity in given["sparsities"]:
+        if not 0 < sparsity < 1:
+            raise RecipeError(f"--sparsities: {sparsity:g} is no share between 0 and 1", "such as 0.3,0.5")
+    return {name: value for name, value in given.items() if value}
+
+
+def _numbers(name: str, texts: Any, kind: Any) -> tuple[Any, ...]:
+    found = []
+    for text in codes(texts):
+        try:
+            found.append(kind(text))
+        except ValueError as error:
+            raise RecipeError(
+                f"--{name}: {text!r} is no number", "such as 0.3,0.5" if kind is float else "such as 0,1"
+            ) from error
+    return tuple(dict.fromkeys(found))
 
 
 def _titles(paper: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
