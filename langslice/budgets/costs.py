@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 
 from langslice.budgets.cut import KINDS, Cut, Layer, cut_of
-from langslice.budgets.parts import Parts
 from langslice.budgets.points import Points
 from langslice.tradeoffs.ladder import ladder_sizes
 from langslice.tradeoffs.losses import Loss
@@ -111,40 +110,46 @@ def measure_costs(points: Points, enough: Enough, *, cut_rows: bool) -> Costs:
         others.append(Measured(cut, points.losses(cut)))
         return others[-1]
 
-    vocabulary = _until([Cut(rows) for rows in sizes], measure, lambda cut: False)
-    base = vocabulary[0]
-    shares = {
-        kind: [base, *_until([cut_of(full, kind, share) for share in parts.shares.get(kind, ())], measure, enough)]
-        for kind in KINDS
+    rungs = [Cut(rows) for rows in sizes]
+    by_kind = {
+        kind: _until([cut_of(full, kind, share) for share in parts.shares.get(kind, ())], enough) for kind in KINDS
     }
-    alone = [measure(Cut(full, (layer,))) for layer in parts.layers] if parts.deepest else []
-    depths = [base, *_depths(alone, parts, measure, enough)]
+    layers = [Cut(full, (layer,)) for layer in parts.layers] if parts.deepest else []
+    points.prepare([*rungs, *(cut for cuts in by_kind.values() for cut in cuts), *layers])
+    vocabulary = [measure(cut) for cut in rungs]
+    base = vocabulary[0]
+    shares = {kind: [base, *map(measure, cuts)] for kind, cuts in by_kind.items()}
+    alone = [measure(cut) for cut in layers]
+    depths = [base, *_depths(alone, points, measure, enough)]
     return Costs(vocabulary, depths, shares, others)
 
 
-def _until(cuts: Sequence[Cut], measure: Callable[[Cut], Measured], enough: Enough) -> list[Measured]:
-    """Measure cuts in order, to the first that meets the budget."""
+def _until(cuts: Sequence[Cut], enough: Enough) -> list[Cut]:
+    """Of cuts, in order, all to the first that meets the budget."""
     found = []
     for cut in cuts:
-        found.append(measure(cut))
+        found.append(cut)
         if enough(cut):
             break
     return found
 
 
 def _depths(
-    alone: Sequence[Measured], parts: Parts, measure: Callable[[Cut], Measured], enough: Enough
+    alone: Sequence[Measured], points: Points, measure: Callable[[Cut], Measured], enough: Enough
 ) -> list[Measured]:
     """One layer after another goes: each time the best of the few that cost least alone."""
+    parts = points.parts
     order = [one.cut.layers[0] for one in sorted(alone, key=lambda one: one.worst)]
     full = alone[0].cut.rows if alone else 0
     gone: list[Layer] = []
     found: list[Measured] = []
     while len(gone) < len(parts.deepest):
         left = [layer for layer in order if layer not in gone and parts.may_go(layer, gone)]
-        tried = [measure(Cut(full, tuple(sorted([*gone, layer])))) for layer in left[:_TRIED]]
-        if not tried:
+        cuts = [Cut(full, tuple(sorted([*gone, layer]))) for layer in left[:_TRIED]]
+        if not cuts:
             break
+        points.prepare(cuts)
+        tried = [measure(cut) for cut in cuts]
         best = min(tried, key=lambda one: one.worst)
         found.append(best)
         gone = list(best.cut.layers)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from langslice.budgets.cluster_points import measured_on
 from langslice.budgets.costs import Costs, measure_costs
 from langslice.budgets.cut import Cut
 from langslice.budgets.latency import Times, measure_latency, measure_times, time_need, timed_lines
@@ -124,8 +125,9 @@ def fit(
         search = _Search(points, limits, options, report)
         search.refuse_unreachable()
         points.parts = replace(points.parts, scores=_scores(points, report))
-        costs = measure_costs(points, search.enough, cut_rows=search.cuts_rows)
-        tried = search.tries(costs, choice)
+        with measured_on(options.ray, points, trust_remote_code=options.trust_remote_code, report=report):
+            costs = measure_costs(points, search.enough, cut_rows=search.cuts_rows)
+            tried = search.tries(costs, choice)
         points.close()
         chosen = search.best(tried)
         made = _plan(points, choice, chosen)
@@ -210,6 +212,7 @@ class _Search:
         limits, factors = dict(self.limits), list[float]()
         waiting = self._candidates(costs, limits, choice)
         alone = best_alone(waiting, self.full)
+        self.points.prepare([point.cut for point in alone])
         for number in range(len(alone) + self.options.checks):
             waiting = [point for point in waiting if point.cut not in {one.cut for one in tried}]
             if not waiting:

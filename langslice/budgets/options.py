@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from langslice.budgets.cut import KINDS
 from langslice.errors import PlanError
-from langslice.options import Choice, Entry, Options, SourceOptions, codes, declared, listed
+from langslice.options import Choice, Entry, Options, Ray, SourceOptions, codes, declared, listed
 from langslice.planning.options import CarryOptions, LossOptions, PlanOptions, RowOptions
 from langslice.vocabulary.options import VocabularyOptions
 
@@ -60,6 +60,7 @@ class SearchOptions(Options):
         str | Path | None,
         Entry("Folder of measured points, which several fits may share. Default: OUT/points.", "DIR"),
     ] = None
+    ray: Ray = None
 
 
 @dataclass(frozen=True, kw_only=True)

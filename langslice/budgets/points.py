@@ -1,35 +1,39 @@
-"""What a combination loses: evaluated in memory, and remembered by content in a folder, so that a killed run goes on.
-
-The vocabulary is really cut: text is encoded anew, and rows are gathered. A layer that goes passes its input on, and heads and
-neurons that go give zeros, and experts that go are closed to their routers, which is what the slice without them computes.
-"""
+"""What combinations lose: measured once, and remembered by content in a folder, so that a killed run goes on."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from langslice.budgets.cut import Cut
+from langslice.budgets.evaluator import Evaluator
 from langslice.budgets.parts import Dropped, Parts
-from langslice.evaluation.loaded_model import Loaded, model_kind
-from langslice.healing.teacher import content_digest
 from langslice.planning.plan import SlicePlan
-from langslice.scoring.model_runs import hooked, silencing, skipping_layers
-from langslice.scoring.routing import closing
-from langslice.scoring.sites import find_sites
-from langslice.tradeoffs.in_memory import load_original, slice_in_memory, transformer_of
+from langslice.tradeoffs.in_memory import load_original
 from langslice.tradeoffs.ladder import Ladder
 from langslice.tradeoffs.losses import Items, Loss, line_items, losses
 from langslice.version import __version__
 
 _KEY_LENGTH = 24
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cut in full: with the plan of its vocabulary, and the heads, neurons and experts that go.
+
+    path  of the file that remembers what it loses
+    """
+
+    cut: Cut
+    plan: SlicePlan
+    dropped: Mapping[str, Dropped]
+    path: Path
 
 
 @dataclass
@@ -38,25 +42,28 @@ class Points:
 
     folder  holds a file for each point
     parts   what can go of it, with the scores that say which first
+    ahead   measures several points at once, elsewhere, and saves each; None where they are measured here, one by one
     """
 
     ladder: Ladder
     parts: Parts
     folder: Path
-    _open: tuple[str, Loaded] | None = None
-    _stack: ExitStack = field(default_factory=ExitStack)
+    ahead: Callable[[Sequence[Point]], None] | None = None
+    evaluator: Evaluator = field(init=False)
 
-    @cached_property
+    def __post_init__(self) -> None:
+        self.evaluator = Evaluator(self.ladder.source, self.ladder.texts.measured)
+
+    @property
     def kind(self) -> str:
         """Of the model: causal, seq2seq or encoder."""
-        return model_kind(self.ladder.source.checkpoint.model_folder)
+        return self.evaluator.kind
 
     @cached_property
     def content(self) -> str:
         """Digest of the model and of the text: what every point depends on."""
         lines = json.dumps([__version__, self.ladder.texts.measured], sort_keys=True, ensure_ascii=False)
-        model = content_digest(self.ladder.source.checkpoint, self.ladder.source.tokenizer)
-        return hashlib.sha256(f"{model}\n{lines}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.evaluator.model_digest}\n{lines}".encode()).hexdigest()
 
     def score_file(self, kind: str) -> Path:
         """Where scores of heads, neurons or experts are kept, by what they depend on."""
@@ -89,48 +96,40 @@ class Points:
 
     def losses(self, cut: Cut) -> Mapping[str, Loss]:
         """Language -> what a cut loses; measured once, also over several runs."""
+        point = self.point(cut)
+        known = _read(point.path)
+        if known is None:
+            self.ladder.report(f"measuring {cut.text()}", 0, 0)
+            before = self.before  # the original goes before a slice comes
+            known = losses(self.kind, before, self.evaluator.items(cut, point.plan, point.dropped))
+            save_point(point, known)
+        return known
+
+    def prepare(self, cuts: Sequence[Cut]) -> None:
+        """Have cuts measured that do not depend on one another, and are asked for next, where that can be done at once."""
+        if self.ahead is not None:
+            points = {point.path: point for point in map(self.point, cuts)}
+            self.ahead([point for point in points.values() if _read(point.path) is None])
+
+    def point(self, cut: Cut) -> Point:
+        """A cut in full."""
         plan = self.plan(cut)
         dropped = {kind: self.parts.dropped(kind, share) for kind, share in cut.shares().items()}
         gone = {"layers": cut.to_json()["layers"], **{kind: _plain(each) for kind, each in dropped.items()}}
-        path = self.folder / f"{self._key([plan.checked, gone])}.json"
-        known = _read(path)
-        if known is None:
-            self.ladder.report(f"measuring {cut.text()}", 0, 0)
-            known = losses(self.kind, self.before, self._items(cut, plan, dropped))
-            _write(path, {"cut": cut.to_json(), "loss": {code: asdict(loss) for code, loss in known.items()}})
-        return known
+        return Point(cut, plan, dropped, self.folder / f"{self._key([plan.checked, gone])}.json")
 
     def close(self) -> None:
         """Let go of the slice in memory."""
-        self._open = None
-        self._stack.close()
+        self.evaluator.close()
 
     def _key(self, what: Any) -> str:
         text = json.dumps([self.content, what], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
-    def _items(self, cut: Cut, plan: SlicePlan, dropped: Mapping[str, Dropped]) -> Mapping[str, Items]:
-        before = self.before  # the original goes before a slice comes
-        small = self._slice(plan)
-        anatomy = self.parts.source.anatomy if cut.axes else None
-        hooks: list[Any] = []
-        if anatomy is not None:
-            model = transformer_of(small)
-            sites = find_sites(model, anatomy)
-            gone: dict[str, list[int]] = {}
-            for stack, layer in cut.layers:
-                gone.setdefault(stack, []).append(layer)
-            hooks = [*skipping_layers(sites, gone), *silencing(sites, anatomy, dropped["heads"], dropped["neurons"])]
-            hooks += closing(model, sites, anatomy, dropped["experts"])
-        with hooked(hooks):
-            return line_items(small, {language: self.ladder.texts.measured[language] for language in before})
 
-    def _slice(self, plan: SlicePlan) -> Loaded:
-        """The slice of a vocabulary; the last one stays in memory, for many structures are measured on one vocabulary."""
-        if self._open is None or self._open[0] != plan.checked:
-            self.close()
-            self._open = (plan.checked, self._stack.enter_context(slice_in_memory(self.ladder.source, plan)))
-        return self._open[1]
+def save_point(point: Point, known: Mapping[str, Loss]) -> None:
+    """Remember what a point loses: language -> loss."""
+    _write(point.path, {"cut": point.cut.to_json(), "loss": {code: asdict(loss) for code, loss in known.items()}})
 
 
 def _plain(dropped: Mapping[str, Mapping[int, Sequence[int]]]) -> dict[str, dict[str, list[int]]]:

@@ -1,7 +1,7 @@
 """Work on the machines of a Ray cluster: connecting to one, and tasks that outlive the loss of a worker.
 
 What runs there is the business of others (counting/cluster_count.py, sparsity/cluster_calibration.py,
-sweeps/scheduler.py). Ray is an extra: this module is the only one that imports it.
+sweeps/scheduler.py, budgets/cluster_points.py). Ray is an extra: this module is the only one that imports it.
 """
 
 from __future__ import annotations

@@ -185,10 +185,8 @@ def _sliced(last: str | None) -> Make:
         model, revision = _before(place, last)
         entries = {"plan": place.folder / PLAN, "revision": revision, **given}
         verify = entries.pop("verify")
-        job.slice(
-            model, out, verify=verify is not False, text=() if verify is False else verify.get("text", ()), overwrite=True,
-            report=place.report, **entries,
-        )  # fmt: skip
+        proven = {"verify": False} if verify is False else verify
+        job.slice(model, out, overwrite=True, report=place.report, **proven, **entries)
 
     return make
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import pickle
+import types
 import xml.etree.ElementTree as ET
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 import langslice
+from langslice import version
+from langslice.budgets import cluster_points
 from langslice.budgets.costs import Costs, Measured
 from langslice.budgets.cut import Cut
+from langslice.budgets.evaluator import Evaluator
 from langslice.budgets.latency import measure_latency, measure_times, time_need
 from langslice.budgets.limits import Need, rows_that_fit
-from langslice.budgets.points import Points
 from langslice.budgets.search import candidates, corrected, frontier
 from langslice.cli.app import app
-from langslice.errors import LangsliceError, OutputError, PlanError
+from langslice.cluster.ray_cluster import Outcome
+from langslice.errors import ClusterError, LangsliceError, OutputError, PlanError
 from langslice.mini import heldout_text
 from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.source import Source
@@ -37,7 +43,7 @@ def values(losses):
 
 def test_a_killed_fit_goes_on_and_writes_what_it_measured(tmp_path, monkeypatch):
     """Vocabulary, layers, heads and neurons in one budget; what was measured in memory is what the written slice loses."""
-    items, seen = Points._items, []
+    items, seen = Evaluator.items, []
 
     def counting(self, cut, *given):
         if len(seen) == 5 and not (tmp_path / "again").exists():
@@ -45,7 +51,7 @@ def test_a_killed_fit_goes_on_and_writes_what_it_measured(tmp_path, monkeypatch)
         seen.append(cut)
         return items(self, cut, *given)
 
-    monkeypatch.setattr(Points, "_items", counting)
+    monkeypatch.setattr(Evaluator, "items", counting)
     monkeypatch.setattr("langslice.budgets.costs._VOCABULARIES", 3)
     monkeypatch.setattr("langslice.budgets.costs._TRIED", 2)
     out = tmp_path / "out"
@@ -235,3 +241,43 @@ def test_experts_go_like_other_axes_and_lose_what_the_written_slice_loses(zoo, t
     assert alone.cut.experts in (0.25, 0.5)
     assert values(found.written) == pytest.approx(values(found.chosen.loss), abs=1e-4)
     assert not [note for note in found.notes if "other than was measured" in note]
+
+
+def points_in(folder):
+    return {path.name: path.read_text().replace(str(folder), "") for path in folder.glob("*.json")}
+
+
+def test_points_of_tasks_are_those_measured_here_and_a_lost_one_is_measured_here(zoo, tmp_path, monkeypatch):
+    """Everything that a task gets or gives passes through pickle, as on another machine."""
+    (tmp_path / "text.txt").write_text("the cat\n")
+    model, far = zoo("bert"), []
+    asked = {"corpus": tmp_path / "text.txt", "size": int(0.8 * weights(model)), "axes": "layers,neurons", "checks": 1,
+             "loss_texts": {"": ["the cat sat", "a dog ran to it", "very long word"]}}  # fmt: skip
+
+    def run_tasks(ray, function, jobs):
+        for key, given in jobs:
+            far.append(key.path)
+            if len(far) == 2:
+                yield Outcome(key, None, "the worker was lost")
+            else:
+                yield Outcome(key, function(*map(pickle.loads, map(pickle.dumps, given))))
+
+    ray = types.SimpleNamespace(put=lambda value: value)
+    monkeypatch.setattr(cluster_points, "connected", lambda address: nullcontext(ray))
+    monkeypatch.setattr(cluster_points, "run_tasks", run_tasks)
+    langslice.fit(model, tmp_path / "far", ray="auto", **asked)
+    assert len(far) == len(set(far)) > 4
+    monkeypatch.undo()
+    langslice.fit(model, tmp_path / "here", **asked)
+    assert points_in(tmp_path / "far/points") == points_in(tmp_path / "here/points")
+    assert points_in(tmp_path / "far") == points_in(tmp_path / "here")
+
+
+@pytest.mark.parametrize(("other", "said"), [({"version": "0"}, r"has langslice .*, not 0"),
+                                             ({"digest": "0"}, "has another model")])  # fmt: skip
+def test_a_machine_with_another_model_or_version_is_refused(zoo, other, said):
+    checkpoint = open_checkpoint(zoo("bert"))
+    digest = Evaluator(Source(checkpoint), {}).model_digest
+    given = cluster_points.Given(said, version.__version__, digest, checkpoint.folder, False, (), (), {}, {})
+    with pytest.raises(ClusterError, match=said):
+        cluster_points.measure_point(replace(given, **other), Cut(1), None, {})

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from langslice.budgets.main import fit
 from langslice.cluster.ray_cluster import RETRIES, run_tasks
 from langslice.corpus.sources import CorpusFile
 from langslice.corpus.units import read_part
@@ -253,3 +254,47 @@ def test_a_cluster_that_would_do_nothing_is_refused(zoo, tmp_path, choice, messa
     with pytest.raises(PlanError, match=message):
         job.slice(zoo("llama"), tmp_path / "out", verify=False, ray="local", **choice)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- points of a fit -----------------------------------------------------------------------------------------------
+
+
+def fitted(model: Path, out: Path, **given) -> dict[str, str]:
+    (out.parent / "text.txt").write_text("the cat\n")
+    lines = {"": ["the cat sat", "a dog ran to it", "very long word"]}
+    fit(
+        model,
+        out,
+        corpus=out.parent / "text.txt",
+        size=40_000,
+        axes="layers,neurons",
+        checks=1,
+        loss_texts=lines,
+        **given,
+    )
+    points = list((out / "points").glob("*.json"))
+    return {
+        path.name: path.read_text().replace(str(out), "") for path in (*points, out / "plan.json", out / "fit.json")
+    }
+
+
+@needs_ray
+@pytest.mark.usefixtures("one_thread")
+def test_a_fit_on_a_cluster_measures_the_same_points_and_makes_the_same_plan(zoo, cluster, tmp_path, monkeypatch):
+    alone = fitted(zoo("bert"), tmp_path / "alone")
+    monkeypatch.setattr("langslice.budgets.cluster_points.run_tasks", tasks := CountingTasks())
+    spread = fitted(zoo("bert"), tmp_path / "spread", ray="auto")
+    assert tasks.ended > 4
+    assert spread == alone
+
+
+class CountingTasks:
+    """Tasks of a cluster, counted as they end."""
+
+    ended = 0
+
+    def __call__(self, *given):
+        for outcome in run_tasks(*given):
+            assert not outcome.lost
+            self.ended += 1
+            yield outcome
