@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from common import ONLY_KEPT, machine, models, ntrex, step, table, write_page
+from common import machine, models, ntrex, step, table, write_page
 
 PAGE, MODEL = "kim2024_features", "gemma-3-270m"
 PAIRS = ("fr-en", "zh-en", "es-en")
@@ -119,8 +119,7 @@ def main() -> None:
                 document["cases"][key] = step(
                     PAGE, key.replace(", ", "-").replace(" ", "-"), lambda m=measured, p=pair, z=marks: measure(m, p, z)
                 )
-    if not ONLY_KEPT and data:
-        draw(as_magnitudes(data))
+        draw(measured)
     document["machine"] = machine()
     write_page(PAGE, document, page(document))
 

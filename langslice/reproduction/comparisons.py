@@ -83,7 +83,7 @@ def against_others(done: Sweep, names: Sequence[str], metrics: Metrics) -> list[
         for other in names:
             if name.startswith("mt ") and other != "unpruned" and not other.startswith("mt "):
                 cells = [
-                    _change(*(_whole(runs[each], where) for each in (other, name)), where[1])
+                    _change(_whole(runs[other], where), _whole(runs[name], where), where[1])
                     for where in present.values()
                 ]
                 rows.append((f"{name} − {other}", tuple(cells)))
@@ -152,7 +152,7 @@ def over_seeds(done: Sweep, conditions: Sequence[Condition], metrics: Metrics) -
             for title, values in columns.items():
                 own = [value for each, value in values if (each.kind, each.sparsity) == (kind, sparsity)]
                 texts = (
-                    [number_text(value, metrics[title][1]) for value in (np.mean(own), min(own), max(own))]
+                    [number_text(float(value), metrics[title][1]) for value in (np.mean(own), min(own), max(own))]
                     if own
                     else []
                 )

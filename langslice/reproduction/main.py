@@ -78,7 +78,7 @@ def _run(paper: str, model: str, out: Path, options: ReproduceOptions, report: R
 def _grid(options: ReproduceOptions) -> dict[str, Any]:
     """What kim2024 varies; what was not given is as the paper has it."""
     separators = {"eos": "eos", "line": "\n"}
-    given = {
+    given: dict[str, Any] = {
         "languages": codes(options.languages), "sparsities": _numbers("sparsities", options.sparsities, float),
         "seeds": _numbers("seeds", options.seeds, int), "prompts": options.prompts,
         "separator": separators.get(options.separator or ""),

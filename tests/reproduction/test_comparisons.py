@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from langslice.reproduction.comparisons import (
     over_sparsities,
     pooled,
 )
+from langslice.reproduction.kim2024 import tabulated
 from langslice.sweeps.result import Finished, Sweep
 
 METRICS = {"Loss": ("translation_loss", "bits"), "Accuracy": ("xcopa", "accuracy")}
@@ -89,3 +92,26 @@ def test_spreads_are_over_seeds_and_sparsities():
     assert sparsities.rows[2][1][1] == "–"
     assert over_seeds(done, conditions[:2], METRICS) == []
     assert str(conditions[1]) == "random at 0.3, seed 0"
+
+
+def test_main_tables_hold_the_first_sparsity_and_seed_alone():
+    conditions = [Condition("unpruned", 0.0, None)]
+    conditions += [
+        Condition(kind, share, seed) for share in (0.5, 0.3) for seed in (2, 1) for kind in ("mt fr-en", "random")
+    ]
+    runs = []
+    for shift in range(len(conditions)):
+        run = finished(float(shift))
+        for each in run.result["measured"]:
+            each["metric"] = each["metric"].replace("bits", "bits per byte of the reference")
+        runs.append(replace(run, result={**run.result, "scores": [], "notes": {}}))
+    found = tabulated("t", Sweep(None, tuple(runs)), conditions, ["a note"])
+    sheets = {sheet.title: sheet for sheet in found.sheets}
+    title = "Reference translation into English, bits per byte"
+    assert [name for name, _ in sheets[f"{title}: change from unpruned"].rows] == ["mt fr-en", "random"]
+    assert sheets[f"{title}: change from unpruned"].rows[0][1][2].startswith("+0.010 [")  # of 0.5 and seed 2
+    assert sheets[f"{title}: by sparsity"].columns == ("0.3", "0.5")
+    assert [name for name, _ in sheets["Over 2 seeds: mean (lowest to highest), all languages"].rows] == [
+        "mt fr-en at 0.5", "mt fr-en at 0.3", "random at 0.5", "random at 0.3",
+    ]  # fmt: skip
+    assert found.notes == ("a note",)
