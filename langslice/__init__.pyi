@@ -447,7 +447,7 @@ def reproduce(
     tasks: str | Sequence[str] = ...,
     languages: str | Sequence[str] = ...,
     sparsities: str | Sequence[str] = ...,
-    seeds: str | Sequence[str] = ...,
+    seeds: int | None = ...,
     prompts: int | None = ...,
     separator: str | None = ...,
     new_tokens: int = ...,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from langslice.demonstrations.demonstration import EOS
 from langslice.errors import RecipeError
 from langslice.options import taking
 from langslice.options.choice import codes
@@ -77,28 +78,31 @@ def _run(paper: str, model: str, out: Path, options: ReproduceOptions, report: R
 
 def _grid(options: ReproduceOptions) -> dict[str, Any]:
     """What kim2024 varies; what was not given is as the paper has it."""
-    separators = {"eos": "eos", "line": "\n"}
     given: dict[str, Any] = {
-        "languages": codes(options.languages), "sparsities": _numbers("sparsities", options.sparsities, float),
-        "seeds": _numbers("seeds", options.seeds, int), "prompts": options.prompts,
-        "separator": separators.get(options.separator or ""),
+        "languages": codes(options.languages), "sparsities": tuple(map(_sparsity, codes(options.sparsities))),
+        "seeds": tuple(range(options.seeds or 0)), "prompts": options.prompts,
+        "separator": None if options.separator is None else _separator(options.separator),
     }  # fmt: skip
-    for sparsity in given["sparsities"]:
-        if not 0 < sparsity < 1:
-            raise RecipeError(f"--sparsities: {sparsity:g} is no share between 0 and 1", "such as 0.3,0.5")
     return {name: value for name, value in given.items() if value}
 
 
-def _numbers(name: str, texts: Any, kind: Any) -> tuple[Any, ...]:
-    found = []
-    for text in codes(texts):
-        try:
-            found.append(kind(text))
-        except ValueError as error:
-            raise RecipeError(
-                f"--{name}: {text!r} is no number", "such as 0.3,0.5" if kind is float else "such as 0,1"
-            ) from error
-    return tuple(dict.fromkeys(found))
+def _separator(text: str) -> str:
+    """As an evaluation takes it: a line end, typed in a shell, arrives as a backslash and an n."""
+    if text == EOS:
+        return "eos"
+    if not text or EOS in text:
+        raise RecipeError(f"--separator: {text!r} is neither {EOS} nor text without it", "such as {eos} or \\n")
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _sparsity(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise RecipeError(f"--sparsities: {text!r} is no share between 0 and 1", "such as 0.3,0.5")
+    return value
 
 
 def _titles(paper: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -34,18 +34,17 @@ class ReproduceOptions(Options):
         Entry("Sparsities of kim2024, that of the main tables first: 0.3,0.1,0.5. Default: 0.3.", "SHARES", codes=True),
     ] = ()
     seeds: Annotated[
-        tuple[str, ...],
-        Entry("Seeds of calibration text and random masks of kim2024: 0,1,2. Default: 0.", "SEEDS", codes=True),
-    ] = ()
+        int | None,
+        Entry("Number of seeds of calibration text and random masks of kim2024, from 0 on. Default: 1.", "N", least=1),
+    ] = None
     prompts: Annotated[
         int | None, Entry("Demonstrations per calibration set of kim2024. Default: 100.", "N", least=1)
     ] = None
     separator: Annotated[
         str | None,
         Entry(
-            "End of a line of a translation prompt of kim2024: eos or line. Default: eos.",
-            "NAME",
-            values=("eos", "line"),
+            "Text after each line of a translation prompt of kim2024; {eos} is the end-of-text token. Default: {eos}.",
+            "TEXT",
         ),
     ] = None
     new_tokens: Annotated[int, Entry("Max new tokens per translation or answer.", "N", least=1)] = 64
