@@ -28,6 +28,8 @@ NAMES = (
     "sibling",
     "scores",
     "language_parts",
+    "language_overlap",
+    "steering",
     "hidden_size",
     "healing",
     "llama_cpp",
