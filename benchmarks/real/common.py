@@ -177,6 +177,23 @@ def score_row(score: Mapping[str, Any], digits: int = 4) -> list[str]:
     return [f"{score['original']['n']:,}", value(score["original"]), value(score["slice"]), difference]
 
 
+def change_text(change: Any, digits: int = 3) -> str:
+    """A paired difference with its interval and p; a dash where there is none."""
+    if change is None or change.value != change.value:
+        return "–"
+    return f"{change.value:+.{digits}f} [{change.low:+.{digits}f}, {change.high:+.{digits}f}], p {change.p:.3f}"
+
+
+def value_text(measurement: Any, digits: int = 3) -> str:
+    """The score of a measurement with its interval; a dash where there is none."""
+    from langslice.evaluation.statistics import interval
+
+    if measurement is None:
+        return "–"
+    bounds = interval(measurement.statistic, measurement.items)
+    return f"{measurement.value:.{digits}f} [{bounds.low:.{digits}f}, {bounds.high:.{digits}f}]"
+
+
 def write_page(name: str, document: Mapping[str, Any], text: str) -> None:
     """Write a page and the JSON that it was made from."""
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -360,7 +360,7 @@ alone, relative to the norm of the layer. Next to it the same question of the so
 Zeroed after every layer: these {STAND_OUT} of each layer; as many other large ones; as many random ones. Bits per byte with nothing
 zeroed, then the rise with its interval: of {LINES} reference translations after four shots, and of {PLAIN} lines of each language
 by itself. The dimensions were picked on other lines. What stands out need not be translation itself: two languages in turn are
-also what tells these prompts from text in one language.
+also what tells these prompts from text in one language. Some other large dimensions are ones that every text needs.
 
 {ablations}"""
 
