@@ -33,6 +33,7 @@ NAMES = (
     "llama_cpp",
     "catalogue",
     "draft_head",
+    "mwanda",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 
