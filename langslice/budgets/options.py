@@ -53,7 +53,11 @@ class SearchOptions(Options):
 
     axes: Annotated[
         str | Sequence[str],
-        Entry("What may be cut: vocabulary,layers,heads,neurons,experts. Default: all of these.", "NAMES", codes=True),
+        Entry(
+            "What may be cut: vocabulary,layers,heads,neurons,experts,hidden. Default: all of these.",
+            "NAMES",
+            codes=True,
+        ),
     ] = ()
     checks: Annotated[int, Entry("Combinations that are measured, the most promising first.", "N", least=1)] = 6
     measured: Annotated[

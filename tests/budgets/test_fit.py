@@ -27,6 +27,7 @@ from langslice.errors import ClusterError, LangsliceError, OutputError, PlanErro
 from langslice.mini import heldout_text
 from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.source import Source
+from langslice.structure.kept import Kept
 from langslice.tradeoffs.losses import Loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -243,6 +244,27 @@ def test_experts_go_like_other_axes_and_lose_what_the_written_slice_loses(zoo, t
     assert not [note for note in found.notes if "other than was measured" in note]
 
 
+@pytest.mark.parametrize("family", ["bert", "llama", "gemma3_text", "t5"])
+def test_hidden_dimensions_lose_what_their_written_slices_lose(family, zoo, tmp_path, monkeypatch):
+    """As many as the classes allow: in a BERT with a head of each layer; of a Llama after a rotation, where its head is its own."""
+    monkeypatch.setattr("langslice.budgets.main.measure_latency", lambda *given: 0.5)
+    (tmp_path / "text.txt").write_text("the cat\n")
+    model = zoo(family)
+    texts = {"": ["the cat sat", "a dog ran to it", "very long word", "the dog sat", "it is a long word"]}
+    size = int((0.8 if family == "llama" else 0.9) * weights(model))
+    found = langslice.fit(
+        model, tmp_path / "out", corpus=tmp_path / "text.txt", size=size, latency=0.99, loss_texts=texts, axes="hidden", checks=1
+    )  # fmt: skip
+    assert found.chosen.cut.axes == ("hidden",)
+    assert values(found.written) == pytest.approx(values(found.chosen.loss), abs=1e-4)
+    assert found.written[""].value != 0
+    assert weights(tmp_path / "out/slice") <= found.chosen.takes["size"] <= 1.2 * weights(tmp_path / "out/slice")
+    assert found.chosen.takes["latency"] < 1
+    request = langslice.load_plan(tmp_path / "out/plan.json").request
+    assert request["hidden_by"] == ("rotation" if family == "llama" else "activation")
+    assert ("heads_sparsity" in request) == (family == "bert")
+
+
 def points_in(folder):
     return {path.name: path.read_text().replace(str(folder), "") for path in folder.glob("*.json")}
 
@@ -280,4 +302,4 @@ def test_a_machine_with_another_model_or_version_is_refused(zoo, other, said):
     digest = Evaluator(Source(checkpoint), {}).model_digest
     given = cluster_points.Given(said, version.__version__, digest, checkpoint.folder, False, (), (), {}, {})
     with pytest.raises(ClusterError, match=said):
-        cluster_points.measure_point(replace(given, **other), Cut(1), None, {})
+        cluster_points.measure_point(replace(given, **other), Cut(1), None, {}, Kept())
