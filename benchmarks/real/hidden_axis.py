@@ -2,90 +2,74 @@
 
     python benchmarks/real/hidden_axis.py
 
-`langslice fit` with every axis, hidden dimensions among them, at budgets of fit.py. The search measures what promises most; the
-combinations with fewer hidden dimensions that promise most are then measured as well, whether it chose them or not, so that both
-can be held against each other at equal size. Writes results/real/hidden_axis.md.
+What `langslice fit` measures with every axis, hidden dimensions among them, at budgets of fit.py. The search measures what promises
+most; the combinations with fewer hidden dimensions that promise most are then measured as well, whether it chose them or not, so
+that both can be held against each other at equal size. Writes results/real/hidden_axis.md.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import time
 from contextlib import closing
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
-from common import WORK, langslice, machine, models, step, table, write_page
+from common import WORK, machine, models, step, table, write_page
 from fit import E5, GEMMA, MODELS, axes_of, texts, worst
 
 PAGE, AXES, BESIDE = "hidden_axis", "vocabulary,layers,heads,neurons,experts,hidden", 4
 BUDGETS = {E5: "100MB", GEMMA: "250MB"}
 
 
-def fitted(model: str, size: str) -> dict[str, Any] | None:
-    """A fit over all axes, hidden dimensions among them."""
-    _, lines, checks = MODELS[model]
-    out = WORK / PAGE / f"{model}-{size}"
+def searched(model: str, size: str) -> dict[str, Any] | None:
+    """What `fit` measures with hidden dimensions among the axes, and the best with fewer of them; no slice is written."""
+    folder = WORK / PAGE / f"{model}-points"
 
     def make() -> dict[str, Any]:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        taken = langslice(
-            "fit", models() / model, "-l", "ko,en", "--size", size, *texts(), "--loss-lines", lines, "--checks", checks,
-            "--axes", AXES, "--measured", WORK / PAGE / f"{model}-points", "-o", out, "--overwrite", "--quiet",
-        )  # fmt: skip
-        return {"taken": taken, **json.loads((out / "fit.json").read_text()), "model": model}
-
-    found: dict[str, Any] | None = json.loads(
-        re.sub(r"/[^ =,\"]*/news/", "news/", json.dumps(step(PAGE, f"{model}-{size}", make), ensure_ascii=False))
-    )
-    return found
-
-
-def beside(model: str, size: str) -> list[dict[str, Any]] | None:
-    """The combinations with fewer hidden dimensions that promise most within the budget, measured."""
-
-    def make() -> list[dict[str, Any]]:
         from langslice.budgets.costs import measure_costs
-        from langslice.budgets.limits import SIZE, read_limits, taken
+        from langslice.budgets.limits import read_limits
+        from langslice.budgets.main import Search
         from langslice.budgets.options import FitOptions
         from langslice.budgets.part_scores import scored
         from langslice.budgets.parts import find_parts
         from langslice.budgets.points import Points
-        from langslice.budgets.search import candidates
+        from langslice.budgets.search import candidates, point_of
         from langslice.model.checkpoint import open_checkpoint
         from langslice.planning.source import settled
         from langslice.progress import silent
         from langslice.tradeoffs.main import open_ladder
 
+        _, lines, checks = MODELS[model]
         options = FitOptions(
-            size=size, languages="ko,en", loss_texts=texts()[1::2], loss_lines=MODELS[model][1], axes=AXES
+            size=size, languages="ko,en", loss_texts=texts()[1::2], loss_lines=lines, axes=AXES, checks=checks
         )
         limits, choice = read_limits(options), options.choice()
         source = settled(open_checkpoint(models() / model), choice, needs_tokenizer=True)
+        started = time.process_time()
         with open_ladder(source, choice, silent) as ladder:
             parts = find_parts(source, ladder.plan(None).tensors, options.searched())
-            with closing(Points(ladder, parts, WORK / PAGE / f"{model}-points")) as points:
+            with closing(Points(ladder, parts, folder)) as points:
+                search = Search(points, limits, options, silent)
                 points.parts = scored(points, silent)
-                needs = lru_cache(maxsize=None)(points.parts.needs)
-                costs = measure_costs(
-                    points, lambda cut: taken(needs(cut), cut.rows)[SIZE] <= limits[SIZE], cut_rows=True
-                )
-                least = ladder.least + points.beyond
-                found = candidates(costs, needs, limits, least=least, multiple=None)
-                best = [point for point in found if point.cut.hidden][:BESIDE]
-                return [replace(point, loss=points.losses(point.cut)).to_json() for point in best]
+                costs = measure_costs(points, search.enough, cut_rows=search.cuts_rows)
+                tried = search.tries(costs, choice)
+                found = candidates(costs, search.needs, limits, least=search.least, multiple=None)
+                narrow = [point for point in found if point.cut.hidden][:BESIDE]
+                beside = [replace(point, loss=points.losses(point.cut)) for point in narrow]
+                every = [point_of(costs, search.needs, one) for one in costs.all()]
+        return {
+            "cpu_seconds": time.process_time() - started,
+            "chosen": search.best(tried).to_json(), "points": [point.to_json() for point in every],
+            "tried": [point.to_json() for point in tried], "beside": [point.to_json() for point in beside],
+        }  # fmt: skip
 
-    found: list[dict[str, Any]] | None = step(PAGE, f"{model}-{size}-beside", make)
+    found: dict[str, Any] | None = step(PAGE, f"{model}-{size}", make)
     return found
 
 
 def main() -> None:
     """Measure, and write the page."""
-    document: dict[str, Any] = {
-        model: {"size": size, "fit": fitted(model, size), "beside": beside(model, size)}
-        for model, size in BUDGETS.items()
-    }
+    document: dict[str, Any] = {model: {"size": size, "fit": searched(model, size)} for model, size in BUDGETS.items()}
     document["machine"] = machine()
     write_page(PAGE, document, page(document))
 
@@ -110,15 +94,15 @@ def section(model: str, one: dict[str, Any]) -> str:
     alone = [point for point in found["points"] if len(axes_of(point, full)) == 1 and point["cut"]["rows"] == full]
     by_axis = sorted(alone, key=lambda point: (axes_of(point, full)[0], -point["takes"]["size"]))
     single = [row(axes_of(point, full)[0], point) for point in by_axis if lost(point) < 2 * found_worst(found)]
-    ways = {point["text"]: point for point in (*found["tried"], *(one["beside"] or []))}.values()
+    ways = {point["text"]: point for point in (*found["tried"], *found["beside"])}.values()
     rows = [
         row("hidden" if point["cut"].get("hidden") else "", point)
         for point in sorted(ways, key=lost)
         if len(axes_of(point, full)) > 1
     ]
     return f"""## {model}, {one["size"]}
-Loss is {found["measure"]}, of the language that loses most. {found["taken"]["cpu_seconds"]:.0f} CPU seconds for
-{len(found["points"])} points. Chosen: {found["chosen"]["text"]}.
+Loss is {"1 - cosine to the original" if model == E5 else "bits per byte"}, of the language that loses most. The search chose:
+{found["chosen"]["text"]}.
 
 Each axis alone, the whole choice of tokens kept, by bytes:
 
@@ -127,7 +111,22 @@ Combinations within the budget, best first: those that the search tried, and the
 promised most:
 
 {table(["", "combination", "MB", "predicted", "measured"], rows, text_columns=2)}
-"""
+{verdict(list(ways))}"""
+
+
+def verdict(ways: list[dict[str, Any]]) -> str:
+    """The best with fewer hidden dimensions, against the best without."""
+    best = {
+        narrow: min((one for one in ways if bool(one["cut"].get("hidden")) == narrow), key=lost, default=None)
+        for narrow in (False, True)
+    }
+    if not (best[True] and best[False]):
+        return "Nothing with fewer hidden dimensions, or nothing without, was measured.\n"
+    wins = "lose less" if lost(best[True]) < lost(best[False]) else "do not win"
+    return (
+        f"At equal size, fewer hidden dimensions {wins}: {worst(best[True]['loss'])} with them, "
+        f"{worst(best[False]['loss'])} without.\n"
+    )
 
 
 def found_worst(found: dict[str, Any]) -> float:

@@ -23,6 +23,7 @@ NAMES = (
     "speech",
     "tradeoff",
     "fit",
+    "hidden_axis",
     "distil",
     "extend",
     "sibling",

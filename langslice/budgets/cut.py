@@ -14,7 +14,8 @@ PARTS: Final = ("heads", "neurons", "experts")
 """What goes by shares inside layers, the same of every layer."""
 KINDS: Final = (*PARTS, "hidden")
 """What goes by shares; each is a field of Cut."""
-_WORDS: Final = {"hidden": "hidden dimensions"}
+WORDS: Final = {"hidden": "hidden dimensions"}
+"""Kind -> what people are told, where that is another word."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Cut:
             numbers = ",".join(number_runs([at for name, at in self.layers if name == stack]))
             parts.append(f"without {'layers' if stack == 'layers' else f'{stack} layers'} {numbers}")
         parts += [
-            f"without {share:.3g} of the {_WORDS.get(name, name)}" for name, share in self.shares().items() if share
+            f"without {share:.3g} of the {WORDS.get(name, name)}" for name, share in self.shares().items() if share
         ]
         return "; ".join(parts)
 

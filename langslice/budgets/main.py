@@ -119,7 +119,7 @@ def fit(
     check_folder(out, checkpoint.folder, overwrite=overwrite)
     source = settled(checkpoint, choice, needs_tokenizer=True)
     with open_ladder(source, choice, report) as ladder, closing(_open_points(ladder, options, out)) as points:
-        search = _Search(points, limits, options, report)
+        search = Search(points, limits, options, report)
         search.refuse_unreachable()
         points.parts = scored(points, report)
         with measured_on(options.ray, points, trust_remote_code=options.trust_remote_code, report=report):
@@ -157,7 +157,7 @@ def _points(costs: Costs, needs: NeedsOf, tried: Sequence[Trial]) -> tuple[Trial
 
 
 @dataclass
-class _Search:
+class Search:
     """The budget, and what combinations take of it."""
 
     points: Points

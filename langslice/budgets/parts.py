@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from langslice.budgets.cut import PARTS, Cut, Layer, cut_of
+from langslice.budgets.cut import PARTS, WORDS, Cut, Layer, cut_of
 from langslice.budgets.limits import MEMORY, SIZE, Need
 from langslice.budgets.narrowing import Narrowing, find_narrowing
 from langslice.errors import LangsliceError, PlanError
@@ -165,7 +165,7 @@ def find_parts(
                 flat = replace(flat, narrowing=find_narrowing(source, reads_text=reads_text))
             shares[kind] = _shares(flat, kind)
         except PlanError as error:
-            notes.append(_unsearched(kind, error))
+            notes.append(_unsearched(WORDS.get(kind, kind), error))
     return replace(flat, shares=shares, notes=tuple(notes))
 
 
