@@ -124,7 +124,8 @@ def alike(found: dict[str, Any], after: str) -> str:
         apart = difference("ratio", np.array(pieces["items"]), np.array(similar["items"]))
         bounds = f" [{apart.low:+.4f}, {apart.high:+.4f}]"
     when = "After the training" if after else "Before any training"
-    return f"\n{when}, rows of tokens used alike cost {similar['bits'] - pieces['bits']:+.4f}{bounds} bits a byte more than means of pieces.\n"
+    cost = similar["bits"] - pieces["bits"]
+    return f"\n{when}, a byte takes {cost:+.4f}{bounds} bits more with rows of tokens used alike than with means of pieces.\n"
 
 
 def page(document: dict[str, Any]) -> str:
