@@ -60,10 +60,19 @@ class Row:
 E5, GEMMA = "slice {models}/multilingual-e5-small -l ko,en", "slice {models}/gemma-3-270m -l ko,en"
 ROWS = {
     "e5": Row("`slice multilingual-e5-small -l ko,en`", f"{E5} -o {{out}}", rival="trimbed", wanted="8 s, 450 MB"),
+    "e5-quick": Row(
+        "`slice multilingual-e5-small -l ko,en --verify-level quick`",
+        f"{E5} --verify-level quick -o {{out}}",
+        rival="trimbed",
+        before=False,
+    ),
     "e5-unproven": Row(
         "`slice multilingual-e5-small -l ko,en --no-verify`", f"{E5} --no-verify -o {{out}}", wanted="4 s, 300 MB"
     ),
     "gemma": Row("`slice gemma-3-270m -l ko,en`", f"{GEMMA} -o {{out}}", wanted="20 s, 700 MB"),
+    "gemma-quick": Row(
+        "`slice gemma-3-270m -l ko,en --verify-level quick`", f"{GEMMA} --verify-level quick -o {{out}}", before=False
+    ),
     "gemma-unproven": Row(
         "`slice gemma-3-270m -l ko,en --no-verify`", f"{GEMMA} --no-verify -o {{out}}", wanted="8 s, 450 MB"
     ),

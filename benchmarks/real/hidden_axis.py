@@ -92,8 +92,12 @@ def section(model: str, one: dict[str, Any]) -> str:
         return f"## {model}, {one['size']}\nNot measured yet.\n"
     full = max(point["cut"]["rows"] for point in found["points"])
     alone = [point for point in found["points"] if len(axes_of(point, full)) == 1 and point["cut"]["rows"] == full]
-    by_axis = sorted(alone, key=lambda point: (axes_of(point, full)[0], -point["takes"]["size"]))
+    best = {
+        (axes_of(point, full)[0], -round(point["takes"]["size"], -4)): point for point in sorted(alone, key=lost)[::-1]
+    }
+    by_axis = [best[key] for key in sorted(best)]
     single = [row(axes_of(point, full)[0], point) for point in by_axis if lost(point) < 2 * found_worst(found)]
+    beside = f", and the {BESIDE} with fewer hidden dimensions that promised most" if found["beside"] else ""
     ways = {point["text"]: point for point in (*found["tried"], *found["beside"])}.values()
     rows = [
         row("hidden" if point["cut"].get("hidden") else "", point)
@@ -104,11 +108,10 @@ def section(model: str, one: dict[str, Any]) -> str:
 Loss is {"1 - cosine to the original" if model == E5 else "bits per byte"}, of the language that loses most. The search chose:
 {found["chosen"]["text"]}.
 
-Each axis alone, the whole choice of tokens kept, by bytes:
+Each axis alone, the whole choice of tokens kept, the best at each size:
 
-{table(["axis", "cut", "MB", "", "loss"], [[*each[:3], "", each[4]] for each in single], text_columns=2)}
-Combinations within the budget, best first: those that the search tried, and the {BESIDE} with fewer hidden dimensions that
-promised most:
+{table(["axis", "cut", "MB", "loss"], [[*each[:3], each[4]] for each in single], text_columns=2)}
+Combinations within the budget, best first: those that the search tried{beside}:
 
 {table(["", "combination", "MB", "predicted", "measured"], rows, text_columns=2)}
 {verdict(list(ways))}"""
@@ -121,7 +124,7 @@ def verdict(ways: list[dict[str, Any]]) -> str:
         for narrow in (False, True)
     }
     if not (best[True] and best[False]):
-        return "Nothing with fewer hidden dimensions, or nothing without, was measured.\n"
+        return "No combination with fewer hidden dimensions promised enough to be tried; none was measured beside.\n"
     wins = "lose less" if lost(best[True]) < lost(best[False]) else "do not win"
     return (
         f"At equal size, fewer hidden dimensions {wins}: {worst(best[True]['loss'])} with them, "

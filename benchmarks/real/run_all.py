@@ -29,6 +29,8 @@ NAMES = (
     "sibling",
     "scores",
     "language_parts",
+    "language_overlap",
+    "steering",
     "hidden_size",
     "healing",
     "llama_cpp",

@@ -14,7 +14,7 @@ from langslice.planning.options import CarryOptions, LossOptions, PlanOptions, R
 from langslice.vocabulary.options import VocabularyOptions
 
 AXES: Final = ("vocabulary", "layers", *KINDS)
-# Where nothing is said: hidden dimensions cost more than they save in what was measured, benchmarks/results/real/hidden_axis.md.
+# Where nothing is said: the search does not take hidden dimensions where that was measured, benchmarks/results/real/hidden_axis.md.
 _USUAL: Final = tuple(name for name in AXES if name != "hidden")
 
 

@@ -145,6 +145,10 @@ def print_result(result: SliceResult) -> None:
     console.print(f"Weights: {bytes_text(result.written.size_bytes)} ({_methods(result.written)})", highlight=False)
     if result.verification is not None:
         print_verification(result.verification)
+        if any("--verify-level quick" in check.detail for check in result.verification.checks):
+            console.print(
+                "[yellow]verified in part[/] (--verify-level quick); run `langslice verify` before you ship it"
+            )
     else:
         console.print("[yellow]not verified[/] (--no-verify); run `langslice verify` before you ship it")
     _print_left_out(console, result.left_out, result.notes)

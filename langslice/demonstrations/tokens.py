@@ -29,6 +29,7 @@ class Prompt:
     ids          what the model, or its encoder, reads
     decoder_ids  what the decoder reads, None without one
     padding      how many of the last `ids` are padding that the user wants counted
+    languages    BCP 47 codes that the demonstration names
     """
 
     condition: str
@@ -36,6 +37,7 @@ class Prompt:
     ids: tuple[int, ...]
     decoder_ids: tuple[int, ...] | None = None
     padding: int = 0
+    languages: tuple[str, ...] = ()
 
     def all_tokens(self) -> Iterator[int]:
         """Every token that is looked up."""
@@ -136,7 +138,7 @@ class _Maker:
         padding = self.max_tokens - len(ids) if self.count_padding else 0
         if padding:
             ids += (self._pad(),) * padding
-        return Prompt(condition, number, ids, decoder_ids, padding)
+        return Prompt(condition, number, ids, decoder_ids, padding, demonstration.languages)
 
     def _read(self, demonstration: Demonstration) -> tuple[int, ...]:
         if demonstration.messages:

@@ -37,6 +37,7 @@ from langslice.options.shared import TextField as TextField
 from langslice.options.shared import Threads as Threads
 from langslice.options.shared import VerificationOptions as VerificationOptions
 from langslice.options.shared import Verify as Verify
+from langslice.options.shared import VerifyLevel as VerifyLevel
 from langslice.options.typed import typed_words as typed_words
 
 __all__: list[str] = []

@@ -24,6 +24,14 @@ HeldOut = Annotated[
     str | Path | Sequence[str | Path], Entry("Held-out text on which source and slice are compared.", "PATH")
 ]
 Verify = Annotated[bool, Entry("Verify the result against the source before writing it to OUT.")]
+VerifyLevel = Annotated[
+    str,
+    Entry(
+        "Checks of the verification: full, or quick, which loads no model and not the libraries that would.",
+        "LEVEL",
+        values=("full", "quick"),
+    ),
+]
 Threads = Annotated[int, Entry("Writer threads.", "N", least=1)]
 Ray = Annotated[str | None, Entry("Ray cluster to use: auto, host:port, ray://host:port, or local.", "ADDRESS")]
 Processes = Annotated[int | None, Entry("Counting processes. Default: one per core.", "N", least=1)]

@@ -16,11 +16,11 @@ from langslice.demonstrations.options import DemonstrationOptions
 from langslice.errors import RecipeError
 from langslice.evaluation.options import EvaluateOptions
 from langslice.features.options import FeatureOptions
-from langslice.options import Declared, Entry, SourceOptions, VerificationOptions, declared
+from langslice.options import Declared, Entry, SourceOptions, declared
 from langslice.planning.options import PlanOptions
 from langslice.restoration.options import RestoreOptions
 from langslice.scoring.options import ScoreOptions
-from langslice.slicing.options import CountOptions
+from langslice.slicing.options import CountOptions, SliceVerificationOptions
 
 Entries = Mapping[str, Declared]
 
@@ -63,7 +63,8 @@ def parts() -> Mapping[str, RecipePart]:
     from langslice.sparsity.request import request_options
 
     choice = options_of(PlanOptions)
-    text, whole = declared(VerificationOptions)["text"], declared(RestoreOptions)["everything"]
+    proven, whole = declared(SliceVerificationOptions), declared(RestoreOptions)["everything"]
+    text = proven["text"]
     keep = Entry("Demonstrations to lay out, whose inputs count as important.")
     avoid = Entry("Demonstrations to lay out, whose inputs count against a weight.")
     beside = Entry("A model to measure beside `model`, instead of what the recipe makes.", "MODEL")
@@ -86,7 +87,8 @@ def parts() -> Mapping[str, RecipePart]:
             {**_own("plan", str | None, Entry("Do what this plan says, instead of choosing.", "FILE")), **choice},
         ),
         "verify": RecipePart(
-            "How the slice is verified, which happens unless this is false, before it appears.", {"text": text}, switch=True
+            "How the slice is verified, which happens unless this is false, before it appears.",
+            {"text": text, "verify_level": proven["verify_level"]}, switch=True,
         ),
         "sparsify": RecipePart(
             "Set weights to zero, in a copy of the model.",

@@ -157,18 +157,23 @@ def slice(
         refuse_beside_plan(choice)
     if options.verify and text:
         find_corpora(text)
+    if options.verify_level != "full" and not options.verify:
+        raise PlanError("--verify-level has no effect with --no-verify", "leave out one of the two")
     checkpoint = open_checkpoint(model, **options.source())
     folder = checkpoint.folder
     check_output(out, source=folder, overwrite=overwrite)
     source, made = _settled_plan(checkpoint, plan, choice, report)
-    if not options.verify:
-        refuse_unproven(made)
+    refuse_unproven(made, verify=options.verify, level=options.verify_level)
     _refuse_idle_cluster(options, made)
     edits = tensor_edits(made, source)
     before = file_states(checkpoint, source.files)
     pre_tokenizer = original_hash(folder, source.tokenizer)  # asked now: verification lets go of the tokenizer
     notes: list[str] = [*made.notes, *checkpoint.notes]
-    key = None if made.weights is None else work_key(source, made, verify=options.verify, text=text)
+    key = (
+        None
+        if made.weights is None
+        else work_key(source, made, verify=options.verify_level if options.verify else "", text=text)
+    )
     resumes = None if key is None else partial(_has_cut, key)
     with staging_folder(out, source=folder, overwrite=overwrite, notice=notes.append, resumes=resumes) as staging:
         cut = None if key is None else read_written_slice(staging, key)
@@ -229,11 +234,12 @@ def _slice_gguf(model: str | Path, out: str | Path, options: SliceOptions, **giv
     return slice_gguf_file(model, out, options, **given)
 
 
-def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool) -> SlicePair:
+def _compared(source: Source, out: Path, made: SlicePlan, *, finished: bool, quick: bool = False) -> SlicePair:
     """The two sides of a verification; of a finished slice it is more thorough than of one that was written a moment ago."""
     from langslice.verification.main import SlicePair
 
-    return SlicePair(source, out, made, partial(make_again, source, made, finished=finished), thorough=finished)
+    remake = partial(make_again, source, made, finished=finished)
+    return SlicePair(source, out, made, remake, thorough=finished, quick=quick)
 
 
 def _make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
@@ -293,7 +299,8 @@ def _write(
     written = _write_weights(source, made, edits, staging, link=options.link, threads=options.threads, report=report)
     verification = None
     if options.verify:
-        verification = verify_slice(_compared(source, staging, made, finished=False), listed(options.text), report)
+        both = _compared(source, staging, made, finished=False, quick=options.verify_level == "quick")
+        verification = verify_slice(both, listed(options.text), report)
     return WrittenSlice(rewrite, written, verification)
 
 

@@ -18,6 +18,7 @@ from langslice.options import (
     TextField,
     Threads,
     VerificationOptions,
+    VerifyLevel,
 )
 from langslice.planning.options import CarryOptions, PlanOptions
 from langslice.structure.options import PartOptions
@@ -34,16 +35,25 @@ class WriteOptions(Options):
     ray: Ray = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SliceVerificationOptions(VerificationOptions):
+    """How a slice is proven."""
+
+    group = "Verification"
+
+    verify_level: VerifyLevel = "full"
+
+
 # Fields stand in the order of the classes from the last to the first.
 @dataclass(frozen=True, kw_only=True)
-class SliceOptions(WriteOptions, VerificationOptions, PlanOptions):
+class SliceOptions(WriteOptions, SliceVerificationOptions, PlanOptions):
     """What to keep, of which source, how it is proven and written."""
 
     error = PlanError
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskOptions(VerificationOptions, SourceOptions, CarryOptions, PartOptions):
+class MaskOptions(SliceVerificationOptions, SourceOptions, CarryOptions, PartOptions):
     """Which heads and neurons become zero; no other cut can be told from the source by its shapes alone."""
 
     error = PlanError

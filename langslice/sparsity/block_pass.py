@@ -11,7 +11,7 @@ and no family needs code of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,7 @@ def walk(
     *,
     watched: Callable[[Block], Sequence[Linear]] | None = None,
     with_products: bool = False,
+    with_activity: bool = False,
     keep_each: bool = False,
     finished: Collection[str] = (),
     offload: Path | None = None,
@@ -67,7 +68,7 @@ def walk(
     """Yield every block that the prompts reach, in the order in which they do.
 
     watched        linear layers of a block whose inputs are counted before it is yielded; None counts nothing
-    with_products, keep_each  see InputStatistics
+    with_products, with_activity, keep_each  see InputStatistics
     finished       blocks that are passed without counting and without being yielded
     offload        folder for activations, instead of memory
     compute        "float32" or "bfloat16", of matrix products
@@ -79,7 +80,8 @@ def walk(
     run = _Run(skeleton, prompts, Activations(offload), on_hidden, compute)
     run.pack = worth_packing(prompts) if pack is None else pack
     try:
-        yield from _walk(run, watched, (with_products, keep_each), finished, report)
+        counted = {"with_products": with_products, "with_activity": with_activity, "keep_each": keep_each}
+        yield from _walk(run, watched, counted, finished, report)
     finally:
         run.close()
 
@@ -87,7 +89,7 @@ def walk(
 def _walk(
     run: _Run,
     watched: Callable[[Block], Sequence[Linear]] | None,
-    kept: tuple[bool, bool],
+    counted: Mapping[str, bool],
     finished: Collection[str],
     report: Report,
 ) -> Iterator[Visit]:
@@ -100,9 +102,7 @@ def _walk(
         run.skeleton.load(block)
         if block.name not in finished:
             linears = watched(block) if watched is not None else ()
-            with_products, keep_each = kept
-            options = {"with_products": with_products, "keep_each": keep_each}
-            statistics = InputStatistics(block, linears, **options) if linears else None
+            statistics = InputStatistics(block, linears, **counted) if linears else None
             if statistics is not None:
                 run.observe(block, statistics)
             yield Visit(block, statistics)

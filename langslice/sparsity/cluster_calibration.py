@@ -79,18 +79,23 @@ def spread_visits(
             report(f"block {name}", number, len(blocks))
             block = blocks[name]
             skeleton.load(block)
-            yield Visit(block, _added(block, chosen(block), prompts, [sums for _, sums in found]))
+            sums = [each for _, each in found]
+            yield Visit(block, _added(block, chosen(block), prompts, sums, request.score == "mwanda"))
             skeleton.release(block)
             passed.append(name)
 
 
 def _added(
-    block: Block, linears: Sequence[Linear], prompts: Sequence[Prompt], found: Sequence[list[PromptSums]]
+    block: Block,
+    linears: Sequence[Linear],
+    prompts: Sequence[Prompt],
+    found: Sequence[list[PromptSums]],
+    with_activity: bool,
 ) -> InputStatistics | None:
     """The sums of all prompts, in the order of the prompts: number n is with machine n modulo their number."""
     if not linears:
         return None
-    statistics = InputStatistics(block, linears)
+    statistics = InputStatistics(block, linears, with_activity=with_activity)
     for number, prompt in enumerate(prompts):
         statistics.add(prompt.condition, found[number % len(found)][number // len(found)])
     return statistics
@@ -118,7 +123,8 @@ class _Share:
     def _begin(self) -> Any:
         walker = self._ray.remote(num_cpus=1)(Walker)
         given = (str(self._folder), self._request.linears, self._prompts, tuple(self._passed))
-        return walker.remote(*given, self._request.compute, self._request.offload, self._pack)
+        request = self._request
+        return walker.remote(*given, request.compute, request.offload, self._pack, request.score == "mwanda")
 
     def start(self) -> None:
         """Let it go on to its next block."""
@@ -155,13 +161,14 @@ class Walker:
         compute: str,
         offload: bool,
         pack: bool,
+        with_activity: bool,
     ) -> None:
         self._skeleton = Skeleton(Path(folder))
         self._scratch = tempfile.TemporaryDirectory(prefix="langslice-") if offload else None
         self._visits = walk(
             self._skeleton, prompts, watched=choose_linears(self._skeleton, patterns), keep_each=True, finished=finished,
             offload=None if self._scratch is None else Path(self._scratch.name), compute=compute,
-            pack=pack,
+            pack=pack, with_activity=with_activity,
         )  # fmt: skip
         self._block: Block | None = None
 

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,18 @@ from langslice.demonstrations.tokens import Prompt, load_prompts
 from langslice.errors import CheckpointError, PlanError
 from langslice.progress import Report, silent
 from langslice.sparsity.activations import PREFIX
-from langslice.sparsity.allocation import choose_linears, outlier_shares, uniform_shares
+from langslice.sparsity.allocation import choose_linears, language_shares, outlier_shares, uniform_shares
 from langslice.sparsity.block_pass import Visit, walk
 from langslice.sparsity.blocks import Block, Linear
 from langslice.sparsity.cluster_calibration import check_spreadable, spread_visits
 from langslice.sparsity.direction_proof import prove_directions
-from langslice.sparsity.input_statistics import InputStatistics
+from langslice.sparsity.input_statistics import AVOID, KEEP, InputStatistics
 from langslice.sparsity.journal import Edit, Journal
+from langslice.sparsity.language_statistics import by_language, mwanda_factors
 from langslice.sparsity.masks import lowest_of_groups, lowest_of_matrix, lowest_of_rows
 from langslice.sparsity.pruned_tensors import make_report
 from langslice.sparsity.report import SparsityReport, TensorSparsity
-from langslice.sparsity.request import CALIBRATED, SparsityRequest, check_request
+from langslice.sparsity.request import CALIBRATED, LANGUAGES, SparsityRequest, check_request
 from langslice.sparsity.scores import Vector, input_weights, random_scores, weight_scores
 from langslice.sparsity.skeleton import Skeleton
 from langslice.sparsity.sparsegpt import prune_by_reconstruction
@@ -75,13 +77,9 @@ def sparsify(
     entries = {linear.entry.name: linear.entry for block in skeleton.blocks for linear in block.linears}
     journal = Journal(work, _fingerprint(skeleton, request, prompts), entries)
     with _offload_folder(request, work) as offload:
-        if request.allocation == "outliers":
+        if request.allocation in ("outliers", LANGUAGES):
             if not journal.shares:
-                kept = [prompt for prompt in prompts if prompt.condition == "keep"]
-                found = outlier_shares(
-                    skeleton, chosen, kept, request.share(), offload=offload, compute=request.compute, report=report
-                )
-                journal.settle_shares(found)
+                journal.settle_shares(_measured_shares(skeleton, chosen, prompts, request, offload, report))
                 skeleton = Skeleton(folder)
                 chosen = choose_linears(skeleton, request.linears)
             shares = journal.shares
@@ -101,6 +99,22 @@ def sparsify(
         )
     missed = [block.name for block in skeleton.blocks if chosen(block) and block.name not in journal.finished]
     return make_report(skeleton.checkpoint.tensors, request, prompts, journal, missed, resumed)
+
+
+def _measured_shares(
+    skeleton: Skeleton,
+    chosen: Chosen,
+    prompts: Sequence[Prompt],
+    request: SparsityRequest,
+    offload: Path | None,
+    report: Report,
+) -> dict[str, float]:
+    """Shares by layer that calibration data decides, by a pass over the model before any weight goes."""
+    kept = [replace(prompt, condition=KEEP) for prompt in prompts if prompt.condition != AVOID]
+    measured = outlier_shares
+    if request.allocation == LANGUAGES:
+        measured, kept = language_shares, list(by_language(kept, request))
+    return measured(skeleton, chosen, kept, request.share(), offload=offload, compute=request.compute, report=report)
 
 
 def _refuse_pickles(skeleton: Skeleton) -> None:
@@ -125,8 +139,8 @@ def _visits(
     if request.score in CALIBRATED:
         products = request.score == "sparsegpt"
         yield from walk(
-            skeleton, prompts, watched=chosen, with_products=products, finished=finished, offload=offload,
-            compute=request.compute, report=report,
+            skeleton, prompts, watched=chosen, with_products=products, with_activity=request.score == "mwanda",
+            finished=finished, offload=offload, compute=request.compute, report=report,
         )  # fmt: skip
         return
     for number, block in enumerate(skeleton.blocks):
@@ -145,7 +159,7 @@ def _prune_block(
     sparsity: dict[str, TensorSparsity] = {}
     for linear in linears:
         share = shares[linear.name]
-        reached = visit.statistics is None or visit.statistics.reached("keep", linear)
+        reached = visit.statistics is None or _is_reached(linear, visit.statistics)
         if request.score == "sparsegpt" and visit.statistics is not None:
             edits.append((linear.entry, _reconstruct(linear, visit.statistics, share, request)))
         else:
@@ -157,12 +171,19 @@ def _prune_block(
     return edits, sparsity
 
 
+def _is_reached(linear: Linear, statistics: InputStatistics) -> bool:
+    """Whether prompts to keep, of one language at least, say anything of a layer."""
+    return any(statistics.reached(condition, linear) for condition in statistics.kept())
+
+
 def _factors(linear: Linear, statistics: InputStatistics, request: SparsityRequest) -> Vector | None:
     """What weights are multiplied with by input; None, which leaves their magnitude, for an expert that nothing was sent to."""
-    if not statistics.reached("keep", linear):
+    if not _is_reached(linear, statistics):
         return None
-    avoid = statistics.mean_squares("avoid", linear) if request.avoid_demos else None
-    return input_weights(statistics.mean_squares("keep", linear), avoid, request.epsilon)
+    if request.score == "mwanda":
+        return mwanda_factors(linear, statistics, request)
+    avoid = statistics.mean_squares(AVOID, linear) if request.avoid_demos else None
+    return input_weights(statistics.mean_squares(KEEP, linear), avoid, request.epsilon)
 
 
 def _zero(linear: Linear, factors: Vector | None, share: float, request: SparsityRequest) -> npt.NDArray[np.bool_]:
@@ -207,10 +228,10 @@ def _reconstruct(linear: Linear, statistics: InputStatistics, share: float, requ
     """Prune and update a loaded weight by SparseGPT; what comes back, and stays loaded, is rounded as it is stored."""
     import torch
 
-    statistics.mean_squares("keep", linear)  # names the layer where an input is infinite or NaN
+    statistics.mean_squares(KEEP, linear)  # names the layer where an input is infinite or NaN
     weight = linear.rows()
-    known = statistics.reached("keep", linear)
-    products = statistics.products("keep", linear) if known else torch.eye(linear.inputs)  # which is to say magnitude
+    known = statistics.reached(KEEP, linear)
+    products = statistics.products(KEEP, linear) if known else torch.eye(linear.inputs)  # which is to say magnitude
     prune_by_reconstruction(weight, products, share, request.group(), linear.name)
     data = stored_bytes(linear.module.weight.data, linear.entry)
     linear.module.weight.data.copy_(rounded(data, linear.entry))
@@ -234,9 +255,13 @@ def _check_groups(skeleton: Skeleton, chosen: Chosen, request: SparsityRequest) 
 def _prompts(folder: Path, request: SparsityRequest) -> tuple[Prompt, ...]:
     if request.score not in CALIBRATED:
         return ()
-    conditions = {"keep": request.keep_demos, "avoid": request.avoid_demos}
+    conditions = {KEEP: request.keep_demos, AVOID: request.avoid_demos}
     given = {name: demos for name, demos in conditions.items() if demos}
-    return load_prompts(folder, given, max_tokens=request.max_tokens, count_padding=request.count_padding)
+    prompts = load_prompts(folder, given, max_tokens=request.max_tokens, count_padding=request.count_padding)
+    if not request.compares_languages():
+        return prompts
+    languages = by_language([prompt for prompt in prompts if prompt.condition == KEEP], request)
+    return languages if request.score == "mwanda" else prompts
 
 
 def _fingerprint(skeleton: Skeleton, request: SparsityRequest, prompts: Sequence[Prompt]) -> str:
@@ -245,7 +270,11 @@ def _fingerprint(skeleton: Skeleton, request: SparsityRequest, prompts: Sequence
     options = {
         name: value for name, value in request.to_json().items() if name not in ("offload", "keep_demos", "avoid_demos")
     }
-    read = [[prompt.condition, prompt.ids, prompt.decoder_ids, prompt.padding] for prompt in prompts]
+    read: list[list[object]] = [
+        [prompt.condition, prompt.ids, prompt.decoder_ids, prompt.padding] for prompt in prompts
+    ]
+    if request.compares_languages():
+        read.append([prompt.languages for prompt in prompts])
     document = json.dumps([skeleton.checkpoint.config, tensors, options, read], sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()
 

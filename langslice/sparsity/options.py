@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from langslice.errors import PlanError
 from langslice.options import Entry, Options
 
-SCORES: Final = ("wanda", "magnitude", "random", "top", "sparsegpt")
+SCORES: Final = ("wanda", "mwanda", "magnitude", "random", "top", "sparsegpt")
 COMPUTE: Final = ("float32", "bfloat16")
 
 
@@ -37,7 +37,7 @@ class WeightOptions(Options):
     score: Annotated[
         str | None,
         Entry(
-            "Pruning method: wanda, magnitude, random, top or sparsegpt. Default: wanda.",
+            "Pruning method: wanda, mwanda, magnitude, random, top or sparsegpt. Default: wanda.",
             "NAME",
             values=SCORES,
             named="weights_by",
@@ -49,7 +49,10 @@ class WeightOptions(Options):
     ] = None
     allocation: Annotated[
         str | None,
-        Entry('Sparsity per layer: uniform, outliers, or shares by pattern: "*.mlp.*=0.4". Default: uniform.', "HOW"),
+        Entry(
+            'Sparsity per layer: uniform, outliers, languages, or shares by pattern: "*.mlp.*=0.4". Default: uniform.',
+            "HOW",
+        ),
     ] = None
     linears: Annotated[
         str | Sequence[str],

@@ -16,7 +16,10 @@ from langslice.options.values import is_json, misfit
 from langslice.sparsity.options import COMPUTE, SCORES, WeightOptions
 
 # Scores that look at activations, and therefore at calibration data.
-CALIBRATED = ("wanda", "top", "sparsegpt")
+CALIBRATED = ("wanda", "mwanda", "top", "sparsegpt")
+# The allocation that compares languages; the score "mwanda" does too.
+LANGUAGES = "languages"
+NAMED_ALLOCATIONS = ("uniform", "outliers", LANGUAGES)
 UNSTRUCTURED = "unstructured"
 
 
@@ -28,10 +31,10 @@ class SparsityRequest:
     pattern        "unstructured", or "N:M": in every M consecutive inputs of an output row, N weights become zero
     keep_demos     jsonl files of demonstrations, or demonstrations, whose inputs count as important
     avoid_demos    the same for inputs that count against a weight (score "wanda" only)
-    score          "wanda", "magnitude", "random", "top" (the highest Wanda scores go), or "sparsegpt"
+    score          "wanda", "mwanda" (Wanda by language), "magnitude", "random", "top" (the highest Wanda scores go), or "sparsegpt"
     epsilon        added to the squared norm that `avoid_demos` give, so that nothing is divided by zero
-    allocation     "uniform"; "outliers" (layers with more outlying scores lose fewer weights); or "PATTERN=SHARE,...":
-                   other shares for the linear layers that match
+    allocation     "uniform"; "outliers" (layers with more outlying scores lose fewer weights); "languages" (layers whose inputs
+                   languages use more alike lose fewer); or "PATTERN=SHARE,...": other shares for the linear layers that match
     linears        patterns of linear layers such as "*.mlp.*"; a leading "!" leaves the matching ones out; () is all
     offload        keep activations on disk instead of in memory
     max_tokens     longest calibration prompt, in tokens; the rest is truncated
@@ -39,6 +42,8 @@ class SparsityRequest:
     seed           of "random"
     compute        "float32", or "bfloat16": matrix products in bfloat16 (weights, statistics and scores stay float32), about
                    twice as fast where the processor has instructions for it, and slower than float32 elsewhere
+    variation_weight  of "mwanda": weight of the standard deviation of input norms between languages; 0 leaves it out
+    activity_weight   of "mwanda": weight of the probability that an input is active; 0 leaves it out
     """
 
     sparsity: float | None = None
@@ -58,6 +63,16 @@ class SparsityRequest:
     ] = False
     seed: Annotated[int, Entry("Seed of `random`.")] = 0
     compute: str = "float32"
+    variation_weight: Annotated[
+        float, Entry("Weight of the variation between languages, of `mwanda`.", "NUMBER", least=0)
+    ] = 1.0
+    activity_weight: Annotated[
+        float, Entry("Weight of the probability that an input is active, of `mwanda`.", "NUMBER", least=0)
+    ] = 1.0
+
+    def compares_languages(self) -> bool:
+        """Whether calibration data must be in several languages and name them."""
+        return self.score == "mwanda" or self.allocation == LANGUAGES
 
     def group(self) -> tuple[int, int] | None:
         """(N, M) of an N:M pattern, None for the unstructured one."""
@@ -117,6 +132,7 @@ def check_request(request: SparsityRequest) -> None:
         raise _refusal(f"score {request.score!r} does not look at calibration data", "leave --keep-demos out")
     if not (math.isfinite(request.epsilon) and request.epsilon >= 0):
         raise _refusal(f"epsilon must be a number that is not negative, found {request.epsilon}", "such as 1e-6")
+    _check_language_weights(request)
     if request.compute not in COMPUTE:
         raise _refusal(f"unknown type to compute in {request.compute!r}", f"one of {', '.join(COMPUTE)}")
     if request.max_tokens < 1:
@@ -130,9 +146,10 @@ def check_request(request: SparsityRequest) -> None:
                 "leave --allocation or --pattern out",
             )
         allocation_shares(request.allocation)
-        if request.allocation == "outliers" and request.score not in CALIBRATED:
+        if request.allocation in NAMED_ALLOCATIONS and request.score not in CALIBRATED:
             raise _refusal(
-                "allocation 'outliers' needs calibration data", "use it with --weights-by wanda and --keep-demos"
+                f"allocation {request.allocation!r} needs calibration data",
+                "use it with --weights-by wanda and --keep-demos",
             )
 
 
@@ -142,7 +159,7 @@ def allocation_shares(allocation: str) -> Mapping[str, float]:
     Example   allocation_shares("*.mlp.*=0.4,*.0.*=0.1") == {"*.mlp.*": 0.4, "*.0.*": 0.1}
     Raises    PlanError
     """
-    if allocation in ("uniform", "outliers"):
+    if allocation in NAMED_ALLOCATIONS:
         return {}
     shares: dict[str, float] = {}
     for item in allocation.split(","):
@@ -154,10 +171,19 @@ def allocation_shares(allocation: str) -> Mapping[str, float]:
         if not equals or not pattern or not 0 <= share < 1:
             raise _refusal(
                 f"allocation {allocation!r} is not understood at {item.strip()!r}",
-                'uniform, outliers, or "PATTERN=SHARE,..." with shares from 0 to below 1',
+                'uniform, outliers, languages, or "PATTERN=SHARE,..." with shares from 0 to below 1',
             )
         shares[pattern] = share
     return shares
+
+
+def _check_language_weights(request: SparsityRequest) -> None:
+    for name in ("variation_weight", "activity_weight"):
+        value = getattr(request, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise _refusal(f"{name} must be a number that is not negative, found {value}", "such as 1, or 0 for none")
+        if value != 1.0 and request.score != "mwanda":
+            raise _refusal(f"{name} has no meaning for score {request.score!r}", "use it with score mwanda")
 
 
 def _check_shares(request: SparsityRequest) -> None:

@@ -73,16 +73,14 @@ class SourceTokenizer:
         parts += [f"{name} {file_sha256(self.folder / name)}" for name in self.files]
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def release(self) -> None:
-        """Free what `encode` loaded and what was worked out from the tokenizer, hundreds of megabytes for a large vocabulary.
+    def forget(self) -> None:
+        """Free what was worked out from the tokenizer, tens of megabytes for a large vocabulary; worked out again when needed."""
+        self.__dict__.pop(_MEMORY, None)
 
-        It is loaded, or worked out, again when it is needed.
-        """
-        for name in (
-            "backend",
-            "sides",
-            _MEMORY,
-        ):  # `sides` holds the tokenizer itself, which would outlive its last user
+    def release(self) -> None:
+        """Free what `encode` loaded too, hundreds of megabytes for a large vocabulary; loaded again when it is needed."""
+        self.forget()
+        for name in ("backend", "sides"):  # `sides` holds the tokenizer itself, which would outlive its last user
             self.__dict__.pop(name, None)
         forget = getattr(self.load_backend, "cache_clear", None)
         if forget is not None:

@@ -9,13 +9,14 @@ from langslice.planning.plan import SlicePlan
 from langslice.verification.check import Check
 
 
-def refuse_unproven(plan: SlicePlan) -> None:
-    """Refuse to write a slice by a derived row without its verification."""
-    if plan.row:
+def refuse_unproven(plan: SlicePlan, *, verify: bool, level: str) -> None:
+    """Refuse to write a slice by a derived row without all of its verification."""
+    asked = "" if verify and level == "full" else "--verify-level quick" if verify else "--no-verify"
+    if plan.row and asked:
         raise PlanError(
-            f"--no-verify: the row of `{plan.model_type}` was derived from its class, and a slice by such a row is only made "
+            f"{asked}: the row of `{plan.model_type}` was derived from its class, and a slice by such a row is only made "
             "with its verification",
-            hint="leave out --no-verify; `langslice inspect MODEL --row` prints the row, to be checked and put into the table",
+            hint=f"leave out {asked}; `langslice inspect MODEL --row` prints the row, to be checked and put into the table",
         )
 
 

@@ -77,6 +77,7 @@ class SlicePair:
     """The two sides of a verification: the source, the slice in `out`, and the plan that leads from one to the other.
 
     remake    makes the slice's files next to its weights again; None where they are not the slice's to compare
+    quick     compare files, tensors, bytes, ids and tokenisation alone: no model and no transformers is loaded
     thorough  load the source through AutoTokenizer too, even where the slice does what the source's files say, and run
               the pipeline of sentence-transformers even where its modules see hidden states alone
     """
@@ -86,6 +87,7 @@ class SlicePair:
     plan: SlicePlan
     remake: Remake | None = None
     thorough: bool = False
+    quick: bool = False
 
 
 def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = lambda step: None) -> Verification:
@@ -105,11 +107,16 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
     if sliced is None:
         return Verification((*checks, Check("tensors", False, "the slice cannot be opened", (fault,))))
     checks += _of_tensors(both, sliced, progress)
+    # What choosing worked out of the tokenizer is not needed to compare it, and takes as much memory as its document.
+    both.source.tokenizer.forget()
+    return_freed_memory()
     read = _of_tokenizer(both, sliced, texts, progress)
     checks += read.checks
     # Neither tokenizer is needed from here on, and together they are as large as many a model.
     both.source.release_tokenizer()
     return_freed_memory()
+    if both.quick:
+        return Verification((*checks, *_left_for_later(both, read)), tuple(read.comparisons))
     # Before any model's class is imported, which takes another hundred megabytes.
     if read.stated is not None:
         progress("the tokenizer as clients load it")
@@ -120,6 +127,14 @@ def verify(both: SlicePair, texts: Texts, *, progress: Callable[[str], None] = l
     if read.opens:
         checks += _as_called(both, sliced, read, progress)
     return Verification(tuple(checks), tuple(read.comparisons))
+
+
+def _left_for_later(both: SlicePair, read: _Read) -> Iterator[Check]:
+    """The checks that load a model or transformers, as not made."""
+    pipeline = ("pipeline",) if is_pipeline(both.source.checkpoint.folder) else ()
+    names = (*(("clients",) if read.stated is not None else ()), "loading", "outputs", *pipeline)
+    for name in names if read.opens else ():
+        yield Check(name, None, "not made by --verify-level quick; `langslice verify` makes it")
 
 
 def _weights(out: Path, sliced: Checkpoint | None) -> set[str]:

@@ -43,7 +43,7 @@ class WrittenSlice:
     verification: Verification | None
 
 
-def work_key(source: Source, plan: SlicePlan, *, verify: bool, text: Sequence[str]) -> str:
+def work_key(source: Source, plan: SlicePlan, *, verify: str, text: Sequence[str]) -> str:
     """Digest of all that decides what a slice becomes: plan, source files, calibration data, held-out text, libraries."""
     weights = plan.weights or {}
     demonstrations = [*listed(weights.get("keep_demos")), *listed(weights.get("avoid_demos"))]

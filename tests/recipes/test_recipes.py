@@ -89,7 +89,7 @@ def weights_and_tokenizer(folder):
         ("model: mini\nslice: {cache_dir: x}\n", "hint: a recipe holds no places of one machine: set HF_HUB_CACHE"),
         ("model: mini\nslice: {token: abc}\n", "hint: a recipe holds no secrets: set HF_TOKEN"),
         ("model: mini\nrevision: 3\nslice: {}\n", 'r.yaml:2: `revision` must be text, found 3\nhint: as text it is in quotes: revision: "3"'),
-        ("model: mini\nslice: {sparsity: 0.3, weights_by: wander}\n", "`weights_by` must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'\nhint: did you mean `wanda`?"),
+        ("model: mini\nslice: {sparsity: 0.3, weights_by: wander}\n", "`weights_by` must be one of wanda, mwanda, magnitude, random, top, sparsegpt, found 'wander'\nhint: did you mean `wanda`?"),
         ("model: mini\nslice: ko\n", "r.yaml:2: `slice` must be a mapping, found str"),
         ("model: mini\nslice: {}\nslice: {}\n", "r.yaml:3: `slice` is there twice\nhint: it is also in line 2"),
         ("model: mini\nscore: {kind: heads}\n", "r.yaml:2, score: `kind` must be a mapping, found 'heads'"),

@@ -95,7 +95,7 @@ def test_without_demonstrations_and_with_links(tmp_path):
         (["--weights-by", "wanda"], "--weights-by has no effect"),
         (
             ["--sparsity", "0.3", "--weights-by", "wander"],
-            "--weights-by must be one of wanda, magnitude, random, top, sparsegpt, found 'wander'",
+            "--weights-by must be one of wanda, mwanda, magnitude, random, top, sparsegpt, found 'wander'",
         ),
         (["--pattern", "4:2", "--weights-by", "magnitude"], "4:2"),
         (["--sparsity", "0.3", "--keep-demos", "nothing.jsonl"], "nothing.jsonl"),

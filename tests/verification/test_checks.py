@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 import langslice
 from langslice.cli.console import print_warnings
-from langslice.errors import LangsliceError, VerificationError
+from langslice.errors import LangsliceError, PlanError, VerificationError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.model.source_tokenizer import source_tokenizer
 from langslice.verification.clients import check_clients, state
+from langslice.verification.derived import refuse_unproven
 from langslice.verification.main import Verification
 from langslice.verification.outputs import _long_sample
 from langslice.verification.record import read_record
@@ -183,3 +187,23 @@ def test_the_pipeline_runs_in_slice_where_its_modules_may_know_tokens_and_always
     modules[-1]["type"] = "langslice_tests.OwnModule"
     (source / "modules.json").write_text(json.dumps(modules))
     assert not knows_no_vocabulary(source)
+
+
+def test_quick_checks_load_no_model_and_are_no_whole_verification(tmp_path, capsys):
+    script = (
+        "import sys, langslice\n"
+        f"made = langslice.slice('mini', {str(tmp_path / 'out')!r}, languages='ko', verify_level='quick')\n"
+        "print([check.name for check in made.verification.checks if check.passed is None])\n"
+        "print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['clients', 'loading', 'outputs']", "set()"]
+    head = json.loads((tmp_path / "out/slice.json").read_text())
+    assert [check["name"] for check in head["proof"]["checks"] if "--verify-level quick" in check["detail"]] == [
+        "clients", "loading", "outputs"
+    ]  # fmt: skip
+    with pytest.raises(PlanError, match="`verify_level` has no effect with `verify=False`"):
+        langslice.slice("mini", tmp_path / "second", languages="ko", verify_level="quick", verify=False)
+    assert not (tmp_path / "second").exists()
+    with pytest.raises(PlanError, match="row of `mini` was derived"):
+        refuse_unproven(SimpleNamespace(row={"x": 1}, model_type="mini"), verify=True, level="quick")

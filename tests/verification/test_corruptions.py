@@ -182,6 +182,9 @@ PADDING = {
 }
 EMBEDDING = "embeddings.word_embeddings.weight"
 
+# What `--verify-level quick` leaves out.
+LOADING_CHECKS = {"clients", "loading", "outputs", "pipeline"}
+
 # Slice, what is done to it, checks that must fail.
 CORRUPTIONS = {
     # tokenizer.json
@@ -275,6 +278,7 @@ def test_a_corruption_fails(name, slices, tmp_path):
     damage(out)
     found = failed(langslice.verify(source, out))
     assert set(checks.split()) <= set(found), found
+    assert found.keys() - LOADING_CHECKS, "`--verify-level quick` would not notice it"
 
 
 def test_what_other_programs_and_people_leave_is_no_corruption(slices, tmp_path):
