@@ -36,6 +36,9 @@ NAMES = (
     "llama_cpp",
     "catalogue",
     "draft_head",
+    "kim2024",
+    "kim2024_features",
+    "kimkim2026",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 
