@@ -23,6 +23,7 @@ NAMES = (
     "speech",
     "tradeoff",
     "fit",
+    "hidden_axis",
     "distil",
     "extend",
     "sibling",
@@ -35,6 +36,9 @@ NAMES = (
     "llama_cpp",
     "catalogue",
     "draft_head",
+    "kim2024",
+    "kim2024_features",
+    "kimkim2026",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 
