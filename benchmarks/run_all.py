@@ -46,7 +46,7 @@ def jobs() -> dict[str, Job]:
     work = Path(tempfile.gettempdir()) / "langslice-bench"
     no_disk = "less than 46 GB of disk" if shutil.disk_usage(work.parent).free < REWRITE_BYTES else ""
     peers, trimbed = os.environ.get("PRUNING_PEERS", ""), os.environ.get("TRIMBED_PYTHON", "")
-    before = os.environ.get("BENCH_BEFORE", "")
+    before, clones = os.environ.get("BENCH_BEFORE", ""), os.environ.get("REFERENCE_CODE", "")
     no_trimbed = _misses("TRIMBED_PYTHON", trimbed, {"trimbed": "trimbed"}, {})
     no_peers = _misses(
         "PRUNING_PEERS", sys.executable if peers else "", {"Torch-Pruning": "torch_pruning", "mergekit": "mergekit"},
@@ -66,6 +66,8 @@ def jobs() -> dict[str, Job]:
         "healing": _script("healing", obstacle=no_assets),
         "training_memory": _script("training_memory", obstacle=no_assets),
         "label_scores": _script("label_scores", "--assets", str(assets), obstacle=no_assets),
+        "reference_code": _script("reference_code", "--clones", clones, obstacle="" if clones else
+                                  "REFERENCE_CODE is not set, which says where published code is (benchmarks/README.md)"),
         "scale": _script("scale", "--write", str(RESULTS / "scale.md"), obstacle=no_assets),
         "rewrite": _script("rewrite", "--work", str(work), "--results", str(RESULTS / "rewrite.md"), obstacle=no_disk),
         "rewrite_xfs": _script("rewrite", "--xfs", "--work", str(work / "xfs"), "--results", str(RESULTS / "rewrite.md"),

@@ -23,17 +23,23 @@ NAMES = (
     "speech",
     "tradeoff",
     "fit",
+    "hidden_axis",
     "distil",
     "extend",
     "sibling",
     "scores",
     "language_parts",
+    "language_overlap",
+    "steering",
     "hidden_size",
     "healing",
     "llama_cpp",
     "catalogue",
     "draft_head",
     "mwanda",
+    "kim2024",
+    "kim2024_features",
+    "kimkim2026",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 

@@ -318,6 +318,16 @@ from langslice.scoring import language_heads_to_drop
 lahis = compute(checkpoint, "heads", "lahis", by_language, settings=settings)
 print(language_heads_to_drop(lahis, anatomy, ["ko"]).keys())
 
+# langslice.scoring.language_neurons
+from langslice.scoring import language_neurons
+
+print(language_neurons(lape, anatomy)["ko"].keys())  # Korean's own, by stack and layer
+
+# langslice.scoring.language_heads
+from langslice.scoring import language_heads
+
+print(language_heads(lahis, anatomy, high=0.1)["ko"].keys())
+
 # langslice.scoring.random_control
 from langslice.scoring import random_control
 
@@ -475,3 +485,21 @@ print([check.name for check in verification.checks])  # each is a Check
 
 # langslice.verification.TextComparison
 print(verification.texts[0].covered, verification.texts[0].growth)  # a TextComparison
+
+# langslice.steering.Steering
+steering = langslice.find_features("mini", "to-korean", steer="ko").steering  # a Steering
+print(steering.language, steering.sources, sorted(steering.vectors))
+
+# langslice.steering.load_steering
+from langslice.steering import load_steering
+
+steering = load_steering("to-korean")
+
+# langslice.steering.apply_steering
+from transformers import AutoModelForCausalLM
+
+from langslice.steering import apply_steering
+
+model = AutoModelForCausalLM.from_pretrained(mini_model_path())
+with apply_steering(model, "to-korean", strength=0.5):
+    model.generate(max_new_tokens=4)

@@ -1,12 +1,14 @@
-"""The main flow of feature analysis: measure every set, compare them, zero what stands out, and write it all down."""
+"""The main flow of feature analysis: measure every set, compare them, zero what stands out, steer, and write it all down."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from langslice.demonstrations.demonstration import read_demonstrations
 from langslice.errors import PlanError
@@ -33,6 +35,8 @@ from langslice.files.atomic_output import refuse_existing, staging_results
 from langslice.model.checkpoint import open_checkpoint
 from langslice.options import codes, listed, taking
 from langslice.progress import Report, silent
+from langslice.steering.adapter import Steering
+from langslice.steering.main import check_asked, fold_steering, make_steering, read_texts
 
 if TYPE_CHECKING:
     from langslice.evaluation.translation import Pair
@@ -47,6 +51,7 @@ class Features:
     marks         set -> (layers, dimensions), what stands out in it; empty where there is nothing to compare with
     ablations     set -> loss with these zeroed
     translations  set -> what is translated with these zeroed
+    steering      what the model is steered by; None unless asked for
     """
 
     measured: Magnitudes
@@ -54,6 +59,12 @@ class Features:
     marks: Mapping[str, Marks]
     ablations: Mapping[str, list[Ablation]]
     translations: Mapping[str, list[AblatedTranslation]]
+    steering: Steering | None = None
+
+
+_NOTHING: Final = Features(Magnitudes((), (), np.zeros((0, 0, 0)), ()), np.zeros((0, 0, 0)), {}, {}, {})
+FOLDED: Final = "folded"
+"""Folder of the checkpoint whose biases steer, in that of the adapter."""
 
 
 @taking(FeatureOptions)
@@ -65,26 +76,37 @@ def find_features(
     overwrite: bool = False,
     report: Report = silent,
 ) -> Features:
-    """Measure hidden dimensions on sets of demonstrations, compare them, and zero those that stand out.
+    """Measure hidden dimensions on sets of demonstrations, compare them, and zero those that stand out; or steer to a language.
 
-    out        folder of tables and plots; none unless given
+    out        folder of tables and plots, and of the adapter; none unless given
     options    see FeatureOptions
     overwrite  write into an existing folder
-    Raises     PlanError, CorpusError, CheckpointError, OutputError, TaskError
+    Raises     PlanError, CorpusError, LanguageError, ScoreError, CheckpointError, OutputError, TaskError
     """
     if out is not None:
         refuse_existing(Path(out), overwrite)
+    check_asked(options)
     wanted, others = _sets(options.demos, "--demos"), _sets(options.against, "--against")
-    _check_sets(wanted, others)
-    if out is not None and options.pictures:
+    if wanted or others or options.steer is None:
+        _check_sets(wanted, others)
+    if out is not None and options.pictures and wanted:
         pictures.check_matplotlib()
-    folder = open_checkpoint(model, **options.source()).model_folder
-    asked = _to_translate(folder, wanted, others, options)
-    found = _measure(folder, wanted, others, asked, options, report)
+    texts = None if options.steer is None else read_texts(options, options.data)
+    checkpoint = open_checkpoint(model, **options.source())
+    asked = _to_translate(checkpoint.model_folder, wanted, others, options)
+    found = _measure(checkpoint.model_folder, wanted, others, asked, options, report) if wanted else _NOTHING
+    if texts is not None:
+        steered = make_steering(checkpoint, texts, options, max_tokens=options.max_tokens, report=report)
+        found = replace(found, steering=steered)
     if out is not None:
         with staging_results(Path(out)) as partial:
-            _write_tables(partial, found, list(others))
-            if options.pictures:
+            if texts is not None and found.steering is not None:
+                found.steering.save(partial)
+                if options.fold:
+                    fold_steering(checkpoint, found.steering, texts, partial / FOLDED)
+            if wanted:
+                _write_tables(partial, found, list(others))
+            if wanted and options.pictures:
                 _draw(partial, found, options)
     return found
 
@@ -130,7 +152,7 @@ def _to_translate(
     """Pairs to translate with the dimensions of each wanted set zeroed, read before anything slow begins."""
     count, pairs = options.translate, codes(options.pairs)
     if count is None:
-        given = "--pairs" if pairs else "--data" if options.data is not None else None
+        given = "--pairs" if pairs else "--data" if options.data is not None and options.steer is None else None
         if given is not None:
             raise PlanError(f"{given} is for --translate, which was not given", hint="pass --translate 100")
         return {}
@@ -162,7 +184,10 @@ def _sets(given: str | Sequence[str], option: str) -> dict[str, Path]:
 
 def _check_sets(wanted: Mapping[str, Path], others: Mapping[str, Path]) -> None:
     if not wanted:
-        raise PlanError("no demonstrations were given", hint="pass --demos FILE, made by `langslice demonstrations`")
+        raise PlanError(
+            "no demonstrations were given",
+            hint="pass --demos FILE, made by `langslice demonstrations`; or --steer CODE for an adapter",
+        )
     twice = sorted(wanted.keys() & others.keys())
     if twice:
         raise PlanError(f"two sets of demonstrations are called {twice[0]!r}", hint="name them: --against NAME=FILE")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from langslice.errors import PlanError
 from langslice.options import Entry, Options, SourceOptions
+from langslice.steering.options import SteeringOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,10 @@ class Compared(Options):
     ] = ()
     data: Annotated[
         str | Path | None,
-        Entry("Folder of NTREX-128 or FLORES-200 for --translate. Default: the sentences of the package.", "DIR"),
+        Entry(
+            "Folder of NTREX-128 or FLORES-200 for --translate and --steer. Default: the sentences of the package.",
+            "DIR",
+        ),
     ] = None
     shots: Annotated[
         int, Entry("Demonstrations per translation prompt; 0 for an instruction instead.", "N", least=0)
@@ -62,7 +66,7 @@ class Compared(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions(SourceOptions, Compared):
-    """Of which model, and what is compared."""
+class FeatureOptions(SourceOptions, SteeringOptions, Compared):
+    """Of which model, what is compared, and what is steered to."""
 
     error = PlanError

@@ -117,7 +117,7 @@ def staging_file(path: Path) -> Iterator[Path]:
 def staging_results(out: Path) -> Iterator[Path]:
     """Give a temporary folder whose files end up in `out` when the block ends, and vanish when it fails.
 
-    out      a new folder, which appears by one rename; in one that is there, each file replaces the one of its name
+    out      a new folder, which appears by one rename; in one that is there, each file and folder replaces the one of its name
     Raises   OutputError when the folder cannot be written, or the disk becomes full
     """
     out = _absolute(out)
@@ -130,6 +130,8 @@ def staging_results(out: Path) -> Iterator[Path]:
                 fsync_path(path)
             if out.is_dir():
                 for path in folder.iterdir():
+                    if path.is_dir():
+                        shutil.rmtree(out / path.name, ignore_errors=True)
                     path.replace(out / path.name)
                 folder.rmdir()
             else:

@@ -216,7 +216,9 @@ def _reported(recipe: Recipe, last: str, steps: list[Step]) -> Make:
 
         results = [place.folder / outs[name] for name in ("evaluate", "evaluate healed") if name in outs]
         scores = [place.folder / path for name, path in outs.items() if name.startswith("score ")]
-        features = [place.folder / outs["features"]] if "features" in outs else []
+        # An adapter alone has no tables to show.
+        measured = (recipe.document.get("features") or {}).get("demos")
+        features = [place.folder / outs["features"]] if measured else []
         out.unlink(missing_ok=True)
         room("langslice.reporting").write_report(
             place.folder / _FOLDERS[last], out, results=results, scores=scores, features=features,

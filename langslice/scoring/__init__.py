@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from langslice.scoring.options import ScoreSettings
     from langslice.scoring.selection import (
         heads_to_drop,
+        language_heads,
         language_heads_to_drop,
+        language_neurons,
         language_neurons_to_drop,
         layers_to_drop,
         neurons_to_drop,
@@ -34,7 +36,9 @@ __all__ = [
     "Scores",
     "compute",
     "heads_to_drop",
+    "language_heads",
     "language_heads_to_drop",
+    "language_neurons",
     "language_neurons_to_drop",
     "layers_to_drop",
     "load_scores",
@@ -60,7 +64,9 @@ __getattr__ = lazy_names(
         ),
         "langslice.scoring.selection": (
             "heads_to_drop",
+            "language_heads",
             "language_heads_to_drop",
+            "language_neurons",
             "language_neurons_to_drop",
             "layers_to_drop",
             "neurons_to_drop",

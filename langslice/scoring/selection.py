@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from langslice.errors import PlanError, ScoreError
 from langslice.model.anatomy import Anatomy, Heads
-from langslice.scoring.score_checks import by_language, check_fit, check_scores
+from langslice.scoring.score_checks import by_language, check_fit, check_scores, other_languages
 from langslice.scoring.table import Scores, Values
 
 Dropped = dict[str, dict[int, tuple[int, ...]]]
+Places = list[tuple[str, int, int]]
+"""(Place, layer, number of parts) of each layer, in the order of a flat array over all of them."""
 
 # These compare across layers as they are; all others are scaled to one length within a layer.
 _COMPARABLE = frozenset({"gates", "lape"})
@@ -213,10 +215,37 @@ def language_neurons_to_drop(
     Raises   LanguageError for a kept language without scores, or when no other language is left; ScoreError for other scores
     Source   Tang et al. 2024, arXiv 2402.16438, equations 3 to 5
     """
+    specific, served, places = _specific_neurons(scores, anatomy, share, quantile)
+    others = other_languages(scores, keep_languages)
+    kept = np.array([language not in others for language in scores.languages])
+    return _arrange(specific[~served[kept].any(0)], places)
+
+
+def language_neurons(
+    scores: Scores, anatomy: Anatomy, *, share: float = LANGUAGE_SPECIFIC_SHARE, quantile: float = ACTIVE_QUANTILE
+) -> dict[str, Dropped]:
+    """Every language's own neurons; one that serves several languages is in each of them.
+
+    share, quantile  as for `language_neurons_to_drop`, whose source is this one's too
+    Returns          language -> stack -> layer -> neurons
+    Raises           ScoreError for other scores
+    """
+    specific, served, places = _specific_neurons(scores, anatomy, share, quantile)
+    return {
+        language: _arrange(specific[own], places, leave=0)
+        for language, own in zip(scores.languages, served, strict=True)
+    }
+
+
+def _specific_neurons(
+    scores: Scores, anatomy: Anatomy, share: float, quantile: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], Places]:
+    """Language-specific neurons, flat; (languages, those neurons) whether each serves a language; and the layers' places."""
     check_scores(scores, "neurons", 0.0)
     if scores.method != "lape":
         raise ScoreError(f"language neurons are chosen by lape scores, these are by {scores.method}")
-    others, tables = by_language(scores, keep_languages, anatomy.neurons)
+    tables = {language: scores.values(language) for language in scores.languages}
+    check_fit(tables[scores.languages[0]], anatomy.neurons)
     places = [
         (place, layer, len(row)) for place, one in tables[scores.languages[0]].items() for layer, row in one.items()
     ]
@@ -233,9 +262,7 @@ def language_neurons_to_drop(
     entropy[~(chances > bar).any(0)] = np.inf
     specific = np.argsort(entropy, kind="stable")[: count_of(share, len(entropy))]
     specific = specific[np.isfinite(entropy[specific])]
-    served = chances[:, specific] > bar  # (languages, specific neurons)
-    kept = np.array([language not in others for language in scores.languages])
-    return _arrange(specific[~served[kept].any(0)], places)
+    return specific, chances[:, specific] > bar, places
 
 
 def language_heads_to_drop(
@@ -255,33 +282,53 @@ def language_heads_to_drop(
     Raises   as language_neurons_to_drop
     Source   the split into language-specific and general heads: Liu et al. 2025, arXiv 2511.07498; the two shares are ours
     """
-    check_scores(scores, "heads", 0.0)
     sizes = {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
-    others, values = by_language(scores, keep_languages, sizes)
-    tables = {language: _normalised(table, scores.method) for language, table in values.items()}
-    places = [
-        (place, layer, len(row)) for place, one in tables[scores.languages[0]].items() for layer, row in one.items()
-    ]
-    ranks: dict[str, npt.NDArray[np.int64]] = {}  # 0 for the highest
-    for language, table in tables.items():
-        row = np.concatenate([table[place][layer] for place, layer, _ in places])
-        ranks[language] = np.argsort(np.argsort(-row, kind="stable"))
-    total = len(row)
+    check_scores(scores, "heads", 0.0)
+    others, _ = by_language(scores, keep_languages, sizes)
+    ranks, places = _head_ranks(scores)
+    total = sum(size for _, _, size in places)
     foreign = np.any([ranks[language] < max(count_of(high, total), 1) for language in others], axis=0)
     kept = [language for language in scores.languages if language not in others]
     unwanted = np.all([ranks[language] >= total - count_of(low, total) for language in kept], axis=0)
     return _arrange(np.flatnonzero(foreign & unwanted), places)
 
 
-def _arrange(flat: npt.NDArray[np.int64], places: Sequence[tuple[str, int, int]]) -> Dropped:
-    """Flat positions as place -> layer -> indices; of a layer that would lose all, the last one stays."""
+def language_heads(scores: Scores, anatomy: Anatomy, *, high: float = HIGH_HEADS_SHARE) -> dict[str, Dropped]:
+    """The heads that are high for each language; a head may be high for several.
+
+    high     share of all heads, ranked as in `language_heads_to_drop`; at least one head
+    Returns  language -> attention -> layer -> heads
+    """
+    check_scores(scores, "heads", 0.0)
+    sizes = {place: {at: one.query for at, one in layers.items()} for place, layers in anatomy.heads.items()}
+    check_fit(scores.values(scores.languages[0]), sizes)
+    ranks, places = _head_ranks(scores)
+    count = max(count_of(high, sum(size for _, _, size in places)), 1)
+    return {language: _arrange(np.flatnonzero(rank < count), places, leave=0) for language, rank in ranks.items()}
+
+
+def _head_ranks(scores: Scores) -> tuple[dict[str, npt.NDArray[np.int64]], Places]:
+    """Language -> the rank of each head, 0 for the highest, flat; and the layers' places."""
+    tables = {language: _normalised(scores.values(language), scores.method) for language in scores.languages}
+    places = [
+        (place, layer, len(row)) for place, one in tables[scores.languages[0]].items() for layer, row in one.items()
+    ]
+    ranks = {}
+    for language, table in tables.items():
+        row = np.concatenate([table[place][layer] for place, layer, _ in places])
+        ranks[language] = np.argsort(np.argsort(-row, kind="stable"))
+    return ranks, places
+
+
+def _arrange(flat: npt.NDArray[np.int64], places: Places, *, leave: int = 1) -> Dropped:
+    """Flat positions as place -> layer -> indices; of a layer that would lose all, the last `leave` stay."""
     dropped: Dropped = {}
     start = 0
     for place, layer, size in places:
         inside = np.sort(flat[(flat >= start) & (flat < start + size)]) - start
         start += size
         if inside.size:
-            dropped.setdefault(place, {})[layer] = tuple(int(at) for at in inside[: size - 1])
+            dropped.setdefault(place, {})[layer] = tuple(int(at) for at in inside[: size - leave])
     return dropped
 
 

@@ -45,7 +45,7 @@ def prune_copy(
     check_output(out, source=source.folder, overwrite=overwrite)
     if work is None:
         with staging_folder(out, source=source.folder, overwrite=overwrite) as staging:
-            _copy(source, staging)
+            copy_files(source, staging)
             done = sparsify(staging, request, report=report)
             check_pruned(source, open_checkpoint(staging), done)
         return done
@@ -53,7 +53,7 @@ def prune_copy(
     if not (work / COPIED).exists():
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        _copy(source, staging)
+        copy_files(source, staging)
         (work / COPIED).write_text("")
         fsync_path(work)
     done = sparsify(staging, request, work=work, report=report)
@@ -124,7 +124,7 @@ def _windows(entry: TensorEntry) -> Iterator[np.ndarray]:
         yield read_bytes(entry, offset, min(step, entry.size_bytes - offset))
 
 
-def _copy(source: Checkpoint, folder: Path) -> None:
+def copy_files(source: Checkpoint, folder: Path) -> None:
     """Copy the files of a checkpoint; weights become safetensors where they are not."""
     weights = {shard.name for shard in source.shards}
     for path in source.model_folder.iterdir():

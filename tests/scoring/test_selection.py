@@ -14,7 +14,9 @@ from langslice.model.checkpoint import open_checkpoint
 from langslice.scoring.expert_selection import language_experts_to_drop, random_experts
 from langslice.scoring.selection import (
     heads_to_drop,
+    language_heads,
     language_heads_to_drop,
+    language_neurons,
     language_neurons_to_drop,
     layers_to_drop,
     neurons_to_drop,
@@ -157,6 +159,11 @@ def test_language_neurons_by_hand(plain):
     assert language_neurons_to_drop(scores, plain, ["sw"], share=0.2) == {"layers": {0: (0,)}}
     assert language_neurons_to_drop(scores, plain, ["fr"], share=0.2) == {"layers": {0: (0, 1)}}
     assert language_neurons_to_drop(scores, plain, ["ko", "sw"], share=0.2) == {}
+    assert language_neurons(scores, plain, share=0.2) == {
+        "ko": {"layers": {0: (0,)}},
+        "sw": {"layers": {0: (1,)}},
+        "fr": {},
+    }
     with pytest.raises(LanguageError, match="no scores for `de`; there are scores for fr, ko, sw"):
         language_neurons_to_drop(scores, plain, ["de"])
     with pytest.raises(LanguageError, match="every scored language is kept"):
@@ -179,6 +186,8 @@ def test_language_heads_by_hand(plain):
     # a sixth of twelve heads: 0 and 3 of layer 0 are high for ko, 1 and 3 for sw; 3 is general
     assert language_heads_to_drop(scores, plain, ["ko"], high=1 / 6) == {"layers.self": {0: (1,)}}
     assert language_heads_to_drop(scores, plain, ["sw"], high=1 / 6) == {"layers.self": {0: (0,)}}
+    both = {"ko": {"layers.self": {0: (0, 3)}}, "sw": {"layers.self": {0: (1, 3)}}}
+    assert language_heads(scores, plain, high=1 / 6) == both
 
 
 def test_the_control_has_as_many_at_random(llama, plain):

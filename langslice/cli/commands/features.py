@@ -1,4 +1,4 @@
-"""`langslice features`: which hidden dimensions are large while a model translates, and small otherwise."""
+"""`langslice features`: which hidden dimensions are large while a model translates, and small otherwise; steering."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from langslice.features.options import FeatureOptions
 
 if TYPE_CHECKING:
     from langslice.features.main import Features
+    from langslice.steering import Steering
 
 
 @choosing(FeatureOptions)
@@ -32,7 +33,7 @@ def features(
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Find hidden dimensions that stand out for an ability."""
+    """Find hidden dimensions that stand out for an ability, or steer a model to a language."""
     if show_recipe:
         print_recipe("features", model, given)
         return
@@ -53,4 +54,30 @@ def _print(found: Features, out: Path) -> None:
         print_ablation(name, measurements)
     for name, translated in found.translations.items():
         print_translations(name, translated)
-    typer.echo(f"{out}: tables and pictures", err=True)
+    if found.marks or found.measured.conditions:
+        typer.echo(f"{out}: tables and pictures", err=True)
+    if found.steering is not None:
+        _print_steering(found.steering, out)
+
+
+def _print_steering(steering: Steering, out: Path) -> None:
+    """What steers, layer by layer."""
+    from rich.table import Table
+
+    from langslice.cli.console import _right
+    from langslice.formatting import stdout_console
+
+    console = stdout_console()
+    sources = ", ".join(steering.sources)
+    console.print(
+        f"{steering.method} to {steering.language} from {sources}, strength {steering.strength:g}",
+        highlight=False,
+        markup=False,
+    )
+    by_norm = steering.method == "diffmean"
+    table = Table("layer", *_right("norm of the vector" if by_norm else "neurons"), box=None)
+    for layer, vector in sorted(steering.vectors.items()):
+        size = float((vector.astype(float) ** 2).sum())
+        table.add_row(str(layer), f"{size**0.5:.4g}" if by_norm else f"{size:.0f}")
+    console.print(table)
+    typer.echo(f"{out}: adapter; use it with langslice.steering.apply_steering", err=True)
