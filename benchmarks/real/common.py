@@ -1,6 +1,6 @@
 """What the benchmarks on trained models share: where models and text are, steps that are kept, commands that are measured.
 
-A step's result is JSON below benchmarks/work/real/, so that a page that was stopped goes on at the step where it was; `--again` in
+A step's result is JSON below WORK, so that a page that was stopped goes on at the step where it was; `--again` in
 run_all.py forgets them. Pages are written to benchmarks/results/real/, each from a JSON file next to it.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/real"
-WORK = ROOT / "benchmarks/work/real"
+WORK = ROOT / "benchmarks" / "work" / "real"
 SEED = 0
 # Write a page of what has been measured so far, and measure nothing.
 ONLY_KEPT = "--kept" in sys.argv
