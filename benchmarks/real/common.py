@@ -177,6 +177,25 @@ def score_row(score: Mapping[str, Any], digits: int = 4) -> list[str]:
     return [f"{score['original']['n']:,}", value(score["original"]), value(score["slice"]), difference]
 
 
+def paired_change(first: Any, second: Any) -> Any:
+    """Second measurement minus first by the paired bootstrap; None where one is missing, or their items differ in number."""
+    from langslice.evaluation.statistics import difference
+
+    if first is None or second is None or first.items.shape != second.items.shape:
+        return None
+    return difference(first.statistic, first.items, second.items)
+
+
+def beside_chance(whole: Any, chance: float) -> str:
+    """Says where a whole model cannot be told from chance, so that no slice of it can look better or worse."""
+    from langslice.evaluation.statistics import interval
+
+    bounds = None if whole is None else interval(whole.statistic, whole.items)
+    if bounds is None or not bounds.low <= chance <= bounds.high:
+        return ""
+    return " The whole model's own interval holds chance: it has little here to lose or to gain."
+
+
 def change_text(change: Any, digits: int = 3) -> str:
     """A paired difference with its interval and p; a dash where there is none."""
     if change is None or change.value != change.value:

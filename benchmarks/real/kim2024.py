@@ -2,9 +2,8 @@
 
     python benchmarks/real/kim2024.py
 
-The conditions of `langslice reproduce kim2024`, pruned once and measured in steps that are kept: loss of reference translations and
-of plain text, KorNLI, XCOPA and RankC over it, translation. Then further sparsities, seeds, and demonstrations of other number
-and quality. Writes results/real/kim2024.md, with each finding of the paper and whether it holds here.
+The conditions of `langslice reproduce kim2024`, pruned once and measured in steps that are kept; then further sparsities, seeds and
+demonstrations. Writes results/real/kim2024.md, with each finding of the paper and whether it holds here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ONLY_KEPT, WORK, change_text, data, machine, models, step, table, value_text, write_page
+from common import (
+    ONLY_KEPT,
+    WORK,
+    beside_chance,
+    change_text,
+    data,
+    machine,
+    models,
+    paired_change,
+    step,
+    table,
+    value_text,
+    write_page,
+)
 
 PAGE, MODEL = "kim2024", "gemma-3-270m"
 SPARSITY, PROMPTS = 0.3, 8
@@ -30,7 +42,6 @@ GROUPS: dict[str, dict[str, Any]] = {
 # In this order, so that a run that is stopped has the most telling ones.
 FIRST = ("unpruned", "mt fr-en", "mono en", "random", "magnitude", "code-refined", "mt zh-en", "mt es-en")
 # Measured at further sparsities, with further seeds and with other demonstrations.
-SHORT = "loss"
 SPARSITIES, SEEDS = (0.5, 0.1, 0.2, 0.4, 0.6), (1, 2)
 SWEPT = ("mt fr-en", "mono en", "random", "magnitude")
 OTHER: dict[str, dict[str, Any]] = {
@@ -86,16 +97,11 @@ def pruned(name: str, entry: Any) -> Path:
 
     if entry is None:
         return models() / MODEL
-    out = WORK / PAGE / "models" / slug(name)
+    out = WORK / PAGE / "models" / name.replace(", ", "-").replace(" ", "-")
     if not (out / "config.json").is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
         prune_copy(models() / MODEL, out, sparsity_request(entry, None), overwrite=True)
     return out
-
-
-def slug(name: str) -> str:
-    """A condition as a file name."""
-    return name.replace(", ", "-").replace(" ", "-")
 
 
 def measure(name: str, entry: Any, group: str) -> list[dict[str, Any]]:
@@ -113,14 +119,16 @@ def main() -> None:
     found: dict[str, list[Any]] = {name: [] for name in every}
     first = sorted(filter(at_main, every), key=lambda name: FIRST.index(name.split(" at ")[0]))
     asked = [(name, group) for group in GROUPS for name in first]
-    extra = [(name, SHORT) for name in every if not at_main(name)]
+    extra = [(name, "loss") for name in every if not at_main(name)]
     # What says most comes first, for a run that is stopped: the main table, the paper's main claim, a higher sparsity.
     early = [*asked[: len(first)], *[(name, "choice") for name in first[:3]], *extra[:2]]
     for name, group in dict.fromkeys([*early, *asked, *extra]):
-        kept = step(PAGE, f"{slug(name)}-{group}", partial(measure, name, every[name], group))
+        kept = step(
+            PAGE, f"{name.replace(', ', '-').replace(' ', '-')}-{group}", partial(measure, name, every[name], group)
+        )
         found[name] += kept or []
         if not ONLY_KEPT and (name, group) in extra:
-            shutil.rmtree(WORK / PAGE / "models" / slug(name), ignore_errors=True)
+            shutil.rmtree(WORK / PAGE / "models" / name.replace(", ", "-").replace(" ", "-"), ignore_errors=True)
     document = {"conditions": found, "mini": step(PAGE, "mini", mini), "machine": machine()}
     write_page(PAGE, document, page(document))
 
@@ -145,19 +153,15 @@ def at_main(name: str) -> bool:
 LOSS = ("translation_loss", "bits per byte of the reference")
 PLAIN = ("perplexity", "bits per byte")
 KORNLI, XCOPA = ("xnli", "accuracy (paper)"), ("xcopa", "accuracy (sum)")
-RANKC = ("rankc", "RankC xcopa")
-BLEU, CHRF = ("translation", "BLEU"), ("translation", "chrF2++")
+RANKC, BLEU, CHRF = ("rankc", "RankC xcopa"), ("translation", "BLEU"), ("translation", "chrF2++")
 
 
 def runs_of(document: dict[str, Any]) -> dict[str, Any]:
     """Conditions that have been measured, in the form that the tables of `reproduce` read."""
     from langslice.sweeps.result import Finished
 
-    return {
-        name: Finished(None, name, {"measured": items}, "", False)  # type: ignore[arg-type]
-        for name, items in document["conditions"].items()
-        if items
-    }
+    measured = {name: items for name, items in document["conditions"].items() if items}
+    return {name: Finished(None, name, {"measured": items}, "", False) for name, items in measured.items()}  # type: ignore[arg-type]
 
 
 def by_language(run: Any, where: tuple[str, str]) -> dict[str, Any]:
@@ -173,15 +177,6 @@ def together(run: Any, where: tuple[str, str]) -> Any:
     return found.get("all") or (next(iter(found.values())) if len(found) == 1 else None)
 
 
-def change(first: Any, second: Any) -> Any:
-    """Paired difference, second minus first; None where one of them is missing."""
-    from langslice.evaluation.statistics import difference
-
-    if first is None or second is None or first.items.shape != second.items.shape:
-        return None
-    return difference(first.statistic, first.items, second.items)
-
-
 def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str], digits: int = 3) -> str:
     """A table of one metric: conditions, languages, and the change of all languages together from unpruned."""
     whole = by_language(runs.get("unpruned"), where)
@@ -194,7 +189,9 @@ def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str],
             last = (
                 []
                 if name == "unpruned"
-                else [change_text(change(together(runs["unpruned"], where), together(runs[name], where)), digits)]
+                else [
+                    change_text(paired_change(together(runs["unpruned"], where), together(runs[name], where)), digits)
+                ]
             )
             rows.append(
                 [name.split(" at ")[0], *[value_text(own.get(code), digits) for code in whole], *(last or ["–"])]
@@ -229,11 +226,13 @@ def sweep_table(runs: dict[str, Any]) -> str:
     """Loss of the reference translations by sparsity, all languages together."""
     sparsities = sorted({SPARSITY, *SPARSITIES})
     there = [each for each in sparsities if full_name("mt fr-en", each) in runs]
+    if len(there) < 2:
+        return "Not measured yet.\n"
     rows = [[kind, *[value_text(together(runs.get(full_name(kind, each)), LOSS)) for each in there]] for kind in SWEPT]
     rows.append([
         "mt fr-en − mono en",
         *[
-            change_text(change(*(together(runs.get(full_name(kind, each)), LOSS) for kind in ("mono en", "mt fr-en"))))
+            change_text(paired_change(*(together(runs.get(full_name(kind, each)), LOSS) for kind in ("mono en", "mt fr-en"))))
             for each in there
         ],
     ])  # fmt: skip
@@ -260,7 +259,7 @@ def other_table(runs: dict[str, Any]) -> str:
     for name in (base, *[f"mt fr-en, {each}" for each in OTHER]):
         found = together(runs.get(name), LOSS)
         if found is not None:
-            own = "–" if name == base else change_text(change(together(runs.get(base), LOSS), found))
+            own = "–" if name == base else change_text(paired_change(together(runs.get(base), LOSS), found))
             rows.append(
                 [
                     f"{PROMPTS} prompts of 4 shots" if name == base else name.removeprefix("mt fr-en, "),
@@ -301,7 +300,7 @@ def findings(runs: dict[str, Any]) -> str:
     """Each finding of the paper, what became of it here, and the figure."""
 
     def pair(first: str, second: str, where: tuple[str, str]) -> Any:
-        return change(together(runs.get(full_name(first)), where), together(runs.get(full_name(second)), where))
+        return paired_change(together(runs.get(full_name(first)), where), together(runs.get(full_name(second)), where))
 
     lines = []
     asked = [
@@ -333,6 +332,7 @@ def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     runs = runs_of(document)
     names = [full_name(kind) for kind in FIRST]
+    whole = runs.get("unpruned")
     loss, plain, choice, translation = (GROUPS[group] for group in ("loss", "plain", "choice", "translation"))
     return f"""# Pruning by demonstrations of translation: gemma-3-270m
 
@@ -362,11 +362,11 @@ Paired, all languages together; for bits per byte less is better, for accuracy m
 
 {against(runs)}
 ## KorNLI
-The paper's template and label score; {choice["limit"]} items; chance is 1/3.
+The paper's template and label score; {choice["limit"]} items; chance is 1/3.{beside_chance(together(whole, KORNLI), 1 / 3)}
 
 {metric_table(runs, names, KORNLI)}
 ## XCOPA
-{choice["limit"]} items per language; chance is 1/2.
+{choice["limit"]} items per language; chance is 1/2.{beside_chance(together(whole, XCOPA), 1 / 2)}
 
 {metric_table(runs, names, XCOPA)}
 ## RankC over XCOPA
