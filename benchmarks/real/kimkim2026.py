@@ -59,6 +59,7 @@ def speeds(folders: dict[str, Path]) -> dict[str, Any]:
     import torch
 
     from langslice.evaluation.loaded_model import encode_texts, load_model
+    from langslice.model.transformers_classes import cache_of, cache_option
 
     loaded = {name: load_model(folder, device="cpu") for name, folder in folders.items()}
     lines = [f"{one} {two}" for one, two in zip(ntrex("ko"), ntrex("en"), strict=True)][: ROUNDS + 1]
@@ -72,7 +73,7 @@ def speeds(folders: dict[str, Path]) -> dict[str, Any]:
                 first = time.perf_counter() - started
                 for _ in range(WRITTEN):
                     token = output.logits[:, -1:].argmax(-1)
-                    output = each.model(input_ids=token, past_key_values=output.past_key_values, use_cache=True)
+                    output = each.model(input_ids=token, use_cache=True, **cache_option(each.model, cache_of(output)))
                 rest = (time.perf_counter() - started - first) / WRITTEN
             if number:  # the first round warms up
                 found[name].append({"first": first, "token": rest})
