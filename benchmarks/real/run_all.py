@@ -36,6 +36,7 @@ NAMES = (
     "llama_cpp",
     "catalogue",
     "draft_head",
+    "mwanda",
     "kim2024",
     "kim2024_features",
     "kimkim2026",

@@ -17,7 +17,7 @@ from typing import Any
 from langslice.budgets.cut import Cut
 from langslice.budgets.evaluator import Evaluator
 from langslice.budgets.parts import Dropped
-from langslice.budgets.points import Point, Points, save_point
+from langslice.budgets.points import FullCut, Points, save_point
 from langslice.cluster.ray_cluster import connected, run_tasks
 from langslice.errors import ClusterError
 from langslice.model.checkpoint import open_checkpoint
@@ -102,7 +102,7 @@ def _opened(given: Given) -> Evaluator:
     return evaluator
 
 
-def _measure(ray: Any, points: Points, trust_remote_code: bool, report: Report, wanted: Sequence[Point]) -> None:
+def _measure(ray: Any, points: Points, trust_remote_code: bool, report: Report, wanted: Sequence[FullCut]) -> None:
     if len(wanted) < 2:  # one alone takes as long there as here
         return
     given = ray.put(given_of(points, trust_remote_code=trust_remote_code))

@@ -146,7 +146,10 @@ def fit(
 def _open_points(ladder: Ladder, options: FitOptions, out: Path) -> Points:
     """What can go of the model, and the folder in which it is remembered what that loses."""
     reads_text = any(ladder.texts.learned.values())
-    parts = find_parts(ladder.source, ladder.plan(None).tensors, options.searched(), reads_text=reads_text)
+    whole = ladder.plan(None)
+    parts = find_parts(
+        ladder.source, whole.tensors, options.searched(), reads_text=reads_text, extended=bool(whole.extension)
+    )
     return Points(ladder, parts, out / "points" if options.measured is None else Path(options.measured))
 
 

@@ -76,12 +76,15 @@ class Narrowing:
         return {"hidden_size": self.number(share), "hidden_by": self.method, **texts}
 
 
-def find_narrowing(source: Source, *, reads_text: bool) -> Narrowing:
+def find_narrowing(source: Source, *, reads_text: bool, extended: bool) -> Narrowing:
     """How the hidden dimensions of a model can go; which ones is not known yet.
 
     reads_text  whether there is text to choose by
+    extended    whether the vocabulary gets new tokens
     Raises      PlanError where none can
     """
+    if extended:
+        raise PlanError("the vocabulary gets new tokens, and --hidden-size changes every row as well")
     anatomy = source.anatomy
     size, tied = hidden_size(anatomy), not anatomy.body.head_size
     every = [heads for layers in anatomy.heads.values() for heads in layers.values()]

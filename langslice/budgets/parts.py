@@ -134,11 +134,17 @@ def expressed(anatomy: Anatomy, cut: Cut, dropped: Mapping[str, Dropped], hidden
 
 
 def find_parts(
-    source: Source, tensors: Mapping[str, TensorPlan], axes: Sequence[str], *, reads_text: bool = True
+    source: Source,
+    tensors: Mapping[str, TensorPlan],
+    axes: Sequence[str],
+    *,
+    reads_text: bool = True,
+    extended: bool = False,
 ) -> Parts:
     """What of a model can go, of the axes that are searched.
 
     reads_text  whether there is text to choose hidden dimensions by
+    extended    whether the vocabulary gets new tokens
     """
     bare = Parts(source, tensors)
     if not set(axes) - {"vocabulary"}:
@@ -162,7 +168,7 @@ def find_parts(
         try:
             _refuse_unsliceable(source, kind)
             if kind == "hidden":
-                flat = replace(flat, narrowing=find_narrowing(source, reads_text=reads_text))
+                flat = replace(flat, narrowing=find_narrowing(source, reads_text=reads_text, extended=extended))
             shares[kind] = _shares(flat, kind)
         except PlanError as error:
             notes.append(_unsearched(WORDS.get(kind, kind), error))

@@ -25,7 +25,7 @@ _KEY_LENGTH = 24
 
 
 @dataclass(frozen=True)
-class Point:
+class FullCut:
     """A cut in full: with the plan of its vocabulary, the heads, neurons and experts that go, the hidden states that stay.
 
     path  of the file that remembers what it loses
@@ -50,7 +50,7 @@ class Points:
     ladder: Ladder
     parts: Parts
     folder: Path
-    ahead: Callable[[Sequence[Point]], None] | None = None
+    ahead: Callable[[Sequence[FullCut]], None] | None = None
     evaluator: Evaluator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,13 +113,13 @@ class Points:
             points = {point.path: point for point in map(self.point, cuts)}
             self.ahead([point for point in points.values() if _read(point.path) is None])
 
-    def point(self, cut: Cut) -> Point:
+    def point(self, cut: Cut) -> FullCut:
         """A cut in full."""
         plan, dropped, narrowed = self.plan(cut), self.parts.gone(cut), self.parts.narrowed(cut)
         gone = {"layers": cut.to_json()["layers"], **{kind: _plain(each) for kind, each in dropped.items()}}
         if narrowed.hidden:
             gone["hidden"] = [list(narrowed.hidden), narrowed.rotation]
-        return Point(cut, plan, dropped, narrowed, self.folder / f"{self._key([plan.checked, gone])}.json")
+        return FullCut(cut, plan, dropped, narrowed, self.folder / f"{self._key([plan.checked, gone])}.json")
 
     def close(self) -> None:
         """Let go of the slice in memory."""
@@ -130,7 +130,7 @@ class Points:
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
-def save_point(point: Point, known: Mapping[str, Loss]) -> None:
+def save_point(point: FullCut, known: Mapping[str, Loss]) -> None:
     """Remember what a point loses: language -> loss."""
     _write(point.path, {"cut": point.cut.to_json(), "loss": {code: asdict(loss) for code, loss in known.items()}})
 

@@ -272,6 +272,8 @@ def test_hidden_dimensions_of_a_family_without_a_known_stream_stay_whole(zoo):
     source = Source(open_checkpoint(zoo("gpt2")))
     found = find_parts(source, {}, ("hidden",))
     assert found.shares == {} and found.narrowing is None and found.scored_kinds == ()
+    note = find_parts(source, {}, ("hidden",), extended=True).notes[0]
+    assert note.startswith("hidden dimensions stay whole: the vocabulary gets new tokens")
     assert found.notes == (
         "hidden dimensions stay whole: the hidden size of a `gpt2` model cannot be cut: what its class derives from it is not in "
         "the table",
