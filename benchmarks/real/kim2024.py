@@ -2,9 +2,8 @@
 
     python benchmarks/real/kim2024.py
 
-The conditions of `langslice reproduce kim2024`, pruned once and measured in steps that are kept: loss of reference translations and
-of plain text, KorNLI, XCOPA and RankC over it, translation. Then further sparsities, seeds, and demonstrations of other number
-and quality. Writes results/real/kim2024.md, with each finding of the paper and whether it holds here.
+The conditions of `langslice reproduce kim2024`, pruned once and measured in steps that are kept; then further sparsities, seeds and
+demonstrations. Writes results/real/kim2024.md, with each finding of the paper and whether it holds here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ONLY_KEPT, WORK, data, machine, models, step, table, write_page
+from common import (
+    ONLY_KEPT,
+    WORK,
+    beside_chance,
+    change_text,
+    data,
+    machine,
+    models,
+    paired_change,
+    step,
+    table,
+    value_text,
+    write_page,
+)
 
 PAGE, MODEL = "kim2024", "gemma-3-270m"
 SPARSITY, PROMPTS = 0.3, 8
@@ -30,7 +42,6 @@ GROUPS: dict[str, dict[str, Any]] = {
 # In this order, so that a run that is stopped has the most telling ones.
 FIRST = ("unpruned", "mt fr-en", "mono en", "random", "magnitude", "code-refined", "mt zh-en", "mt es-en")
 # Measured at further sparsities, with further seeds and with other demonstrations.
-SHORT = "loss"
 SPARSITIES, SEEDS = (0.5, 0.1, 0.2, 0.4, 0.6), (1, 2)
 SWEPT = ("mt fr-en", "mono en", "random", "magnitude")
 OTHER: dict[str, dict[str, Any]] = {
@@ -86,16 +97,11 @@ def pruned(name: str, entry: Any) -> Path:
 
     if entry is None:
         return models() / MODEL
-    out = WORK / PAGE / "models" / slug(name)
+    out = WORK / PAGE / "models" / name.replace(", ", "-").replace(" ", "-")
     if not (out / "config.json").is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
         prune_copy(models() / MODEL, out, sparsity_request(entry, None), overwrite=True)
     return out
-
-
-def slug(name: str) -> str:
-    """A condition as a file name."""
-    return name.replace(", ", "-").replace(" ", "-")
 
 
 def measure(name: str, entry: Any, group: str) -> list[dict[str, Any]]:
@@ -113,16 +119,30 @@ def main() -> None:
     found: dict[str, list[Any]] = {name: [] for name in every}
     first = sorted(filter(at_main, every), key=lambda name: FIRST.index(name.split(" at ")[0]))
     asked = [(name, group) for group in GROUPS for name in first]
-    extra = [(name, SHORT) for name in every if not at_main(name)]
+    extra = [(name, "loss") for name in every if not at_main(name)]
     # What says most comes first, for a run that is stopped: the main table, the paper's main claim, a higher sparsity.
     early = [*asked[: len(first)], *[(name, "choice") for name in first[:3]], *extra[:2]]
     for name, group in dict.fromkeys([*early, *asked, *extra]):
-        kept = step(PAGE, f"{slug(name)}-{group}", partial(measure, name, every[name], group))
+        kept = step(
+            PAGE, f"{name.replace(', ', '-').replace(' ', '-')}-{group}", partial(measure, name, every[name], group)
+        )
         found[name] += kept or []
         if not ONLY_KEPT and (name, group) in extra:
-            shutil.rmtree(WORK / PAGE / "models" / slug(name), ignore_errors=True)
-    document = {"conditions": found, "machine": machine()}
+            shutil.rmtree(WORK / PAGE / "models" / name.replace(", ", "-").replace(" ", "-"), ignore_errors=True)
+    document = {"conditions": found, "mini": step(PAGE, "mini", mini), "machine": machine()}
     write_page(PAGE, document, page(document))
+
+
+def mini() -> dict[str, Any]:
+    """The whole of `langslice reproduce kim2024` on the packaged model: its tables as plain data."""
+    import langslice
+
+    found = langslice.reproduce(
+        "kim2024", "mini", WORK / PAGE / "mini-run", data=data(), limit=24, prompts=16, seeds=3, sparsities=("0.3", "0.5"),
+        languages=("en", "fr", "zh", "sw", "ko"), tasks=("xnli", "xcopa", "translation_loss"), separator="\\n", device="cpu",
+    )  # fmt: skip
+    sheets = [{"title": one.title, "columns": one.columns, "rows": one.rows} for one in found.sheets]
+    return {"sheets": sheets, "notes": found.notes}
 
 
 def at_main(name: str) -> bool:
@@ -133,20 +153,15 @@ def at_main(name: str) -> bool:
 LOSS = ("translation_loss", "bits per byte of the reference")
 PLAIN = ("perplexity", "bits per byte")
 KORNLI, XCOPA = ("xnli", "accuracy (paper)"), ("xcopa", "accuracy (sum)")
-RANKC = ("rankc", "RankC xcopa")
-BLEU, CHRF = ("translation", "BLEU"), ("translation", "chrF2++")
-MT = "mt fr-en at 0.3, seed 0"
+RANKC, BLEU, CHRF = ("rankc", "RankC xcopa"), ("translation", "BLEU"), ("translation", "chrF2++")
 
 
 def runs_of(document: dict[str, Any]) -> dict[str, Any]:
     """Conditions that have been measured, in the form that the tables of `reproduce` read."""
     from langslice.sweeps.result import Finished
 
-    return {
-        name: Finished(None, name, {"measured": items}, "", False)  # type: ignore[arg-type]
-        for name, items in document["conditions"].items()
-        if items
-    }
+    measured = {name: items for name, items in document["conditions"].items() if items}
+    return {name: Finished(None, name, {"measured": items}, "", False) for name, items in measured.items()}  # type: ignore[arg-type]
 
 
 def by_language(run: Any, where: tuple[str, str]) -> dict[str, Any]:
@@ -162,32 +177,6 @@ def together(run: Any, where: tuple[str, str]) -> Any:
     return found.get("all") or (next(iter(found.values())) if len(found) == 1 else None)
 
 
-def change(first: Any, second: Any) -> Any:
-    """Paired difference, second minus first; None where one of them is missing."""
-    from langslice.evaluation.statistics import difference
-
-    if first is None or second is None or first.items.shape != second.items.shape:
-        return None
-    return difference(first.statistic, first.items, second.items)
-
-
-def shown(found: Any, digits: int = 3) -> str:
-    """A difference with its interval and p."""
-    if found is None or np.isnan(found.value):
-        return "–"
-    return f"{found.value:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}], p {found.p:.3f}"
-
-
-def value(measurement: Any, digits: int = 3) -> str:
-    """A score with its interval."""
-    from langslice.evaluation.statistics import interval
-
-    if measurement is None:
-        return "–"
-    bounds = interval(measurement.statistic, measurement.items)
-    return f"{measurement.value:.{digits}f} [{bounds.low:.{digits}f}, {bounds.high:.{digits}f}]"
-
-
 def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str], digits: int = 3) -> str:
     """A table of one metric: conditions, languages, and the change of all languages together from unpruned."""
     whole = by_language(runs.get("unpruned"), where)
@@ -200,27 +189,32 @@ def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str],
             last = (
                 []
                 if name == "unpruned"
-                else [shown(change(together(runs["unpruned"], where), together(runs[name], where)), digits)]
+                else [
+                    change_text(paired_change(together(runs["unpruned"], where), together(runs[name], where)), digits)
+                ]
             )
-            rows.append([name.split(" at ")[0], *[value(own.get(code), digits) for code in whole], *(last or ["–"])])
+            rows.append(
+                [name.split(" at ")[0], *[value_text(own.get(code), digits) for code in whole], *(last or ["–"])]
+            )
     items = len(next(iter(whole.values())).items)
     head = [f"n = {items}", *[code if code != "all" else "together" for code in whole], "change from unpruned"]
     return table(head, rows)
 
 
 def against(runs: dict[str, Any]) -> str:
-    """Translation demonstrations minus the other ways to prune, on the same lines."""
-    metrics = {"reference translations": LOSS, "plain text": PLAIN, "KorNLI": KORNLI,
-               "XCOPA": XCOPA}  # fmt: skip
-    metrics = {title: where for title, where in metrics.items() if together(runs.get(MT), where) is not None}
-    rows = []
-    for kind in ("mt fr-en", "mt zh-en", "mt es-en"):
-        for other in ("mono en", "random", "magnitude", "code-refined"):
-            pair = runs.get(full_name(other)), runs.get(full_name(kind))
-            if None not in pair:
-                cells = [shown(change(*(together(run, where) for run in pair))) for where in metrics.values()]
-                rows.append([f"{kind} − {other}", *cells])
-    return table(["", *metrics], rows) if rows else "Not measured yet.\n"
+    """Translation demonstrations minus the other ways to prune, on the same items, as `reproduce` tabulates it."""
+    from langslice.reproduction.comparisons import against_others
+    from langslice.sweeps.result import Sweep
+
+    there = [kind for kind in FIRST if full_name(kind) in runs]
+    done = Sweep(WORK, tuple(runs[full_name(kind)] for kind in there))
+    metrics = {"reference translations": LOSS, "plain text": PLAIN, "KorNLI": KORNLI, "XCOPA": XCOPA}
+    sheets = against_others(done, there, metrics)
+    return (
+        table(["", *sheets[0].columns], [[name, *cells] for name, cells in sheets[0].rows])
+        if sheets
+        else "Not measured yet.\n"
+    )
 
 
 def full_name(kind: str, sparsity: float = SPARSITY, seed: int = 0) -> str:
@@ -232,11 +226,13 @@ def sweep_table(runs: dict[str, Any]) -> str:
     """Loss of the reference translations by sparsity, all languages together."""
     sparsities = sorted({SPARSITY, *SPARSITIES})
     there = [each for each in sparsities if full_name("mt fr-en", each) in runs]
-    rows = [[kind, *[value(together(runs.get(full_name(kind, each)), LOSS)) for each in there]] for kind in SWEPT]
+    if len(there) < 2:
+        return "Not measured yet.\n"
+    rows = [[kind, *[value_text(together(runs.get(full_name(kind, each)), LOSS)) for each in there]] for kind in SWEPT]
     rows.append([
         "mt fr-en − mono en",
         *[
-            shown(change(*(together(runs.get(full_name(kind, each)), LOSS) for kind in ("mono en", "mt fr-en"))))
+            change_text(paired_change(*(together(runs.get(full_name(kind, each)), LOSS) for kind in ("mono en", "mt fr-en"))))
             for each in there
         ],
     ])  # fmt: skip
@@ -263,11 +259,11 @@ def other_table(runs: dict[str, Any]) -> str:
     for name in (base, *[f"mt fr-en, {each}" for each in OTHER]):
         found = together(runs.get(name), LOSS)
         if found is not None:
-            own = "–" if name == base else shown(change(together(runs.get(base), LOSS), found))
+            own = "–" if name == base else change_text(paired_change(together(runs.get(base), LOSS), found))
             rows.append(
                 [
                     f"{PROMPTS} prompts of 4 shots" if name == base else name.removeprefix("mt fr-en, "),
-                    value(found),
+                    value_text(found),
                     own,
                 ]
             )
@@ -276,6 +272,19 @@ def other_table(runs: dict[str, Any]) -> str:
         if len(rows) > 1
         else "Not measured yet.\n"
     )
+
+
+def mini_tables(document: dict[str, Any]) -> str:
+    """Tables of the packaged model: what the conditions change, translation against the others, by sparsity, over seeds."""
+    if not document.get("mini"):
+        return "Not measured yet.\n"
+    wanted = ("bits per byte: change from unpruned", "against the others", "bits per byte: by sparsity", "Over 3 seeds")
+    parts = []
+    for sheet in document["mini"]["sheets"]:
+        if any(part in sheet["title"] for part in wanted):
+            rows = [[name, *cells] for name, cells in sheet["rows"]]
+            parts.append(f"{sheet['title']}:\n\n{table(['', *sheet['columns']], rows)}")
+    return "\n".join(parts)
 
 
 def verdict(found: Any, wanted: str) -> str:
@@ -291,32 +300,31 @@ def findings(runs: dict[str, Any]) -> str:
     """Each finding of the paper, what became of it here, and the figure."""
 
     def pair(first: str, second: str, where: tuple[str, str]) -> Any:
-        return change(together(runs.get(full_name(first)), where), together(runs.get(full_name(second)), where))
+        return paired_change(together(runs.get(full_name(first)), where), together(runs.get(full_name(second)), where))
 
     lines = []
     asked = [
-        ("Weights kept by translation serve it better than those kept by English text", "mono en", "mt fr-en", LOSS, "lower"),
-        ("… than weights kept at random", "random", "mt fr-en", LOSS, "lower"),
-        ("… than the largest weights", "magnitude", "mt fr-en", LOSS, "lower"),
-        ("Subtracting code refines the choice (BLOOM in the paper), for translation", "mt fr-en", "code-refined", LOSS, "lower"),
-        ("Pruned by translation, a model translates better than whole", "unpruned", "mt fr-en", LOSS, "lower"),
-        ("… and does better elsewhere, which is the paper's main claim: KorNLI", "unpruned", "mt fr-en", KORNLI, "higher"),
-        ("… XCOPA, Chinese and Swahili", "unpruned", "mt fr-en", XCOPA, "higher"),
-        ("… RankC of these two languages over XCOPA", "unpruned", "mt fr-en", RANKC, "higher"),
-        ("… translation fr-en, chrF++", "unpruned", "mt fr-en", CHRF, "higher"),
+        ("Demonstrations keep what translation needs better than English text does", "mono en", "mt fr-en", LOSS, "lower"),
+        ("Demonstrations keep what translation needs better than chance does", "random", "mt fr-en", LOSS, "lower"),
+        ("Demonstrations keep what translation needs better than the weights' size does", "magnitude", "mt fr-en", LOSS, "lower"),
+        ("Code to avoid refines the choice (BLOOM in the paper), for translation", "mt fr-en", "code-refined", LOSS, "lower"),
+        ("Pruned by translation, better than whole at translation itself", "unpruned", "mt fr-en", LOSS, "lower"),
+        ("Pruned by translation, better than whole elsewhere (the main claim): KorNLI", "unpruned", "mt fr-en", KORNLI, "higher"),
+        ("Pruned by translation, better than whole elsewhere: XCOPA, zh and sw", "unpruned", "mt fr-en", XCOPA, "higher"),
+        ("Pruned by translation, better than by English text: KorNLI", "mono en", "mt fr-en", KORNLI, "higher"),
+        ("Pruned by translation, better than by English text: XCOPA", "mono en", "mt fr-en", XCOPA, "higher"),
+        ("Pruned by translation, answers ranked more alike in zh and sw: RankC", "unpruned", "mt fr-en", RANKC, "higher"),
     ]  # fmt: skip
     for claim, first, second, where, wanted in asked:
         found = pair(first, second, where)
-        figure = "" if found is None else f" ({second} minus {first}: {shown(found)})"
+        figure = "" if found is None else f" ({second} minus {first}: {change_text(found)})"
         lines.append(f"- {claim} → **{verdict(found, wanted)}**{figure}")
-    lines.append("- Sentiment (MARC) → **cannot be told here**: the data is not at hand")
-    lines.append(
-        "- Base against instruction-tuned models → **cannot be told here**: gemma-3-270m is at hand as a base model only"
-    )
-    lines.append(
-        "- RankC over XNLI → **cannot be told here**: XNLI is at hand in Korean only (KorNLI), and RankC compares languages"
-    )
-    lines.append("- Features of translation, and what zeroing them costs: [kim2024_features](kim2024_features.md)")
+    lines += [
+        "- Sentiment (MARC) → **cannot be told here**: the data is not at hand",
+        "- Base against instruction-tuned models → **cannot be told here**: gemma-3-270m is at hand as a base model only",
+        "- RankC over XNLI → **cannot be told here**: at hand is Korean alone (KorNLI), and RankC compares languages",
+        "- Features of translation, and what zeroing them costs: [kim2024_features](kim2024_features.md)",
+    ]
     return "\n".join(lines)
 
 
@@ -324,6 +332,7 @@ def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     runs = runs_of(document)
     names = [full_name(kind) for kind in FIRST]
+    whole = runs.get("unpruned")
     loss, plain, choice, translation = (GROUPS[group] for group in ("loss", "plain", "choice", "translation"))
     return f"""# Pruning by demonstrations of translation: gemma-3-270m
 
@@ -349,15 +358,15 @@ Bits per byte of {plain["limit"]} lines per language, each by itself.
 
 {metric_table(runs, names, PLAIN)}
 ## Demonstrations of translation against the other ways to prune
-Paired, all languages together; for bits per byte less is better, for accuracy more.
+Paired, all languages together; for bits per byte less is better, for accuracy more; \\* is p < 0.05.
 
 {against(runs)}
 ## KorNLI
-The paper's template and label score; {choice["limit"]} items; chance is 1/3.
+The paper's template and label score; {choice["limit"]} items; chance is 1/3.{beside_chance(together(whole, KORNLI), 1 / 3)}
 
 {metric_table(runs, names, KORNLI)}
 ## XCOPA
-{choice["limit"]} items per language; chance is 1/2.
+{choice["limit"]} items per language; chance is 1/2.{beside_chance(together(whole, XCOPA), 1 / 2)}
 
 {metric_table(runs, names, XCOPA)}
 ## RankC over XCOPA
@@ -379,7 +388,12 @@ Other sentences for the demonstrations, and other random masks, at {SPARSITY:g};
 *misaligned*: each French sentence with the translation of the next one.
 
 {other_table(runs)}
-"""
+## langslice-mini
+`langslice reproduce kim2024 --model mini --data DIR -n 24 --prompts 16 --seeds 3 --sparsities 0.3,0.5 -l en,fr,zh,sw,ko --tasks
+xnli,xcopa,translation_loss --separator '\\n'`; \\* is p < 0.05. The model hardly translates: what pruning costs it is what it costs
+its text after such a prompt.
+
+{mini_tables(document)}"""
 
 
 if __name__ == "__main__":

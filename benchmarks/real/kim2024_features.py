@@ -264,7 +264,8 @@ def control_text(document: dict[str, Any], pair: str) -> list[str]:
         seeds = [items[pair] for key, items in document["cases"].items() if key.startswith(f"{pair} {kind}") and items]
         if not own or not seeds:
             lines.append(
-                f"- Zeroing what stands out in {pair} costs its translation more than {kind} ones → **not measured**"
+                f"- Zeroing what stands out in {pair} costs its translation more than zeroing {kind} ones → "
+                "**cannot be told here: not measured**"
             )
             continue
         changes = [compared(each, own) for each in seeds]
@@ -277,8 +278,9 @@ def control_text(document: dict[str, Any], pair: str) -> list[str]:
         )
         beyond, low, high = selective(document, pair, kind)
         lines.append(
-            f"- … and more of what it costs falls on translation, not on plain text, than with {kind} ones → "
-            f"**{verdict(low, high)}** ({beyond:+.3f} [{low:+.3f}, {high:+.3f}])"
+            f"- Zeroing what stands out in {pair} falls on translation, and less on plain text, more than zeroing {kind} ones → "
+            f"**{verdict(low, high)}** ({beyond:+.3f} [{low:+.3f}, {high:+.3f}] bits per "
+            "byte of the reference beyond those of plain text)"
         )
     return lines
 
@@ -317,7 +319,7 @@ def findings(document: dict[str, Any]) -> str:
         said = ", ".join(f"{pair} {one} of {of}" for pair, (one, of) in count.items())
         anywhere = sum(one for one, _ in count.values())
         share = anywhere / max(sum(of for _, of in count.values()), 1)
-        sure = "holds for few" if 0 < share < 0.01 else "holds" if anywhere else "does not hold"
+        sure = "holds for very few" if 0 < share < 0.01 else "holds" if anywhere else "does not hold"
         lines.append(
             f"- There are dimensions among the largest {SHARE:.0%} in translation and among the smallest {SHARE:.0%} in both its "
             f"languages alone → **{sure}** ({said}; chance alone, were they independent, would give {SHARE**3:.1%})"
@@ -358,7 +360,7 @@ alone, relative to the norm of the layer. Next to it the same question of the so
 Zeroed after every layer: these {STAND_OUT} of each layer; as many other large ones; as many random ones. Bits per byte with nothing
 zeroed, then the rise with its interval: of {LINES} reference translations after four shots, and of {PLAIN} lines of each language
 by itself. The dimensions were picked on other lines. What stands out need not be translation itself: two languages in turn are
-also what tells these prompts from text in one language.
+also what tells these prompts from text in one language. Some other large dimensions are ones that every text needs.
 
 {ablations}"""
 
