@@ -359,10 +359,13 @@ def confusion_rows(
     rows: list[list[str]] = []
     changes: dict[str, dict[str, tuple[float, float, float]]] = {}
     for kind in KINDS:
-        base = [each == "ko" for each in document["answers"][f"whole, {kind}, False"]["languages"]]
-        for form in FORMS:
+        whole = document["answers"].get(f"whole, {kind}, False")
+        base = [each == "ko" for each in whole["languages"]] if whole else []
+        for form in FORMS if whole else ():
             for steered in (False, True):
-                found = document["answers"][f"{form}, {kind}, {steered}"]
+                found = document["answers"].get(f"{form}, {kind}, {steered}")
+                if found is None:
+                    continue
                 own = [each == "ko" for each in found["languages"]]
                 change = paired(base, own)
                 name = form + (", steered" if steered else "")
@@ -415,14 +418,15 @@ def claims(document: dict[str, Any]) -> str:
     count = len(targets(document))
 
     def said(number: int) -> str:
-        return "holds" if number == count else "does not hold" if number == 0 else "holds in part"
+        verdict = "holds" if number == count else "does not hold" if number == 0 else "holds in part"
+        return f"{verdict}, {number} of {count} target{'s' if count > 1 else ''}"
 
     def of_targets(values: Sequence[tuple[float, float, float]]) -> str:
         return ", ".join(f"{code} {signed(each)}" for code, each in zip(targets(document), values, strict=True))
 
     _, changes = confusion_rows(document)
     effects = {
-        name: [changes[kind][name] for kind in KINDS]
+        name: [changes[kind][name] for kind in KINDS if name in changes.get(kind, {})]
         for name in (
             "sliced to ko, en",
             "sliced to ko",
@@ -434,7 +438,7 @@ def claims(document: dict[str, Any]) -> str:
 
     def of_kinds(values: Sequence[tuple[float, float, float]]) -> str:
         up, down = sum(each[1] > 0 for each in values), sum(each[2] < 0 for each in values)
-        return f"more in {up} of {len(KINDS)} kinds of prompts, fewer in {down} ({'; '.join(signed(each) for each in values)})"
+        return f"more in {up} of {len(values)} kinds of prompts, fewer in {down} ({'; '.join(signed(each) for each in values)})"
 
     lines = [
         f"- DiffMean forces the language more than random vectors of equal norm: {said(wins)} ({of_targets(more)}).",
@@ -442,7 +446,11 @@ def claims(document: dict[str, Any]) -> str:
         f"  ({of_targets(neurons_more)}).",
         f"- Steering works best in later layers (2601.08331): {where}; best score in the first, middle and last third:",
         f"  {thirds}.",
-        *(f"- Answers in Korean, {name} against whole: {of_kinds(values)}." for name, values in effects.items()),
+        *(
+            f"- Answers in Korean, {name} against whole: {of_kinds(values)}."
+            for name, values in effects.items()
+            if values
+        ),
         "- Whether a larger or an instructed model does better, and whether steered text answers what was asked, cannot be told",
         "  here.",
     ]
@@ -451,13 +459,15 @@ def claims(document: dict[str, Any]) -> str:
 
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
-    if "answers" not in document:
+    if not targets(document):
         return "# Steering to a language\n\nNot measured yet."
     rows, _ = confusion_rows(document)
     head = ["prompt", "model", "in Korean [95%]", "against whole", "letters of other scripts", "repeated"]
     ways = ["target", "steered by", "chosen", "in target [95%]", "in English", "repeated", "bits per byte"]
     gains = ", ".join(f"{gain:g}" for gain in GAINS)
-    left = [code for code in TARGETS if code not in document]
+    left = [f"steering to {code}" for code in TARGETS if code not in document]
+    shown = len(rows)
+    left += ["answers of the other forms of the model"] if shown < 2 * len(FORMS) * len(KINDS) else []
     return f"""# Steering to a language
 
 `benchmarks/real/steering.py`: gemma-3-270m, a base model. The difference of mean hidden states (DiffMean) of {SAMPLES} lines of
@@ -483,10 +493,10 @@ Bits per byte of {HELD_OUT} held-out lines of the target, read under steering:
 ## Language confusion
 {CONFUSED} prompts of each kind that are to be answered in Korean, {NEW["test"]} tokens, greedily; steered as chosen above for ko.
 
-{table(head, rows, text_columns=2)}
+{table(head, rows, text_columns=2) if rows else "Not measured yet."}
 ## Claims
 {claims(document)}
-{f"Not measured yet: {', '.join(left)}." if left else ""}
+{f"Not measured yet: {'; '.join(left)}." if left else ""}
 """
 
 
@@ -495,8 +505,7 @@ def main() -> None:
     found = measured()
     document: dict[str, Any] = {"none": found["none"], "prompts": prompts("test")}
     document |= {code: found[code] for code in TARGETS if code in found}
-    if found.get("confusion") and all(found["confusion"].values()):
-        document["answers"] = looked_at(found["confusion"])
+    document["answers"] = looked_at({name: each for name, each in (found.get("confusion") or {}).items() if each})
     document["machine"] = machine()
     write_page(PAGE, document, page(document))
 
