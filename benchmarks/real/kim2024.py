@@ -319,7 +319,12 @@ def findings(runs: dict[str, Any]) -> str:
         found = pair(first, second, where, 0.5 if claim.endswith("0.5") else SPARSITY)
         figure = "" if found is None else f" ({second} minus {first}: {change_text(found)})"
         lines.append(f"- {claim} → **{verdict(found, wanted)}**{figure}")
+    found = paired_change(
+        *(together(runs.get(name), LOSS) for name in (full_name("mt fr-en", 0.5), "mt fr-en, misaligned"))
+    )
     lines += [
+        "- Demonstrations must translate: pairs that do not belong together keep less of translation → "
+        f"**{verdict(found, 'higher')}** (misaligned minus aligned, at 0.5: {change_text(found)})",
         "- Sentiment (MARC) → **cannot be told here**: the data is not at hand",
         "- Base against instruction-tuned models → **cannot be told here**: gemma-3-270m is at hand as a base model only",
         "- RankC over XNLI → **cannot be told here**: at hand is Korean alone (KorNLI), and RankC compares languages",
