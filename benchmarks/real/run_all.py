@@ -40,6 +40,7 @@ NAMES = (
     "kim2024",
     "kim2024_features",
     "kimkim2026",
+    "papers",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 
