@@ -1,6 +1,6 @@
 """What the benchmarks on trained models share: where models and text are, steps that are kept, commands that are measured.
 
-A step's result is JSON below benchmarks/work/real/, so that a page that was stopped goes on at the step where it was; `--again` in
+A step's result is JSON below WORK, so that a page that was stopped goes on at the step where it was; `--again` in
 run_all.py forgets them. Pages are written to benchmarks/results/real/, each from a JSON file next to it.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/real"
-WORK = ROOT / "benchmarks/work/real"
+WORK = ROOT / "benchmarks" / "work" / "real"
 SEED = 0
 # Write a page of what has been measured so far, and measure nothing.
 ONLY_KEPT = "--kept" in sys.argv
@@ -175,6 +175,42 @@ def score_row(score: Mapping[str, Any], digits: int = 4) -> list[str]:
     if change is not None and change["value"] is not None:
         difference = f"{change['value']:+.{digits}f} [{change['low']:+.{digits}f}, {change['high']:+.{digits}f}]"
     return [f"{score['original']['n']:,}", value(score["original"]), value(score["slice"]), difference]
+
+
+def paired_change(first: Any, second: Any) -> Any:
+    """Second measurement minus first by the paired bootstrap; None where one is missing, or their items differ in number."""
+    from langslice.evaluation.statistics import difference
+
+    if first is None or second is None or first.items.shape != second.items.shape:
+        return None
+    return difference(first.statistic, first.items, second.items)
+
+
+def beside_chance(whole: Any, chance: float) -> str:
+    """Says where a whole model cannot be told from chance, so that no slice of it can look better or worse."""
+    from langslice.evaluation.statistics import interval
+
+    bounds = None if whole is None else interval(whole.statistic, whole.items)
+    if bounds is None or not bounds.low <= chance <= bounds.high:
+        return ""
+    return " The whole model's own interval holds chance: it has little here to lose or to gain."
+
+
+def change_text(change: Any, digits: int = 3) -> str:
+    """A paired difference with its interval and p; a dash where there is none."""
+    if change is None or change.value != change.value:
+        return "–"
+    return f"{change.value:+.{digits}f} [{change.low:+.{digits}f}, {change.high:+.{digits}f}], p {change.p:.3f}"
+
+
+def value_text(measurement: Any, digits: int = 3) -> str:
+    """The score of a measurement with its interval; a dash where there is none."""
+    from langslice.evaluation.statistics import interval
+
+    if measurement is None:
+        return "–"
+    bounds = interval(measurement.statistic, measurement.items)
+    return f"{measurement.value:.{digits}f} [{bounds.low:.{digits}f}, {bounds.high:.{digits}f}]"
 
 
 def write_page(name: str, document: Mapping[str, Any], text: str) -> None:

@@ -3,8 +3,9 @@
     python benchmarks/real/extend.py
 
 NTREX-128 in Swahili and Tamil: tokens are chosen and rows trained on lines 1 to 1,000, and measured on every sixteenth of the
-others. The vocabulary is cut to English and that text, and extended by 500 tokens in the same plan; beside it the same cut without
-new tokens, which is trained on the same text for as long. Writes results/real/extend.md.
+others. The vocabulary is cut to English and that text, and extended by 500 tokens in the same plan, whose rows are means of their
+pieces' rows, or of the rows of tokens that the text uses alike; beside it the same cut without new tokens. All are trained on the
+same text for as long. Writes results/real/extend.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import WORK, data, machine, models, sliced, step, table, write_page
 
 PAGE, MODEL, NEW, TRAIN = "extend", "gemma-3-270m", 500, 1000
@@ -37,20 +39,24 @@ def lines(language: str) -> tuple[Path, list[str]]:
     return path, every[TRAIN::16]
 
 
-def slices(language: str) -> dict[str, Path]:
-    """The cut, and the cut with new tokens, both verified."""
+# What is measured -> the folder of the slice, and whether it has new tokens and of which rows.
+WAYS = {
+    "cut": ("cut", ""),
+    "cut and extended": ("extended", "pieces"),
+    "cut and extended, similar rows": ("similar", "similar"),
+}
+
+
+def made(language: str, way: str) -> Path:
+    """A verified slice."""
     text, _ = lines(language)
-    cut = ("-l", "en", "--corpus", text)
-    return {
-        "cut": sliced(PAGE, f"{language}-cut", MODEL, *cut)[0],
-        "cut and extended": sliced(
-            PAGE, f"{language}-extended", MODEL, *cut, "--extend-corpus", text, "--extend-to", f"+{NEW}"
-        )[0],
-    }  # fmt: skip
+    name, rows = WAYS[way]
+    new = ("--extend-corpus", text, "--extend-to", f"+{NEW}", "--extend-rows", rows) if rows else ()
+    return sliced(PAGE, f"{language}-{name}", MODEL, "-l", "en", "--corpus", text, *new)[0]
 
 
-def measured(folder: Path, language: str) -> dict[str, float]:
-    """Tokens, tokens a word, and bits a byte of the lines that nothing was learned from."""
+def measured(folder: Path, language: str) -> dict[str, Any]:
+    """Tokens, tokens a word, and bits a byte of the lines that nothing was learned from; bits and bytes of each line."""
     from langslice.evaluation.loaded_model import load_model
     from langslice.evaluation.perplexity import measure_perplexity
     from langslice.tokenizer import open_tokenizer
@@ -62,7 +68,7 @@ def measured(folder: Path, language: str) -> dict[str, float]:
     )
     return {
         "rows": json.loads((folder / "config.json").read_text())["vocab_size"], "tokens": tokens,
-        "a_word": tokens / sum(len(line.split()) for line in held_out), "bits": found.value,
+        "a_word": tokens / sum(len(line.split()) for line in held_out), "bits": found.value, "items": found.items.tolist(),
     }  # fmt: skip
 
 
@@ -80,18 +86,17 @@ def main() -> None:
     """Measure, and write the page."""
     document: dict[str, Any] = {"machine": machine(), "languages": {}}
     for language in LANGUAGES:
-        folders = slices(language)
         whole = models() / MODEL
         found = {
             "original": step(
                 PAGE, f"{language}-original", lambda language=language, whole=whole: measured(whole, language)
             )
         }
-        for name, folder in folders.items():
-            key = f"{language}-{name.replace(' ', '-')}"
-            found[name] = step(PAGE, key, lambda folder=folder, language=language: measured(folder, language))
-            found[f"{name}, trained"] = step(
-                PAGE, f"{key}-trained", lambda folder=folder, language=language: healed(folder, language)
+        for way in WAYS:
+            key = f"{language}-{way.replace(',', '').replace(' ', '-')}"
+            found[way] = step(PAGE, key, lambda way=way, language=language: measured(made(language, way), language))
+            found[f"{way}, trained"] = step(
+                PAGE, f"{key}-trained", lambda way=way, language=language: healed(made(language, way), language)
             )
         document["languages"][language] = found
     write_page(PAGE, document, page(document))
@@ -103,7 +108,24 @@ def verdict(found: dict[str, Any]) -> str:
     if not (without and with_them):
         return "Not measured yet: both trained.\n"
     saved, cost = 1 - with_them["tokens"] / without["tokens"], with_them["bits"] - without["bits"]
-    return f"New tokens save {saved:.1%} of the tokens; trained alike, a byte takes {cost:+.4f} bits with them.\n"
+    said = f"New tokens save {saved:.1%} of the tokens; trained alike, a byte takes {cost:+.4f} bits with them.\n"
+    return said + "".join(alike(found, after) for after in ("", ", trained"))
+
+
+def alike(found: dict[str, Any], after: str) -> str:
+    """What rows of tokens that are used alike change, next to the mean of the pieces."""
+    pieces, similar = (found[f"cut and extended{rows}{after}"] for rows in ("", ", similar rows"))
+    if not (pieces and similar):
+        return ""
+    from langslice.evaluation.statistics import difference
+
+    bounds = ""
+    if pieces.get("items") and similar.get("items"):
+        apart = difference("ratio", np.array(pieces["items"]), np.array(similar["items"]))
+        bounds = f" [{apart.low:+.4f}, {apart.high:+.4f}]"
+    when = "After the training" if after else "Before any training"
+    cost = similar["bits"] - pieces["bits"]
+    return f"\n{when}, a byte takes {cost:+.4f}{bounds} bits more with rows of tokens used alike than with means of pieces.\n"
 
 
 def page(document: dict[str, Any]) -> str:

@@ -157,7 +157,7 @@ def axes_of(point: dict[str, Any], full: int) -> list[str]:
     cut = point["cut"]
     return [
         *(["vocabulary"] if cut["rows"] < full else []),
-        *(axis for axis in ("layers", "heads", "neurons", "experts") if cut.get(axis)),
+        *(axis for axis in ("layers", "heads", "neurons", "experts", "hidden") if cut.get(axis)),
     ]
 
 

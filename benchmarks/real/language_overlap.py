@@ -23,7 +23,7 @@ PAGE, MODEL = "language_overlap", "gemma-3-270m"
 LANGUAGES = ("en", "de", "fr", "es", "ru", "zh", "ja", "ko")
 SAMPLES = {"neurons": 64, "heads": 12}
 METHODS = {"neurons": "lape", "heads": "lahis"}
-NAMES = {"neurons": "neurons (LAPE, lowest 1% of entropy)", "heads": "heads (LAHIS, highest 10%)"}
+NAMES = {"neurons": "Neurons (LAPE, lowest 1% of entropy)", "heads": "Heads (LAHIS, highest 10%)"}
 HEADS = 0.1
 LINES, LONGEST, DRAWS = 12, 32, (0, 1, 2)
 Parts = dict[str, dict[int, list[int]]]
@@ -189,11 +189,24 @@ def against_random(document: dict[str, Any], kind: str) -> tuple[list[list[str]]
 
 def section(document: dict[str, Any], kind: str) -> str:
     """What was measured of neurons, or of heads."""
-    shares, matrix = overlaps(document[kind]), rises(document, kind)
-    rows, _, _ = against_random(document, kind)
+    shares = overlaps(document[kind])
     layers = ", ".join(f"{share:.0%}" for share in thirds(document[kind]))
     shared = [[code, *(f"{value:.2f}" for value in row)] for code, row in zip(LANGUAGES, shares, strict=True)]
-    costs = [
+    return f"""## {NAMES[kind]}
+In the first, middle and last third of the layers, mean over languages: {layers}.
+
+Overlap: parts of both languages over parts of either.
+
+{table(["", *LANGUAGES], shared)}
+{costs(document, kind) if removed_in(document, kind) else ""}
+"""
+
+
+def costs(document: dict[str, Any], kind: str) -> str:
+    """What removing them does."""
+    matrix = rises(document, kind)
+    rows, _, _ = against_random(document, kind)
+    each = [
         [code, *(f"{value:+.3f}" for value in row)]
         for code, row in zip(removed_in(document, kind), matrix, strict=True)
     ]
@@ -205,21 +218,15 @@ def section(document: dict[str, Any], kind: str) -> str:
         "chosen - random",
         "rise, others",
         "random, others",
+        "others",
     ]
-    return f"""## {NAMES[kind].capitalize()}
-In the first, middle and last third of the layers, mean over languages: {layers}.
+    return f"""Rise of the loss on each language's text (columns) without a language's parts (rows), nats per token:
 
-Overlap: parts of both languages over parts of either.
-
-{table(["", *LANGUAGES], shared)}
-Rise of the loss on each language's text (columns) without a language's parts (rows), nats per token:
-
-{table(["removed", *LANGUAGES], costs)}
+{table(["removed", *LANGUAGES], each)}
 Against as many parts of the same layers at random, {len(DRAWS)} draws (mean and range; chosen - random against their mean); the
 last columns are means over two other languages:
 
-{table(head, rows)}
-"""
+{table(head, rows)}"""
 
 
 def related(document: dict[str, Any], kind: str) -> tuple[float, float]:
@@ -237,34 +244,43 @@ def verdict(count: int, of: int) -> str:
     return "holds" if count == of else "does not hold" if count == 0 else "holds in part"
 
 
+def removal_claims(document: dict[str, Any], kind: str, source: str) -> str:
+    """What removal says of a claim that a language's parts serve it alone."""
+    count = len(removed_in(document, kind))
+    _, dearer, dearest = against_random(document, kind)
+    if not count:
+        return f"- {source}, removing a language's {kind} costs it more than others: not measured.\n"
+    return f"""- {source}: removing a language's {kind} costs its own text more than random {kind} do:
+  {verdict(dearer, count)}, {dearer} of {count} languages (interval above 0).
+- {source}: it costs its own text more than any other language's:
+  {verdict(dearest, count)}, {dearest} of {count}.
+"""
+
+
 def claims(document: dict[str, Any]) -> str:
     """Claims of the papers, and what is found here."""
-    _, dearer, dearest = against_random(document, "neurons")
-    _, heads_dearer, heads_dearest = against_random(document, "heads")
     low, middle, high = thirds(document["neurons"])
     ends = "holds" if low > 1 / 3 and high > 1 / 3 else "does not hold"
     later = "holds" if high > max(low, middle) else "does not hold"
     close, apart = related(document, "neurons")
     heads_close, heads_apart = related(document, "heads")
-    count, heads_count = (len(removed_in(document, kind)) for kind in METHODS)
-    return f"""- LAPE (2402.16438): removing a language's neurons costs its own text more than random neurons do:
-  {verdict(dearer, count)}, {dearer} of {count} languages (interval above 0).
-- LAPE: it costs its own text more than any other language's: {verdict(dearest, count)}, {dearest} of {count}.
-- LAPE: language neurons gather in the bottom and top layers: {ends}, {low:.0%}, {middle:.0%}, {high:.0%} in the thirds.
-- Language-specific structure lies in later layers (2601.08331): {later} for neurons, {high:.0%} in the last third.
-- LAHIS (2511.07498): removing a language's heads costs its own text more than random heads do:
-  {verdict(heads_dearer, heads_count)}, {heads_dearer} of {heads_count}.
-- LAHIS: it costs its own text more than any other language's:
-  {verdict(heads_dearest, heads_count)}, {heads_dearest} of {heads_count}.
-- Languages of one script share more: neurons {close:.2f} against {apart:.2f}, heads {heads_close:.2f} against {heads_apart:.2f}.
-- Whether larger models differ cannot be told here.
-"""
+    parts = (
+        removal_claims(document, "neurons", "LAPE (2402.16438)"),
+        f"- LAPE: language neurons gather in the bottom and top layers: {ends},\n"
+        f"  {low:.0%}, {middle:.0%}, {high:.0%} in the thirds.\n",
+        f"- Language-specific structure lies in later layers (2601.08331): {later} for neurons, {high:.0%} in the last third.\n",
+        removal_claims(document, "heads", "LAHIS (2511.07498)"),
+        f"- Languages of one script share more: neurons {close:.2f} against {apart:.2f}, heads {heads_close:.2f} against "
+        f"{heads_apart:.2f}.\n",
+        "- Whether larger models differ cannot be told here.\n",
+    )
+    return "".join(parts)
 
 
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     rows = document["rows"]["after"]["rows"] if document.get("rows") else 0
-    kinds = [kind for kind in METHODS if document[kind] and removed_in(document, kind)]
+    kinds = [kind for kind in METHODS if document[kind]]
     left = [f"{kind} of {code}" for kind in METHODS for code in LANGUAGES if code not in removed_in(document, kind)]
     return f"""# Language neurons and heads in eight languages
 

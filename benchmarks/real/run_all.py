@@ -23,6 +23,7 @@ NAMES = (
     "speech",
     "tradeoff",
     "fit",
+    "hidden_axis",
     "distil",
     "extend",
     "sibling",
@@ -35,6 +36,11 @@ NAMES = (
     "llama_cpp",
     "catalogue",
     "draft_head",
+    "mwanda",
+    "kim2024",
+    "kim2024_features",
+    "kimkim2026",
+    "papers",
 )
 NEEDED = ("multilingual-e5-small", "multilingual-e5-small-enpt", "gemma-3-270m", "whisper-base")
 

@@ -1,9 +1,9 @@
 """A slice that fits a budget: what each axis costs this model, which combination costs least, and the slice of it.
 
-Reading order: limits.py (the budget), cut.py (a combination), parts.py (what can go, and what is left of the size),
-evaluator.py (a combination, evaluated in memory), points.py (what it loses, remembered), cluster_points.py (the same on a
-cluster), latency.py (how long a model reads), costs.py (each axis alone, and what that predicts), search.py (which are tried),
-main.py (the flow), table.py and picture.py (what people see).
+Reading order: limits.py (the budget), cut.py (a combination), narrowing.py (hidden dimensions), parts.py (what can go, and what
+is left of the size), part_scores.py (which of it first), evaluator.py (a combination, evaluated in memory), points.py (what it
+loses, remembered), cluster_points.py (the same on a cluster), latency.py (how long a model reads), costs.py (each axis alone, and
+what that predicts), search.py (which are tried), main.py (the flow), table.py and picture.py (what people see).
 """
 
 from __future__ import annotations

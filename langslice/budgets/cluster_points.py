@@ -1,6 +1,6 @@
 """Points measured on a Ray cluster before the search asks for them: each task evaluates one cut, and its loss is saved here.
 
-What a cut is (the plan of its vocabulary; the heads, neurons and experts that go) is decided here and sent along, so that a task
+What a cut is (the plan of its vocabulary; what goes of its parts) is decided here and sent along, so that a task
 decides nothing: it opens the model, which must lie where every machine sees it under the same name, and evaluates. A point whose
 worker is lost for good is measured here when the search comes to it.
 """
@@ -17,13 +17,14 @@ from typing import Any
 from langslice.budgets.cut import Cut
 from langslice.budgets.evaluator import Evaluator
 from langslice.budgets.parts import Dropped
-from langslice.budgets.points import Point, Points, save_point
+from langslice.budgets.points import FullCut, Points, save_point
 from langslice.cluster.ray_cluster import connected, run_tasks
 from langslice.errors import ClusterError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.plan import SlicePlan
 from langslice.planning.source import Source
 from langslice.progress import Report
+from langslice.structure.kept import Kept
 from langslice.tradeoffs.losses import Items, Loss, losses
 from langslice.version import __version__
 
@@ -67,14 +68,16 @@ def measured_on(address: str | None, points: Points, *, trust_remote_code: bool,
             points.ahead = None
 
 
-def measure_point(given: Given, cut: Cut, plan: SlicePlan, dropped: Mapping[str, Dropped]) -> dict[str, Loss]:
+def measure_point(
+    given: Given, cut: Cut, plan: SlicePlan, dropped: Mapping[str, Dropped], narrowed: Kept
+) -> dict[str, Loss]:
     """Language -> what a cut loses, on whichever machine this is.
 
     Raises  ClusterError where the model or langslice is another here
     """
     evaluator = _opened(given)
     try:
-        return losses(evaluator.kind, given.before, evaluator.items(cut, plan, dropped))
+        return losses(evaluator.kind, given.before, evaluator.items(cut, plan, dropped, narrowed))
     finally:
         evaluator.close()  # a worker that waits holds no model
 
@@ -99,13 +102,13 @@ def _opened(given: Given) -> Evaluator:
     return evaluator
 
 
-def _measure(ray: Any, points: Points, trust_remote_code: bool, report: Report, wanted: Sequence[Point]) -> None:
+def _measure(ray: Any, points: Points, trust_remote_code: bool, report: Report, wanted: Sequence[FullCut]) -> None:
     if len(wanted) < 2:  # one alone takes as long there as here
         return
     given = ray.put(given_of(points, trust_remote_code=trust_remote_code))
     plans = {point.plan.checked: point.plan for point in wanted}
     sent = {name: ray.put(plan) for name, plan in plans.items()}
-    jobs = ((point, (given, point.cut, sent[point.plan.checked], point.dropped)) for point in wanted)
+    jobs = ((point, (given, point.cut, sent[point.plan.checked], point.dropped, point.narrowed)) for point in wanted)
     for done, outcome in enumerate(run_tasks(ray, measure_point, jobs), 1):
         if not outcome.lost:
             save_point(outcome.key, outcome.value)

@@ -1,4 +1,4 @@
-"""A combination of cuts, as a value: how many rows stay, which layers go, and which shares of heads, neurons and experts."""
+"""A combination of cuts, as a value: how many rows stay, which layers go, and which shares of everything else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from langslice.formatting import number_runs
 
 Layer = tuple[str, int]
 """Stack and number of a layer."""
-KINDS: Final = ("heads", "neurons", "experts")
-"""What goes by shares, the same of every layer; each is a field of Cut."""
+PARTS: Final = ("heads", "neurons", "experts")
+"""What goes by shares inside layers, the same of every layer."""
+KINDS: Final = (*PARTS, "hidden")
+"""What goes by shares; each is a field of Cut."""
+WORDS: Final = {"hidden": "hidden dimensions"}
+"""Kind -> what people are told, where that is another word."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Cut:
     heads    share of the heads of every layer that goes
     neurons  share of the neurons of every layer that goes
     experts  share of the experts of every layer that goes
+    hidden   share of the hidden dimensions of the whole model that goes, with as many heads where the class ties them
     """
 
     rows: int
@@ -30,6 +35,7 @@ class Cut:
     heads: float = 0.0
     neurons: float = 0.0
     experts: float = 0.0
+    hidden: float = 0.0
 
     def layer_texts(self) -> list[str]:
         """The layers that go, as --drop-layers takes them: ["3,5"], ["encoder.3", "decoder.5"]."""
@@ -42,7 +48,9 @@ class Cut:
         for stack in dict.fromkeys(stack for stack, _ in self.layers):
             numbers = ",".join(number_runs([at for name, at in self.layers if name == stack]))
             parts.append(f"without {'layers' if stack == 'layers' else f'{stack} layers'} {numbers}")
-        parts += [f"without {share:.3g} of the {name}" for name, share in self.shares().items() if share]
+        parts += [
+            f"without {share:.3g} of the {WORDS.get(name, name)}" for name, share in self.shares().items() if share
+        ]
         return "; ".join(parts)
 
     def shares(self) -> dict[str, float]:
@@ -63,15 +71,18 @@ class Cut:
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**found, "layers": [list(one) for one in self.layers]}
 
-    def choice(self, files: Mapping[str, str]) -> dict[str, Any]:
+    def choice(self, files: Mapping[str, str], hidden: Mapping[str, Any], tied: float) -> dict[str, Any]:
         """The entries of a choice, but for the vocabulary, that ask for this.
 
-        files  kind -> file of its scores
+        files   kind -> file of its scores
+        hidden  entries for the hidden dimensions
+        tied    share of the heads that goes with these
         """
-        entries: dict[str, Any] = {}
+        entries: dict[str, Any] = dict(hidden)
         if self.layers:
             entries["drop_layers"] = self.layer_texts()
-        for kind, share in self.shares().items():
+        shares = {kind: getattr(self, kind) for kind in PARTS}
+        for kind, share in ({**shares, "heads": tied} if tied else shares).items():
             if share:
                 entries |= {f"{kind}_sparsity": share, f"{kind}_by": files[kind]}
                 if kind != "experts":  # of which as many of each layer go in any case

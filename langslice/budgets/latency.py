@@ -17,10 +17,12 @@ from langslice.budgets.limits import Need
 from langslice.evaluation.loaded_model import Loaded, load_model
 from langslice.files.gather_rows import sliced_shape
 from langslice.planning.plan import SlicePlan
+from langslice.planning.size_limit import narrowed
 from langslice.planning.source import Source
 from langslice.scoring.model_runs import hooked
 from langslice.scoring.sites import find_sites
 from langslice.structure.edits import layer_edits
+from langslice.structure.hidden_size import hidden_size
 from langslice.structure.kept import Kept
 from langslice.tradeoffs.in_memory import transformer_in_memory
 
@@ -104,15 +106,18 @@ def time_need(source: Source, times: Times, kept: Kept | None) -> Need:
     left = dict.fromkeys(times.layers, 0)
     anatomy, shapes = source.anatomy, source.checkpoint.shapes
     edits = {} if kept is None else layer_edits(anatomy, kept, shapes)
+    hidden = 0 if kept is None else len(kept.hidden)
     for name, place in anatomy.places.items():
         layer = (place.stack, place.layer)
         whole[layer] += prod(shapes[name])
         edit = edits.get(name)
         if edit is None or edit.action != "drop":
-            left[layer] += prod(shapes[name] if edit is None else sliced_shape(shapes[name], edit.indices))
+            shape = shapes[name] if edit is None else sliced_shape(shapes[name], edit.indices)
+            left[layer] += prod(narrowed(shape, source.axes[name].axes, hidden))
     rest = max(1 - sum(times.layers.values()) - times.head, 0.0)
     layers = sum(share * left[layer] / max(whole[layer], 1) for layer, share in times.layers.items())
-    return Need(rest + layers, times.head / source.rows)
+    head = times.head * (hidden / hidden_size(anatomy) if hidden else 1)
+    return Need(rest + layers, head / source.rows)
 
 
 def measure_latency(source: Source, plan: SlicePlan, lines: Sequence[str]) -> float:

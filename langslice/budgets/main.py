@@ -17,6 +17,7 @@ from langslice.budgets.latency import Times, measure_latency, measure_times, tim
 from langslice.budgets.limits import LATENCY, RESOURCES, Limits, Need, Needs, amount_text, read_limits, taken
 from langslice.budgets.options import FitOptions
 from langslice.budgets.outcome import PICTURE, RESULT, check_folder, difference_note, heal_slice, write_slice
+from langslice.budgets.part_scores import scored
 from langslice.budgets.parts import SHARES, find_parts
 from langslice.budgets.picture import picture
 from langslice.budgets.points import Points
@@ -37,8 +38,6 @@ from langslice.planning.build import make_plan
 from langslice.planning.plan import SlicePlan
 from langslice.planning.source import settled
 from langslice.progress import Report, silent
-from langslice.scoring.methods import ScoreSettings, compute
-from langslice.scoring.table import Scores, load_scores
 from langslice.tradeoffs.ladder import Ladder
 from langslice.tradeoffs.losses import Loss, measure_of
 from langslice.tradeoffs.main import open_ladder
@@ -47,8 +46,6 @@ from langslice.version import __version__
 FORMAT: Final = "langslice-fit/1"
 # So much longer than computed may a slice take.
 _MARGIN: Final = 1.25
-# By these scores heads, neurons and experts go.
-_METHODS: Final = {"heads": "gradient", "neurons": "activation", "experts": "routed"}
 
 
 @dataclass(frozen=True)
@@ -122,9 +119,9 @@ def fit(
     check_folder(out, checkpoint.folder, overwrite=overwrite)
     source = settled(checkpoint, choice, needs_tokenizer=True)
     with open_ladder(source, choice, report) as ladder, closing(_open_points(ladder, options, out)) as points:
-        search = _Search(points, limits, options, report)
+        search = Search(points, limits, options, report)
         search.refuse_unreachable()
-        points.parts = replace(points.parts, scores=_scores(points, report))
+        points.parts = scored(points, report)
         with measured_on(options.ray, points, trust_remote_code=options.trust_remote_code, report=report):
             costs = measure_costs(points, search.enough, cut_rows=search.cuts_rows)
             tried = search.tries(costs, choice)
@@ -134,7 +131,7 @@ def fit(
         note = _reason(chosen, tried, limits, measure_of(points.kind), ladder.texts.source)
         made = replace(made, notes=(note, *made.notes))
         written = write_slice(points, model, made, out, options, report)
-        healed = heal_slice(points, out, options, report)
+        healed = heal_slice(points, made, out, options, report)
         found = Fit(
             out, checkpoint.model_id, measure_of(points.kind), ladder.texts.source,
             {code: len(lines) for code, lines in ladder.texts.measured.items()}, limits, search.before(),
@@ -148,7 +145,11 @@ def fit(
 
 def _open_points(ladder: Ladder, options: FitOptions, out: Path) -> Points:
     """What can go of the model, and the folder in which it is remembered what that loses."""
-    parts = find_parts(ladder.source, ladder.plan(None).tensors, options.searched())
+    reads_text = any(ladder.texts.learned.values())
+    whole = ladder.plan(None)
+    parts = find_parts(
+        ladder.source, whole.tensors, options.searched(), reads_text=reads_text, extended=bool(whole.extension)
+    )
     return Points(ladder, parts, out / "points" if options.measured is None else Path(options.measured))
 
 
@@ -159,7 +160,7 @@ def _points(costs: Costs, needs: NeedsOf, tried: Sequence[Trial]) -> tuple[Trial
 
 
 @dataclass
-class _Search:
+class Search:
     """The budget, and what combinations take of it."""
 
     points: Points
@@ -258,28 +259,14 @@ class _Search:
         return best
 
 
-def _scores(points: Points, report: Report) -> dict[str, Scores]:
-    """Scores of heads, neurons and experts, from lines on which no loss is measured; kept in files that a plan can name."""
-    found = {}
-    checkpoint = points.ladder.source.checkpoint
-    lines = {language: each for language, each in points.ladder.texts.learned.items() if each}
-    for kind in points.parts.shares:
-        path = points.score_file(kind)
-        if not path.is_file():
-            method = _METHODS[kind] if lines else "l2"
-            scores = compute(checkpoint, kind, method, lines, settings=ScoreSettings(seeds=(0,)), report=report)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scores.save(path)
-        found[kind] = load_scores(path, checkpoint)
-    return found
-
-
 def _plan(points: Points, choice: Choice, point: Trial) -> SlicePlan:
     """The ordinary plan of a point."""
     asked = {name: value for name, value in choice.items() if name not in ("loss_texts", "loss_lines")}
     rows = {"max_vocab": len(points.plan(point.cut).kept)} if point.cut.rows < points.full else {}
-    files = {kind: str(points.score_file(kind)) for kind in points.parts.shares}
-    return make_plan(points.ladder.source, {**asked, **rows, **point.cut.choice(files)}, silent)
+    parts, cut = points.parts, point.cut
+    files = {kind: str(points.learned_file(kind, "parquet")) for kind in parts.scored_kinds}
+    hidden = {} if parts.narrowing is None else parts.narrowing.choice(cut.hidden)
+    return make_plan(points.ladder.source, {**asked, **rows, **cut.choice(files, hidden, parts.tied(cut))}, silent)
 
 
 def _reason(chosen: Trial, tried: Sequence[Trial], limits: Limits, measure: str, text: str) -> str:

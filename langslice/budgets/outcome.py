@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from langslice.budgets.narrowing import widened
 from langslice.budgets.options import FitOptions
 from langslice.budgets.points import Points
 from langslice.errors import OutputError
@@ -19,6 +20,7 @@ from langslice.slicing.main import slice as write
 from langslice.slicing.options import SliceOptions
 from langslice.tradeoffs.in_memory import load_original
 from langslice.tradeoffs.losses import Loss, line_items, losses
+from langslice.verification.narrowed_source import hidden_dims
 
 SLICE, HEALED, PLAN, RESULT, PICTURE = "slice", "healed", "plan.json", "fit.json", "fit.svg"
 # Two losses that are no further apart are the same, measured by other sums.
@@ -61,7 +63,7 @@ def write_slice(
     partial.replace(out / PLAN)
     source = {name: value for name, value in options.given().items() if name in declared(SourceOptions)}
     write(model, out / SLICE, options=SliceOptions(**source), plan=made, overwrite=True, report=report)
-    return _losses_of(points, out / SLICE, report)
+    return _losses_of(points, made, out / SLICE, report)
 
 
 def difference_note(measured: Mapping[str, Loss], written: Mapping[str, Loss]) -> tuple[str, ...]:
@@ -70,7 +72,9 @@ def difference_note(measured: Mapping[str, Loss], written: Mapping[str, Loss]) -
     return (f"the written slice loses {most:.4f} other than was measured in memory",) if most > _SAME else ()
 
 
-def heal_slice(points: Points, out: Path, options: FitOptions, report: Report) -> Mapping[str, Loss] | None:
+def heal_slice(
+    points: Points, made: SlicePlan, out: Path, options: FitOptions, report: Report
+) -> Mapping[str, Loss] | None:
     """Train the slice towards the model that it is of, where that is asked; what it loses then."""
     if options.heal is None:
         return None
@@ -81,10 +85,14 @@ def heal_slice(points: Points, out: Path, options: FitOptions, report: Report) -
     teacher = str(points.ladder.source.checkpoint.folder)
     settings = HealOptions(corpus=corpus, text_field=options.text_field, steps=options.heal, teacher=teacher)
     heal(out / SLICE, out / HEALED, settings, overwrite=True, report=report)
-    return _losses_of(points, out / HEALED, report)
+    return _losses_of(points, made, out / HEALED, report)
 
 
-def _losses_of(points: Points, folder: Path, report: Report) -> Mapping[str, Loss]:
+def _losses_of(points: Points, made: SlicePlan, folder: Path, report: Report) -> Mapping[str, Loss]:
     report(f"measuring {folder.name}", 0, 0)
     found = line_items(load_original(open_checkpoint(folder)), points.ladder.texts.measured)
+    if points.kind == "encoder" and made.structure is not None:
+        source = points.ladder.source
+        dims = hidden_dims(source.checkpoint, made.structure)
+        found = {language: widened(items, dims, source.anatomy) for language, items in found.items()}
     return losses(points.kind, points.before, found)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from typing import Any, Final
 
 import numpy as np
 
-from langslice.budgets.cut import KINDS, Cut, Layer, cut_of
+from langslice.budgets.cut import PARTS, WORDS, Cut, Layer, cut_of
 from langslice.budgets.limits import MEMORY, SIZE, Need
+from langslice.budgets.narrowing import Narrowing, find_narrowing
 from langslice.errors import LangsliceError, PlanError
 from langslice.model.anatomy import Anatomy
 from langslice.planning.build import choose_layers
@@ -32,6 +33,7 @@ SHARES: Final = {
     "heads": (1 / 6, 1 / 4, 1 / 3, 1 / 2),
     "neurons": tuple(eighth / 8 for eighth in range(1, 7)),
     "experts": tuple(eighth / 8 for eighth in range(1, 7)),
+    "hidden": (1 / 12, 1 / 6, 1 / 4, 1 / 3),
 }
 # No more than this of the layers goes.
 _MOST_LAYERS: Final = 0.75
@@ -43,11 +45,12 @@ Dropped = Mapping[str, Mapping[int, Sequence[int]]]
 class Parts:
     """What can go.
 
-    tensors  of a plan of the vocabulary alone
-    layers   that may go; () where none may
-    shares   kind -> shares of heads, neurons or experts that may go, ascending
-    scores   kind -> scores that say which go first; as long as nothing was scored, all are alike
-    notes    which axes are not searched, and why
+    tensors    of a plan of the vocabulary alone
+    layers     that may go; () where none may
+    shares     kind -> shares of heads, neurons, experts or hidden dimensions that may go, ascending
+    scores     kind -> scores that say which go first; as long as nothing was scored, all are alike
+    narrowing  how hidden dimensions go; None where none may
+    notes      which axes are not searched, and why
     """
 
     source: Source
@@ -55,6 +58,7 @@ class Parts:
     layers: tuple[Layer, ...] = ()
     shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict)
+    narrowing: Narrowing | None = None
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -69,6 +73,26 @@ class Parts:
     def may_go(self, layer: Layer, gone: Sequence[Layer]) -> bool:
         """Whether its stack keeps a layer when this one goes after those that are gone."""
         return sum(one[0] == layer[0] for one in gone) + 1 < self.source.anatomy.layers[layer[0]]
+
+    @property
+    def scored_kinds(self) -> tuple[str, ...]:
+        """What scores are needed of: heads also where they go with hidden dimensions."""
+        tied = self.narrowing is not None and self.narrowing.tied and "hidden" in self.shares
+        return tuple(kind for kind in PARTS if kind in self.shares or (kind == "heads" and tied))
+
+    def tied(self, cut: Cut) -> float:
+        """Share of the heads that goes with the hidden dimensions of a cut."""
+        return 0.0 if self.narrowing is None else self.narrowing.heads(cut.hidden)
+
+    def gone(self, cut: Cut) -> dict[str, Dropped]:
+        """Kind -> the heads, neurons and experts that go."""
+        return {
+            kind: self.dropped(kind, getattr(cut, kind) or (self.tied(cut) if kind == "heads" else 0)) for kind in PARTS
+        }
+
+    def narrowed(self, cut: Cut) -> Kept:
+        """What stays of the hidden states; an empty structure where all do."""
+        return Kept() if self.narrowing is None else self.narrowing.kept(cut.hidden)
 
     def dropped(self, kind: str, share: float) -> Dropped:
         """The heads, neurons or experts that a share of every layer is, lowest scores first."""
@@ -86,9 +110,7 @@ class Parts:
         """
         if not cut.axes:
             return None
-        return expressed(
-            self.source.anatomy, cut, {kind: self.dropped(kind, share) for kind, share in cut.shares().items()}
-        )
+        return expressed(self.source.anatomy, cut, self.gone(cut), self.narrowed(cut).hidden)
 
     def needs(self, cut: Cut) -> dict[str, Need]:
         """Bytes of the written weights, and of them in memory."""
@@ -101,15 +123,29 @@ class Parts:
         return found
 
 
-def expressed(anatomy: Anatomy, cut: Cut, dropped: Mapping[str, Dropped]) -> Kept:
-    """The stock form of a cut, without the heads, neurons and experts that are named: kind -> them."""
+def expressed(anatomy: Anatomy, cut: Cut, dropped: Mapping[str, Dropped], hidden: tuple[int, ...]) -> Kept:
+    """The stock form of a cut, without the heads, neurons and experts that are named: kind -> them.
+
+    hidden  dimensions that stay; () for all
+    """
     layers = kept_layers(anatomy, drop=cut.layer_texts())
-    heads, neurons, experts = (dropped[kind] for kind in KINDS)
-    return express(anatomy, layers=layers, heads=heads, neurons=neurons, experts=experts, style="stock")
+    heads, neurons, experts = (dropped[kind] for kind in PARTS)
+    return express(anatomy, layers=layers, heads=heads, neurons=neurons, experts=experts, hidden=hidden, style="stock")
 
 
-def find_parts(source: Source, tensors: Mapping[str, TensorPlan], axes: Sequence[str]) -> Parts:
-    """What of a model can go, of the axes that are searched."""
+def find_parts(
+    source: Source,
+    tensors: Mapping[str, TensorPlan],
+    axes: Sequence[str],
+    *,
+    reads_text: bool = True,
+    extended: bool = False,
+) -> Parts:
+    """What of a model can go, of the axes that are searched.
+
+    reads_text  whether there is text to choose hidden dimensions by
+    extended    whether the vocabulary gets new tokens
+    """
     bare = Parts(source, tensors)
     if not set(axes) - {"vocabulary"}:
         return bare
@@ -119,20 +155,24 @@ def find_parts(source: Source, tensors: Mapping[str, TensorPlan], axes: Sequence
     try:
         known = bool(source.anatomy.layers)
     except LangsliceError as error:
-        return Parts(source, tensors, notes=(_unsearched("layers, heads, neurons and experts", error),))
+        return Parts(source, tensors, notes=(_unsearched("layers and what is inside them", error),))
     if known and "layers" in axes:
         layers, why = _free_layers(source)
         notes += why
     kinds = [kind for kind in SHARES if kind in axes and (kind != "experts" or any(source.anatomy.experts.values()))]
-    scores = {kind: _alike(source, kind) for kind in kinds}
+    scores: dict[str, Scores] = {
+        kind: _alike(source, kind) for kind in PARTS if kind in kinds or (kind == "heads" and "hidden" in kinds)
+    }
     flat = Parts(source, tensors, layers, {}, scores)
-    for kind in scores:
+    for kind in kinds:
         try:
             _refuse_unsliceable(source, kind)
+            if kind == "hidden":
+                flat = replace(flat, narrowing=find_narrowing(source, reads_text=reads_text, extended=extended))
             shares[kind] = _shares(flat, kind)
         except PlanError as error:
-            notes.append(_unsearched(kind, error))
-    return Parts(source, tensors, layers, shares, scores, tuple(notes))
+            notes.append(_unsearched(WORDS.get(kind, kind), error))
+    return replace(flat, shares=shares, notes=tuple(notes))
 
 
 def _unsearched(what: str, error: LangsliceError) -> str:
@@ -162,7 +202,7 @@ def _refuse_unsliceable(source: Source, kind: str) -> None:
     refuse_what_they_fix(source.checkpoint, anatomy, layers=False)
     if source.checkpoint.config_section:
         raise PlanError("the model is inside a wrapper, where the vocabulary alone can be sliced")
-    if not any(getattr(anatomy, kind).values()):
+    if kind in PARTS and not any(getattr(anatomy, kind).values()):
         raise PlanError(f"the model has no {kind} that are known")
     if kind == "neurons" and any(anatomy.expert_layers.values()):
         raise PlanError("they are those of experts, which cannot be silenced one by one")
@@ -179,7 +219,8 @@ def _shares(parts: Parts, kind: str) -> tuple[float, ...]:
         try:
             cut = cut_of(0, kind, share)
             parts.kept(cut)
-            found.setdefault(repr(parts.dropped(kind, share)), share)
+            gone = parts.narrowed(cut).hidden if kind == "hidden" else parts.dropped(kind, share)
+            found.setdefault(repr(gone), share)
         except PlanError as error:
             refused = error
     if not found:

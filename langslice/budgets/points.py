@@ -15,6 +15,7 @@ from langslice.budgets.cut import Cut
 from langslice.budgets.evaluator import Evaluator
 from langslice.budgets.parts import Dropped, Parts
 from langslice.planning.plan import SlicePlan
+from langslice.structure.kept import Kept
 from langslice.tradeoffs.in_memory import load_original
 from langslice.tradeoffs.ladder import Ladder
 from langslice.tradeoffs.losses import Items, Loss, line_items, losses
@@ -24,8 +25,8 @@ _KEY_LENGTH = 24
 
 
 @dataclass(frozen=True)
-class Point:
-    """A cut in full: with the plan of its vocabulary, and the heads, neurons and experts that go.
+class FullCut:
+    """A cut in full: with the plan of its vocabulary, the heads, neurons and experts that go, the hidden states that stay.
 
     path  of the file that remembers what it loses
     """
@@ -33,6 +34,7 @@ class Point:
     cut: Cut
     plan: SlicePlan
     dropped: Mapping[str, Dropped]
+    narrowed: Kept
     path: Path
 
 
@@ -48,7 +50,7 @@ class Points:
     ladder: Ladder
     parts: Parts
     folder: Path
-    ahead: Callable[[Sequence[Point]], None] | None = None
+    ahead: Callable[[Sequence[FullCut]], None] | None = None
     evaluator: Evaluator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,9 +67,9 @@ class Points:
         lines = json.dumps([__version__, self.ladder.texts.measured], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(f"{self.evaluator.model_digest}\n{lines}".encode()).hexdigest()
 
-    def score_file(self, kind: str) -> Path:
-        """Where scores of heads, neurons or experts are kept, by what they depend on."""
-        return self.folder / f"{kind}-{self._key(self.ladder.texts.learned)}.parquet"
+    def learned_file(self, name: str, ending: str) -> Path:
+        """Where what is learned from the other lines is kept, such as scores of heads, by what it depends on."""
+        return self.folder / f"{name}-{self._key(self.ladder.texts.learned)}.{ending}"
 
     @cached_property
     def before(self) -> Mapping[str, Items]:
@@ -101,7 +103,7 @@ class Points:
         if known is None:
             self.ladder.report(f"measuring {cut.text()}", 0, 0)
             before = self.before  # the original goes before a slice comes
-            known = losses(self.kind, before, self.evaluator.items(cut, point.plan, point.dropped))
+            known = losses(self.kind, before, self.evaluator.items(cut, point.plan, point.dropped, point.narrowed))
             save_point(point, known)
         return known
 
@@ -111,12 +113,13 @@ class Points:
             points = {point.path: point for point in map(self.point, cuts)}
             self.ahead([point for point in points.values() if _read(point.path) is None])
 
-    def point(self, cut: Cut) -> Point:
+    def point(self, cut: Cut) -> FullCut:
         """A cut in full."""
-        plan = self.plan(cut)
-        dropped = {kind: self.parts.dropped(kind, share) for kind, share in cut.shares().items()}
+        plan, dropped, narrowed = self.plan(cut), self.parts.gone(cut), self.parts.narrowed(cut)
         gone = {"layers": cut.to_json()["layers"], **{kind: _plain(each) for kind, each in dropped.items()}}
-        return Point(cut, plan, dropped, self.folder / f"{self._key([plan.checked, gone])}.json")
+        if narrowed.hidden:
+            gone["hidden"] = [list(narrowed.hidden), narrowed.rotation]
+        return FullCut(cut, plan, dropped, narrowed, self.folder / f"{self._key([plan.checked, gone])}.json")
 
     def close(self) -> None:
         """Let go of the slice in memory."""
@@ -127,7 +130,7 @@ class Points:
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
-def save_point(point: Point, known: Mapping[str, Loss]) -> None:
+def save_point(point: FullCut, known: Mapping[str, Loss]) -> None:
     """Remember what a point loses: language -> loss."""
     _write(point.path, {"cut": point.cut.to_json(), "loss": {code: asdict(loss) for code, loss in known.items()}})
 

@@ -1,8 +1,8 @@
 """Which combinations meet the budget, and which of them are measured: every one is predicted, the most promising are tried.
 
-For each structure (a depth of layers; a share of heads, of neurons, of experts) as many rows of the vocabulary stay as the budget
-leaves room for. What a try loses more or less than was predicted corrects the prediction of combinations of a like make-up, so
-that the next try looks past those that only seemed cheap.
+For each structure (a depth of layers; a share of heads, of neurons, of experts, of hidden dimensions) as many rows of the
+vocabulary stay as the budget leaves room for. What a try loses more or less than was predicted corrects the prediction of
+combinations of a like make-up, so that the next try looks past those that only seemed cheap.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def best_alone(found: Sequence[Trial], full: int) -> list[Trial]:
 
 
 def structures(costs: Costs) -> Iterator[Cut]:
-    """Every depth with every share of heads, of neurons and of experts."""
+    """Every depth with every share of heads, of neurons, of experts and of hidden dimensions."""
     full = costs.vocabulary[0].cut.rows
     for depth, *parts in product(costs.depths, *costs.shares.values()):
         shares = {kind: getattr(one.cut, kind) for kind, one in zip(costs.shares, parts, strict=True)}

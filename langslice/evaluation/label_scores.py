@@ -13,6 +13,7 @@ Encoder-decoders read each prompt once and score the candidates in the decoder.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,14 @@ import numpy as np
 
 from langslice.evaluation.loaded_model import Loaded
 from langslice.evaluation.output_head import device_kind, log_probabilities, pass_positions, try_head
-from langslice.evaluation.pass_order import CandidateGroup, Tokens, batch_families, batch_rows, gather_families
+from langslice.evaluation.pass_order import (
+    CandidateGroup,
+    Tokens,
+    batch_families,
+    batch_rows,
+    common_beginning,
+    gather_families,
+)
 from langslice.evaluation.prefix_tree import MOST_NODES, can_pack, score_trees
 from langslice.model.transformers_classes import cache_of, cache_option
 
@@ -55,6 +63,40 @@ def score_sequences(
             _score_batch(loaded, batch, scores)
     found = iter(scores)
     return [[next(found) for _ in sequences] for sequences in groups]
+
+
+def score_ends(loaded: Loaded, sequences: Sequence[Tokens], starts: Sequence[int]) -> list[np.ndarray]:
+    """Log probability of the end of every sequence; what all begin with is read once, and the head sees the ends alone.
+
+    sequences  of tokens
+    starts     index, at least 1, of the first token of each end
+    Returns    for each sequence (its length - start,) float32
+    """
+    import torch
+
+    try_head(loaded, input_ids=_ids(loaded, [sequences[0][:8]]), use_cache=False)
+    # Every end is read after at least one token of its own, so that no position of the common part is scored.
+    cut = min(common_beginning(sequences), *[start - 1 for start in starts])
+    found = [np.zeros(0, dtype=np.float32) for _ in sequences]
+    with torch.inference_mode():
+        cache = None
+        if cut > 0:
+            cache = cache_of(
+                loaded.model(input_ids=_ids(loaded, [sequences[0][:cut]]), use_cache=True, **_one_logit(loaded))
+            )
+            if not hasattr(cache, "batch_select_indices"):
+                loaded.note("the model has no cache that can be shared: every candidate was read whole")
+                cache, cut = None, 0
+        parts = batch_rows([len(tokens) - cut - 1 for tokens in sequences], device_kind(loaded), pass_positions(loaded))
+        for part in parts:
+            own = copy.deepcopy(cache)
+            if own is not None:
+                own.batch_select_indices(torch.zeros(len(part), dtype=torch.long, device=loaded.model.device))
+            rest = [sequences[row][cut:] for row in part]
+            values = _read_rest(loaded, rest, own, [starts[row] - cut for row in part])
+            for row, each in zip(part, values, strict=True):
+                found[row] = each
+    return found
 
 
 def _score_batch(loaded: Loaded, batch: Sequence[CandidateGroup], scores: list[np.ndarray]) -> None:
@@ -118,18 +160,31 @@ def _read_common(loaded: Loaded, batch: Sequence[CandidateGroup], cut: int, scor
     return cache
 
 
-def _read_rest(loaded: Loaded, rest: Sequence[Tokens], cache: Any) -> list[np.ndarray]:
-    """Log probabilities of the rows' tokens after their first; each array (its length - 1,) float32."""
+def _read_rest(
+    loaded: Loaded, rest: Sequence[Tokens], cache: Any, starts: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    """Log probabilities of the rows' tokens from `starts` on, or after their first; each array (its length - start,) float32."""
     import torch
+
+    starts = starts or [1] * len(rest)
 
     # Filled up on the right, where a causal model's earlier positions cannot see: without a mask, attention is faster.
     ids, mask = _padded([tokens[:-1] for tokens in rest], loaded.model.device)
-    targets = torch.tensor([token for tokens in rest for token in tokens[1:]], device=ids.device)
+    places = torch.arange(ids.shape[1], device=ids.device)[None]
+    asked = mask.bool() & (places >= torch.tensor(starts, device=ids.device)[:, None] - 1)
+    pairs = list(zip(rest, starts, strict=True))
+    targets = torch.tensor([token for tokens, start in pairs for token in tokens[start:]], device=ids.device)
     _, found = log_probabilities(
-        loaded, mask.bool(), torch.arange(len(targets), device=ids.device), targets,
+        loaded, asked, torch.arange(len(targets), device=ids.device), targets,
         input_ids=ids, use_cache=cache is not None, **cache_option(loaded.model, cache),
     )  # fmt: skip
-    return np.split(found.cpu().numpy(), np.cumsum([len(tokens) - 1 for tokens in rest])[:-1])
+    return np.split(found.cpu().numpy(), np.cumsum([len(tokens) - start for tokens, start in pairs])[:-1])
+
+
+def _one_logit(loaded: Loaded) -> dict[str, int]:
+    """Ask the model for the logits of the last position alone, where its class can."""
+    known = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+    return {"logits_to_keep": 1} if known else {}
 
 
 def _ids(loaded: Loaded, sequences: Sequence[Tokens]) -> Any:

@@ -11,7 +11,7 @@ from langslice.options import Entry, Options
 
 DTYPES: Final = ("float32", "bfloat16", "float16")
 # Lines that a task uses unless a limit is given: all of NTREX-128 would take hours.
-LINES: Final = {"perplexity": 500, "bitext": 1000, "confusion": 100, "translation": 200}
+LINES: Final = {"perplexity": 500, "bitext": 1000, "confusion": 100, "translation": 200, "translation_loss": 200}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,8 @@ class EvaluateOptions(Options):
     tasks: Annotated[
         tuple[str, ...],
         Entry(
-            "Tasks: perplexity, xnli, marc, xcopa, belebele, FILE.yaml, sts, bitext, translation, rankc:TASK, confusion, speed, "
-            "lm-eval:NAME.",
+            "Tasks: perplexity, xnli, marc, xcopa, belebele, FILE.yaml, sts, bitext, translation, translation_loss, rankc:TASK, "
+            "confusion, speed, lm-eval:NAME.",
             "NAMES",
             "-t",
             codes=True,

@@ -41,7 +41,7 @@ def gather_families(groups: Sequence[Sequence[Tokens]]) -> list[CandidateGroup]:
     gathered: dict[Any, list[tuple[int, Tokens]]] = {}
     place = 0
     for number, sequences in enumerate(groups):
-        shared = _common(sequences)
+        shared = common_beginning(sequences)
         rows = gathered.setdefault(tuple(sequences[0][:shared]) if shared else number, [])
         for tokens in sequences:
             rows.append((place, tokens))
@@ -49,7 +49,7 @@ def gather_families(groups: Sequence[Sequence[Tokens]]) -> list[CandidateGroup]:
     return [CandidateGroup(len(key) if isinstance(key, tuple) else 0, tuple(rows)) for key, rows in gathered.items()]
 
 
-def _common(sequences: Sequence[Tokens]) -> int:
+def common_beginning(sequences: Sequence[Tokens]) -> int:
     """Tokens that all sequences begin with, at least one of each left over."""
     ordered = sorted(list(tokens) for tokens in sequences)
     first, last = ordered[0], ordered[-1]

@@ -11,7 +11,7 @@ from langslice.evaluation.options import EvaluateOptions
 from langslice.options import build, codes
 from langslice.vocabulary.languages import parse_languages
 
-BUILT_IN: Final = ("perplexity", "sts", "bitext", "translation", "rankc", "confusion", "speed")
+BUILT_IN: Final = ("perplexity", "sts", "bitext", "translation", "translation_loss", "rankc", "confusion", "speed")
 HARNESS: Final = "lm-eval:"
 ALIASES: Final = {"translate": "translation", "korsts": "sts", "kornli": "xnli"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from langslice.evaluation.loaded_model import Loaded
 from langslice.evaluation.measurement import Measurement
 from langslice.evaluation.options import EvaluateOptions
 from langslice.evaluation.settings import ALIASES, BUILT_IN, HARNESS, directions
+
+if TYPE_CHECKING:
+    from langslice.evaluation.translation import Pair
 
 Step = Callable[[Loaded], list[Measurement]]
 _Examples = dict[str, tuple[ChoiceTask, dict[str, list[Example]]]]
@@ -212,22 +215,13 @@ def _prepare_bitext(settings: EvaluateOptions, notes: list[str]) -> Step | None:
 
 
 def _prepare_translation(settings: EvaluateOptions, notes: list[str]) -> Step | None:
-    from langslice.evaluation.parallel import read_parallel
-    from langslice.evaluation.translation import Pair, make_pair, sacrebleu_metrics
+    from langslice.evaluation.translation import measure_translation, sacrebleu_metrics
 
-    def read(pair: tuple[str, str]) -> Pair:
-        text = read_parallel("translation", pair, settings.folder, hub=settings.hub)
-        return make_pair(text, *pair, shots=settings.shots, limit=settings.lines("translation"))
-
-    pairs = _each(settings, notes, directions(settings), read)
+    pairs = _pairs(settings, notes, "translation")
     sacrebleu_metrics("en")  # refuses early where the package is missing
 
     def step(loaded: Loaded) -> list[Measurement]:
-        from langslice.evaluation.translation import measure_translation
-
-        ended = loaded.tokenizer.eos_token if settings.separator == "eos" else settings.separator
-        if ended is None:
-            raise TaskError("the tokenizer has no end-of-text token to part lines with", "leave `separator` out")
+        ended = _separator(settings, loaded)
         return [
             found
             for pair in pairs.values()
@@ -235,6 +229,37 @@ def _prepare_translation(settings: EvaluateOptions, notes: list[str]) -> Step | 
         ]
 
     return step if pairs else None
+
+
+def _prepare_translation_loss(settings: EvaluateOptions, notes: list[str]) -> Step | None:
+    pairs = _pairs(settings, notes, "translation_loss")
+
+    def step(loaded: Loaded) -> list[Measurement]:
+        from langslice.evaluation.translation_loss import measure_translation_loss
+
+        ended = _separator(settings, loaded)
+        return [found for pair in pairs.values() for found in measure_translation_loss(loaded, pair, separator=ended)]
+
+    return step if pairs else None
+
+
+def _pairs(settings: EvaluateOptions, notes: list[str], task: str) -> dict[tuple[str, str], Pair]:
+    from langslice.evaluation.parallel import read_parallel
+    from langslice.evaluation.translation import make_pair
+
+    def read(pair: tuple[str, str]) -> Pair:
+        text = read_parallel(task, pair, settings.folder, hub=settings.hub)
+        return make_pair(text, *pair, shots=settings.shots, limit=settings.lines(task))
+
+    return _each(settings, notes, directions(settings), read)
+
+
+def _separator(settings: EvaluateOptions, loaded: Loaded) -> str:
+    """What ends a line of a translation prompt."""
+    ended = loaded.tokenizer.eos_token if settings.separator == "eos" else settings.separator
+    if ended is None:
+        raise TaskError("the tokenizer has no end-of-text token to part lines with", "leave `separator` out")
+    return str(ended)
 
 
 def _prepare_confusion(settings: EvaluateOptions, notes: list[str]) -> Step | None:
@@ -258,6 +283,7 @@ _PREPARE: Final[Mapping[str, Callable[[EvaluateOptions, list[str]], Step | None]
     "sts": _prepare_sts,
     "bitext": _prepare_bitext,
     "translation": _prepare_translation,
+    "translation_loss": _prepare_translation_loss,
     "confusion": _prepare_confusion,
 }
 _KINDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -265,5 +291,6 @@ _KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "sts": ("encoder",),
     "bitext": ("encoder",),
     "translation": ("causal", "seq2seq"),
+    "translation_loss": ("causal",),
     "confusion": ("causal",),
 }

@@ -106,12 +106,10 @@ def chat_prompt(loaded: Loaded, request: str) -> list[int]:
 
 
 def _few_shot(loaded: Loaded, pair: Pair, new_tokens: int, separator: str) -> list[list[int]]:
-    source, target = one_language(pair.source).name, one_language(pair.target).name
-    shown = [f"{source}: {line}{separator}{target}: {answer}{separator}" for line, answer in pair.shots]
+    shown, queries = _shown(pair, separator)
     prompts = []
     shortened = 0
-    for line in pair.sources:
-        query = f"{source}: {line}{separator}{target}:"
+    for query in queries:
         for first in range(len(shown) + 1):
             ids = encode_texts(loaded, ["".join(shown[first:]) + query])[0]
             if loaded.max_length is None or len(ids) + new_tokens <= loaded.max_length:
@@ -123,6 +121,19 @@ def _few_shot(loaded: Loaded, pair: Pair, new_tokens: int, separator: str) -> li
         prompts.append(ids)
     loaded.memo["translation", pair.name, "shortened"] = shortened
     return prompts
+
+
+def few_shot_texts(pair: Pair, separator: str) -> list[str]:
+    """The whole prompt of each line: every demonstration, then its source and the name of the target language."""
+    shown, queries = _shown(pair, separator)
+    return ["".join(shown) + query for query in queries]
+
+
+def _shown(pair: Pair, separator: str) -> tuple[list[str], list[str]]:
+    """Demonstrations as they are shown, and for each line what asks for its translation."""
+    source, target = one_language(pair.source).name, one_language(pair.target).name
+    shown = [f"{source}: {line}{separator}{target}: {answer}{separator}" for line, answer in pair.shots]
+    return shown, [f"{source}: {line}{separator}{target}:" for line in pair.sources]
 
 
 def _translate_seq2seq(loaded: Loaded, pair: Pair, new_tokens: int) -> list[str]:

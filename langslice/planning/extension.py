@@ -59,7 +59,14 @@ def choose_extension(
     kept    (n,) int64 old rows
     Raises  PlanError, TokenizerError for a model that cannot have more, or a list or text that gives none; CorpusError
     """
+    if choice.get("extend_rows") == "similar" and not listed(choice.get("extend_corpus")):
+        raise PlanError(
+            "--extend-rows similar has no text to learn likeness from",
+            hint="add --extend-corpus PATH --extend-to +500; tokens of --extend are looked for in it as well",
+        )
     if not extends(choice):
+        if choice.get("extend_rows"):
+            raise PlanError("--extend-rows has no effect: no token is new", hint="add --extend FILE")
         return (), ()
     from langslice.corpus import corpus_units
     from langslice.vocabulary.extension import ExtensionRequest, extend_vocabulary
@@ -83,6 +90,7 @@ def choose_extension(
         more=more,
         size=size,
         asked=str(choice.get("extend_to")),
+        alike=choice.get("extend_rows") == "similar",
     )
     return extend_vocabulary(source.tokenizer, kept.tolist(), request, report)
 

@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 
 from langslice.errors import PlanError
+from langslice.files.json_forms import FixedList
 from langslice.tokenizer.extension import NewToken
+from langslice.writing.new_rows import RowMean
 
-NEW_TOKEN = {"token": str, "pieces": [int], "parts?": [str], "score?": float, "count?": int, "origin?": int}
+NEW_TOKEN = {
+    "token": str, "pieces": [int], "parts?": [str], "score?": float, "count?": int, "origin?": int,
+    "alike?": [FixedList(int, float)],
+}  # fmt: skip
+# What weights that a plan has in decimals may be short of 1.
+_CLOSE = 1e-6
 
 
 def check_extension(extension: Sequence[NewToken], tokens: Sequence[str | None], kept: np.ndarray, rows: int) -> None:
@@ -28,7 +35,7 @@ def check_extension(extension: Sequence[NewToken], tokens: Sequence[str | None],
     for one in extension:
         if one.token in known or one.token in made:
             raise PlanError(f"the new token {one.token!r} is a token already", hint="take it out of `extension`")
-        missing = [old for old in one.pieces if old not in stay]
+        missing = [old for old in (*one.pieces, *(old for old, _ in one.alike)) if old not in stay]
         parts = [part for part in one.parts or () if part not in known and part not in made]
         if missing or parts or not one.pieces:
             raise PlanError(
@@ -41,7 +48,20 @@ def check_extension(extension: Sequence[NewToken], tokens: Sequence[str | None],
             raise PlanError(
                 f"the new token {one.token!r} has the row {one.origin} of {rows}", hint="correct its `origin`"
             )
+        weights = [weight for _, weight in one.alike]
+        if weights and (min(weights) <= 0 or abs(sum(weights) - 1) > _CLOSE):
+            raise PlanError(
+                f"the new token {one.token!r} has weights that are no shares: they add up to {sum(weights):.6g}",
+                hint="correct its `alike`, or take that out: then its row is the mean of its pieces' rows",
+            )
         made.add(one.token)
+
+
+def mean_rows(one: NewToken) -> RowMean:
+    """The source's rows that a new token's row is the mean of."""
+    if one.alike:
+        return RowMean(tuple(old for old, _ in one.alike), tuple(weight for _, weight in one.alike))
+    return RowMean(one.pieces)
 
 
 def extension_json(extension: Sequence[NewToken]) -> Iterator[dict[str, Any]]:
@@ -52,6 +72,7 @@ def extension_json(extension: Sequence[NewToken]) -> Iterator[dict[str, Any]]:
         entry |= {} if one.score is None else {"score": one.score}
         entry |= {"count": one.count} if one.count else {}
         entry |= {} if one.origin is None else {"origin": one.origin}
+        entry |= {"alike": [list(each) for each in one.alike]} if one.alike else {}
         yield entry
 
 
@@ -70,6 +91,7 @@ def extension_from_json(entries: Iterable[Mapping[str, Any]]) -> tuple[NewToken,
             NewToken(
                 entry["token"], tuple(entry["pieces"]), None if parts is None else (parts[0], parts[1]),
                 None if score is None else float(score), int(entry.get("count", 0)), entry.get("origin"),
+                tuple((int(old), float(weight)) for old, weight in entry.get("alike", ())),
             )
         )  # fmt: skip
     return tuple(found)

@@ -86,6 +86,7 @@ def _refuse_beforehand(checkpoint: Checkpoint, anatomy: Anatomy, choice: Choice)
         neurons=bool(choice.get("neurons_sparsity")) or by_language,
         even=bool(choice.get("even")) and not by_language,
         style=choice.get("output_style") or "auto",
+        narrower=choice.get("hidden_size") is not None,
     )
 
 

@@ -22,12 +22,13 @@ from langslice.files.atomic_output import staging_file
 from langslice.files.json_forms import FixedList, check_form, read_json
 from langslice.formatting import number_runs
 from langslice.model.token_id_fields import IdMap
-from langslice.planning.extension_form import NEW_TOKEN, check_extension, extension_from_json, extension_json
+from langslice.planning.extension_form import NEW_TOKEN, check_extension, extension_from_json, extension_json, mean_rows
 from langslice.planning.facts import checked_facts
 from langslice.planning.summary import html_table, reason_counts
 from langslice.structure.kept import Kept, kept_from_json, kept_json
 from langslice.tokenizer.extension import NewToken
 from langslice.version import __version__
+from langslice.writing.new_rows import RowMean
 
 FORMAT = "langslice-plan/1"
 _WINDOW = 4096  # kept tokens written at a time
@@ -129,10 +130,10 @@ class SlicePlan:
         return self.new_to_old[: int(beyond[0])] if beyond.size else self.new_to_old
 
     @property
-    def averaged_rows(self) -> dict[int, tuple[int, ...]]:
+    def averaged_rows(self) -> dict[int, RowMean]:
         """Row of the slice -> old rows that it is the mean of: new tokens that have no row of their own in the source."""
         first = len(self.kept)
-        return {first + at: one.pieces for at, one in enumerate(self.extension) if one.origin is None}
+        return {first + at: mean_rows(one) for at, one in enumerate(self.extension) if one.origin is None}
 
     def __repr__(self) -> str:
         return f"SlicePlan({self.model}: keeps {kept_text(self)})"

@@ -19,7 +19,7 @@ from langslice.model.axes import VOCABULARY_AXES, TensorAxes, refuse_packed
 from langslice.planning.plan import SlicePlan, TensorPlan
 from langslice.planning.sentence_modules import refuse_what_they_fix
 from langslice.planning.source import Source
-from langslice.writing.new_rows import write_new_rows
+from langslice.writing.new_rows import RowMean, write_new_rows
 from langslice.writing.shards import TensorEdit
 
 
@@ -76,7 +76,8 @@ def write_extension(plan: SlicePlan, written: Mapping[str, TensorEntry]) -> None
     if not plan.extension:
         return
     new_of = {old: new for new, old in enumerate(plan.kept.tolist())}
-    rows = {row: [new_of[old] for old in pieces] for row, pieces in plan.averaged_rows.items()}
+    means = plan.averaged_rows.items()
+    rows = {row: RowMean(tuple(new_of[old] for old in mean.rows), mean.weights) for row, mean in means}
     for name, tensor in plan.tensors.items():
         if tensor.action != "drop" and "vocab" in (tensor.axes or ()):
             write_new_rows(written[tensor.name or name], (tensor.axes or ()).index("vocab"), rows)

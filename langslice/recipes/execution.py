@@ -150,12 +150,13 @@ def measure(
 
 def compare_models(
     original: Checkpoint, measured: Mapping[str, Any], model: str | Path | None, entries: Mapping[str, Any],
-    *, report: Report = silent,
+    *, items: bool = False, report: Report = silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure what was made of a model, and compare; the evaluation as JSON, as `langslice evaluate` writes it.
 
     measured  what `measure` found of the original
     model     what was made of it; None for the original alone
+    items     also, as `measured`, every item of what was made, or of the original, for further paired tests
     """
     from langslice.evaluation.main import describe, measure_model, refuse_unfit, speed_measurements
     from langslice.evaluation.measurement import measurement_from_json
@@ -176,12 +177,16 @@ def compare_models(
         report("measuring speed", 0, 0)
         for role, each in speed_measurements(checkpoints, settings).items():
             found[role] += each
-    return Evaluation(
+    evaluation = Evaluation(
         {role: describe(checkpoint) for role, checkpoint in checkpoints.items()},
         asdict(settings),
         compare(found["original"], found.get("slice"), resamples=settings.resamples, seed=settings.seed),
         notes,
-    ).to_json()
+    )
+    document = evaluation.to_json()
+    if items:
+        document["measured"] = [each.to_json() for each in found.get("slice", found["original"])]
+    return document
 
 
 def evaluation_settings(entries: Mapping[str, Any]) -> Any:

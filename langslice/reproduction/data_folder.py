@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from langslice.errors import TaskError
@@ -32,12 +32,15 @@ def gather_data(folder: Path, sets: Mapping[str, Path | None], common: Path | No
             if not (folder / child.name).exists():
                 _link(folder / child.name, child)
     if packaged and not (folder / "parallel").is_symlink():  # through a link one would write into somebody's data
-        (folder / "parallel").mkdir(exist_ok=True)
-        for language in heldout_languages():
-            (folder / "parallel" / f"{language}.txt").write_text(
-                "\n".join(heldout_text(language)) + "\n", encoding="utf-8"
-            )
+        write_lines(folder / "parallel", {language: heldout_text(language) for language in heldout_languages()})
     return folder
+
+
+def write_lines(folder: Path, lines: Mapping[str, Sequence[str]]) -> None:
+    """Write parallel text in the layout of plain files: language -> lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for language, found in lines.items():
+        (folder / f"{language}.txt").write_text("\n".join(found) + "\n", encoding="utf-8")
 
 
 def _link(path: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from langslice.demonstrations.demonstration import EOS
 from langslice.errors import RecipeError
 from langslice.options import taking
 from langslice.options.choice import codes
@@ -54,7 +55,7 @@ def _refuse_foreign(paper: str, options: ReproduceOptions) -> None:
         if options.rounds is not None:
             raise RecipeError("kim2024 does not read --rounds", "it measures no speed; leave it out")
         return
-    names = ("xnli", "marc", "code", "ray", "processes")
+    names = ("xnli", "marc", "code", "ray", "processes", "languages", "sparsities", "seeds", "prompts", "separator")
     given = [f"--{name}" for name in names if name in options.given()]
     if given:
         raise RecipeError(f"kimkim2026 does not read {', '.join(given)}", "these belong to kim2024; leave them out")
@@ -72,7 +73,36 @@ def _run(paper: str, model: str, out: Path, options: ReproduceOptions, report: R
     }  # fmt: skip
     if paper == "kimkim2026":
         return kimkim2026.kimkim2026(model, out, rounds=options.rounds or kimkim2026.ROUNDS, **shared)
-    return kim2024.kim2024(model, out, processes=options.processes, ray=options.ray, **shared)
+    return kim2024.kim2024(model, out, processes=options.processes, ray=options.ray, **_grid(options), **shared)
+
+
+def _grid(options: ReproduceOptions) -> dict[str, Any]:
+    """What kim2024 varies; what was not given is as the paper has it."""
+    given: dict[str, Any] = {
+        "languages": codes(options.languages), "sparsities": tuple(map(_sparsity, codes(options.sparsities))),
+        "seeds": tuple(range(options.seeds or 0)), "prompts": options.prompts,
+        "separator": None if options.separator is None else _separator(options.separator),
+    }  # fmt: skip
+    return {name: value for name, value in given.items() if value}
+
+
+def _separator(text: str) -> str:
+    """As an evaluation takes it: a line end, typed in a shell, arrives as a backslash and an n."""
+    if text == EOS:
+        return "eos"
+    if not text or EOS in text:
+        raise RecipeError(f"--separator: {text!r} is neither {EOS} nor text without it", "such as {eos} or \\n")
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _sparsity(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise RecipeError(f"--sparsities: {text!r} is no share between 0 and 1", "such as 0.3,0.5")
+    return value
 
 
 def _titles(paper: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -75,8 +75,9 @@ def make_steering(
     if not vectors:
         raise PlanError(f"no neuron to steer by is in layers {options.steer_layers}", "leave --steer-layers out")
     names = {module: name for name, module in running.model.named_modules()}
+    sources = tuple(code for code in texts.lines if code != texts.target)
     return Steering(
-        options.steer_by, texts.target, tuple(code for code in texts.lines if code != texts.target), _strength(options),
+        options.steer_by, texts.target, sources, _strength(options, len(vectors)),
         vectors, {layer: names[sites[STACK][layer]] for layer in vectors}, anatomy.layers[STACK], checkpoint.model_id,
         running.model.config.get_text_config().model_type, model_fingerprint(checkpoint), texts.names,
     )  # fmt: skip
@@ -146,10 +147,11 @@ def check_asked(options: SteeringOptions) -> None:
         )
 
 
-def _strength(options: SteeringOptions) -> float:
-    return (
-        {"diffmean": 1.0, "scale": 2.0, "zero": 0.0}[options.steer_by] if options.strength is None else options.strength
-    )
+def _strength(options: SteeringOptions, layers: int) -> float:
+    """The strength that was asked for; otherwise what adds up to one difference over the layers, twice a neuron, or none of it."""
+    if options.strength is not None:
+        return options.strength
+    return {"diffmean": 1 / layers, "scale": 2.0, "zero": 0.0}[options.steer_by]
 
 
 def _layers(anatomy: Anatomy, options: SteeringOptions) -> list[int]:

@@ -43,7 +43,11 @@ class SteeringOptions(Options):
         str | None, Entry("Layers to steer at: 6-11. Default: the middle third for diffmean, otherwise all.", "LAYERS")
     ] = None
     strength: Annotated[
-        float | None, Entry("Factor of the vectors (default 1), or of the neurons with scale (default 2).", "NUMBER")
+        float | None,
+        Entry(
+            "Factor of the vectors (default: 1 over the number of layers), or of the neurons with scale (default: 2).",
+            "NUMBER",
+        ),
     ] = None
     texts: Annotated[
         Sequence[str] | Mapping[str, Sequence[str]],

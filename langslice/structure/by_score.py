@@ -16,16 +16,20 @@ from langslice.structure.output_form import (
 )
 
 
-def refuse_by_score(anatomy: Anatomy, *, heads: bool, neurons: bool, even: bool, style: str) -> None:
+def refuse_by_score(
+    anatomy: Anatomy, *, heads: bool, neurons: bool, even: bool, style: str, narrower: bool = False
+) -> None:
     """Refuse a slice by score that cannot be written whatever the scores are, by the smallest slice of its kind.
 
-    even     the same number goes in every layer; else other numbers in each
-    Raises   PlanError with the reason
+    even      the same number goes in every layer; else other numbers in each
+    narrower  hidden dimensions go too, and with them heads whose size a class ties to their number
+    Raises    PlanError with the reason
     """
     if style == "masked":
         return
     if heads:
-        _refuse(anatomy, Kept("stock", {}, _smallest(anatomy.heads, even)), style)
+        hidden = (0,) if narrower else ()
+        _refuse(anatomy, Kept("stock", {}, _smallest(anatomy.heads, even), hidden=hidden), style)
     if neurons:
         _refuse(anatomy, Kept("stock", {}, {}, {}, _smallest(anatomy.neurons, even)), style)
 

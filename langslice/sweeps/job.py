@@ -40,7 +40,8 @@ def _compared(job: Mapping[str, Any], work: Path) -> dict[str, Any]:
         out = work / f"{number}-{step}"
         make_model(step, resolved(job[step], made), source, out, data=job["evaluate"].get("data"))
         source = out
-    return compare_models(original, job["original"], None if source == original.folder else source, job["evaluate"])
+    result = None if source == original.folder else source
+    return compare_models(original, job["original"], result, job["evaluate"], items=True)
 
 
 def _inputs(job: Mapping[str, Any], work: Path) -> dict[str, Path]:

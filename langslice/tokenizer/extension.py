@@ -35,6 +35,7 @@ class NewToken:
     score   Unigram: log probability; None elsewhere
     count   how often it was made in the text that it was learned from; 0 for one that was listed
     origin  the source's own id of this token, where it has it and the slice dropped it; its row is taken then
+    alike   source ids of the tokens whose rows its row is the mean of, with their weights; () where that is its pieces
     """
 
     token: str
@@ -43,6 +44,7 @@ class NewToken:
     score: float | None = None
     count: int = 0
     origin: int | None = None
+    alike: tuple[tuple[int, float], ...] = ()
 
 
 def piece_score(scores: Sequence[float], lowest: float) -> float:

@@ -23,6 +23,7 @@ from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.verification.check import MAX_EXAMPLES, Check
 from langslice.verification.rotated_bytes import rotated_faults, turns_of
+from langslice.writing.new_rows import RowMean
 from langslice.writing.shards import TensorEdit
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def check_bytes(
                 old, new, edit.indices, zeroed.get(name, {}), made, scales.get(name), pruned=new_name in pruned
             )
             before = row if row is None or 0 not in edit.indices else int(edit.indices[0][row])
-            what = "the mean of its pieces' rows" if 0 in made and row in averaged else f"old row {before}"
+            what = _mean_text(averaged[row]) if 0 in made and row in averaged else f"old row {before}"
             fault = "" if row is None else f"{new_name}: new row {row} is not {what} of {name}"
         wrong += [fault] if fault else []
     detail = f"all rows of all tensors compared, {compared / 1e6:.1f} MB"
@@ -146,14 +147,14 @@ def _first_wrong_row(
     new: TensorEntry,
     indices: Mapping[int, np.ndarray],
     zeroed: Mapping[int, np.ndarray],
-    made: Mapping[int, Mapping[int, Sequence[int]]],
+    made: Mapping[int, Mapping[int, RowMean]],
     scaling: Scaling | None,
     *,
     pruned: bool,
 ) -> int | None:
     """The first row of a written tensor that is not what the plan makes of the source's; None where all are.
 
-    made  dimension -> index of the slice -> the old indices that it is the mean of
+    made  dimension -> index of the slice -> the mean of old indices that it is
     """
     row_bytes = max(prod(shape[1:]) for shape in (old.shape, new.shape)) * _element_bytes(new)
     step = max(1, _WINDOW_BYTES // max(row_bytes, 1))
@@ -179,26 +180,38 @@ def _expected_rows(
     indices: Mapping[int, np.ndarray],
     rows: np.ndarray,
     zeroed: Mapping[int, np.ndarray],
-    made: Mapping[int, Mapping[int, Sequence[int]]],
+    made: Mapping[int, Mapping[int, RowMean]],
     dtype: str,
 ) -> np.ndarray:
     """What the plan makes of a tensor at consecutive new rows."""
     expected = np.array(old[indices[0][rows]] if 0 in indices else old[rows[0] : rows[-1] + 1])
     for at, row in enumerate(rows.tolist()):
         if row in made.get(0, {}):
-            expected[at] = _mean(old[list(made[0][row])], dtype, 0)
+            expected[at] = _mean(old[list(made[0][row].rows)], dtype, 0, made[0][row].weights)
     for dim, stay in indices.items():
         if dim:
             before, expected = expected, np.take(expected, stay, axis=dim)
-            for index, olds in made.get(dim, {}).items():
-                np.moveaxis(expected, dim, 0)[index] = _mean(np.take(before, olds, axis=dim), dtype, dim)
+            for index, mean in made.get(dim, {}).items():
+                taken = np.take(before, mean.rows, axis=dim)
+                np.moveaxis(expected, dim, 0)[index] = _mean(taken, dtype, dim, mean.weights)
     for dim, gone in zeroed.items():
         np.moveaxis(expected, dim, 0)[np.isin(rows, gone) if dim == 0 else gone] = 0
     return expected
 
 
-def _mean(raw: np.ndarray, dtype: str, axis: int) -> np.ndarray:
-    return narrow(wide(raw, dtype, "F64").mean(axis=axis), dtype)
+def _mean(raw: np.ndarray, dtype: str, axis: int, weights: Sequence[float]) -> np.ndarray:
+    values = wide(raw, dtype, "F64")
+    if not weights:
+        return narrow(values.mean(axis=axis), dtype)
+    parts = np.moveaxis(values, axis, 0)
+    total = weights[0] * parts[0]
+    for weight, part in zip(weights[1:], parts[1:], strict=True):
+        total = total + weight * part
+    return narrow(total, dtype)
+
+
+def _mean_text(mean: RowMean) -> str:
+    return f"the weighted mean of {len(mean.rows)} rows" if mean.weights else "the mean of its pieces' rows"
 
 
 def _zeros(source: Source, plan: SlicePlan) -> Mapping[str, Mapping[int, np.ndarray]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,8 +21,10 @@ from langslice.tokenizer.document import Document, index_of
 from langslice.tokenizer.extension import NewToken, check_extendable, lone_characters, piece_score
 from langslice.vocabulary.listed_pieces import pieces_of, spelled_entries
 from langslice.vocabulary.new_merges import Merge, MergeLearner
+from langslice.vocabulary.similar_tokens import similar_tokens
 from langslice.vocabulary.word_pieces import Symbols, Words, may_be_token, read_words
 
+_BATCH = 1024  # lines
 _LEAST = 2  # tokens that a learned one must save
 
 
@@ -35,6 +37,7 @@ class ExtensionRequest:
     more    how many tokens to learn
     size    instead, the size that the vocabulary is filled up to
     asked   as the user wrote it
+    alike   make rows of those of the tokens that the text uses alike, where it tells
     """
 
     lists: tuple[Path, ...] = ()
@@ -42,6 +45,7 @@ class ExtensionRequest:
     more: int | None = None
     size: int | None = None
     asked: str = ""
+    alike: bool = False
 
 
 @dataclass
@@ -104,6 +108,8 @@ def extend_vocabulary(
         _add_lone_characters(growing)
     with _as_sliced(growing) as now:
         _check_reached(growing, now)
+        if request.alike and request.units is not None:
+            _weigh(growing, now, request.units())
     again = sum(one.origin is not None for one in growing.made)
     if again:
         growing.notes.append(
@@ -233,6 +239,25 @@ def _add_lone_characters(growing: _Growing) -> None:
         growing.notes.append(
             f"{len(lone):,} characters got a piece of their own inside words, so that none becomes unknown"
         )
+
+
+def _weigh(growing: _Growing, now: SourceTokenizer, units: Iterable[str]) -> None:
+    """Say of each new token without a row of its own which old ones it is like, where the text tells enough of it."""
+    first, waiting = len(growing.kept), iter(units)
+    places = [first + at for at, one in enumerate(growing.made) if one.origin is None]
+    lines: list[list[int]] = []
+    while batch := list(islice(waiting, _BATCH)):
+        lines += now.encode(batch)
+    found = similar_tokens(lines, range(first, first + len(growing.made)))
+    for place in places:
+        if place in found:
+            alike = tuple((growing.kept[old], weight) for old, weight in found[place])
+            growing.made[place - first] = replace(growing.made[place - first], alike=alike)
+    told = sum(place in found for place in places)
+    growing.notes.append(
+        f"the rows of {told:,} of the new tokens are means of the rows of tokens that the text uses alike; "
+        f"of {len(places) - told:,}, too rare in it, of their pieces'"
+    )
 
 
 def _check_reached(growing: _Growing, now: SourceTokenizer) -> None:

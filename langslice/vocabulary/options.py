@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from langslice.errors import PlanError
 from langslice.options import Corpus, Entry, Options, TextField
+
+ROW_SOURCES: Final = ("pieces", "similar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,4 +111,13 @@ class ExtensionOptions(Options):
     extend_to: Annotated[
         int | str | None,
         Entry("Vocabulary size that tokens of --extend-corpus fill up; +500 adds 500 to whatever stays.", "SIZE"),
+    ] = None
+    extend_rows: Annotated[
+        str | None,
+        Entry(
+            "What the row of a new token is the mean of: pieces (its own) or similar (tokens that the text of --extend-corpus "
+            "uses alike, by likeness). Default: pieces.",
+            "ROWS",
+            values=ROW_SOURCES,
+        ),
     ] = None

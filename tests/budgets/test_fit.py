@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -20,6 +21,8 @@ from langslice.budgets.cut import Cut
 from langslice.budgets.evaluator import Evaluator
 from langslice.budgets.latency import measure_latency, measure_times, time_need
 from langslice.budgets.limits import Need, rows_that_fit
+from langslice.budgets.narrowing import Narrowing
+from langslice.budgets.parts import find_parts
 from langslice.budgets.search import candidates, corrected, frontier
 from langslice.cli.app import app
 from langslice.cluster.ray_cluster import Outcome
@@ -27,6 +30,7 @@ from langslice.errors import ClusterError, LangsliceError, OutputError, PlanErro
 from langslice.mini import heldout_text
 from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.source import Source
+from langslice.structure.kept import Kept
 from langslice.tradeoffs.losses import Loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -243,6 +247,51 @@ def test_experts_go_like_other_axes_and_lose_what_the_written_slice_loses(zoo, t
     assert not [note for note in found.notes if "other than was measured" in note]
 
 
+@pytest.mark.parametrize("family", ["bert", "llama", "gemma3_text", "t5"])
+def test_hidden_dimensions_lose_what_their_written_slices_lose(family, zoo, tmp_path, monkeypatch):
+    """As many as the classes allow: in a BERT with a head of each layer; of a Llama after a rotation, where its head is its own."""
+    monkeypatch.setattr("langslice.budgets.main.measure_latency", lambda *given: 0.5)
+    (tmp_path / "text.txt").write_text("the cat\n")
+    model = zoo(family)
+    texts = {"": ["the cat sat", "a dog ran to it", "very long word", "the dog sat", "it is a long word"]}
+    size = int((0.8 if family == "llama" else 0.9) * weights(model))
+    found = langslice.fit(
+        model, tmp_path / "out", corpus=tmp_path / "text.txt", size=size, latency=0.99, loss_texts=texts, axes="hidden", checks=1
+    )  # fmt: skip
+    assert found.chosen.cut.axes == ("hidden",)
+    assert values(found.written) == pytest.approx(values(found.chosen.loss), abs=1e-4)
+    assert found.written[""].value != 0
+    assert weights(tmp_path / "out/slice") <= found.chosen.takes["size"] <= 1.2 * weights(tmp_path / "out/slice")
+    assert found.chosen.takes["latency"] < 1
+    request = langslice.load_plan(tmp_path / "out/plan.json").request
+    assert request["hidden_by"] == ("rotation" if family == "llama" else "activation")
+    assert ("heads_sparsity" in request) == (family == "bert")
+
+
+def test_hidden_dimensions_of_a_family_without_a_known_stream_stay_whole(zoo):
+    source = Source(open_checkpoint(zoo("gpt2")))
+    found = find_parts(source, {}, ("hidden",))
+    assert found.shares == {} and found.narrowing is None and found.scored_kinds == ()
+    note = find_parts(source, {}, ("hidden",), extended=True).notes[0]
+    assert note.startswith("hidden dimensions stay whole: the vocabulary gets new tokens")
+    assert found.notes == (
+        "hidden dimensions stay whole: the hidden size of a `gpt2` model cannot be cut: what its class derives from it is not in "
+        "the table",
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "number", "heads"),
+    [(1 / 12, 352, 1 / 12), (1 / 6, 320, 1 / 6), (0.001, 352, 1 / 12), (0.99, 32, 11 / 12)],
+)
+def test_dimensions_go_in_units_with_their_heads(share, number, heads):
+    narrowing = Narrowing(384, 32, True, "activation", np.arange(384)[::-1])
+    assert narrowing.number(share) == number == len(narrowing.kept(share).hidden)
+    assert narrowing.kept(share).hidden == tuple(range(384 - number, 384))
+    assert narrowing.heads(share) == pytest.approx(heads) and narrowing.heads(0) == 0
+    assert replace(narrowing, tied=False).heads(share) == 0 and narrowing.choice(0) == {}
+
+
 def points_in(folder):
     return {path.name: path.read_text().replace(str(folder), "") for path in folder.glob("*.json")}
 
@@ -252,7 +301,7 @@ def test_points_of_tasks_are_those_measured_here_and_a_lost_one_is_measured_here
     (tmp_path / "text.txt").write_text("the cat\n")
     model, far = zoo("bert"), []
     asked = {"corpus": tmp_path / "text.txt", "size": int(0.8 * weights(model)), "axes": "layers,neurons", "checks": 1,
-             "loss_texts": {"": ["the cat sat", "a dog ran to it", "very long word"]}}  # fmt: skip
+             "max_loss": 1e-9, "loss_texts": {"": ["the cat sat", "a dog ran to it", "very long word"]}}  # fmt: skip
 
     def run_tasks(ray, function, jobs):
         for key, given in jobs:
@@ -265,12 +314,14 @@ def test_points_of_tasks_are_those_measured_here_and_a_lost_one_is_measured_here
     ray = types.SimpleNamespace(put=lambda value: value)
     monkeypatch.setattr(cluster_points, "connected", lambda address: nullcontext(ray))
     monkeypatch.setattr(cluster_points, "run_tasks", run_tasks)
-    langslice.fit(model, tmp_path / "far", ray="auto", **asked)
+    with pytest.raises(PlanError, match="the nearest loses") as spread:  # so that no slice need be written
+        langslice.fit(model, tmp_path / "far", ray="auto", **asked)
     assert len(far) == len(set(far)) > 4
     monkeypatch.undo()
-    langslice.fit(model, tmp_path / "here", **asked)
+    with pytest.raises(PlanError) as alone:
+        langslice.fit(model, tmp_path / "here", **asked)
+    assert str(spread.value) == str(alone.value)
     assert points_in(tmp_path / "far/points") == points_in(tmp_path / "here/points")
-    assert points_in(tmp_path / "far") == points_in(tmp_path / "here")
 
 
 @pytest.mark.parametrize(("other", "said"), [({"version": "0"}, r"has langslice .*, not 0"),
@@ -280,4 +331,4 @@ def test_a_machine_with_another_model_or_version_is_refused(zoo, other, said):
     digest = Evaluator(Source(checkpoint), {}).model_digest
     given = cluster_points.Given(said, version.__version__, digest, checkpoint.folder, False, (), (), {}, {})
     with pytest.raises(ClusterError, match=said):
-        cluster_points.measure_point(replace(given, **other), Cut(1), None, {})
+        cluster_points.measure_point(replace(given, **other), Cut(1), None, {}, Kept())

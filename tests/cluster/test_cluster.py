@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,8 +199,15 @@ def copied(zoo, model_type: str, folder: Path) -> Path:
 
 @needs_ray
 @pytest.mark.usefixtures("one_thread")
-def test_masks_are_those_of_one_machine(zoo, cluster, tmp_path):
-    request = SparsityRequest(0.3, keep_demos=DEMOS[:4], avoid_demos=DEMOS[4:], linears=("!*.1.*",))
+@pytest.mark.parametrize("how", ["avoid", "languages"])
+def test_masks_are_those_of_one_machine(zoo, cluster, tmp_path, how):
+    if how == "avoid":
+        request = SparsityRequest(0.3, keep_demos=DEMOS[:4], avoid_demos=DEMOS[4:], linears=("!*.1.*",))
+    else:
+        keep = tuple(
+            replace(one, languages=(code,)) for one, code in zip(DEMOS, ("ko", "en", "ko", "fr", "en"), strict=True)
+        )
+        request = SparsityRequest(0.3, keep_demos=keep, score="mwanda", allocation="languages", linears=("!*.1.*",))
     alone = sparsify(copied(zoo, "llama", tmp_path / "alone"), request)
     done = sparsify(copied(zoo, "llama", tmp_path / "spread"), request, ray="auto")
     assert done.tensors == alone.tensors

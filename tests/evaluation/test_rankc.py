@@ -44,6 +44,25 @@ def test_ascending_weighs_the_least_likely_most():
     assert rank_consistency(first, second, ascending=True)[0] == pytest.approx(w2 + w3)
 
 
+def naive_rankc(first, second):
+    """Equation 2 of Qi et al. 2023, term by term."""
+    total = 0.0
+    for one, other in zip(first, second, strict=True):
+        count = len(one)
+        for depth in range(1, count + 1):
+            weight = e ** (count - depth) / sum(e ** (count - k) for k in range(1, count + 1))
+            agreeing = sum(candidate in other[:depth] for candidate in one[:depth])
+            total += weight * agreeing / depth
+    return total / len(first)
+
+
+def test_rankc_equals_its_equation_term_by_term():
+    rng = np.random.default_rng(0)
+    for count in (2, 3, 5):
+        first, second = ([rng.permutation(count).tolist() for _ in range(30)] for _ in range(2))
+        assert rank_consistency(first, second).mean() == pytest.approx(naive_rankc(first, second))
+
+
 @pytest.mark.parametrize("candidates", [2, 3, 4])
 def test_the_random_baseline_is_the_mean_over_all_permutations(candidates):
     orders = list(permutations(range(candidates)))

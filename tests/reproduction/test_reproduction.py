@@ -60,18 +60,27 @@ def test_kimkim2026_end_to_end(tiny, tmp_path):
 def test_kim2024_end_to_end(tiny, tmp_path):
     found = kim2024(
         str(tiny / "model"), tmp_path, data=tiny / "data", code=tiny / "data" / "code", limit=3, new_tokens=3,
-        device="cpu", processes=2,
+        device="cpu", processes=2, prompts=2, languages=("en", "fr", "es", "sw"),
     )  # fmt: skip
     assert not found.sweep.failed, found.sweep.failed[0].error
     names = [name for name, _ in found.sheets[0].rows]
-    assert names == ["unpruned", "mt fr-en", "mt es-en", "mt zh-en", "mono en", "random", "code-refined"]
+    assert names == ["unpruned", "mt fr-en", "mt es-en", "mt zh-en", "mono en", "random", "magnitude", "code-refined"]
     assert tuple(names) == CONDITIONS_2024
     assert found.sheets[0].columns[-1] == "mean"
     assert [sheet.title for sheet in found.sheets][:2] == [
         "Translation into English, BLEU",
         "Translation into English, chrF++",
     ]
-    assert any("mt fr-en: 5 prompts instead of 100" in note for note in found.notes)
+    titles = [sheet.title for sheet in found.sheets]
+    for title in (
+        "Reference translation into English, bits per byte",
+        "Reference translation into English, bits per byte: change from unpruned",
+        "Translation demonstrations against the others",
+    ):
+        assert title in titles
+    (against,) = (sheet for sheet in found.sheets if sheet.title == "Translation demonstrations against the others")
+    assert len(against.rows) == 3 * 4
+    assert "demonstrations are the second half of text, from line 13 on" in found.notes
     assert any(note == "left out: task xnli: no data in language en" for note in found.notes)
     assert any("no parallel text in language sw" in note for note in found.notes)
 
@@ -79,15 +88,37 @@ def test_kim2024_end_to_end(tiny, tmp_path):
 def test_conditions_without_data_are_left_out_and_named(tiny, tmp_path):
     (tmp_path / "parallel").mkdir()
     for code in ("en", "fr"):
-        (tmp_path / "parallel" / f"{code}.txt").write_text("a line\n" * 499)
+        (tmp_path / "parallel" / f"{code}.txt").write_text("".join(f"line {number}\n" for number in range(998)))
     made, notes = make_conditions(tmp_path, None)
-    assert list(made) == ["unpruned", "mt fr-en", "mono en", "random"]
-    assert made["mt fr-en"]["keep"]["count"] == 100
+    by_kind = {condition.kind: entry for condition, entry in made.items()}
+    assert list(by_kind) == ["unpruned", "mt fr-en", "mono en", "random", "magnitude"]
+    assert by_kind["mt fr-en"]["keep"]["count"] == 100
+    shown = (tmp_path / "demonstrations" / "parallel" / "fr.txt").read_text().splitlines()
+    assert shown == [f"line {number}" for number in range(499, 998)]  # none of the lines that are measured first
     assert notes == [
+        "demonstrations are the second half of text, from line 500 on",
         "left out: mt es-en, task demonstrations: no parallel text in language es",
         "left out: mt zh-en, task demonstrations: no parallel text in language zh",
         "left out: code-refined, which needs source code (--code)",
     ]
+
+
+def test_seeds_draw_and_sparsities_repeat_every_condition_but_what_is_not_drawn(tmp_path):
+    (tmp_path / "parallel").mkdir()
+    for code in ("en", "fr"):
+        (tmp_path / "parallel" / f"{code}.txt").write_text("".join(f"line {number}\n" for number in range(80)))
+    made, notes = make_conditions(tmp_path, None, sparsities=(0.3, 0.5), seeds=(0, 7), prompts=4)
+    assert "of text, lines after the first 40 are also translated unless --limit is smaller" in notes
+    assert [str(name) for name in made][:5] == [
+        "unpruned", "mt fr-en at 0.3, seed 0", "mono en at 0.3, seed 0", "random at 0.3, seed 0", "magnitude at 0.3",
+    ]  # fmt: skip
+    assert sum(name.kind == "magnitude" for name in made) == 2
+    assert sum(name.kind == "random" for name in made) == 4
+    by_name = {str(name): entry for name, entry in made.items()}
+    assert "order" not in by_name["mt fr-en at 0.5, seed 0"]["keep"]
+    drawn = by_name["mt fr-en at 0.5, seed 7"]["keep"]
+    assert (drawn["order"], drawn["seed"], drawn["count"]) == ("shuffled", 7, 4)
+    assert by_name["random at 0.3, seed 7"] == {"sparsity": 0.3, "weights_by": "random", "seed": 7}
 
 
 def test_means_are_given_only_where_every_figure_is_there():
@@ -233,6 +264,11 @@ def test_the_command_refuses_other_papers(capsys, monkeypatch, tmp_path):
             "kimkim2026 has no task xnli\nhint: its tasks are perplexity, translation",
         ),
         (["kim2024", "--rounds", "2"], "kim2024 does not read --rounds\nhint: it measures no speed"),
+        (["kim2024", "--sparsities", "0.3,x"], "--sparsities: 'x' is no share between 0 and 1\nhint: such as 0.3,0.5"),
+        (["kim2024", "--sparsities", "1.5"], "--sparsities: '1.5' is no share between 0 and 1"),
+        (["kim2024", "--seeds", "0"], "--seeds must be a whole number at least 1, found 0"),
+        (["kim2024", "--separator", "{eos}x"], "--separator: '{eos}x' is neither {eos} nor text without it"),
+        (["kimkim2026", "--seeds", "1"], "kimkim2026 does not read --seeds\nhint: these belong"),
         (["kim2024", "--code", "none"], "no data at none\nhint: name source files for the code-refined condition"),
     ],
 )

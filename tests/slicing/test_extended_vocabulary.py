@@ -12,8 +12,10 @@ import langslice
 from langslice.errors import LangsliceError, PlanError
 from langslice.model.checkpoint import open_checkpoint
 from langslice.planning.plan import load_plan
+from langslice.planning.source import settled
 from langslice.restoration.merge import float_rows
 from langslice.verification.main import verification_from_json
+from langslice.verification.tensors import check_bytes
 
 TEXT = "zamblifulo zamblifulo kwa qwertzuo, qwertzuo na zamblifulo.\n"
 
@@ -52,6 +54,34 @@ def test_rows_ids_and_verification(extended):
     assert texts["my.txt"].extended > 0 == texts["my.txt"].differing
     langslice.report(folder / "out")
     assert f"{len(plan.extension)} tokens are new" in (folder / "out/report.html").read_text()
+
+
+def test_rows_of_tokens_that_the_text_uses_alike(extended, tmp_path):
+    """Each is the weighted mean that the plan says, and verification finds a weight that was changed since."""
+    folder, _ = extended
+    result = langslice.slice(
+        "mini", tmp_path / "out", corpus=folder / "my.txt", languages="en", max_vocab=3000, extend_corpus=folder / "my.txt",
+        extend_to="+5", extend_rows="similar",
+    )  # fmt: skip
+    plan = result.plan
+    ((name, _),) = [(name, one) for name, one in plan.tensors.items() if "vocab" in (one.axes or ())]
+    tensor = open_checkpoint(tmp_path / "out").tensors[name]
+    alike = {row: one.alike for row, one in enumerate(plan.extension, len(plan.kept)) if one.alike}
+    assert alike and any("too rare in it" in note for note in plan.notes)
+    source = open_checkpoint("mini").tensors[name]
+    for row, weighted in alike.items():
+        rows = float_rows(source, np.array([old for old, _ in weighted]))
+        expected = sum(weight * one for (_, weight), one in zip(weighted, rows, strict=True))
+        assert np.allclose(float_rows(tensor, np.array([row]))[0], expected, rtol=2**-8, atol=1e-6)
+    plan.save(tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json").extension == plan.extension
+    row, weighted = next((row, one) for row, one in alike.items() if len(one) > 1)
+    changed = [*plan.extension]
+    swapped = tuple(zip([old for old, _ in weighted], [weight for _, weight in weighted[::-1]], strict=True))
+    changed[row - len(plan.kept)] = replace(changed[row - len(plan.kept)], alike=swapped)
+    source = settled(open_checkpoint("mini"), {}, needs_tokenizer=True)
+    check = check_bytes(source, open_checkpoint(tmp_path / "out"), replace(plan, extension=tuple(changed)))
+    assert not check.passed and f"new row {row} is not the weighted mean of {len(weighted)} rows" in check.examples[0]
 
 
 def test_a_wrong_new_row_and_a_wrong_merge_are_found(extended, tmp_path):
@@ -94,6 +124,10 @@ def test_a_plan_is_read_back_and_checked(extended, tmp_path):
     without.save(tmp_path / "edited.json")
     with pytest.raises(PlanError, match=f"needs (row {missing}|')"):
         load_plan(tmp_path / "edited.json")
+    heavy = replace(result.plan.extension[0], origin=None, alike=((missing, 0.5), (int(result.plan.kept[0]), 0.6)))
+    replace(result.plan, extension=(heavy, *result.plan.extension[1:])).save(tmp_path / "heavy.json")
+    with pytest.raises(PlanError, match=r"weights that are no shares: they add up to 1\.1"):
+        load_plan(tmp_path / "heavy.json")
 
 
 def test_nothing_is_cut_but_padding(tmp_path):
@@ -107,6 +141,8 @@ def test_nothing_is_cut_but_padding(tmp_path):
     [
         ({"extend_to": 500}, "no text to learn from"),
         ({"extend_corpus": "my.txt"}, "nothing says how many"),
+        ({"extend": "list.txt", "extend_rows": "similar"}, "no text to learn likeness from"),
+        ({"extend_rows": "pieces"}, "no effect: no token is new"),
         ({"extend_corpus": "my.txt", "extend_to": "many"}, "is no size"),
         ({"extend_corpus": "my.txt", "extend_to": 20}, "tokens already"),
         ({"extend_corpus": "once.txt", "extend_to": "+5"}, "occur twice"),

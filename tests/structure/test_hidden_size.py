@@ -33,7 +33,7 @@ TYPES = {
     "gemma3_text": {},
     "t5": {},
     "mt5": {},
-    "bert": {**HEADS, "hidden_size": 18},
+    "bert": {**HEADS, "hidden_size": 18, "output_style": "stock"},
 }
 
 

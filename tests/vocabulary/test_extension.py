@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from langslice.errors import CorpusError, PlanError, TokenizerError
 from langslice.progress import silent
 from langslice.tokenizer import close, open_tokenizer, write_tokenizer
 from langslice.tokenizer.extension import lone_characters, piece_score
+from langslice.vocabulary import similar_tokens as likeness
 from langslice.vocabulary.extension import ExtensionRequest, extend_vocabulary
 from langslice.vocabulary.new_merges import MergeLearner, replaced
 
@@ -127,3 +130,65 @@ def test_a_kind_without_a_way_to_say_it_is_refused(assets, tmp_path):
     source = open_tokenizer(assets / "tokenizers/opus-mt-en-mg")
     with pytest.raises(TokenizerError, match="'marian' cannot be extended"):
         extend_vocabulary(source, range(100), ExtensionRequest((tmp_path / "list.txt",)), silent)
+
+
+def naive_counts(lines, tokens, contexts):
+    found = [[0] * contexts for _ in tokens]
+    for line in lines:
+        for at, token in enumerate(line):
+            for near, other in enumerate(line):
+                if near != at and abs(near - at) <= likeness.WINDOW and token in tokens and other in tokens[:contexts]:
+                    found[tokens.index(token)][tokens.index(other)] += 1
+    return np.array(found, dtype=float)
+
+
+def naive_cosines(counts, dimensions):
+    """Cosines of the singular vectors of positive pointwise mutual information, number by number."""
+    smooth = [sum(column) ** 0.75 for column in counts.T]
+    matrix = [
+        [max(0.0, math.log(n / (sum(row) * smooth[at] / sum(smooth)))) if n else 0.0 for at, n in enumerate(row)]
+        for row in counts
+    ]
+    left, sizes, _ = np.linalg.svd(np.array(matrix), full_matrices=False)
+    vectors = left[:, :dimensions] * np.sqrt(sizes[:dimensions])
+    return np.array([[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in vectors] for a in vectors])
+
+
+def naive_sparsemax(scores):
+    """The threshold by halving."""
+    low, high = min(scores) - 1, max(scores)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(max(0, one - middle) for one in scores) > 1 else (low, middle)
+    return [max(0, one - low) for one in scores]
+
+
+def test_likeness_is_that_of_a_naive_count(monkeypatch):
+    """New tokens 90 and 91 stand where 1 and 2 stand; 92 is too rare to tell."""
+    monkeypatch.setattr(likeness, "DIMENSIONS", 4)
+    monkeypatch.setattr(likeness, "WINDOW", 2)
+    monkeypatch.setattr(likeness, "_BATCH", 3)
+    random = np.random.default_rng(0)
+    slots = ([1, 1, 90], [5, 6], [2, 91, 91], [7, 8], [3, 4])
+    lines = [[int(random.choice(given)) for given in slots] for _ in range(60)]
+    lines[0] += [92]
+    every = [token for line in lines for token in line if token != 92]
+    tokens = sorted(set(every), key=lambda one: (-every.count(one), one))
+    arrays = [np.array(line) for line in lines]
+    counts = likeness.co_occurrences(arrays, np.array(tokens), 6)
+    assert np.array_equal(counts, naive_counts(lines, tokens, 6))
+    cosines = naive_cosines(naive_counts(lines, tokens, len(tokens)), 4)
+    found = likeness.similar_tokens(lines, [90, 91, 92])
+    assert set(found) == {90, 91}
+    old = [at for at, token in enumerate(tokens) if token < 90]
+    for new, alike in found.items():
+        expected = naive_sparsemax([cosines[tokens.index(new)][at] for at in old])
+        weights = {tokens[at]: weight for at, weight in zip(old, expected, strict=True) if weight > 1e-12}
+        assert dict(alike) == pytest.approx(weights) and sum(dict(alike).values()) == pytest.approx(1)
+    assert found[90][0][0] == 1 and found[91][0][0] == 2
+
+
+def test_sparsemax():
+    assert likeness.sparsemax(np.array([0.9, 0.5, -1])) == pytest.approx([0.7, 0.3, 0])
+    scores = np.random.default_rng(1).normal(0, 0.4, 50)
+    assert likeness.sparsemax(scores) == pytest.approx(naive_sparsemax(scores.tolist()))
