@@ -286,9 +286,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--cold", type=int, default=1, help="runs of the later state with an empty cache")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument(
-        "--beside", metavar="TITLE", help="put the rows below those of the page, under a heading"
-    )
+    parser.add_argument("--beside", metavar="TITLE", help="put the rows below those of the page, under a heading")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "langslice-whole-command")
     given = parser.parse_args()
     work = given.work.resolve()

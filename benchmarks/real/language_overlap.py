@@ -249,11 +249,10 @@ def removal_claims(document: dict[str, Any], kind: str, source: str) -> str:
     count = len(removed_in(document, kind))
     _, dearer, dearest = against_random(document, kind)
     if not count:
-        return f"- {source}, removing a language's {kind} costs it more than others: not measured.\n"
-    return f"""- {source}: removing a language's {kind} costs its own text more than random {kind} do:
-  {verdict(dearer, count)}, {dearer} of {count} languages (interval above 0).
-- {source}: it costs its own text more than any other language's:
-  {verdict(dearest, count)}, {dearest} of {count}.
+        return f"- {source}: removing a language's {kind} costs it more than others → **cannot be told here**: not measured\n"
+    return f"""- {source}: removing a language's {kind} costs its own text more than random {kind} do →
+  **{verdict(dearer, count)}**: {dearer} of {count} languages (interval above 0)
+- {source}: it costs its own text more than any other language's → **{verdict(dearest, count)}**: {dearest} of {count}
 """
 
 
@@ -266,13 +265,12 @@ def claims(document: dict[str, Any]) -> str:
     heads_close, heads_apart = related(document, "heads")
     parts = (
         removal_claims(document, "neurons", "LAPE (2402.16438)"),
-        f"- LAPE: language neurons gather in the bottom and top layers: {ends},\n"
-        f"  {low:.0%}, {middle:.0%}, {high:.0%} in the thirds.\n",
-        f"- Language-specific structure lies in later layers (2601.08331): {later} for neurons, {high:.0%} in the last third.\n",
+        f"- LAPE: language neurons gather in the bottom and top layers → **{ends}**:\n"
+        f"  {low:.0%}, {middle:.0%}, {high:.0%} in the thirds\n",
+        f"- Language-specific neurons lie in later layers (2601.08331) → **{later}**: {high:.0%} in the last third\n",
         removal_claims(document, "heads", "LAHIS (2511.07498)"),
-        f"- Languages of one script share more: neurons {close:.2f} against {apart:.2f}, heads {heads_close:.2f} against "
-        f"{heads_apart:.2f}.\n",
-        "- Whether larger models differ cannot be told here.\n",
+        f"- Languages of one script share more neurons → **{'holds' if close > apart else 'does not hold'}**:\n"
+        f"  {close:.2f} against {apart:.2f} of either's parts; heads {heads_close:.2f} against {heads_apart:.2f}\n",
     )
     return "".join(parts)
 

@@ -419,7 +419,7 @@ def claims(document: dict[str, Any]) -> str:
 
     def said(number: int) -> str:
         verdict = "holds" if number == count else "does not hold" if number == 0 else "holds in part"
-        return f"{verdict}, {number} of {count} target{'s' if count > 1 else ''}"
+        return f"**{verdict}**: {number} of {count} target{'s' if count > 1 else ''}"
 
     def of_targets(values: Sequence[tuple[float, float, float]]) -> str:
         return ", ".join(f"{code} {signed(each)}" for code, each in zip(targets(document), values, strict=True))
@@ -438,21 +438,24 @@ def claims(document: dict[str, Any]) -> str:
 
     def of_kinds(values: Sequence[tuple[float, float, float]]) -> str:
         up, down = sum(each[1] > 0 for each in values), sum(each[2] < 0 for each in values)
-        return f"more in {up} of {len(values)} kinds of prompts, fewer in {down} ({'; '.join(signed(each) for each in values)})"
+        outcome = "holds" if up == len(values) else "does not hold" if down else "not seen"
+        return (
+            f"**{outcome}**: in {up} of {len(values)} kinds of prompts ({'; '.join(signed(each) for each in values)})"
+        )
 
     lines = [
-        f"- DiffMean forces the language more than random vectors of equal norm: {said(wins)} ({of_targets(more)}).",
-        f"- DiffMean beats language neurons (CLaS-Bench, 2601.08331), the better of scaled and zeroed: {said(neuron_wins)}",
-        f"  ({of_targets(neurons_more)}).",
-        f"- Steering works best in later layers (2601.08331): {where}; best score in the first, middle and last third:",
-        f"  {thirds}.",
+        f"- DiffMean forces the language more than random vectors of equal norm → {said(wins)} ({of_targets(more)})",
+        f"- DiffMean beats language neurons (CLaS-Bench, 2601.08331), the better of scaled and zeroed → {said(neuron_wins)}",
+        f"  ({of_targets(neurons_more)})",
+        f"- Steering works best in later layers (2601.08331) → **{where}**: best score in the first, middle and last third",
+        f"  {thirds}",
         *(
-            f"- Answers in Korean, {name} against whole: {of_kinds(values)}."
+            f"- More answers in Korean, {name} against whole → {of_kinds(values)}"
             for name, values in effects.items()
             if values
         ),
-        "- Whether a larger or an instructed model does better, and whether steered text answers what was asked, cannot be told",
-        "  here.",
+        "- Steered text answers what was asked; a larger model, or an instructed one, does better → **cannot be told here**:",
+        "  one base model",
     ]
     return "\n".join(lines)
 
@@ -479,6 +482,9 @@ The first {WORDS} words of English lines, continued greedily. Layers and strengt
 repeated; share (and score), * chosen:
 
 {table(["layers", "strength", *targets(document)], grid_rows(document))}
+Strengths of 0.5, 1 and 2 in each layer were tried before these on the same prompts, and made the model repeat itself; what
+counts as repeated was settled then, before the other prompts were used.
+
 On {PROMPTS["test"]} other prompts, {NEW["test"]} tokens. Random: vectors of the same norms, by seed. Neurons: LAPE of
 language_overlap.md, by the factor chosen on the same {PROMPTS["dev"]} prompts of {gains}. Repeated: share of
 runs of five characters that were there before. Bits per byte: of the continuations alone, by

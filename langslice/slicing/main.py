@@ -155,10 +155,7 @@ def slice(
     out, choice, text = Path(out), options.choice(), listed(options.text)
     if plan is not None:
         refuse_beside_plan(choice)
-    if options.verify and text:
-        find_corpora(text)
-    if options.verify_level != "full" and not options.verify:
-        raise PlanError("--verify-level has no effect with --no-verify", "leave out one of the two")
+    _check_verification(options)
     checkpoint = open_checkpoint(model, **options.source())
     folder = checkpoint.folder
     check_output(out, source=folder, overwrite=overwrite)
@@ -169,11 +166,8 @@ def slice(
     before = file_states(checkpoint, source.files)
     pre_tokenizer = original_hash(folder, source.tokenizer)  # asked now: verification lets go of the tokenizer
     notes: list[str] = [*made.notes, *checkpoint.notes]
-    key = (
-        None
-        if made.weights is None
-        else work_key(source, made, verify=options.verify_level if options.verify else "", text=text)
-    )
+    level = options.verify_level if options.verify else ""
+    key = None if made.weights is None else work_key(source, made, verify=level, text=text)
     resumes = None if key is None else partial(_has_cut, key)
     with staging_folder(out, source=folder, overwrite=overwrite, notice=notes.append, resumes=resumes) as staging:
         cut = None if key is None else read_written_slice(staging, key)
@@ -253,6 +247,14 @@ def _make_plan(source: Source, choice: Choice, report: Report) -> SlicePlan:
         made, note = plan_within_loss(source, choice, report)
         return replace(made, notes=(note, *made.notes), request={**made.request, "max_loss": choice["max_loss"]})
     return make_plan(source, choice, report)
+
+
+def _check_verification(options: SliceOptions) -> None:
+    """Refuse held-out text that is not there, and a level of a verification that is not asked for."""
+    if options.verify and options.text:
+        find_corpora(listed(options.text))
+    if not options.verify and options.verify_level != "full":
+        raise PlanError("--verify-level has no effect with --no-verify", "leave out one of the two")
 
 
 def _refuse_idle_cluster(options: SliceOptions, made: SlicePlan) -> None:
