@@ -37,20 +37,16 @@ def _lines(page: str) -> list[str]:
     return re.sub(r"\n {2}(?=\S)", " ", text).splitlines()
 
 
-def main() -> None:
-    """Gather, and write the page."""
-    every = {page: findings(page) for page in PAGES if (RESULTS / f"{page}.md").is_file()}
+def page(document: dict[str, list[dict[str, str]]]) -> str:
+    """The page: a row for each finding of each page."""
     rows = [
-        [one["finding"], one["outcome"], one["figure"], f"[{page}]({page}.md)"]
-        for page, found in every.items()
+        [one["finding"], one["outcome"], one["figure"], f"[{name}]({name}.md)"]
+        for name, found in document.items()
         for one in found
     ]
     counts = {name: sum(row[1].startswith(name) for row in rows) for name in OUTCOMES}
-    absent = [page for page in PAGES if page not in every]
-    write_page(
-        "papers",
-        every,
-        f"""# What became of published findings
+    absent = [name for name in PAGES if name not in document]
+    return f"""# What became of published findings
 
 `benchmarks/real/papers.py` gathers the last list of each page; each page says how it was measured, on gemma-3-270m unless it says
 otherwise. {", ".join(f"{name}: {count}" for name, count in counts.items())}. "Not seen" is an interval that holds zero: with
@@ -58,8 +54,13 @@ more text it might be told.
 
 {table(["finding", "here", "figure", "page"], rows, text_columns=4)}
 {f"Not measured yet: {', '.join(absent)}." if absent else ""}
-""",
-    )
+"""
+
+
+def main() -> None:
+    """Gather, and write the page."""
+    document = {name: findings(name) for name in PAGES if (RESULTS / f"{name}.md").is_file()}
+    write_page("papers", document, page(document))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def kinds_of_options():
         ({"corpus": [["a.txt"]]}, "`corpus` must be a list of text, found ['a.txt'] in it", ""),
         (
             {"weights_by": "wander", "sparsity": 0.3},
-            "`weights_by` must be one of wanda, magnitude",
+            "`weights_by` must be one of wanda, mwanda, magnitude",
             "did you mean `wanda`?",
         ),
         ({"threads": 0}, "`threads` must be a whole number at least 1, found 0", ""),
