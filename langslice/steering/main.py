@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -178,7 +177,7 @@ def middle_third(count: int) -> list[int]:
     return list(range(count // 3, max(count - count // 3, count // 3 + 1)))
 
 
-def _check_causal(running: Running, checkpoint: Checkpoint) -> Any:
+def _check_causal(running: Running, checkpoint: Checkpoint) -> None:
     if running.reader.task != "causal":
         raise PlanError(
             f"{checkpoint.model_id}: {type(running.model).__name__} does not go on writing a text, and steering is for that",
