@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -85,11 +86,12 @@ def test_the_examples_run_as_they_are_written(tmp_path, monkeypatch, capsys):
     assert {"plan.json", "mini-ko-en", "mini-masked", "counts.parquet", "heads.parquet", "healed", "restored"} <= made
 
 
-def test_help_comes_at_once():
-    code = "import sys, time\nsys.argv = ['langslice', '--help']\nfrom langslice.cli import app\ntry: app.main()\n"
-    code += "except SystemExit: print(time.process_time(), file=sys.stderr)\n"
-    spent = []
-    for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        spent.append(float(done.stderr))
-    assert min(spent) < 0.3, spent
+def test_help_loads_little():
+    """So it comes at once on any machine; benchmarks/start.py has the seconds."""
+    code = "import json, sys\nsys.argv = ['langslice', '--help']\nfrom langslice.cli import app\ntry: app.main()\n"
+    code += "except SystemExit: print(json.dumps(list(sys.modules)), file=sys.stderr)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stderr)
+    heavy = {"torch", "transformers", "tokenizers", "numpy", "rich", "huggingface_hub", "safetensors", "asyncio"}
+    assert heavy.isdisjoint(name.partition(".")[0] for name in loaded)
+    assert len(loaded) < 300

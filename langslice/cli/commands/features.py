@@ -33,7 +33,7 @@ def features(
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
-    """Find hidden dimensions that stand out for an ability, or steer a model to a language."""
+    """Find dimensions that stand out, or steer to a language."""
     if show_recipe:
         print_recipe("features", model, given)
         return
