@@ -67,9 +67,9 @@ def test_signatures_list_the_parameters_and_the_stub_says_the_same():
 
 def test_importing_is_light():
     code = (
-        "import sys, time; start = time.process_time(); import langslice; spent = time.process_time() - start\n"
+        "import sys; import langslice\n"
         "rooms = [name for name in sys.modules if name.startswith('langslice.') and name.count('.') > 1]\n"
-        "sys.exit(f'{spent} {rooms}' if spent > 0.1 or rooms else 0)"
+        "sys.exit(f'{len(sys.modules)} {rooms}' if len(sys.modules) > 100 or rooms else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
