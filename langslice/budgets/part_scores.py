@@ -6,7 +6,6 @@ They are kept in files next to the points: a plan names them, and another fit of
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from langslice.budgets.narrowing import Narrowing, measured, ordered
 from langslice.budgets.parts import Parts
 from langslice.budgets.points import Points
+from langslice.files.atomic_output import staging_file
 from langslice.progress import Report
 from langslice.scoring.methods import ScoreSettings, compute
 from langslice.scoring.table import Scores, load_scores
@@ -48,10 +48,8 @@ def _ordered(points: Points, narrowing: Narrowing, report: Report) -> Narrowing:
     if not path.is_file():
         found = measured(narrowing, points.ladder.source, texts, report)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
+        with staging_file(path) as partial, partial.open("wb") as file:
             np.save(file, found)
-        partial.replace(path)
     return ordered(narrowing, np.load(path), texts)
 
 
@@ -63,5 +61,5 @@ def _text_files(points: Points) -> list[str]:
             path = points.learned_file(f"lines-{language or 'text'}", "txt")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(f"{' '.join(line.split())}\n" for line in lines), encoding="utf-8")
-            found.append(f"{language}={Path(path).absolute()}" if language else str(Path(path).absolute()))
+            found.append(f"{language}={path.absolute()}" if language else str(path.absolute()))
     return found

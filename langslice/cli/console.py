@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from langslice.formatting import bytes_text, count_text, stdout_console
 from langslice.planning.plan import kept_text
 from langslice.planning.summary import reason_counts
+from langslice.verification.check import LEFT_FOR_LATER
 from langslice.writing.shards import WriteReport
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def print_result(result: SliceResult) -> None:
     console.print(f"Weights: {bytes_text(result.written.size_bytes)} ({_methods(result.written)})", highlight=False)
     if result.verification is not None:
         print_verification(result.verification)
-        if any("--verify-level quick" in check.detail for check in result.verification.checks):
+        if any(check.detail == LEFT_FOR_LATER for check in result.verification.checks):
             console.print(
                 "[yellow]verified in part[/] (--verify-level quick); run `langslice verify` before you ship it"
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_EXAMPLES = 10
+LEFT_FOR_LATER = "not made by --verify-level quick; `langslice verify` makes it"
+"""Detail of a check that a quick verification does not make."""
 
 
 @dataclass(frozen=True)

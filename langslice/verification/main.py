@@ -20,7 +20,7 @@ from langslice.planning.source import Source
 from langslice.planning.tensors import tensor_edits
 from langslice.tokenizer import SourceTokenizer, open_tokenizer
 from langslice.tokenizer.absent import ABSENT, absent_tokenizer
-from langslice.verification.check import Check
+from langslice.verification.check import LEFT_FOR_LATER, Check
 from langslice.verification.clients import Stated, check_clients, state
 from langslice.verification.derived import required
 from langslice.verification.drafts import check_draft_map, no_class
@@ -134,7 +134,7 @@ def _left_for_later(both: SlicePair, read: _Read) -> Iterator[Check]:
     pipeline = ("pipeline",) if is_pipeline(both.source.checkpoint.folder) else ()
     names = (*(("clients",) if read.stated is not None else ()), "loading", "outputs", *pipeline)
     for name in names if read.opens else ():
-        yield Check(name, None, "not made by --verify-level quick; `langslice verify` makes it")
+        yield Check(name, None, LEFT_FOR_LATER)
 
 
 def _weights(out: Path, sliced: Checkpoint | None) -> set[str]:
