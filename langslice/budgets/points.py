@@ -14,6 +14,7 @@ from typing import Any
 from langslice.budgets.cut import Cut
 from langslice.budgets.evaluator import Evaluator
 from langslice.budgets.parts import Dropped, Parts
+from langslice.files.atomic_output import staging_file
 from langslice.planning.plan import SlicePlan
 from langslice.structure.kept import Kept
 from langslice.tradeoffs.in_memory import load_original
@@ -152,6 +153,5 @@ def _read(path: Path) -> dict[str, Loss] | None:
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with staging_file(path) as partial:
+        partial.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

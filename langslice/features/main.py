@@ -85,6 +85,8 @@ def find_features(
     """
     if out is not None:
         refuse_existing(Path(out), overwrite)
+    elif options.fold:
+        raise PlanError("--fold writes a checkpoint, and no folder was given for it", "pass --out DIR")
     check_asked(options)
     wanted, others = _sets(options.demos, "--demos"), _sets(options.against, "--against")
     if wanted or others or options.steer is None:

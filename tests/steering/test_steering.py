@@ -200,6 +200,12 @@ def test_what_cannot_be_folded_is_refused_by_name(zoo, tmp_path, monkeypatch):
     refused("gpt2", "a vector in the biases of `gpt2` is not the same as one after its blocks")
 
 
+def test_a_fold_needs_a_folder_to_write_to(zoo):
+    with pytest.raises(PlanError, match="`fold` writes a checkpoint, and no folder was given for it") as caught:
+        langslice.find_features(zoo("gpt2"), steer="ko", calibration=LINES, fold=True)
+    assert caught.value.hint == "pass `out=DIR`"
+
+
 def test_a_fold_that_was_not_written_as_meant_is_refused(zoo, tmp_path, monkeypatch):
     checkpoint = open_checkpoint(zoo("gpt2"))
     options = SteeringOptions(steer="ko", texts=LINES)
