@@ -23,13 +23,13 @@ TARGETS = ("ko", "fr", "zh")
 SAMPLES, LONGEST = 64, 64
 RANGES = {"first third": range(6), "middle third": range(6, 12), "last third": range(12, 18), "all": range(18)}
 STRENGTHS, GAINS = (0.1, 0.2, 0.4), (3.0, 10.0)
-PROMPTS, NEW, WORDS = {"dev": 8, "test": 24}, {"dev": 12, "test": 16}, 6
+PROMPTS, NEW, WORDS = {"dev": 20, "test": 40}, {"dev": 12, "test": 16}, 6
 DRAWS = (0, 1, 2)
 KINDS = {
     "Korean line with English inside": "{korean} {english}",
     "instruction in Korean on English text": "다음 영어 글을 한국어로 요약하세요.\n\n{line}\n\n요약:",
 }
-CONFUSED, HELD_OUT = 16, 12
+CONFUSED, HELD_OUT = 24, 24
 # Scores of thirds that differ by less are not told apart on so few prompts.
 NEAR = 0.1
 FORMS = {"whole": None, "sliced to ko, en": "ko,en", "sliced to ko": "ko"}
@@ -37,7 +37,7 @@ FORMS = {"whole": None, "sliced to ko, en": "ko,en", "sliced to ko": "ko"}
 
 def prompts(part: str) -> list[str]:
     """First words of English lines, those to choose by or those to report."""
-    first = {"dev": 1000, "test": 1100}[part]
+    first = {"dev": 1000, "test": 1110}[part]  # the ends differ: none is of both parts
     return [" ".join(line.split()[:WORDS]) for line in ntrex(SOURCE)[first : first + 20 * PROMPTS[part] : 20]]
 
 
@@ -482,7 +482,7 @@ The first {WORDS} words of English lines, continued greedily. Layers and strengt
 repeated; share (and score), * chosen:
 
 {table(["layers", "strength", *targets(document)], grid_rows(document))}
-Strengths of 0.5, 1 and 2 in each layer were tried before these on the same prompts, and made the model repeat itself; what
+Strengths of 0.5, 1 and 2 in each layer were tried before these on eight of these prompts, and made the model repeat itself; what
 counts as repeated was settled then, before the other prompts were used.
 
 On {PROMPTS["test"]} other prompts, {NEW["test"]} tokens. Random: vectors of the same norms, by seed. Neurons: LAPE of
