@@ -122,7 +122,7 @@ def _end_with(parent: int) -> None:
 
 def _fresh(place: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
-    for name in (RESULT, ERROR):
+    for name in (RESULT, ERROR, LOG):
         (place / name).unlink(missing_ok=True)
     return place
 
@@ -137,8 +137,12 @@ def _write(place: Path, result: dict[str, Any] | None, error: str) -> None:
 
 
 def _check_end(place: Path, code: int | None) -> None:
-    if not (place / RESULT).exists() and not (place / ERROR).exists():
-        (place / ERROR).write_text(f"the process ended with code {code}; see {place / LOG}", encoding="utf-8")
+    if (place / RESULT).exists() or (place / ERROR).exists():
+        return
+    why = f"see {place / LOG}"
+    if not (place / LOG).exists():  # the first thing that a job does is to open it
+        why = 'it could not begin: a Python script that starts jobs must do so below `if __name__ == "__main__":`'
+    (place / ERROR).write_text(f"the process ended with code {code}; {why}", encoding="utf-8")
 
 
 def failures(keys: Sequence[str], folder: Path) -> dict[str, str]:

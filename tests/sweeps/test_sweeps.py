@@ -215,6 +215,16 @@ def test_a_job_takes_no_more_threads_than_torch_would(tmp_path, monkeypatch, one
     assert json.loads((tmp_path / RESULT).read_text()) == {"threads": 1}
 
 
+def test_a_script_that_starts_jobs_without_a_guard_is_told_so(tiny, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"import langslice\nlangslice.sweep({small(tiny)!r}, {str(tmp_path / 'out')!r})\n")
+    subprocess.run([sys.executable, script], capture_output=True, check=True)
+    (error,) = {path.read_text() for path in (tmp_path / "out").rglob("error.txt")}
+    assert error.endswith(
+        'it could not begin: a Python script that starts jobs must do so below `if __name__ == "__main__":`'
+    )
+
+
 def test_two_sweeps_never_share_a_folder(tiny, tmp_path):
     with locked(tmp_path, "sweep"), pytest.raises(RecipeError, match="another sweep is running in"):
         sweep(small(tiny), tmp_path)
