@@ -24,6 +24,8 @@ WORK = ROOT / "benchmarks" / "work" / "real"
 SEED = 0
 # Write a page of what has been measured so far, and measure nothing.
 ONLY_KEPT = "--kept" in sys.argv
+# Second halves to choose from, and words of a line that is too short to be parted.
+CHOSEN_FROM, TOO_FEW = 4, 5
 # The names of NTREX-128's files.
 NTREX = {
     "ar": "arb", "de": "deu", "en": "src.eng", "es": "spa", "fr": "fra", "id": "ind", "it": "ita", "ja": "jpn", "ko": "kor",
@@ -47,6 +49,29 @@ def ntrex(language: str) -> list[str]:
     code = NTREX[language]
     name = f"newstest2019-{code}.txt" if code.startswith("src.") else f"newstest2019-ref.{code}.txt"
     return (data() / "ntrex128" / name).read_text(encoding="utf-8-sig").splitlines()
+
+
+def second_halves(language: str, numbers: Sequence[int], count: int) -> list[Any]:
+    """Which of CHOSEN_FROM second halves of NTREX-128 lines goes on from a first half; the wrong ones are about as long.
+
+    A question that a small model answers far more often than by chance, so that pruning has something to lose; for languages
+    that part words by spaces.
+
+    numbers  of the lines to take them from
+    Returns  at most `count` Examples, the right candidate's place evenly spread
+    """
+    from langslice.evaluation.choice_tasks import Example
+
+    lines = [words for at in numbers if len(words := ntrex(language)[at].split(" ")) > TOO_FEW]
+    parted = [(" ".join(words[: len(words) // 2]), " " + " ".join(words[len(words) // 2 :])) for words in lines]
+    # Some lines end alike: only one of them is asked, because the end of another would be right too.
+    every = sorted(
+        {end: (beginning, end) for beginning, end in parted}.values(), key=lambda each: len(each[1].encode())
+    )
+    groups = [every[at : at + CHOSEN_FROM] for at in range(0, len(every) - CHOSEN_FROM + 1, CHOSEN_FROM)]
+    # Groups ascend by length, and so do the candidates of each: every place is asked as often.
+    answers = [(at, (at + turn) % CHOSEN_FROM) for turn in range(CHOSEN_FROM) for at in range(len(groups))]
+    return [Example(groups[at][own][0], tuple(end for _, end in groups[at]), own, "") for at, own in answers[:count]]
 
 
 def udhr(language: str) -> list[str]:

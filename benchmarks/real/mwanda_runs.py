@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ONLY_KEPT, WORK, data, ntrex, sliced, step
+from common import ONLY_KEPT, WORK, data, ntrex, second_halves, sliced, step
 
 PAGE, MODEL = "mwanda", "gemma-3-270m"
 MIXED, UNSEEN = ("en", "ko", "zh", "de", "sw", "id"), ("ja", "tr")
 # Lines to calibrate on come before this one, lines to measure on after it.
-BORDER, LINES, BY_LANGUAGE = 1300, 12, 8
+BORDER, LINES, BY_LANGUAGE = 1300, 24, 8
 LONGEST = 160  # bytes of the English line, for time
 SHOTS = 4
 XCOPA, CHOICES = ("zh", "id"), 200
 KORNLI = 201  # three hypotheses to a premise
+HALVES = 96
 SEEDS = (0, 1, 2)
 
 
@@ -55,7 +56,7 @@ CONDITIONS = {
 }
 HALF, GROUPS = "0.5", "2:4"
 TELLING = ("wanda-mixed", "mwanda", "wanda-ko", "wanda-en")
-TASKS = ("kornli", "xcopa-id")
+TASKS = ("halves-ko", "kornli", "xcopa-id")
 # The most telling first: condition, pattern, calibration seed, what is measured.
 RUNS = (
     *((name, HALF, 0, "bytes") for name in TELLING),
@@ -63,11 +64,15 @@ RUNS = (
     *((name, HALF, 0, "bytes") for name in ("criterion", "by-layer")),
     *((name, HALF, 0, "bytes") for name in ("reversed", "wanda-mt", "magnitude")),
     *((name, GROUPS, 0, "bytes") for name in ("wanda-ko", "wanda-en")),
+    *(
+        (name, HALF, 0, "halves-ko")
+        for name in (*TELLING, "wanda-mt", "magnitude", "criterion", "by-layer", "reversed")
+    ),
     *((name, HALF, 0, "kornli") for name in TELLING),
     *((name, HALF, seed, "bytes") for seed in SEEDS[1:] for name in ("wanda-mixed", "mwanda")),
     *((name, HALF, 0, "bytes") for name in ("variation", "activity", "outliers")),
     *((name, HALF, 0, "xcopa-id") for name in TELLING),
-    *((name, HALF, 0, task) for task in TASKS for name in ("wanda-mt", "magnitude")),
+    *((name, HALF, 0, task) for task in TASKS[1:] for name in ("wanda-mt", "magnitude")),
     *((name, GROUPS, 0, "bytes") for name in ("wanda-mt", "magnitude")),
 )
 
@@ -87,6 +92,9 @@ def examples(task: str) -> tuple[tuple[str, str], list[Any]]:
     """(task, language) and its questions."""
     from langslice.evaluation.choice_tasks import load_task, read_examples
 
+    if task.startswith("halves"):
+        language = task.removeprefix("halves-")
+        return ("halves", language), second_halves(language, lines_of(BORDER, len(ntrex("en"))), HALVES)
     name, language, limit = (
         ("xnli", "ko", KORNLI) if task == "kornli" else ("xcopa", task.removeprefix("xcopa-"), CHOICES)
     )

@@ -73,3 +73,23 @@ def test_a_step_is_made_once_and_kept(script, tmp_path, monkeypatch):
     assert made == [1]
     with pytest.raises(RuntimeError, match="exit code 2"):
         common.langslice("slice", tmp_path / "absent", "-l", "ko", "-o", tmp_path / "out")
+
+
+def test_second_halves_are_of_other_lines_and_the_right_one_is_in_every_place(script, monkeypatch):
+    common = script("common")
+    lines = [f"one{at} two three four five six{' seven' * (at % 5)} {at}" for at in range(64)] + ["too short to ask"]
+    monkeypatch.setattr(common, "ntrex", lambda language: lines)
+    asked = common.second_halves("en", range(len(lines)), 32)
+    assert {one.prompt + one.candidates[one.answer] for one in asked} <= set(lines)
+    assert all(len(set(one.candidates)) == common.CHOSEN_FROM for one in asked)
+    wrong = {one.prompt + text for one in asked for at, text in enumerate(one.candidates) if at != one.answer}
+    assert not wrong & set(lines)
+    assert [sum(one.answer == place for one in asked) for place in range(4)] == [8, 8, 8, 8]
+
+
+def test_steering_is_chosen_on_other_lines_than_those_reported(script, monkeypatch):
+    steering = script("steering")
+    monkeypatch.setattr(steering, "ntrex", lambda language: [f"line {at} of {language}" for at in range(1997)])
+    parts = [set(steering.prompts("dev")), set(steering.prompts("test"))]
+    assert [len(part) for part in parts] == [steering.PROMPTS["dev"], steering.PROMPTS["test"]]
+    assert not parts[0] & parts[1]
