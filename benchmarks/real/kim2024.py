@@ -8,149 +8,29 @@ demonstrations. Writes results/real/kim2024.md, with each finding of the paper a
 
 from __future__ import annotations
 
-import shutil
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import (
-    ONLY_KEPT,
-    WORK,
-    beside_chance,
-    change_text,
-    data,
-    machine,
-    models,
-    paired_change,
-    step,
-    table,
-    value_text,
-    write_page,
+from common import CHOSEN_FROM, WORK, beside_chance, change_text, paired_change, table, value_text, write_page
+from kim2024_runs import (
+    DRAWN,
+    FIRST,
+    GROUPS,
+    HIGHER,
+    OTHER,
+    PAGE,
+    PROMPTS,
+    SEEDS,
+    SPARSITIES,
+    SPARSITY,
+    SWEPT,
+    collect,
+    full_name,
 )
-
-PAGE, MODEL = "kim2024", "gemma-3-270m"
-SPARSITY, PROMPTS = 0.3, 8
-SOURCES = ("fr", "zh", "sw")
-GROUPS: dict[str, dict[str, Any]] = {
-    "loss": {"tasks": "translation_loss", "languages": ",".join(SOURCES), "limit": 16, "shots": 4},
-    "plain": {"tasks": "perplexity", "languages": "en,fr,zh", "limit": 8},
-    "choice": {"tasks": "xnli,xcopa,rankc:xcopa", "languages": "ko,zh,sw", "limit": 40},
-    "translation": {"tasks": "translation", "languages": "fr", "limit": 24, "shots": 4, "new_tokens": 48},
-}
-# In this order, so that a run that is stopped has the most telling ones.
-FIRST = ("unpruned", "mt fr-en", "mono en", "random", "magnitude", "code-refined", "mt zh-en", "mt es-en")
-# Measured at further sparsities, with further seeds and with other demonstrations.
-SPARSITIES, SEEDS = (0.5, 0.1, 0.2, 0.4, 0.6), (1, 2)
-SWEPT = ("mt fr-en", "mono en", "random", "magnitude")
-OTHER: dict[str, dict[str, Any]] = {
-    "2 prompts": {"count": 2},
-    "32 prompts": {"count": 32},
-    "1 shot": {"shots": 1, "count": 4 * PROMPTS},
-    "English first": {"languages": "en,fr"},
-    "misaligned": {"misaligned": True},
-}
-
-
-def folder() -> Path:
-    """The data folder that `reproduce` gathers, with the lines for demonstrations apart."""
-    from langslice.reproduction.data_folder import gather_data
-
-    return gather_data(WORK / PAGE / "data", {}, data(), packaged=False)
-
-
-def conditions() -> dict[str, Any]:
-    """Every condition as an entry of a recipe, in the order in which they are measured."""
-    from langslice.reproduction.kim2024 import make_conditions
-
-    where = folder()
-    made, _ = make_conditions(where, None, sparsities=(SPARSITY,), prompts=PROMPTS)
-    found: dict[str, Any] = {str(name): entry for name, entry in made.items()}
-    more, _ = make_conditions(where, None, sparsities=SPARSITIES, prompts=PROMPTS)
-    further = {str(name): entry for name, entry in more.items() if name.kind in SWEPT}
-    seeded, _ = make_conditions(where, None, sparsities=(SPARSITY,), seeds=SEEDS, prompts=PROMPTS)
-    drawn = {str(name): entry for name, entry in seeded.items() if name.kind in ("mt fr-en", "mono en", "random")}
-    keep = next(entry["keep"] for name, entry in found.items() if name.startswith("mt fr-en"))
-    other = {
-        f"mt fr-en, {name}": {"sparsity": 0.5, "keep": misaligned({**keep, **change})} for name, change in OTHER.items()
-    }
-    return {**found, **further, **drawn, **other}
-
-
-def misaligned(keep: dict[str, Any]) -> dict[str, Any]:
-    """Demonstrations of sentences that do not belong together: each source with the next line's translation."""
-    if not keep.pop("misaligned", False):
-        return keep
-    place = WORK / PAGE / "misaligned"
-    (place / "parallel").mkdir(parents=True, exist_ok=True)
-    for code, shift in (("fr", 0), ("en", 1)):
-        lines = (Path(keep["data"]) / "parallel" / f"{code}.txt").read_text().splitlines()
-        (place / "parallel" / f"{code}.txt").write_text("\n".join([*lines[shift:], *lines[:shift]]) + "\n")
-    return {**keep, "data": str(place)}
-
-
-def pruned(name: str, entry: Any) -> Path:
-    """The model of a condition, pruned now or kept from before."""
-    from langslice.recipes.execution import sparsity_request
-    from langslice.sparsity import prune_copy
-
-    if entry is None:
-        return models() / MODEL
-    out = WORK / PAGE / "models" / name.replace(", ", "-").replace(" ", "-")
-    if not (out / "config.json").is_file():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        prune_copy(models() / MODEL, out, sparsity_request(entry, None), overwrite=True)
-    return out
-
-
-def measure(name: str, entry: Any, group: str) -> list[dict[str, Any]]:
-    """Every item of a group of tasks."""
-    from langslice.recipes.execution import measure as measured
-
-    options = {"data": str(folder()), "available": True, "device": "cpu", "dtype": "float32", **GROUPS[group]}
-    found: list[dict[str, Any]] = measured(pruned(name, entry), options)["measured"]
-    return [one for one in found if one["task"] != "size"]
-
-
-def main() -> None:
-    """Measure, the most telling first, and write the page."""
-    every = conditions()
-    found: dict[str, list[Any]] = {name: [] for name in every}
-    first = sorted(filter(at_main, every), key=lambda name: FIRST.index(name.split(" at ")[0]))
-    asked = [(name, group) for group in GROUPS for name in first]
-    extra = [(name, "loss") for name in every if not at_main(name)]
-    # What says most comes first, for a run that is stopped: the main table, the paper's main claim, a higher sparsity.
-    early = [*asked[: len(first)], *[(name, "choice") for name in first[:3]], *extra[:2]]
-    for name, group in dict.fromkeys([*early, *asked, *extra]):
-        kept = step(
-            PAGE, f"{name.replace(', ', '-').replace(' ', '-')}-{group}", partial(measure, name, every[name], group)
-        )
-        found[name] += kept or []
-        if not ONLY_KEPT and (name, group) in extra:
-            shutil.rmtree(WORK / PAGE / "models" / name.replace(", ", "-").replace(" ", "-"), ignore_errors=True)
-    document = {"conditions": found, "mini": step(PAGE, "mini", mini), "machine": machine()}
-    write_page(PAGE, document, page(document))
-
-
-def mini() -> dict[str, Any]:
-    """The whole of `langslice reproduce kim2024` on the packaged model: its tables as plain data."""
-    import langslice
-
-    found = langslice.reproduce(
-        "kim2024", "mini", WORK / PAGE / "mini-run", data=data(), limit=24, prompts=16, seeds=3, sparsities=("0.3", "0.5"),
-        languages=("en", "fr", "zh", "sw", "ko"), tasks=("xnli", "xcopa", "translation_loss"), separator="\\n", device="cpu",
-    )  # fmt: skip
-    sheets = [{"title": one.title, "columns": one.columns, "rows": one.rows} for one in found.sheets]
-    return {"sheets": sheets, "notes": found.notes}
-
-
-def at_main(name: str) -> bool:
-    """Is it one of the main table's conditions?"""
-    return name in ("unpruned", f"magnitude at {SPARSITY:g}") or name.endswith(f"at {SPARSITY:g}, seed 0")
-
 
 LOSS = ("translation_loss", "bits per byte of the reference")
 PLAIN = ("perplexity", "bits per byte")
+HALVES = ("halves", "accuracy (sum)")
 KORNLI, XCOPA = ("xnli", "accuracy (paper)"), ("xcopa", "accuracy (sum)")
 RANKC, BLEU, CHRF = ("rankc", "RankC xcopa"), ("translation", "BLEU"), ("translation", "chrF2++")
 
@@ -182,6 +62,7 @@ def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str],
     if not whole:
         return "Not measured yet.\n"
     rows = []
+    main = [full_name(kind) for kind in FIRST]
     for name in names:
         own = by_language(runs.get(name), where)
         if own:
@@ -192,9 +73,8 @@ def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str],
                     change_text(paired_change(together(runs["unpruned"], where), together(runs[name], where)), digits)
                 ]
             )
-            rows.append(
-                [name.split(" at ")[0], *[value_text(own.get(code), digits) for code in whole], *(last or ["–"])]
-            )
+            title = name.split(" at ")[0] if name in main else name.split(",")[0]
+            rows.append([title, *[value_text(own.get(code), digits) for code in whole], *(last or ["–"])])
     items = len(next(iter(whole.values())).items)
     head = [f"n = {items}", *[code if code != "all" else "together" for code in whole], "change from unpruned"]
     return table(head, rows)
@@ -216,11 +96,6 @@ def against(runs: dict[str, Any]) -> str:
     )
 
 
-def full_name(kind: str, sparsity: float = SPARSITY, seed: int = 0) -> str:
-    """Name of a condition."""
-    return kind if kind == "unpruned" else f"{kind} at {sparsity:g}" + ("" if kind == "magnitude" else f", seed {seed}")
-
-
 def sweep_table(runs: dict[str, Any]) -> str:
     """Loss of the reference translations by sparsity, all languages together."""
     sparsities = sorted({SPARSITY, *SPARSITIES})
@@ -239,21 +114,32 @@ def sweep_table(runs: dict[str, Any]) -> str:
 
 
 def seed_table(runs: dict[str, Any]) -> str:
-    """Loss of the reference translations by seed."""
+    """Loss of the reference translations by seed, and translation less English text by the same seed."""
     rows = []
-    for kind in ("mt fr-en", "mono en", "random"):
-        found = [together(runs.get(full_name(kind, SPARSITY, seed)), LOSS) for seed in (0, *SEEDS)]
-        values = [one.value for one in found if one is not None]
-        spread = f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else "–"
-        rows.append([kind, *[f"{one.value:.4f}" if one is not None else "–" for one in found], spread])
-    if all(row[-1] == "–" for row in rows):
-        return "Not measured yet.\n"
-    return table(["seed", *map(str, (0, *SEEDS)), "mean (lowest to highest)"], rows)
+    for sparsity in (SPARSITY, HIGHER):
+        for kind in DRAWN:
+            found = [together(runs.get(full_name(kind, sparsity, seed)), LOSS) for seed in SEEDS]
+            values = [one.value for one in found if one is not None]
+            spread = f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else "–"
+            rows.append(
+                [f"{kind}, {sparsity:g}", *[f"{one.value:.4f}" if one is not None else "–" for one in found], spread]
+            )
+        changes = [seeded(runs, sparsity, seed) for seed in SEEDS]
+        said = ["–" if one is None else f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for one in changes]
+        rows.append([f"mt fr-en − mono en, {sparsity:g}", *said, "–"])
+    return table(["seed", *map(str, SEEDS), "mean (lowest to highest)"], rows)
+
+
+def seeded(runs: dict[str, Any], sparsity: float, seed: int) -> Any:
+    """Demonstrations of translation minus English text, both drawn by one seed: change of the references' loss."""
+    return paired_change(
+        *(together(runs.get(full_name(kind, sparsity, seed)), LOSS) for kind in ("mono en", "mt fr-en"))
+    )
 
 
 def other_table(runs: dict[str, Any]) -> str:
     """Demonstrations of other number and quality, at 0.5."""
-    base = full_name("mt fr-en", 0.5)
+    base = full_name("mt fr-en", HIGHER)
     rows = []
     for name in (base, *[f"mt fr-en, {each}" for each in OTHER]):
         found = together(runs.get(name), LOSS)
@@ -295,48 +181,129 @@ def verdict(found: Any, wanted: str) -> str:
     return "holds" if (found.value < 0) == (wanted == "lower") else "does not hold: the other way round"
 
 
+def copied(document: dict[str, Any]) -> str:
+    """How many translations are word for word that of a demonstration, and the first of each model."""
+    found = {name: each for name, each in document.get("outputs", {}).items() if each}
+    if not found:
+        return ""
+    counts = [
+        f"{name.split(' at ')[0]} {sum(text in each['shots'] for text in each['written'])} of {len(each['written'])}"
+        for name, each in found.items()
+    ]
+    first = [f"- {name.split(' at ')[0]}: {each['written'][0]}" for name, each in found.items()]
+    return f"""Word for word the translation in one of the four demonstrations: {", ".join(counts)}. The first line by each:
+
+{chr(10).join(first)}
+"""
+
+
+# Claim; what is compared with what, in these metrics and at this sparsity; whether it should be lower or higher.
+CLAIMS: tuple[tuple[str, str, str, tuple[str, str], str, float], ...] = (
+    ("Demonstrations keep what translation needs better than English text does", "mono en", "mt fr-en", LOSS, "lower", SPARSITY),
+    ("Demonstrations keep it better than English text does, at a sparsity of 0.5", "mono en", "mt fr-en", LOSS, "lower", HIGHER),
+    ("Demonstrations keep what translation needs better than chance does", "random", "mt fr-en", LOSS, "lower", SPARSITY),
+    ("Demonstrations keep what translation needs better than the weights' size does", "magnitude", "mt fr-en", LOSS, "lower",
+     SPARSITY),
+    ("Code to avoid refines the choice (BLOOM in the paper), for translation", "mt fr-en", "code-refined", LOSS, "lower",
+     SPARSITY),
+    ("Pruned by translation, better than whole at translation itself: loss", "unpruned", "mt fr-en", LOSS, "lower", SPARSITY),
+    ("Pruned by translation, better than whole at translation itself: chrF++", "unpruned", "mt fr-en", CHRF, "higher", SPARSITY),
+    ("Pruned by translation, better at translation than by English text: chrF++", "mono en", "mt fr-en", CHRF, "higher", SPARSITY),
+    ("The same at a sparsity of 0.5: chrF++", "mono en", "mt fr-en", CHRF, "higher", HIGHER),
+    ("Pruned by translation, better than whole elsewhere (the main claim): KorNLI", "unpruned", "mt fr-en", KORNLI, "higher",
+     SPARSITY),
+    ("Pruned by translation, better than whole elsewhere: XCOPA, zh and sw", "unpruned", "mt fr-en", XCOPA, "higher", SPARSITY),
+    ("Pruned by translation, better than whole elsewhere: second halves of lines, ko and sw", "unpruned", "mt fr-en", HALVES,
+     "higher", SPARSITY),
+    ("Pruned by translation, better than by English text: second halves of lines, ko and sw", "mono en", "mt fr-en", HALVES,
+     "higher", SPARSITY),
+    ("Pruned by translation, better than by English text: KorNLI", "mono en", "mt fr-en", KORNLI, "higher", SPARSITY),
+    ("Pruned by translation, better than by English text: XCOPA", "mono en", "mt fr-en", XCOPA, "higher", SPARSITY),
+    ("Pruned by translation, answers ranked more alike in zh and sw: RankC", "unpruned", "mt fr-en", RANKC, "higher", SPARSITY),
+)  # fmt: skip
+
+
+def claim_lines(runs: dict[str, Any]) -> list[str]:
+    """Each claim about two ways to prune."""
+    lines = []
+    for claim, first, second, where, wanted, sparsity in CLAIMS:
+        found = paired_change(*(together(runs.get(full_name(each, sparsity)), where) for each in (first, second)))
+        digits = 2 if where == CHRF else 3
+        figure = "" if found is None else f" ({second} minus {first}: {change_text(found, digits)})"
+        lines.append(f"- {claim} → **{verdict(found, wanted)}**{figure}")
+    return lines
+
+
+def transfer_lines(runs: dict[str, Any]) -> list[str]:
+    """Whether demonstrations of fr-en serve translation from other languages, at the higher sparsity."""
+    lines = []
+    for pair, said in (("zh-en", "another pair"), ("sw-en", "a language in no demonstration")):
+        found = paired_change(*(
+            by_language(runs.get(full_name(kind, HIGHER)), LOSS).get(pair) for kind in ("mono en", "mt fr-en")
+        ))  # fmt: skip
+        lines.append(
+            f"- Demonstrations of fr-en serve {said} ({pair}) better than English text does, at 0.5 → "
+            f"**{verdict(found, 'lower')}** (mt fr-en minus mono en: {change_text(found)})"
+        )
+    return lines
+
+
+def demonstration_lines(runs: dict[str, Any]) -> list[str]:
+    """What other demonstrations do to the loss of the references, at the higher sparsity."""
+    base = together(runs.get(full_name("mt fr-en", HIGHER)), LOSS)
+    lines = []
+    for name, claim, wanted in (
+        (
+            "misaligned",
+            "Demonstrations must translate: pairs that do not belong together keep less of translation",
+            "higher",
+        ),
+        ("2 prompts", f"More demonstrations do better: {PROMPTS} prompts instead of 2", "higher"),
+        ("100 prompts", f"More demonstrations do better: 100 prompts instead of {PROMPTS}", "lower"),
+        ("1 shot", "Four shots do better than as many pairs one by one", "higher"),
+        (
+            "English first",
+            "The direction matters: demonstrations of en-fr keep less of translation into English",
+            "higher",
+        ),
+    ):
+        found = paired_change(base, together(runs.get(f"mt fr-en, {name}"), LOSS))
+        lines.append(f"- {claim} → **{verdict(found, wanted)}** ({name} minus mt fr-en, at 0.5: {change_text(found)})")
+    return lines
+
+
+def seed_line(runs: dict[str, Any]) -> str:
+    """Whether every seed says the same of translation against English text."""
+    found = [seeded(runs, HIGHER, seed) for seed in SEEDS]
+    told = [one for one in found if one is not None]
+    count = sum(one.high < 0 for one in told)
+    sure = {0: "does not hold", len(SEEDS): "holds"}.get(count, "holds in part")
+    if len(told) < len(SEEDS):
+        sure = "cannot be told here: not measured"
+    figures = ", ".join(f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]" for one in told)
+    claim = "The advantage over English text at 0.5 does not hang on the demonstrations drawn"
+    return f"- {claim} → **{sure}**: {count} of {len(told)} seeds ({figures})"
+
+
 def findings(runs: dict[str, Any]) -> str:
     """Each finding of the paper, what became of it here, and the figure."""
-
-    def pair(first: str, second: str, where: tuple[str, str], sparsity: float) -> Any:
-        return paired_change(*(together(runs.get(full_name(each, sparsity)), where) for each in (first, second)))
-
-    lines = []
-    asked = [
-        ("Demonstrations keep what translation needs better than English text does", "mono en", "mt fr-en", LOSS, "lower"),
-        ("Demonstrations keep it better than English text does, at a sparsity of 0.5", "mono en", "mt fr-en", LOSS, "lower"),
-        ("Demonstrations keep what translation needs better than chance does", "random", "mt fr-en", LOSS, "lower"),
-        ("Demonstrations keep what translation needs better than the weights' size does", "magnitude", "mt fr-en", LOSS, "lower"),
-        ("Code to avoid refines the choice (BLOOM in the paper), for translation", "mt fr-en", "code-refined", LOSS, "lower"),
-        ("Pruned by translation, better than whole at translation itself", "unpruned", "mt fr-en", LOSS, "lower"),
-        ("Pruned by translation, better than whole elsewhere (the main claim): KorNLI", "unpruned", "mt fr-en", KORNLI, "higher"),
-        ("Pruned by translation, better than whole elsewhere: XCOPA, zh and sw", "unpruned", "mt fr-en", XCOPA, "higher"),
-        ("Pruned by translation, better than by English text: KorNLI", "mono en", "mt fr-en", KORNLI, "higher"),
-        ("Pruned by translation, better than by English text: XCOPA", "mono en", "mt fr-en", XCOPA, "higher"),
-        ("Pruned by translation, answers ranked more alike in zh and sw: RankC", "unpruned", "mt fr-en", RANKC, "higher"),
-    ]  # fmt: skip
-    for claim, first, second, where, wanted in asked:
-        found = pair(first, second, where, 0.5 if claim.endswith("0.5") else SPARSITY)
-        figure = "" if found is None else f" ({second} minus {first}: {change_text(found)})"
-        lines.append(f"- {claim} → **{verdict(found, wanted)}**{figure}")
-    found = paired_change(
-        *(together(runs.get(name), LOSS) for name in (full_name("mt fr-en", 0.5), "mt fr-en, misaligned"))
-    )
-    lines += [
-        "- Demonstrations must translate: pairs that do not belong together keep less of translation → "
-        f"**{verdict(found, 'higher')}** (misaligned minus aligned, at 0.5: {change_text(found)})",
+    return "\n".join([
+        *claim_lines(runs),
+        *transfer_lines(runs),
+        *demonstration_lines(runs),
+        seed_line(runs),
         "- Sentiment (MARC) → **cannot be told here**: the data is not at hand",
         "- Base against instruction-tuned models → **cannot be told here**: gemma-3-270m is at hand as a base model only",
         "- RankC over XNLI → **cannot be told here**: at hand is Korean alone (KorNLI), and RankC compares languages",
         "- Features of translation, and what zeroing them costs: [kim2024_features](kim2024_features.md)",
-    ]
-    return "\n".join(lines)
+    ])  # fmt: skip
 
 
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     runs = runs_of(document)
     names = [full_name(kind) for kind in FIRST]
+    written = [*names, *(full_name(kind, HIGHER) for kind in DRAWN[:2])]
     whole = runs.get("unpruned")
     loss, plain, choice, translation = (GROUPS[group] for group in ("loss", "plain", "choice", "translation"))
     return f"""# Pruning by demonstrations of translation: gemma-3-270m
@@ -374,6 +341,11 @@ The paper's template and label score; {choice["limit"]} items; chance is 1/3.{be
 {choice["limit"]} items per language; chance is 1/2.{beside_chance(together(whole, XCOPA), 1 / 2)}
 
 {metric_table(runs, names, XCOPA)}
+## Second halves of lines
+Ours, because the model answers the tasks of the paper that are at hand by chance: which of {CHOSEN_FROM} second halves of NTREX-128
+lines, about as long, goes on from a first half; {GROUPS["halves"]["limit"]} items per language; chance is 1/{CHOSEN_FROM}.
+
+{metric_table(runs, names, HALVES)}
 ## RankC over XCOPA
 Chinese and Swahili; two random orders agree to 0.634.
 
@@ -381,16 +353,22 @@ Chinese and Swahili; two random orders agree to 0.634.
 ## Translation fr-en
 Greedy, four shots, {translation["limit"]} lines, sacreBLEU.
 
-{metric_table(runs, names, BLEU, 2)}
-{metric_table(runs, names, CHRF, 2)}
+BLEU:
+
+{metric_table(runs, written, BLEU, 2)}
+chrF++:
+
+{metric_table(runs, written, CHRF, 2)}
+{copied(document)}
 ## Sparsity
 {sweep_table(runs)}
 ## Seeds
-Other sentences for the demonstrations, and other random masks, at {SPARSITY:g}; bits per byte of the reference.
+Other sentences for the demonstrations, and other random masks; bits per byte of the reference, all languages together.
 
 {seed_table(runs)}
-## Demonstrations of other number and quality
-*misaligned*: each French sentence with the translation of the next one.
+## Other demonstrations
+*misaligned*: each French sentence with the translation of the next one. *1 shot*: as many pairs, one to a prompt. *of zh-en*, *of
+es-en*: other pairs.
 
 {other_table(runs)}
 ## langslice-mini
@@ -399,6 +377,12 @@ xnli,xcopa,translation_loss --separator '\\n'`; \\* is p < 0.05. The model hardl
 its text after such a prompt.
 
 {mini_tables(document)}"""
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    document = collect()
+    write_page(PAGE, document, page(document))
 
 
 if __name__ == "__main__":
