@@ -86,10 +86,11 @@ class Change:
     def says(self, *, lower: bool) -> str:
         """Whether the second is better."""
         signed = (self.low, self.high) if lower else (-self.high, -self.low)
-        return HOLDS if signed[1] < 0 else FAILS if signed[0] > 0 else UNTOLD
+        return HOLDS if signed[1] < 0 else FAILS if signed[0] > 0 else NOT_SEEN
 
 
-HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told here"
+# The third is an interval that holds zero, the last what was not measured.
+HOLDS, FAILS, NOT_SEEN, UNTOLD = "holds", "does not hold", "not seen", "cannot be told here"
 
 
 def change_of_bits(first: Any, second: Any, languages: tuple[str, ...]) -> Change:
@@ -273,9 +274,12 @@ def verdicts(document: dict[str, Any]) -> list[list[str]]:
             apart = change_of_bits(found[one.first], found[one.second], one.on)
             said = apart.says(lower=True), f"bits per byte {apart}"
         else:
-            first, second = (credit(found[name], SCORE[one.on]) for name in (one.first, one.second))
-            apart = change_of_items(first, second)
-            said = apart.says(lower=False), f"accuracy {apart}, n = {len(first)}"
+            apart, clear = (
+                change_of_items(*(of(found[name], SCORE[one.on]) for name in (one.first, one.second)))
+                for of in (credit, margin)
+            )
+            count = len(found[one.first][SCORE[one.on]])
+            said = apart.says(lower=False), f"accuracy {apart}, margin {clear} nats, n = {count}"
         rows.append([one.paper, one.says, *said])
     return rows + [["Kurz et al.", f"perplexity and {task} part", *parted(document, task)] for task in TASKS]
 
@@ -286,7 +290,7 @@ def parted(document: dict[str, Any], task: str) -> tuple[str, str]:
     if part is None:
         return unanswered(document, task)
     count, told, low, high = part
-    said = FAILS if high < 0 else HOLDS if low > -0.5 else UNTOLD
+    said = FAILS if high < 0 else HOLDS if low > -0.5 else NOT_SEEN
     return (
         said,
         f"rank correlation of bits per byte and accuracy {told:+.2f} [{low:+.2f}, {high:+.2f}], {count} conditions",
