@@ -86,6 +86,11 @@ def misaligned(keep: dict[str, Any]) -> dict[str, Any]:
     return {**keep, "data": str(place)}
 
 
+def stem(name: str) -> str:
+    """Of the files of a condition."""
+    return name.replace(", ", "-").replace(" ", "-")
+
+
 def pruned(name: str, entry: Any) -> Path:
     """The model of a condition, pruned now or kept from before."""
     from langslice.recipes.execution import sparsity_request
@@ -93,7 +98,7 @@ def pruned(name: str, entry: Any) -> Path:
 
     if entry is None:
         return models() / MODEL
-    out = WORK / PAGE / "models" / name.replace(", ", "-").replace(" ", "-")
+    out = WORK / PAGE / "models" / stem(name)
     if not (out / "config.json").is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
         prune_copy(models() / MODEL, out, sparsity_request(entry, None), overwrite=True)
@@ -161,15 +166,11 @@ def collect() -> dict[str, Any]:
     found: dict[str, list[Any]] = {name: [] for name in every}
     order = asked(every)
     for at, (name, group) in enumerate(order):
-        stem = name.replace(", ", "-").replace(" ", "-")
-        kept = step(PAGE, f"{stem}-{group}", partial(measure, name, every[name], group))
-        found[name] += kept or []
+        found[name] += step(PAGE, f"{stem(name)}-{group}", partial(measure, name, every[name], group)) or []
         if not ONLY_KEPT and name not in [later for later, _ in order[at + 1 :]]:
-            shutil.rmtree(WORK / PAGE / "models" / stem, ignore_errors=True)
+            shutil.rmtree(WORK / PAGE / "models" / stem(name), ignore_errors=True)
     written = {
-        name: step(
-            PAGE, f"{name.replace(', ', '-').replace(' ', '-')}-outputs", lambda n=name: outputs(pruned(n, every[n]))
-        )
+        name: step(PAGE, f"{stem(name)}-outputs", lambda n=name: outputs(pruned(n, every[n])))
         for name in map(full_name, FIRST[:3])
     }
     return {"conditions": found, "outputs": written, "mini": step(PAGE, "mini", mini), "machine": machine()}

@@ -140,7 +140,7 @@ def _check_end(place: Path, code: int | None) -> None:
     if (place / RESULT).exists() or (place / ERROR).exists():
         return
     why = f"see {place / LOG}"
-    if not (place / LOG).exists():  # the first thing that a job does is to open it
+    if code == 1 and not (place / LOG).exists():  # the first thing that a job does is to open it
         why = 'it could not begin: a Python script that starts jobs must do so below `if __name__ == "__main__":`'
     (place / ERROR).write_text(f"the process ended with code {code}; {why}", encoding="utf-8")
 
