@@ -285,13 +285,30 @@ def seed_line(runs: dict[str, Any]) -> str:
     return f"- {claim} → **{sure}**: {count} of {len(told)} seeds ({figures})"
 
 
-def findings(runs: dict[str, Any]) -> str:
+def mini_lines(document: dict[str, Any]) -> list[str]:
+    """The first finding on the packaged model, from the tables of `reproduce`."""
+    for sheet in (document.get("mini") or {}).get("sheets", []):
+        rows = dict(sheet["rows"])
+        if "against the others" in sheet["title"] and "mt fr-en − mono en" in rows:
+            figure = rows["mt fr-en − mono en"][-1]
+            sure = "not seen: the interval holds zero"
+            if figure.endswith("*"):
+                sure = "holds" if figure.startswith("-") else "does not hold: the other way round"
+            return [
+                "- On langslice-mini: demonstrations keep what translation needs better than English text does → "
+                f"**{sure}** (mt fr-en minus mono en: {figure.rstrip('*')})"
+            ]
+    return []
+
+
+def findings(document: dict[str, Any], runs: dict[str, Any]) -> str:
     """Each finding of the paper, what became of it here, and the figure."""
     return "\n".join([
         *claim_lines(runs),
         *transfer_lines(runs),
         *demonstration_lines(runs),
         seed_line(runs),
+        *mini_lines(document),
         "- Sentiment (MARC) → **cannot be told here**: the data is not at hand",
         "- Base against instruction-tuned models → **cannot be told here**: gemma-3-270m is at hand as a base model only",
         "- RankC over XNLI → **cannot be told here**: at hand is Korean alone (KorNLI), and RankC compares languages",
@@ -317,7 +334,7 @@ conditions with the paper's sizes.
 {document["machine"]}
 
 ## Findings of the paper
-{findings(runs)}
+{findings(document, runs)}
 
 ## Translation: loss of the reference
 Bits per byte of the reference translation after four demonstrations, less is better; {loss["limit"]} lines of NTREX-128 per
