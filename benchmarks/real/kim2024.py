@@ -197,6 +197,13 @@ def copied(document: dict[str, Any]) -> str:
 """
 
 
+# What every condition is measured by, the first; the others are for those of the main table.
+MEASURED = {
+    "loss of references": LOSS, "plain text": PLAIN, "KorNLI, XCOPA and RankC": KORNLI, "second halves": HALVES,
+    "greedy translation": BLEU,
+}  # fmt: skip
+
+
 # Claim; what is compared with what, in these metrics and at this sparsity; whether it should be lower or higher.
 CLAIMS: tuple[tuple[str, str, str, tuple[str, str], str, float], ...] = (
     ("Demonstrations keep what translation needs better than English text does", "mono en", "mt fr-en", LOSS, "lower", SPARSITY),
@@ -316,6 +323,19 @@ def findings(document: dict[str, Any], runs: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def missing(runs: dict[str, Any], names: list[str]) -> str:
+    """What of the conditions has not been measured; `names` are all of them."""
+    main = [full_name(kind) for kind in FIRST]
+    left: dict[str, list[str]] = {}
+    for title, where in MEASURED.items():
+        asked = names if where == LOSS else [name for name in names if name in main]
+        for name in asked:
+            if not by_language(runs.get(name), where):
+                left.setdefault(title, []).append(name)
+    said = "; ".join(f"{title} of {', '.join(found)}" for title, found in left.items())
+    return f"\nNot measured yet: {said}.\n" if left else ""
+
+
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     runs = runs_of(document)
@@ -393,7 +413,7 @@ es-en*: other pairs.
 xnli,xcopa,translation_loss --separator '\\n'`; \\* is p < 0.05. The model hardly translates: what pruning costs it is what it costs
 its text after such a prompt.
 
-{mini_tables(document)}"""
+{mini_tables(document)}{missing(runs, list(document["conditions"]))}"""
 
 
 def main() -> None:
