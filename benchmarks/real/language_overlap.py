@@ -241,7 +241,9 @@ def related(document: dict[str, Any], kind: str) -> tuple[float, float]:
 
 def verdict(count: int, of: int) -> str:
     """What a count of so many languages says."""
-    return "holds" if count == of else "does not hold" if count == 0 else "holds in part"
+    if count in (0, of):
+        return "holds" if count else "does not hold"
+    return "holds in part" if 2 * count >= of else "does not hold for most"
 
 
 def removal_claims(document: dict[str, Any], kind: str, source: str) -> str:

@@ -438,7 +438,7 @@ def claims(document: dict[str, Any]) -> str:
 
     def of_kinds(values: Sequence[tuple[float, float, float]]) -> str:
         up, down = sum(each[1] > 0 for each in values), sum(each[2] < 0 for each in values)
-        outcome = "holds" if up == len(values) else "does not hold" if down else "not seen"
+        outcome = "holds" if up == len(values) else "does not hold" if down else "holds in part" if up else "not seen"
         return (
             f"**{outcome}**: in {up} of {len(values)} kinds of prompts ({'; '.join(signed(each) for each in values)})"
         )
