@@ -62,7 +62,8 @@ def second_halves(language: str, numbers: Sequence[int], count: int) -> list[Any
     """
     from langslice.evaluation.choice_tasks import Example
 
-    lines = [words for at in numbers if len(words := ntrex(language)[at].split(" ")) > TOO_FEW]
+    text = ntrex(language)
+    lines = [words for at in numbers if len(words := text[at].split(" ")) > TOO_FEW]
     parted = [(" ".join(words[: len(words) // 2]), " " + " ".join(words[len(words) // 2 :])) for words in lines]
     # Some lines end alike: only one of them is asked, because the end of another would be right too.
     every = sorted(

@@ -17,6 +17,7 @@ from kim2024_runs import (
     FIRST,
     GROUPS,
     HIGHER,
+    MAIN,
     OTHER,
     PAGE,
     PROMPTS,
@@ -62,7 +63,6 @@ def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str],
     if not whole:
         return "Not measured yet.\n"
     rows = []
-    main = [full_name(kind) for kind in FIRST]
     for name in names:
         own = by_language(runs.get(name), where)
         if own:
@@ -73,7 +73,7 @@ def metric_table(runs: dict[str, Any], names: list[str], where: tuple[str, str],
                     change_text(paired_change(together(runs["unpruned"], where), together(runs[name], where)), digits)
                 ]
             )
-            title = name.split(" at ")[0] if name in main else name.split(",")[0]
+            title = name.split(" at ")[0] if name in MAIN else name.split(",")[0]
             rows.append([title, *[value_text(own.get(code), digits) for code in whole], *(last or ["–"])])
     items = len(next(iter(whole.values())).items)
     head = [f"n = {items}", *[code if code != "all" else "together" for code in whole], "change from unpruned"]
@@ -325,10 +325,9 @@ def findings(document: dict[str, Any], runs: dict[str, Any]) -> str:
 
 def missing(runs: dict[str, Any], names: list[str]) -> str:
     """What of the conditions has not been measured; `names` are all of them."""
-    main = [full_name(kind) for kind in FIRST]
     left: dict[str, list[str]] = {}
     for title, where in MEASURED.items():
-        asked = names if where == LOSS else [name for name in names if name in main]
+        asked = names if where == LOSS else [name for name in names if name in MAIN]
         for name in asked:
             if not by_language(runs.get(name), where):
                 left.setdefault(title, []).append(name)
@@ -339,7 +338,7 @@ def missing(runs: dict[str, Any], names: list[str]) -> str:
 def page(document: dict[str, Any]) -> str:
     """The page, from what was measured."""
     runs = runs_of(document)
-    names = [full_name(kind) for kind in FIRST]
+    names = list(MAIN)
     written = [*names, *(full_name(kind, HIGHER) for kind in DRAWN[:2])]
     whole = runs.get("unpruned")
     loss, plain, choice, translation = (GROUPS[group] for group in ("loss", "plain", "choice", "translation"))

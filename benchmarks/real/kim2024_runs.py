@@ -74,6 +74,11 @@ def full_name(kind: str, sparsity: float = SPARSITY, seed: int = 0) -> str:
     return kind if kind == "unpruned" else f"{kind} at {sparsity:g}" + ("" if kind == "magnitude" else f", seed {seed}")
 
 
+# The conditions of the main table; what the first of them write is looked at.
+MAIN = tuple(full_name(kind) for kind in FIRST)
+LOOKED_AT = MAIN[:3]
+
+
 def misaligned(keep: dict[str, Any]) -> dict[str, Any]:
     """Demonstrations of sentences that do not belong together: each source with the next line's translation."""
     if not keep.pop("misaligned", False):
@@ -143,7 +148,7 @@ def outputs(model: Path) -> dict[str, list[str]]:
 
 def asked(every: dict[str, Any]) -> list[tuple[str, str]]:
     """Condition and group of every step, those that say most first, for a run that is stopped."""
-    first = [full_name(kind) for kind in FIRST if full_name(kind) in every]
+    first = [name for name in MAIN if name in every]
     extra = [(name, "loss") for name in every if name not in first]
     main = [(name, group) for group in GROUPS for name in first]
     told = DRAWN[:2]  # random masks leave nothing to compare: they come last
@@ -167,12 +172,13 @@ def collect() -> dict[str, Any]:
     order = asked(every)
     for at, (name, group) in enumerate(order):
         found[name] += step(PAGE, f"{stem(name)}-{group}", partial(measure, name, every[name], group)) or []
-        if not ONLY_KEPT and name not in [later for later, _ in order[at + 1 :]]:
+        if not ONLY_KEPT and name not in [*LOOKED_AT, *(later for later, _ in order[at + 1 :])]:
             shutil.rmtree(WORK / PAGE / "models" / stem(name), ignore_errors=True)
     written = {
-        name: step(PAGE, f"{stem(name)}-outputs", lambda n=name: outputs(pruned(n, every[n])))
-        for name in map(full_name, FIRST[:3])
+        name: step(PAGE, f"{stem(name)}-outputs", lambda n=name: outputs(pruned(n, every[n]))) for name in LOOKED_AT
     }
+    if not ONLY_KEPT:
+        shutil.rmtree(WORK / PAGE / "models", ignore_errors=True)
     return {"conditions": found, "outputs": written, "mini": step(PAGE, "mini", mini), "machine": machine()}
 
 
